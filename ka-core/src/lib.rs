@@ -1,0 +1,51 @@
+//! # The KA session as a library
+//!
+//! One *golden node* has a system that works. This crate brings its bytes to many machines over an ordinary
+//! LAN: the nodes find the server by a session's name, form a chain (or a tree) in which each forwards the
+//! stream to the next, and end either with the exact bytes, or with a clear error.
+//!
+//! ```text
+//! golden fs ──▶ Source ──▶ session ──────────▶ chain ──────────────▶ Sink ──▶ disk
+//!               stream/    wire/, proto/       ring, net/relay       stream/
+//!
+//!  SERVER PROCESS                           EACH CLIENT PROCESS
+//!  ┌───────────────────────────────┐        ┌───────────────────────────────┐
+//!  │ Source ▶ ring ▶ relay ────────┼──TCP──▶│ relay ▶ ring ▶ relay ─────────┼──TCP──▶ next
+//!  │                  ▲            │        │          │  └▶ Sink ▶ disk    │
+//!  │ Coordinator ─ Node(root)      │◀─ctl──▶│  Node    ▼ progress           │
+//!  └───────────────────────────────┘        └───────────────────────────────┘
+//! ```
+//!
+//! Two state machines take every decision, and neither touches a socket, a clock or a byte of the stream:
+//! the [`Coordinator`](proto::Coordinator), one per session, decides who is whose parent and when a session
+//! starts and ends; the [`Node`](proto::Node), one per process (the server has one, too: the root), decides how
+//! far its parent may send, what may be forwarded and what forgotten. Both take what happened and say what they want done.
+//!
+//! ## Where to look
+//! - [`wire`]: the words. [`proto`]: the decisions. [`seal`]: why a wrong byte goes nowhere.
+//! - [`ring`]: the bytes in flight. `net`: the sockets that move them (feature `io`).
+//! - `stream`: the two ends of the pipe (feature `io`). `sim`: a world of thousands of nodes (feature `sim`).
+//! - [`limits`]: every number. [`types`]: the nouns.
+//!
+//! ## What is absent
+//! Without the feature `io` this crate is `no_std`: it cannot open a file or a socket, start a thread or read a
+//! clock. With it, it still never prints, exits, installs a signal handler or starts a global runtime.
+
+#![cfg_attr(not(feature = "io"), no_std)]
+
+extern crate alloc;
+
+pub mod limits;
+pub mod proto;
+pub mod ring;
+pub mod seal;
+pub mod time;
+pub mod types;
+pub mod wire;
+
+#[cfg(feature = "io")]
+pub mod net;
+#[cfg(feature = "sim")]
+pub mod sim;
+#[cfg(feature = "io")]
+pub mod stream;

@@ -1,0 +1,213 @@
+//! The nouns: small types that tell who is who, so that two bare integers never stand side by side.
+
+use alloc::string::String;
+use core::fmt;
+use core::ops::{Add, AddAssign, Sub};
+
+use serde::{Deserialize, Serialize};
+
+use crate::limits;
+
+/// A place on the session's tape, in payload bytes from the first byte of the first stream.
+///
+/// The streams of a session lie end to end on one tape, so that window, credit and resumption know one
+/// number only. The statements between the blocks (see [`seal`](crate::seal)) take no room on it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Offset(pub u64);
+
+impl Offset {
+    /// The first byte.
+    pub const ZERO: Self = Self(0);
+}
+
+impl Add<u64> for Offset {
+    type Output = Self;
+    fn add(self, bytes: u64) -> Self {
+        Self(self.0.saturating_add(bytes))
+    }
+}
+
+impl AddAssign<u64> for Offset {
+    fn add_assign(&mut self, bytes: u64) {
+        *self = *self + bytes;
+    }
+}
+
+/// Bytes from one offset to another; zero when they stand the other way round.
+impl Sub for Offset {
+    type Output = u64;
+    fn sub(self, other: Self) -> u64 {
+        self.0.saturating_sub(other.0)
+    }
+}
+
+impl fmt::Display for Offset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A place on the tape to resume at: how many items (blocks and statements) and how many bytes lie before it.
+///
+/// Every node holds the same items in the same order, so a position means the same everywhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Position {
+    /// Items before this place.
+    pub item: u64,
+    /// Payload bytes before this place.
+    pub offset: Offset,
+}
+
+impl Position {
+    /// The start of the tape.
+    pub const START: Self = Self { item: 0, offset: Offset::ZERO };
+
+    /// The place behind one more item of `bytes` payload bytes (a statement has none).
+    #[must_use]
+    pub fn after(self, bytes: u64) -> Self {
+        Self { item: self.item + 1, offset: self.offset + bytes }
+    }
+}
+
+/// A node of one session, numbered by the coordinator in the order of joining. The server's own node is 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct NodeId(pub u32);
+
+impl NodeId {
+    /// The server's own node: the root of the tree, whose parent is the source.
+    pub const ROOT: Self = Self(0);
+
+    /// This node's place in a list that has one entry per node.
+    #[must_use]
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == Self::ROOT { f.write_str("the server") } else { write!(f, "node {}", self.0) }
+    }
+}
+
+/// The number of a view: who is whose parent. The coordinator counts it up; a lower one is ignored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Epoch(pub u32);
+
+/// What a caller of a state machine calls one of its data links. Never sent over the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId(pub u32);
+
+/// Sixteen random bytes that no other session has. Bound into every signature.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SessionId(pub [u8; 16]);
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
+    }
+}
+
+/// The name under which nodes find a session: 1 to 64 bytes of printable text without control characters.
+///
+/// A server without a name is reached by its address only.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SessionName(String);
+
+impl SessionName {
+    /// Takes `name` if it may be a session's name.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong with it.
+    pub fn new(name: impl Into<String>) -> Result<Self, BadName> {
+        let name = name.into();
+        if name.is_empty() {
+            Err(BadName::Empty)
+        } else if name.len() > limits::SESSION_NAME_BYTES {
+            Err(BadName::TooLong(name.len()))
+        } else if name.chars().any(char::is_control) {
+            Err(BadName::Control)
+        } else {
+            Ok(Self(name))
+        }
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for SessionName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl core::str::FromStr for SessionName {
+    type Err = BadName;
+    fn from_str(s: &str) -> Result<Self, BadName> {
+        Self::new(s)
+    }
+}
+
+impl TryFrom<String> for SessionName {
+    type Error = BadName;
+    fn try_from(s: String) -> Result<Self, BadName> {
+        Self::new(s)
+    }
+}
+
+impl From<SessionName> for String {
+    fn from(name: SessionName) -> Self {
+        name.0
+    }
+}
+
+/// Why some text cannot be a session's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BadName {
+    /// It has no characters.
+    Empty,
+    /// It has this many bytes, more than [`limits::SESSION_NAME_BYTES`].
+    TooLong(usize),
+    /// It has a control character.
+    Control,
+}
+
+impl fmt::Display for BadName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("a session name has at least one character"),
+            Self::TooLong(n) => {
+                write!(f, "a session name has at most {} bytes, this one has {n}", limits::SESSION_NAME_BYTES)
+            }
+            Self::Control => f.write_str("a session name has no control characters"),
+        }
+    }
+}
+
+impl core::error::Error for BadName {}
+
+/// Text from a peer, made fit for a terminal and a log: control characters escaped, cut at `max` bytes.
+#[must_use]
+pub fn printable(text: &str, max: usize) -> String {
+    let mut out = String::new();
+    for c in text.chars() {
+        if out.len() + 4 > max {
+            out.push('…');
+            break;
+        }
+        if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    out
+}

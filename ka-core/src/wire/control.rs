@@ -1,0 +1,248 @@
+//! Control messages, between a node and the coordinator. Each has one sentence.
+//!
+//! A frame is its length (u32, little-endian) and the encoded message; see [`codec`](super::codec).
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use core::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::types::{Epoch, NodeId, Offset, SessionId, SessionName};
+
+/// What a node says to the coordinator.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToCoordinator {
+    /// I am here; this is what I want.
+    Hello(Hello),
+    /// The link to the parent that this view names is up.
+    Linked(Epoch),
+    /// This far am I. Also the sign that I live.
+    Progress(Progress),
+    /// The link to the parent of this view is gone or never came up; I stand at this offset.
+    LinkLost(Epoch, Offset, LinkFault),
+    /// I hold the whole tape, verified; only my sink may still be at work.
+    Complete,
+    /// This is how I end; the coordinator believes nothing else.
+    Receipt(Receipt),
+}
+
+/// The first message of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// The session it looks for; `None` takes whichever the server serves.
+    pub session: Option<SessionName>,
+    /// A random number made at start: a node that comes back after a restart has another one.
+    pub incarnation: u64,
+    /// What it wants.
+    pub role: Role,
+    /// The host's own name for itself, for people only; may be empty.
+    pub label: String,
+}
+
+/// What a client wants from a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Role {
+    /// To receive and relay.
+    Node {
+        /// Where it listens for its children.
+        data_port: u16,
+        /// Whether it stays until it is let go (`-w`).
+        wait: bool,
+    },
+    /// To have the session start with whoever is there (`-g`).
+    Go,
+}
+
+/// How far a node is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Verified and held, or held once.
+    pub received: Offset,
+    /// Taken by the node's own sink.
+    pub sunk: Offset,
+    /// What its window has done so far.
+    pub counters: Counters,
+}
+
+/// What a node's window has done: the proof that its mechanisms were at work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Times the node told its parent how far it may send.
+    pub grants: u64,
+    /// Times the window was full: everything granted had come, and no more could be granted.
+    pub full: u64,
+    /// Bytes forgotten to make room.
+    pub evicted: u64,
+    /// The most bytes held at one time.
+    pub held_max: u64,
+}
+
+/// Why a data link does not work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum LinkFault {
+    /// It was closed, reset or could not be opened; the system's words.
+    Broken(String),
+    /// The parent sent something that is not the true tape: what, in words.
+    Tainted(String),
+}
+
+/// The last word of a node about itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Payload bytes its sinks took.
+    pub bytes: u64,
+    /// The last value of the chain of statements it verified; zeros if it did not come so far.
+    pub chain: [u8; 32],
+    /// What its window did.
+    pub counters: Counters,
+}
+
+/// How a node ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// The whole tape, every block verified, the source well, every sink well and synced.
+    Ok,
+    /// Not so, for this reason, at this offset.
+    Failed(Reason, Offset),
+    /// Nobody can say: it was cut off when it may already have been done.
+    Unknown,
+}
+
+impl Outcome {
+    /// Whether this is [`Outcome::Ok`].
+    #[must_use]
+    pub fn is_ok(&self) -> bool {
+        matches!(self, Self::Ok)
+    }
+}
+
+/// Why a node failed, or why a session ended early.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Reason {
+    /// The source did not end well: its own words.
+    Source(String),
+    /// The node's own sink did not: its own words.
+    Sink(String),
+    /// The bytes stopped on the way: this node was lost or could not be reached, in words.
+    Lost(NodeId, String),
+    /// This node sent something that is not the true tape, in words.
+    Tainted(NodeId, String),
+    /// Somebody stopped it: who, in words.
+    Interrupted(String),
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Source(why) => write!(f, "the source failed: {why}"),
+            Self::Sink(why) => write!(f, "the sink failed: {why}"),
+            Self::Lost(who, why) => write!(f, "lost on the way at {who}: {why}"),
+            Self::Tainted(who, why) => write!(f, "{who} sent bytes that are not the true ones: {why}"),
+            Self::Interrupted(who) => write!(f, "interrupted: {who}"),
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ok => f.write_str("OK"),
+            Self::Failed(why, at) => write!(f, "FAILED at byte {at}: {why}"),
+            Self::Unknown => f.write_str("UNKNOWN"),
+        }
+    }
+}
+
+/// What the coordinator says to a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToNode {
+    /// You are in.
+    Welcome(Welcome),
+    /// You are not, and this is why; the connection ends.
+    Refused(Refusal),
+    /// The session starts with whoever is there (the answer to [`Role::Go`]): so many nodes.
+    Going(u32),
+    /// Who is your parent and who are your children from now on.
+    View(View),
+    /// The coordinator lives.
+    Beat,
+    /// The session is over for you, and failed for this reason.
+    Abort(Reason),
+    /// Nobody needs you any more: go.
+    Release,
+}
+
+/// What a node learns when it is let in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// Its number.
+    pub node: NodeId,
+    /// The session's identity, part of everything that is signed.
+    pub session: SessionId,
+    /// The session's public key (Ed25519): statements on the tape are signed with it.
+    pub key: [u8; 32],
+    /// How many nodes the session waits for.
+    pub expected: u32,
+}
+
+/// Who is whose parent, as far as one node is concerned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct View {
+    /// The view's number; a lower one than the last is ignored.
+    pub epoch: Epoch,
+    /// Where the tape comes from; `None` for the root.
+    pub parent: Option<Peer>,
+    /// Who will attach.
+    pub children: Vec<NodeId>,
+}
+
+/// Another node and where its data listener is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    /// Which node.
+    pub node: NodeId,
+    /// Where it listens.
+    pub addr: SocketAddr,
+}
+
+/// Why a client is not let in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The server serves another session than the one asked for.
+    OtherSession,
+    /// The session has already started with so many nodes.
+    Started(u32),
+    /// As many nodes as a session can have are in.
+    Full,
+    /// `-g`, but no node is waiting.
+    NobodyReady,
+    /// The server's own rule says no: its words.
+    Rule(String),
+    /// The session is ending: why.
+    Ending(String),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OtherSession => f.write_str("the server serves a session of another name"),
+            Self::Started(n) => write!(
+                f,
+                "the session has already started with {n} node{}; start it again and join before it starts",
+                if *n == 1 { "" } else { "s" }
+            ),
+            Self::Full => f.write_str("the session has as many nodes as it can have"),
+            Self::NobodyReady => f.write_str("no node is waiting, so there is nothing to start"),
+            Self::Rule(why) => write!(f, "the server's rule says no: {why}"),
+            Self::Ending(why) => write!(f, "the session is ending: {why}"),
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! The words: every message of ka, and how each becomes bytes. `PROTOCOL.md` says the same clause by clause.
+//!
+//! ```text
+//!   node                                    server                       parent
+//!    │── question (UDP, session's name) ──────▶│                            │
+//!    │◀─ answer (UDP, control port) ───────────│                            │
+//!    │══ control (TCP): preface, Hello ═══════▶│                            │
+//!    │◀═ Welcome (number, session, key) ═══════│                            │
+//!    │            … the gate opens …           │                            │
+//!    │◀═ View (my parent, my children) ════════│                            │
+//!    │── data (TCP): preface, Attach ──────────┼───────────────────────────▶│
+//!    │◀─ Begin  Segment Block Block …  End … ──┼────────────────────────────│
+//!    │── Grant (how far I hold, how far you may send) ─────────────────────▶│
+//!    │══ Progress … Complete … Receipt ═══════▶│                            │
+//!    │◀═ Release ══════════════════════════════│                            │
+//! ```
+//!
+//! Magic and version stand outside of everything that is encoded, so that a node of another release is
+//! told so. Each class of message has its own limit, checked before a byte of it is decoded.
+
+pub mod codec;
+pub mod control;
+pub mod data;
+pub mod discovery;
+
+pub use codec::Malformed;
+
+/// The version of the protocol. Two sides that differ refuse each other, with words.
+pub const VERSION: u16 = 1;
+
+/// What a connection is for; its first bytes say so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plane {
+    /// Between a node and the coordinator.
+    Control,
+    /// Between a child and its parent.
+    Data,
+}
+
+/// Bytes of a preface.
+pub const PREFACE_BYTES: usize = 8;
+
+/// The first eight bytes either side sends on a connection: `KA`, the plane, a zero, the version, two zeros.
+#[must_use]
+pub fn preface(plane: Plane) -> [u8; PREFACE_BYTES] {
+    let v = VERSION.to_le_bytes();
+    [b'K', b'A', plane.letter(), 0, v[0], v[1], 0, 0]
+}
+
+/// Reads the other side's preface.
+///
+/// # Errors
+/// [`Malformed`] when it is no preface of this plane, [`Malformed::Version`] when it is one of another release.
+pub fn check_preface(plane: Plane, bytes: &[u8; PREFACE_BYTES]) -> Result<(), Malformed> {
+    if bytes[..4] != [b'K', b'A', plane.letter(), 0] {
+        return Err(Malformed::Magic);
+    }
+    match u16::from_le_bytes([bytes[4], bytes[5]]) {
+        VERSION => Ok(()),
+        other => Err(Malformed::Version(other)),
+    }
+}
+
+impl Plane {
+    fn letter(self) -> u8 {
+        match self {
+            Self::Control => b'c',
+            Self::Data => b'd',
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_preface_is_known_again_and_another_version_is_named() {
+        assert_eq!(check_preface(Plane::Control, &preface(Plane::Control)), Ok(()));
+        assert_eq!(check_preface(Plane::Data, &preface(Plane::Control)), Err(Malformed::Magic));
+        let mut newer = preface(Plane::Data);
+        newer[4] = 9;
+        assert_eq!(check_preface(Plane::Data, &newer), Err(Malformed::Version(9)));
+    }
+}
