@@ -1,0 +1,324 @@
+//! What an application says to a session and hears from it: configurations, events, errors.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::discovery::{AskError, Found};
+use crate::limits;
+use crate::proto;
+use crate::seal::StreamInfo;
+use crate::stream::Source;
+use crate::types::{NodeId, Offset, SessionId, SessionName};
+use crate::wire::Malformed;
+use crate::wire::control::{Counters, Outcome, Peer, Progress, Refusal};
+
+/// Where a process listens and asks.
+#[derive(Clone, Debug)]
+pub struct Ports {
+    /// Control TCP port. `None`: the original's if it is free, else one of the range. A client takes it as
+    /// the server's port, and without one learns it from the server.
+    pub control: Option<u16>,
+    /// Data TCP port. `None`: the original's if it is free, else one of the range.
+    pub data: Option<u16>,
+    /// Where further ports come from, so that a firewall rule can name them.
+    pub range: RangeInclusive<u16>,
+    /// UDP port of discovery.
+    pub discovery: u16,
+    /// Interfaces to ask from and to answer on; empty: loopback and every wired one.
+    pub interfaces: Vec<String>,
+}
+
+impl Default for Ports {
+    fn default() -> Self {
+        Self {
+            control: None,
+            data: None,
+            range: limits::DATA_PORT..=limits::PORT_RANGE_LAST,
+            discovery: limits::DISCOVERY_PORT,
+            interfaces: Vec::new(),
+        }
+    }
+}
+
+/// What a server's session is to be. `Default` is one node, a chain, found by address only.
+#[derive(Debug)]
+pub struct ServerConfig {
+    /// The name nodes find it by; without one they need its address.
+    pub session: Option<SessionName>,
+    /// It starts when so many nodes are in: 1 to [`limits::NODES`].
+    pub nodes: u32,
+    /// Children per node, 1 to [`limits::FAN_OUT`]: 1 makes a chain.
+    pub fan_out: u32,
+    /// It also starts this long after it was opened …
+    pub start_after: Option<Duration>,
+    /// … with at least so many nodes, or as soon as they are in.
+    pub min_nodes: u32,
+    /// The pause between two nodes that are let go after having waited.
+    pub release_delay: Duration,
+    /// Bytes of the tape to hold at most. `None`: by the memory there is.
+    pub window_bytes: Option<u64>,
+    /// Bytes per second to send at most, for each child of the server.
+    pub rate: Option<u64>,
+    /// Where to listen and ask.
+    pub ports: Ports,
+    /// The application's own rule about who may join.
+    pub admit: Option<Admit>,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            session: None,
+            nodes: 1,
+            fan_out: 1,
+            start_after: None,
+            min_nodes: 1,
+            release_delay: Duration::ZERO,
+            window_bytes: None,
+            rate: None,
+            ports: Ports::default(),
+            admit: None,
+        }
+    }
+}
+
+/// An application's rule about who may join: `Err` refuses the candidate with these words.
+pub struct Admit(pub Box<dyn FnMut(&Candidate) -> Result<(), String> + Send>);
+
+impl fmt::Debug for Admit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Admit(..)")
+    }
+}
+
+/// Somebody who wants to join as a node.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Candidate {
+    /// Its end of the control connection.
+    pub addr: SocketAddr,
+    /// Its host's own name for itself, made printable; may be empty.
+    pub label: String,
+}
+
+/// One stream of a session: a name, what the nodes should know of it, and where its bytes come from.
+pub struct Stream {
+    /// Its name, at most [`limits::STREAM_NAME_BYTES`].
+    pub name: String,
+    /// Whatever the application wants the nodes to know, at most [`limits::STREAM_METADATA_BYTES`].
+    pub metadata: Vec<u8>,
+    /// Its bytes.
+    pub source: Box<dyn Source>,
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stream").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// What a client joins, and how. `Default` joins nothing: give it a session or a server.
+#[derive(Clone, Debug, Default)]
+pub struct ClientConfig {
+    /// The session's name.
+    pub session: Option<SessionName>,
+    /// The server's address, instead of asking around.
+    pub server: Option<IpAddr>,
+    /// Stay until the whole session has ended and the server lets this node go.
+    pub wait: bool,
+    /// Bytes of the tape to hold at most. `None`: by the memory there is.
+    pub window_bytes: Option<u64>,
+    /// How long to look for the server. `None`: [`limits::DISCOVER`].
+    pub discover_timeout: Option<Duration>,
+    /// The host's own name for itself, for people only.
+    pub label: String,
+    /// Where to listen and ask.
+    pub ports: Ports,
+}
+
+/// A running session's remote control. Clones control the same session.
+#[derive(Clone, Debug)]
+pub struct Control(mpsc::UnboundedSender<Command>);
+
+/// The session's end of a [`Control`]: [`serve`](super::serve) and [`join`](super::join) take it.
+#[derive(Debug)]
+pub struct Inbox(pub(super) mpsc::UnboundedReceiver<Command>);
+
+#[derive(Debug)]
+pub(super) enum Command {
+    Go,
+    Stop(String),
+    Rate(Option<u64>),
+}
+
+impl Control {
+    /// A remote control and the end that a session takes.
+    #[must_use]
+    pub fn new() -> (Self, Inbox) {
+        let (tx, rx) = mpsc::unbounded_channel();
+        (Self(tx), Inbox(rx))
+    }
+
+    /// Starts a server's session with whoever is there.
+    pub fn go(&self) {
+        let _ = self.0.send(Command::Go);
+    }
+
+    /// Ends the session in order: everybody is told that `who` stopped it. More than once does nothing more.
+    pub fn stop(&self, who: impl Into<String>) {
+        let _ = self.0.send(Command::Stop(who.into()));
+    }
+
+    /// Changes a server's rate limit, in bytes per second; `None` lifts it.
+    pub fn set_rate(&self, bytes_per_s: Option<u64>) {
+        let _ = self.0.send(Command::Rate(bytes_per_s));
+    }
+}
+
+/// What happens at a server.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum ServerEvent {
+    /// It listens.
+    Open {
+        /// The session's identity.
+        session: SessionId,
+        /// Its control port.
+        control_port: u16,
+        /// Its data port.
+        data_port: u16,
+        /// Its window, in bytes.
+        window_bytes: u64,
+    },
+    /// Something happened in the session.
+    Session(proto::Event),
+    /// A stream begins to be read.
+    Stream(StreamInfo),
+    /// A worry that does not end the session, in words.
+    Warning(String),
+}
+
+/// What happens at a client.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum ClientEvent {
+    /// The server was found, there.
+    Found(SocketAddr),
+    /// This node is in.
+    Joined {
+        /// Its number.
+        node: NodeId,
+        /// The session's identity.
+        session: SessionId,
+        /// How many nodes the session waits for.
+        expected: u32,
+        /// Where its children will dial.
+        data_port: u16,
+        /// Its window, in bytes.
+        window_bytes: u64,
+    },
+    /// The session has started, with this parent.
+    Parent(Peer),
+    /// The link to the parent is up.
+    Linked,
+    /// A stream begins to arrive.
+    Stream(StreamInfo),
+    /// How far this node is, twice a second.
+    Progress(Progress),
+    /// Everything is here; the sink may still be at work.
+    Complete,
+    /// How this node ended. It may still relay.
+    Ended(Outcome),
+}
+
+/// What became of this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NodeEnd {
+    /// Its number in the session.
+    pub node: NodeId,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Payload bytes that arrived, checked.
+    pub received: Offset,
+    /// What its window did.
+    pub counters: Counters,
+}
+
+/// Why a server cannot open its session.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// A number of the configuration is out of its range: which, and the range.
+    Config(String),
+    /// A port cannot be had: which, and why.
+    Port(String, io::Error),
+    /// Another server serves a session of this name, there.
+    Rival(SessionName, SocketAddr),
+    /// The system refuses something else.
+    Io(String, io::Error),
+}
+
+impl fmt::Display for ServeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(why) => f.write_str(why),
+            Self::Port(what, why) => write!(f, "cannot listen on {what}: {why}"),
+            Self::Rival(name, addr) => write!(
+                f,
+                "another server at {addr} already serves a session named `{name}`; choose another name, or end that one"
+            ),
+            Self::Io(what, why) => write!(f, "{what}: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for ServeError {}
+
+/// Why a client could not join a session.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum JoinError {
+    /// The configuration names neither a session nor a server, or a number is out of its range.
+    Config(String),
+    /// No server was found.
+    NotFound(AskError),
+    /// Several servers serve a session of this name; all of them are listed.
+    Ambiguous(SessionName, Vec<Found>),
+    /// The server does not want this node.
+    Refused(Refusal),
+    /// The server does not speak this protocol.
+    Protocol(SocketAddr, Malformed),
+    /// The server was found but cannot be talked to.
+    Unreachable(SocketAddr, io::Error),
+    /// A port cannot be had: which, and why.
+    Port(String, io::Error),
+    /// It was stopped before it was in: by whom, in words.
+    Stopped(String),
+}
+
+impl fmt::Display for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(why) => f.write_str(why),
+            Self::NotFound(why) => why.fmt(f),
+            Self::Ambiguous(name, found) => {
+                write!(f, "{} servers serve a session named `{name}`:", found.len())?;
+                found.iter().try_for_each(|x| write!(f, " {}", x.control))?;
+                f.write_str("; choose one by its address")
+            }
+            Self::Refused(why) => write!(f, "refused: {why}"),
+            Self::Protocol(addr, why) => write!(f, "the server at {addr}: {why}"),
+            Self::Unreachable(addr, why) => write!(f, "the server at {addr} cannot be reached: {why}"),
+            Self::Port(what, why) => write!(f, "cannot listen on {what}: {why}"),
+            Self::Stopped(who) => write!(f, "interrupted: {who}"),
+        }
+    }
+}
+
+impl std::error::Error for JoinError {}

@@ -1,0 +1,126 @@
+//! What an application sees of a session: events as they happen, and a report at the end.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+
+use crate::time::Instant;
+use crate::types::{NodeId, SessionId};
+use crate::wire::control::{Counters, Outcome, Progress};
+
+/// Something happened in the session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A node is in; so many of the expected ones are ready.
+    Joined {
+        /// Which node.
+        node: NodeId,
+        /// Where its data listener is.
+        addr: SocketAddr,
+        /// Its host's own name for itself; may be empty.
+        label: String,
+        /// Nodes that are in now.
+        ready: u32,
+        /// Nodes the gate waits for.
+        expected: u32,
+    },
+    /// A node left before the start and is not counted any more.
+    Left {
+        /// Which node.
+        node: NodeId,
+        /// Nodes that are in now.
+        ready: u32,
+        /// Nodes the gate waits for.
+        expected: u32,
+    },
+    /// Somebody was not let in.
+    Refused {
+        /// Who.
+        addr: SocketAddr,
+        /// Why.
+        why: String,
+    },
+    /// The gate is open: this many nodes take part.
+    Started {
+        /// How many.
+        nodes: u32,
+    },
+    /// A node's link to its parent is up.
+    Linked {
+        /// Which node.
+        node: NodeId,
+        /// Its parent.
+        parent: NodeId,
+    },
+    /// A node tells how far it is.
+    Progress {
+        /// Which node ([`NodeId::ROOT`]: how far the source is read).
+        node: NodeId,
+        /// How far.
+        progress: Progress,
+    },
+    /// A node holds the whole tape.
+    Complete {
+        /// Which node.
+        node: NodeId,
+    },
+    /// A node has ended, and how.
+    Ended {
+        /// Which node.
+        node: NodeId,
+        /// How.
+        outcome: Outcome,
+    },
+    /// A node was let go.
+    Released {
+        /// Which node.
+        node: NodeId,
+    },
+}
+
+/// What became of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The session.
+    pub session: SessionId,
+    /// Payload bytes of its tape, as far as the source was read.
+    pub bytes: u64,
+    /// When the gate opened; `None` if it never did.
+    pub started: Option<Instant>,
+    /// When the last node had ended.
+    pub ended: Instant,
+    /// The server's own node: how the source ended, and what its window did.
+    pub root: NodeReport,
+    /// Every other node that took part, in the order of joining.
+    pub nodes: Vec<NodeReport>,
+}
+
+impl Report {
+    /// Whether the session did what it was for: it started, and every node is OK.
+    #[must_use]
+    pub fn is_ok(&self) -> bool {
+        self.started.is_some() && self.root.outcome.is_ok() && self.nodes.iter().all(|n| n.outcome.is_ok())
+    }
+}
+
+/// What became of one node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeReport {
+    /// Which node.
+    pub node: NodeId,
+    /// Where its data listener was.
+    pub addr: SocketAddr,
+    /// Its host's own name for itself; may be empty.
+    pub label: String,
+    /// How it ended: by its own receipt, or by what became of it.
+    pub outcome: Outcome,
+    /// Payload bytes its sinks took (the root: its source gave), as far as was heard.
+    pub bytes: u64,
+    /// When it joined.
+    pub joined: Instant,
+    /// When its outcome was known.
+    pub ended: Instant,
+    /// What its window did, as far as was heard.
+    pub counters: Counters,
+}

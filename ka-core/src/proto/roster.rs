@@ -1,0 +1,152 @@
+//! Who is here, and where each one stands.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::{IpAddr, SocketAddr};
+
+use super::event::NodeReport;
+use crate::time::Instant;
+use crate::types::NodeId;
+use crate::wire::control::{Outcome, Progress};
+
+/// What the coordinator's caller calls one control connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Conn(pub u32);
+
+impl Conn {
+    /// The server's own node, which needs no connection.
+    pub const ROOT: Self = Self(0);
+}
+
+/// One node of the session.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// Its number.
+    pub node: NodeId,
+    /// Its control connection; `None` once that is gone.
+    pub conn: Option<Conn>,
+    /// Where its data listener is, as the server sees it.
+    pub addr: SocketAddr,
+    /// The server's own address on its control connection: how this node sees the server.
+    pub server_ip: IpAddr,
+    /// Its host's own name for itself.
+    pub label: String,
+    /// Made at its start; another one means another start.
+    pub incarnation: u64,
+    /// Whether it stays until it is let go.
+    pub waits: bool,
+    /// Its parent, once the session has started.
+    pub parent: Option<NodeId>,
+    /// Its children.
+    pub children: Vec<NodeId>,
+    /// The last it said of itself.
+    pub progress: Progress,
+    /// It holds the whole tape.
+    pub complete: bool,
+    /// How it ended.
+    pub outcome: Option<Outcome>,
+    /// It was let go.
+    pub released: bool,
+    /// When it came.
+    pub joined: Instant,
+    /// When it was last heard.
+    pub heard: Instant,
+    /// When its outcome was known.
+    pub ended: Option<Instant>,
+}
+
+impl Member {
+    /// The member's line of the final report.
+    #[must_use]
+    pub fn report(&self, now: Instant) -> NodeReport {
+        let progress = &self.progress;
+        NodeReport {
+            node: self.node,
+            addr: self.addr,
+            label: self.label.clone(),
+            outcome: self.outcome.clone().unwrap_or(Outcome::Unknown),
+            bytes: if self.node == NodeId::ROOT { progress.received.0 } else { progress.sunk.0 },
+            joined: self.joined,
+            ended: self.ended.unwrap_or(now),
+            counters: progress.counters,
+        }
+    }
+}
+
+/// The members of a session by number, and by connection.
+///
+/// The root is always there. A node that left before the start is taken out, and its number is not given again.
+#[derive(Debug, Default)]
+pub struct Roster {
+    members: BTreeMap<NodeId, Member>,
+    conns: BTreeMap<Conn, NodeId>,
+    next: u32,
+}
+
+impl Roster {
+    /// Adds a member under the next number.
+    pub fn add(&mut self, member: impl FnOnce(NodeId) -> Member) -> NodeId {
+        let node = NodeId(self.next);
+        self.next += 1;
+        let member = member(node);
+        if let Some(conn) = member.conn {
+            self.conns.insert(conn, node);
+        }
+        self.members.insert(node, member);
+        node
+    }
+
+    /// Takes a member out, as if it had never been there.
+    pub fn remove(&mut self, node: NodeId) {
+        if let Some(conn) = self.members.remove(&node).and_then(|m| m.conn) {
+            self.conns.remove(&conn);
+        }
+    }
+
+    /// A member's connection is gone: whose was it?
+    pub fn hang_up(&mut self, conn: Conn) -> Option<NodeId> {
+        let node = self.conns.remove(&conn)?;
+        self.members.get_mut(&node)?.conn = None;
+        Some(node)
+    }
+
+    /// Whose connection this is.
+    #[must_use]
+    pub fn by_conn(&self, conn: Conn) -> Option<NodeId> {
+        self.conns.get(&conn).copied()
+    }
+
+    /// A member by its number.
+    #[must_use]
+    pub fn get(&self, node: NodeId) -> Option<&Member> {
+        self.members.get(&node)
+    }
+
+    /// A member by its number, to change it.
+    pub fn get_mut(&mut self, node: NodeId) -> Option<&mut Member> {
+        self.members.get_mut(&node)
+    }
+
+    /// Every member, the root first.
+    pub fn iter(&self) -> impl Iterator<Item = &Member> {
+        self.members.values()
+    }
+
+    /// Every member but the root.
+    pub fn nodes(&self) -> impl Iterator<Item = &Member> {
+        self.members.values().filter(|m| m.node != NodeId::ROOT)
+    }
+
+    /// How many there are besides the root.
+    #[must_use]
+    pub fn len(&self) -> u32 {
+        self.members.len().saturating_sub(1) as u32
+    }
+
+    /// Whether there is nobody besides the root.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

@@ -1,0 +1,95 @@
+//! The bytes in flight: the items of the tape that a node still holds, found by their number.
+//!
+//! ```text
+//!      forgotten │            held              │ to come
+//!     ───────────┼──────────────────────────────┼─────────▶ items
+//!              first                           end
+//! ```
+//!
+//! The ring hands out cheap clones ([`Bytes`]) and never copies. How much it may hold, and what may be
+//! forgotten, [`Window`](crate::proto::Window) decides.
+
+use alloc::collections::VecDeque;
+
+use bytes::Bytes;
+
+use crate::types::Position;
+
+/// One item of the tape, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Item {
+    /// A sealed statement, as it is sent on.
+    Statement(Bytes),
+    /// A block of payload.
+    Block(Bytes),
+}
+
+impl Item {
+    /// The body of the item's frame.
+    #[must_use]
+    pub fn body(&self) -> &Bytes {
+        match self {
+            Self::Statement(b) | Self::Block(b) => b,
+        }
+    }
+
+    /// How much room it takes on the tape: a block its length, a statement none.
+    #[must_use]
+    pub fn payload(&self) -> u64 {
+        match self {
+            Self::Statement(_) => 0,
+            Self::Block(b) => b.len() as u64,
+        }
+    }
+}
+
+/// The held part of the tape.
+#[derive(Debug, Default)]
+pub struct Ring {
+    items: VecDeque<Item>,
+    first: Position,
+    end: Position,
+}
+
+impl Ring {
+    /// An empty ring at the start of the tape.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Where the oldest held item begins.
+    #[must_use]
+    pub fn first(&self) -> Position {
+        self.first
+    }
+
+    /// Where the next item will begin.
+    #[must_use]
+    pub fn end(&self) -> Position {
+        self.end
+    }
+
+    /// Appends the next item of the tape.
+    pub fn push(&mut self, item: Item) {
+        self.end = self.end.after(item.payload());
+        self.items.push_back(item);
+    }
+
+    /// Drops every item before `upto`; what is not there yet cannot be dropped.
+    pub fn forget(&mut self, upto: Position) {
+        while self.first.item < upto.item {
+            let Some(item) = self.items.pop_front() else { break };
+            self.first = self.first.after(item.payload());
+        }
+    }
+
+    /// The items from number `item` on, oldest first; empty if they are forgotten or still to come.
+    pub fn from(&self, item: u64) -> impl Iterator<Item = &Item> {
+        let skip = match item.checked_sub(self.first.item) {
+            Some(n) => usize::try_from(n).unwrap_or(usize::MAX).min(self.items.len()),
+            None => self.items.len(),
+        };
+        self.items.range(skip..)
+    }
+}
