@@ -38,14 +38,12 @@ pub(crate) struct Lab {
 }
 
 /// What came of it.
-#[derive(Debug)]
 pub(crate) struct Outcomes {
     pub(crate) server: Report,
     pub(crate) nodes: Vec<NodeOutcome>,
 }
 
 /// What came of one node: how it ended, and what its sinks got (name, bytes, finished).
-#[derive(Debug)]
 pub(crate) struct NodeOutcome {
     pub(crate) end: NodeEnd,
     pub(crate) streams: Vec<(String, Vec<u8>, bool)>,
