@@ -46,7 +46,9 @@ async fn a_sink_that_fails_goes_on_relaying() {
     assert!(!report.server.is_ok());
     let ok: Vec<_> = report.nodes.iter().map(|n| n.end.outcome.is_ok()).collect();
     assert_eq!(ok, [true, false, true]);
-    assert!(matches!(&report.nodes[1].end.outcome, Outcome::Failed(Reason::Sink(why), _) if why.contains("disk full")));
+    assert!(
+        matches!(&report.nodes[1].end.outcome, Outcome::Failed(Reason::Sink(why), _) if why.contains("disk full"))
+    );
     assert!(report.nodes[1].streams.iter().all(|s| !s.2), "aborted");
 }
 
@@ -56,7 +58,9 @@ async fn a_source_that_fails_fails_everyone() {
     let report = lab.run(2, vec![("data", noise(1 << 20))], |_, _| NodeSink::Good).await;
     assert!(!report.server.is_ok());
     for node in &report.nodes {
-        assert!(matches!(&node.end.outcome, Outcome::Failed(Reason::Source(why), _) if why == "exit status 1"));
+        assert!(
+            matches!(&node.end.outcome, Outcome::Failed(Reason::Source(why), _) if why == "exit status 1")
+        );
         assert!(node.streams.iter().all(|s| !s.2), "no sink takes it for complete");
     }
 }
@@ -64,10 +68,13 @@ async fn a_source_that_fails_fails_everyone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_ends_everyone() {
     let lab = Lab { stop_after: Some(2 << 20), ..Lab::new("stop") };
-    let report = lab.run(2, vec![("data", noise(256 << 20))], |_, _| NodeSink::Slow(Duration::from_millis(5))).await;
+    let report =
+        lab.run(2, vec![("data", noise(256 << 20))], |_, _| NodeSink::Slow(Duration::from_millis(5))).await;
     assert!(!report.server.is_ok());
     for node in &report.nodes {
-        assert!(matches!(&node.end.outcome, Outcome::Failed(Reason::Interrupted(who), _) if who == "the test"));
+        assert!(
+            matches!(&node.end.outcome, Outcome::Failed(Reason::Interrupted(who), _) if who == "the test")
+        );
         assert!(node.streams.iter().all(|s| !s.2));
     }
 }

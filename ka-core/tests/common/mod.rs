@@ -5,9 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use ka_core::net::{
-    ClientConfig, Control, NodeEnd, Ports, ServerConfig, ServerEvent, Stream, join, serve,
-};
+use ka_core::net::{ClientConfig, Control, NodeEnd, Ports, ServerConfig, ServerEvent, Stream, join, serve};
 use ka_core::proto::{Event, Report};
 use ka_core::stream::{Sink, Source, Stop};
 use ka_core::types::SessionName;
