@@ -14,7 +14,7 @@ use bytes::Bytes;
 use crossbeam_channel as crossbeam;
 use tokio::sync::{mpsc, oneshot};
 
-use super::pool::{BUFFER_BYTES, LeasePool};
+use super::pool::{LEASE_BYTES, LeasePool};
 use super::session::Stream;
 use crate::limits;
 use crate::seal::StreamInfo;
@@ -146,7 +146,7 @@ fn fill(source: &mut dyn Source, buffer: &mut [u8], stop: &Stop) -> std::io::Res
             Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
             Err(e) => return Err(e),
         }
-        if filled == BUFFER_BYTES || !source.ready(Duration::ZERO)? {
+        if filled == LEASE_BYTES || !source.ready(Duration::ZERO)? {
             return Ok(Filled::Bytes(filled));
         }
     }

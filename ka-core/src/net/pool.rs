@@ -10,38 +10,41 @@ use bytes::{Bytes, BytesMut};
 /// Bytes of a buffer: eight blocks a read, so that a system call costs little beside hashing what it brought.
 pub(super) const BUFFER_BYTES: usize = 256 << 10;
 
+/// Free buffers a pool keeps: enough for a small window to pass through without asking the system for memory. What
+/// a stall needed beyond that is given back.
+const KEEP: usize = 64;
+
 /// Buffers for a socket: whole frames are split off and sent on while the rest is still being filled.
 ///
-/// A buffer that is used up is kept until all that was split off it is dropped; the oldest first.
+/// A buffer that is used up is free once all that was split off it is dropped, which happens in order.
 #[derive(Debug, Default)]
 pub(super) struct ReadPool {
-    retired: VecDeque<BytesMut>,
+    used_up: VecDeque<BytesMut>,
+    /// The last one freed is the hottest, and the next to go.
+    free: Vec<BytesMut>,
 }
 
 impl ReadPool {
     /// Replaces a buffer that has too little room: what is left in it moves to the new one.
     pub(super) fn renew(&mut self, buffer: &mut BytesMut) {
-        let mut fresh = self.take();
+        while let Some(mut oldest) = self.used_up.pop_front() {
+            if !oldest.try_reclaim(BUFFER_BYTES) {
+                self.used_up.push_front(oldest);
+                break;
+            }
+            if self.free.len() < KEEP {
+                self.free.push(oldest);
+            }
+        }
+        let mut fresh = self.free.pop().unwrap_or_else(|| BytesMut::with_capacity(BUFFER_BYTES));
         fresh.extend_from_slice(buffer);
         buffer.clear();
-        self.retired.push_back(std::mem::replace(buffer, fresh));
-    }
-
-    fn take(&mut self) -> BytesMut {
-        let Some(mut oldest) = self.retired.pop_front() else { return BytesMut::with_capacity(BUFFER_BYTES) };
-        if !oldest.try_reclaim(BUFFER_BYTES) {
-            self.retired.push_front(oldest);
-            return BytesMut::with_capacity(BUFFER_BYTES);
-        }
-        // Two free at once are one too many: a stall has passed.
-        if let Some(next) = self.retired.front_mut()
-            && next.try_reclaim(BUFFER_BYTES)
-        {
-            self.retired.pop_front();
-        }
-        oldest
+        self.used_up.push_back(std::mem::replace(buffer, fresh));
     }
 }
+
+/// Bytes of a source's buffer: larger, because each goes from one thread to another, which costs more than its size.
+pub(super) const LEASE_BYTES: usize = 1 << 20;
 
 /// Buffers for a source's thread, which fills one at a time and sends it off. The last one back is the
 /// hottest, and the next to go.
@@ -49,10 +52,10 @@ impl ReadPool {
 pub(super) struct LeasePool(Arc<Mutex<Vec<Vec<u8>>>>);
 
 impl LeasePool {
-    /// A buffer of [`BUFFER_BYTES`]; what it holds is of no meaning.
+    /// A buffer of [`LEASE_BYTES`]; what it holds is of no meaning.
     pub(super) fn lease(&self) -> Lease {
         let free = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        Lease { buffer: free.unwrap_or_else(|| vec![0; BUFFER_BYTES]), pool: self.clone() }
+        Lease { buffer: free.unwrap_or_else(|| vec![0; LEASE_BYTES]), pool: self.clone() }
     }
 }
 
@@ -71,7 +74,7 @@ impl Lease {
     /// The first `len` bytes, to be shared. A mostly empty buffer is copied from, not given away: a source
     /// that trickles must not hold a whole one for each drop.
     pub(super) fn freeze(self, len: usize) -> Bytes {
-        if len <= BUFFER_BYTES / 4 {
+        if len <= LEASE_BYTES / 4 {
             return Bytes::copy_from_slice(&self.buffer[..len]);
         }
         Bytes::from_owner(self).slice(..len)
@@ -86,10 +89,8 @@ impl AsRef<[u8]> for Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        /// Free buffers to keep at most: enough for what is on its way between two threads.
-        const KEEP: usize = 16;
         let mut free = self.pool.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if free.len() < KEEP {
+        if free.len() < KEEP * BUFFER_BYTES / LEASE_BYTES {
             free.push(std::mem::take(&mut self.buffer));
         }
     }
@@ -120,7 +121,7 @@ mod tests {
         let mut lease = pool.lease();
         lease.bytes_mut()[0] = 7;
         let memory = lease.as_ref().as_ptr();
-        let bytes = lease.freeze(BUFFER_BYTES);
+        let bytes = lease.freeze(LEASE_BYTES);
         drop(bytes.slice(..1));
         assert_ne!(pool.lease().as_ref().as_ptr(), memory);
         drop(bytes);

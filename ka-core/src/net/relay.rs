@@ -26,7 +26,7 @@ use crate::limits::{self, BLOCK_BYTES};
 use crate::proto::Node;
 use crate::proto::node::Input;
 use crate::ring::{Item, Ring};
-use crate::seal::{Checker, Sealer, Statement, StreamEnd, StreamInfo};
+use crate::seal::{Checker, SEALED_BYTES_MAX, Sealer, Statement, StreamEnd, StreamInfo};
 use crate::types::{LinkId, Position, printable};
 use crate::wire::control::LinkFault;
 use crate::wire::data::{GRANT_BYTES, Grant, HEADER_BYTES, Header, Kind};
@@ -289,7 +289,8 @@ impl ParentLink {
                 Poll::Pending => break,
             }
         }
-        // A read too small for a block would cost a system call for little.
+        // A read too small for a block would cost a system call for little. Every frame fits a fresh buffer.
+        const { assert!(HEADER_BYTES + SEALED_BYTES_MAX + BLOCK_BYTES <= BUFFER_BYTES) };
         if self.buffer.capacity() - self.buffer.len() < HEADER_BYTES + BLOCK_BYTES {
             pool.renew(&mut self.buffer);
         }
@@ -306,8 +307,6 @@ impl ParentLink {
         let Some(header) = self.buffer.first_chunk::<HEADER_BYTES>() else { return Ok(None) };
         let header = Header::decode(*header).map_err(|e| LinkFault::Tainted(e.to_string()))?;
         if self.buffer.len() < HEADER_BYTES + header.len {
-            // A statement may be longer than a buffer has room left for.
-            self.buffer.reserve(HEADER_BYTES + header.len - self.buffer.len());
             return Ok(None);
         }
         self.buffer.advance(HEADER_BYTES);
