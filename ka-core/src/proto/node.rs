@@ -142,6 +142,8 @@ impl Node {
     pub fn root(session: SessionId, window_bytes: u64) -> Self {
         let mut node = Self::with(NodeId::ROOT, session, Window::new(window_bytes, false));
         node.parent = Parent::Source;
+        // It tells how far the source is read, like any node how far it is; the first time at once.
+        node.timers.set(Timer::Beat, Instant::ZERO);
         node.grant();
         node
     }
