@@ -213,9 +213,7 @@ impl Checker {
         let (signature, content) = body.split_at_checked(SIGNATURE_BYTES).ok_or(Tainted::Statement)?;
         let signature = Signature::from_slice(signature).map_err(|_| Tainted::Signature)?;
         let value = self.chain.with(content);
-        self.key
-            .verify_strict(&self.chain.message(&value), &signature)
-            .map_err(|_| Tainted::Signature)?;
+        self.key.verify_strict(&self.chain.message(&value), &signature).map_err(|_| Tainted::Signature)?;
         let statement: Statement = codec::decode_statement(content).map_err(|_| Tainted::Statement)?;
         self.accept(&statement)?;
         self.chain.value = value;
