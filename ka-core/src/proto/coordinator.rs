@@ -141,6 +141,7 @@ impl Coordinator {
             incarnation: 0,
             waits: false,
             parent: None,
+            parent_since: Epoch::default(),
             children: Vec::new(),
             progress: Progress::default(),
             complete: false,
@@ -258,6 +259,7 @@ impl Coordinator {
             incarnation: hello.incarnation,
             waits,
             parent: None,
+            parent_since: Epoch::default(),
             children: Vec::new(),
             progress: Progress::default(),
             complete: false,
@@ -300,6 +302,7 @@ impl Coordinator {
         for (rank, node) in ranks.iter().enumerate() {
             let Some(m) = self.roster.get_mut(*node) else { continue };
             m.parent = topology::parent(rank, fan_out).map(|r| ranks[r]);
+            m.parent_since = self.epoch;
             m.children = topology::children(rank, fan_out, ranks.len()).map(|r| ranks[r]).collect();
         }
         for node in ranks {
@@ -338,18 +341,13 @@ impl Coordinator {
                 self.let_go(now, node);
             }
             ToCoordinator::LinkLost(epoch, at, fault) => {
-                // A fault of an older view is no news.
-                if epoch == self.epoch_of(node) {
+                // A fault of the link to an earlier parent is no news.
+                if epoch >= m.parent_since {
                     self.link_lost(now, node, at, fault);
                 }
             }
             ToCoordinator::Receipt(receipt) => self.receipt(now, node, receipt),
         }
-    }
-
-    /// The view a node lives by. (One view per session so far.)
-    fn epoch_of(&self, _node: NodeId) -> Epoch {
-        self.epoch
     }
 
     fn receipt(&mut self, now: Instant, node: NodeId, receipt: Receipt) {
