@@ -246,7 +246,10 @@ impl Node {
     }
 
     fn control(&mut self, now: Instant, message: ToNode) {
-        self.timers.set(Timer::Silence, now + limits::SILENCE);
+        // The root is in the coordinator's own process: nothing lies between them that could fall silent.
+        if self.parent != Parent::Source {
+            self.timers.set(Timer::Silence, now + limits::SILENCE);
+        }
         match message {
             ToNode::View(view) => self.view(now, view),
             ToNode::Abort(reason) => {
