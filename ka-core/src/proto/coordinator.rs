@@ -385,7 +385,7 @@ impl Coordinator {
     /// A node's control connection is gone.
     fn gone(&mut self, now: Instant, node: NodeId, why: &str) {
         let Some(m) = self.roster.get(node) else { return };
-        if m.outcome.is_some() {
+        if m.released {
             return;
         }
         if self.phase == Phase::Gathering {
@@ -404,17 +404,18 @@ impl Coordinator {
         }
         let mut todo = Vec::from([node]);
         while let Some(n) = todo.pop() {
-            let Some(m) = self.roster.get(n) else { continue };
+            let Some(m) = self.roster.get_mut(n) else { continue };
             if m.complete && n != node {
                 continue;
             }
-            todo.extend(&m.children);
+            // It feeds nobody any more.
+            todo.extend(m.children.drain(..));
             let at = at.filter(|_| n == node).unwrap_or(m.progress.received);
             if m.outcome.is_none() {
                 self.tell_node(n, ToNode::Abort(reason.clone()));
                 self.settle(now, n, Outcome::Failed(reason.clone(), at));
-            } else if n != node {
-                // Only a relay by now (its sink had failed), and nothing to relay any more.
+            } else {
+                // Only a relay by now (its own end was known), and nothing to relay any more.
                 self.let_go(now, n);
             }
         }
@@ -423,7 +424,8 @@ impl Coordinator {
     /// The parent need not wait for a child that is lost.
     fn drop_child(&mut self, parent: NodeId, child: NodeId) {
         let Some(m) = self.roster.get_mut(parent) else { return };
-        m.children.retain(|c| *c != child);
+        let Some(i) = m.children.iter().position(|c| *c == child) else { return };
+        m.children.remove(i);
         self.epoch = Epoch(self.epoch.0 + 1);
         self.send_view(parent);
     }
@@ -456,6 +458,11 @@ impl Coordinator {
             next = m.parent;
             let ended = m.outcome.is_some();
             if ended && !self.needed(node) {
+                if let (false, Some(parent)) = (m.complete, m.parent) {
+                    // It goes without having everything; the parent must not keep the rest for it.
+                    self.drop_child(parent, node);
+                }
+                let Some(m) = self.roster.get(node) else { return };
                 if m.waits && m.outcome.as_ref().is_some_and(Outcome::is_ok) && m.conn.is_some() {
                     self.release.queue(node);
                     self.roster.get_mut(node).expect("seen above").released = true;
