@@ -28,6 +28,8 @@ pub struct Violation {
     pub what: String,
     /// The command that repeats the run.
     pub repeat: String,
+    /// What had happened until then, if the world was [`traced`](World::traced).
+    pub trace: String,
 }
 
 impl fmt::Display for Violation {
@@ -136,7 +138,8 @@ impl World {
         }
         let (rule, what) = self.checker.breach.clone()?;
         let what = format!("at {}: {what}", self.now());
-        Some(Violation { rule, what, repeat: self.setup.repeat.clone() })
+        let trace = self.trace.text().into();
+        Some(Violation { rule, what, repeat: self.setup.repeat.clone(), trace })
     }
 
     fn check_end(&mut self) {

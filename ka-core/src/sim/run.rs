@@ -194,8 +194,8 @@ impl World {
                 }
             }
             Fault::Stop { node, .. } => {
+                self.hosts[node].disturbed |= self.hosts[node].alive();
                 if self.is_in(node as u32) {
-                    self.hosts[node].disturbed = true;
                     self.drive(node as u32, Input::Stop("Ctrl-C".to_owned()));
                 } else if self.hosts[node].alive() {
                     self.leave(node as u32);
@@ -287,12 +287,15 @@ impl World {
                 host.state = State::In;
                 host.id = Some(welcome.node);
                 host.node = Some(Node::new(self.clock.now, &welcome, self.setup.window));
-                self.by_id.insert(welcome.node, h);
                 self.poll(h);
             }
             (State::Joining, Down::Say(ToNode::Refused(refusal))) => {
                 note!(self, h, "is refused: {refusal}");
                 host.refused = Some(format!("{refusal}"));
+                self.leave(h);
+            }
+            (State::Joining, Down::HangUp) => {
+                host.refused = Some("the server has closed the connection".to_owned());
                 self.leave(h);
             }
             (State::In, Down::Say(message)) => {
@@ -340,7 +343,12 @@ impl World {
     pub(super) fn poll_server(&mut self) {
         loop {
             match self.server().poll() {
-                ServerOutput::Tell(Conn(h), message) => self.send_down(h, Down::Say(message)),
+                ServerOutput::Tell(Conn(h), message) => {
+                    if let ToNode::Welcome(welcome) = &message {
+                        self.by_id.insert(welcome.node, h);
+                    }
+                    self.send_down(h, Down::Say(message));
+                }
                 ServerOutput::HangUp(Conn(h)) => self.send_down(h, Down::HangUp),
                 ServerOutput::Event(Event::Progress { .. }) => {}
                 ServerOutput::Event(event) => {
@@ -353,7 +361,11 @@ impl World {
                     note!(self, "ka", "is done");
                     self.report = Some(report);
                     // The server's process ends, and with it every connection that is left.
-                    (1..self.hosts.len()).for_each(|h| self.send_down(h as u32, Down::HangUp));
+                    for h in 1..self.hosts.len() {
+                        if self.hosts[h].state != State::Away {
+                            self.send_down(h as u32, Down::HangUp);
+                        }
+                    }
                 }
             }
         }

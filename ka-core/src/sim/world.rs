@@ -32,6 +32,7 @@ pub struct World {
     pub(super) server_wait: Instant,
     pub(super) server_wake: Instant,
     pub(super) hosts: Vec<Host>,
+    /// Which host the coordinator let in under which number.
     pub(super) by_id: BTreeMap<NodeId, u32>,
     pub(super) links: Vec<Link>,
     pub(super) tape: Tape,
