@@ -286,6 +286,12 @@ impl Coordinator {
         self.config.start_after.is_some_and(|d| self.opened + d <= now)
     }
 
+    /// A node goes before the start, and is not counted any more.
+    fn leave(&mut self, node: NodeId) {
+        self.roster.remove(node);
+        self.event(Event::Left { node, ready: self.roster.len(), expected: self.config.nodes });
+    }
+
     /// Opens the gate: everyone learns who is whose parent.
     fn start(&mut self, now: Instant) {
         self.phase = Phase::Streaming;
@@ -351,6 +357,11 @@ impl Coordinator {
     }
 
     fn receipt(&mut self, now: Instant, node: NodeId, receipt: Receipt) {
+        if self.phase == Phase::Gathering && node != NodeId::ROOT {
+            // It was stopped where it runs.
+            self.leave(node);
+            return;
+        }
         let root = self.roster.get(NodeId::ROOT).map(|r| (r.progress.received.0, r.complete));
         let Some(m) = self.roster.get_mut(node) else { return };
         m.progress.counters = receipt.counters;
@@ -389,8 +400,7 @@ impl Coordinator {
             return;
         }
         if self.phase == Phase::Gathering {
-            self.roster.remove(node);
-            self.event(Event::Left { node, ready: self.roster.len(), expected: self.config.nodes });
+            self.leave(node);
         } else {
             self.fail(now, node, &Reason::Lost(node, printable(why, limits::TEXT_BYTES)), None);
         }
