@@ -338,7 +338,8 @@ impl Coordinator {
                 }
             }
             ToCoordinator::Progress(progress) => {
-                m.progress = progress;
+                // A node whose sink failed relays on and has none to tell of; what the sink took stays.
+                m.progress = Progress { sunk: m.progress.sunk.max(progress.sunk), ..progress };
                 self.event(Event::Progress { node, progress });
             }
             ToCoordinator::Complete => {
