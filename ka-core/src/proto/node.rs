@@ -291,7 +291,8 @@ impl Node {
     fn follow(&mut self, now: Instant, peer: Peer) {
         match self.parent {
             Parent::Source => return,
-            Parent::Linked(p, _) if p == peer => return,
+            // Two dials at once would each close the other's link.
+            Parent::Linked(p, _) | Parent::Dialling(p) if p == peer => return,
             Parent::Linked(_, link) => self.outputs.push_back(Output::Drop(link, None)),
             Parent::None | Parent::Dialling(_) | Parent::Lost(_) => {}
         }
