@@ -1,6 +1,7 @@
 //! Storms: many small worlds in which anything may go wrong at any time, with every checker on.
 //!
-//! `KA_SEED=7 cargo test -p ka-core --features sim --test storm` runs the one world of seed 7 and prints its trace.
+//! `KA_SEED=7 cargo test -p ka-core --features sim --test storm -- --nocapture` runs the one world of seed 7 and
+//! prints its trace; `KA_STORMS=100000 …` runs that many worlds instead of three hundred.
 
 #![cfg(feature = "sim")]
 
@@ -21,7 +22,8 @@ fn three_hundred_storms_break_no_rule() {
         }
         return;
     }
-    for seed in 0..300 {
+    let storms = std::env::var("KA_STORMS").ok().and_then(|n| n.parse().ok()).unwrap_or(300);
+    for seed in 0..storms {
         let again =
             format!("KA_SEED={seed} cargo test -p ka-core --features sim --test storm -- --nocapture");
         let _ = Plan::from_seed(seed).world().repeated_by(again).run();
