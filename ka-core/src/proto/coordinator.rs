@@ -345,7 +345,7 @@ impl Coordinator {
             ToCoordinator::Complete => {
                 m.complete = true;
                 self.event(Event::Complete { node });
-                self.let_go(now, node);
+                self.let_go(node);
             }
             ToCoordinator::LinkLost(epoch, at, fault) => {
                 // A fault of the link to an earlier parent is no news.
@@ -420,14 +420,14 @@ impl Coordinator {
                 continue;
             }
             // It feeds nobody any more.
-            todo.extend(m.children.drain(..));
+            todo.append(&mut m.children);
             let at = at.filter(|_| n == node).unwrap_or(m.progress.received);
             if m.outcome.is_none() {
                 self.tell_node(n, ToNode::Abort(reason.clone()));
                 self.settle(now, n, Outcome::Failed(reason.clone(), at));
             } else {
                 // Only a relay by now (its own end was known), and nothing to relay any more.
-                self.let_go(now, n);
+                self.let_go(n);
             }
         }
     }
@@ -452,40 +452,44 @@ impl Coordinator {
             self.unsettled = self.unsettled.saturating_sub(1);
         }
         self.event(Event::Ended { node, outcome });
-        self.let_go(now, node);
+        self.let_go(node);
     }
 
     // ---- the end ----
 
     /// Lets a node go if it has ended and nobody below needs it; then looks at its parent, for which this may
     /// have been the last.
-    fn let_go(&mut self, now: Instant, node: NodeId) {
-        let mut next = Some(node);
-        while let Some(node) = next.take() {
-            let Some(m) = self.roster.get(node) else { return };
-            if node == NodeId::ROOT || m.released {
-                return;
-            }
-            next = m.parent;
-            let ended = m.outcome.is_some();
-            if ended && !self.needed(node) {
-                if let (false, Some(parent)) = (m.complete, m.parent) {
-                    // It goes without having everything; the parent must not keep the rest for it.
-                    self.drop_child(parent, node);
-                }
-                let Some(m) = self.roster.get(node) else { return };
-                if m.waits && m.outcome.as_ref().is_some_and(Outcome::is_ok) && m.conn.is_some() {
-                    self.release.queue(node);
-                    self.roster.get_mut(node).expect("seen above").released = true;
-                } else {
-                    self.send_off(node);
-                }
-            } else if !m.complete {
-                // The parent has to stay for this one.
-                return;
-            }
+    fn let_go(&mut self, node: NodeId) {
+        // Who has everything needs its parent no more, whether or not it may go itself.
+        let complete = self.roster.get(node).is_some_and(|m| m.complete);
+        let mut next = self.try_let_go(node);
+        if complete {
+            next = self.roster.get(node).and_then(|m| m.parent);
         }
-        let _ = now;
+        while let Some(node) = next {
+            next = self.try_let_go(node);
+        }
+    }
+
+    /// Lets this one node go if it may; then its parent is next.
+    fn try_let_go(&mut self, node: NodeId) -> Option<NodeId> {
+        let m = self.roster.get(node)?;
+        if node == NodeId::ROOT || m.released || m.outcome.is_none() || self.needed(node) {
+            return None;
+        }
+        let (parent, complete) = (m.parent, m.complete);
+        let waits = m.waits && m.outcome.as_ref().is_some_and(Outcome::is_ok) && m.conn.is_some();
+        if let (Some(parent), false) = (parent, complete) {
+            // It goes without having everything; the parent must not keep the rest for it.
+            self.drop_child(parent, node);
+        }
+        if waits {
+            self.release.queue(node);
+            self.roster.get_mut(node)?.released = true;
+        } else {
+            self.send_off(node);
+        }
+        parent
     }
 
     /// Whether some child still lacks bytes, or feeds one that does.
