@@ -218,11 +218,35 @@ fn two_deaths_at_different_times_are_both_named() {
 }
 
 #[test]
+fn one_loss_does_not_hide_another() {
+    // The views after the first loss have higher numbers, but most nodes never see one.
+    let world = World::tree(7, 2).stream(64 * MIB);
+    let world = world
+        .with(Fault::Kill { node: 7, at: ms(50) })
+        .with(Fault::Taint { node: 1, offset: 40 * MIB })
+        .run();
+    assert!(lost_at(&world, 7, 7));
+    assert!(tainted_by(&world, 3, 1) && tainted_by(&world, 4, 1));
+    assert!([1, 2, 5, 6].iter().all(|n| world.outcome(*n).is_ok()));
+}
+
+#[test]
+fn a_child_lost_while_its_parent_dials_does_no_harm() {
+    // The second is told of it while its own link is still coming up.
+    for micros in (100..1000).step_by(10) {
+        let at = Duration::from_micros(micros);
+        let world =
+            World::chain(3).stream(MIB).start_after(secs(1), 1).with(Fault::Kill { node: 3, at }).run();
+        assert!(world.outcome(1).is_ok() && world.outcome(2).is_ok(), "{at:?}");
+    }
+}
+
+#[test]
 fn a_node_with_a_failed_sink_relays_on() {
-    let world = World::chain(4).stream(32 * MIB).with(Fault::SinkFails { node: 2, offset: 10 * MIB }).run();
+    let world = World::chain(4).stream(256 * MIB).with(Fault::SinkFails { node: 2, offset: 10 * MIB }).run();
     assert!([1, 3, 4].iter().all(|n| world.outcome(*n).is_ok()));
     assert!(matches!(world.outcome(2), Outcome::Failed(Reason::Sink(_), at) if at.0 == 10 * MIB));
-    assert_eq!(world.report().nodes[1].bytes, 10 * MIB);
+    assert_eq!(world.report().nodes[1].bytes, 10 * MIB, "what it tells while it relays on changes nothing");
 }
 
 #[test]

@@ -105,8 +105,13 @@ impl World {
         note!(self, h, "dials {parent} from {:?} to {}", attach.resume, attach.upto);
         let link = self.links.len() as u32;
         self.links.push(Link::dialled(h, parent, attach));
-        // An older dial, should there be one, is given up.
-        self.hosts[h as usize].dialling = Some(link);
+        // An older dial, to a parent that does not answer, is given up.
+        if let Some(old) = self.hosts[h as usize].dialling.replace(link)
+            && self.links[old as usize].parent == parent
+            && self.is_in(parent)
+        {
+            self.checker.breach("one parent", format!("host {h} dials {parent} twice at once"));
+        }
         self.clock.after(3 * self.setup.latency, Due::Offered(link));
     }
 
