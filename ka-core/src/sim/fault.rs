@@ -2,7 +2,8 @@
 
 use alloc::vec::Vec;
 
-use super::{Rng, World};
+use super::World;
+use super::rng::Rng;
 use crate::time::Duration;
 
 /// One thing that goes wrong. `node` is a host's number, 1 the first behind the server.

@@ -45,7 +45,6 @@ pub mod world;
 
 pub use checker::Violation;
 pub use fault::{Fault, Plan};
-pub use rng::Rng;
 pub use trace::Trace;
 pub use world::World;
 

@@ -9,7 +9,8 @@ use super::checker::{Checker, Violation};
 use super::clock::{Clock, Due};
 use super::host::{Host, NEVER, State};
 use super::network::{Link, Tape, transfer};
-use super::{Fault, Rng, Trace};
+use super::rng::Rng;
+use super::{Fault, Trace};
 use crate::limits;
 use crate::proto::coordinator::{Config, Coordinator};
 use crate::proto::{Event, Node, Report};
@@ -158,7 +159,7 @@ impl World {
         self
     }
 
-    /// Bytes per second of every data link, set so far or not.
+    /// Bytes per second of every data link.
     #[must_use]
     pub fn rate(mut self, bytes_per_s: u64) -> Self {
         self.setup.rate = bytes_per_s;
