@@ -141,6 +141,7 @@ impl Coordinator {
             incarnation: 0,
             waits: false,
             parent: None,
+            parent_since: Epoch::default(),
             children: Vec::new(),
             progress: Progress::default(),
             complete: false,
@@ -258,6 +259,7 @@ impl Coordinator {
             incarnation: hello.incarnation,
             waits,
             parent: None,
+            parent_since: Epoch::default(),
             children: Vec::new(),
             progress: Progress::default(),
             complete: false,
@@ -284,6 +286,12 @@ impl Coordinator {
         self.config.start_after.is_some_and(|d| self.opened + d <= now)
     }
 
+    /// A node goes before the start, and is not counted any more.
+    fn leave(&mut self, node: NodeId) {
+        self.roster.remove(node);
+        self.event(Event::Left { node, ready: self.roster.len(), expected: self.config.nodes });
+    }
+
     /// Opens the gate: everyone learns who is whose parent.
     fn start(&mut self, now: Instant) {
         self.phase = Phase::Streaming;
@@ -300,6 +308,7 @@ impl Coordinator {
         for (rank, node) in ranks.iter().enumerate() {
             let Some(m) = self.roster.get_mut(*node) else { continue };
             m.parent = topology::parent(rank, fan_out).map(|r| ranks[r]);
+            m.parent_since = self.epoch;
             m.children = topology::children(rank, fan_out, ranks.len()).map(|r| ranks[r]).collect();
         }
         for node in ranks {
@@ -329,17 +338,18 @@ impl Coordinator {
                 }
             }
             ToCoordinator::Progress(progress) => {
-                m.progress = progress;
+                // A node whose sink failed relays on and has none to tell of; what the sink took stays.
+                m.progress = Progress { sunk: m.progress.sunk.max(progress.sunk), ..progress };
                 self.event(Event::Progress { node, progress });
             }
             ToCoordinator::Complete => {
                 m.complete = true;
                 self.event(Event::Complete { node });
-                self.let_go(now, node);
+                self.let_go(node);
             }
             ToCoordinator::LinkLost(epoch, at, fault) => {
-                // A fault of an older view is no news.
-                if epoch == self.epoch_of(node) {
+                // A fault of the link to an earlier parent is no news.
+                if epoch >= m.parent_since {
                     self.link_lost(now, node, at, fault);
                 }
             }
@@ -347,12 +357,12 @@ impl Coordinator {
         }
     }
 
-    /// The view a node lives by. (One view per session so far.)
-    fn epoch_of(&self, _node: NodeId) -> Epoch {
-        self.epoch
-    }
-
     fn receipt(&mut self, now: Instant, node: NodeId, receipt: Receipt) {
+        if self.phase == Phase::Gathering && node != NodeId::ROOT {
+            // It was stopped where it runs.
+            self.leave(node);
+            return;
+        }
         let root = self.roster.get(NodeId::ROOT).map(|r| (r.progress.received.0, r.complete));
         let Some(m) = self.roster.get_mut(node) else { return };
         m.progress.counters = receipt.counters;
@@ -387,12 +397,11 @@ impl Coordinator {
     /// A node's control connection is gone.
     fn gone(&mut self, now: Instant, node: NodeId, why: &str) {
         let Some(m) = self.roster.get(node) else { return };
-        if m.outcome.is_some() {
+        if m.released {
             return;
         }
         if self.phase == Phase::Gathering {
-            self.roster.remove(node);
-            self.event(Event::Left { node, ready: self.roster.len(), expected: self.config.nodes });
+            self.leave(node);
         } else {
             self.fail(now, node, &Reason::Lost(node, printable(why, limits::TEXT_BYTES)), None);
         }
@@ -406,18 +415,19 @@ impl Coordinator {
         }
         let mut todo = Vec::from([node]);
         while let Some(n) = todo.pop() {
-            let Some(m) = self.roster.get(n) else { continue };
+            let Some(m) = self.roster.get_mut(n) else { continue };
             if m.complete && n != node {
                 continue;
             }
-            todo.extend(&m.children);
+            // It feeds nobody any more.
+            todo.append(&mut m.children);
             let at = at.filter(|_| n == node).unwrap_or(m.progress.received);
             if m.outcome.is_none() {
                 self.tell_node(n, ToNode::Abort(reason.clone()));
                 self.settle(now, n, Outcome::Failed(reason.clone(), at));
-            } else if n != node {
-                // Only a relay by now (its sink had failed), and nothing to relay any more.
-                self.let_go(now, n);
+            } else {
+                // Only a relay by now (its own end was known), and nothing to relay any more.
+                self.let_go(n);
             }
         }
     }
@@ -425,7 +435,8 @@ impl Coordinator {
     /// The parent need not wait for a child that is lost.
     fn drop_child(&mut self, parent: NodeId, child: NodeId) {
         let Some(m) = self.roster.get_mut(parent) else { return };
-        m.children.retain(|c| *c != child);
+        let Some(i) = m.children.iter().position(|c| *c == child) else { return };
+        m.children.remove(i);
         self.epoch = Epoch(self.epoch.0 + 1);
         self.send_view(parent);
     }
@@ -441,35 +452,44 @@ impl Coordinator {
             self.unsettled = self.unsettled.saturating_sub(1);
         }
         self.event(Event::Ended { node, outcome });
-        self.let_go(now, node);
+        self.let_go(node);
     }
 
     // ---- the end ----
 
     /// Lets a node go if it has ended and nobody below needs it; then looks at its parent, for which this may
     /// have been the last.
-    fn let_go(&mut self, now: Instant, node: NodeId) {
-        let mut next = Some(node);
-        while let Some(node) = next.take() {
-            let Some(m) = self.roster.get(node) else { return };
-            if node == NodeId::ROOT || m.released {
-                return;
-            }
-            next = m.parent;
-            let ended = m.outcome.is_some();
-            if ended && !self.needed(node) {
-                if m.waits && m.outcome.as_ref().is_some_and(Outcome::is_ok) && m.conn.is_some() {
-                    self.release.queue(node);
-                    self.roster.get_mut(node).expect("seen above").released = true;
-                } else {
-                    self.send_off(node);
-                }
-            } else if !m.complete {
-                // The parent has to stay for this one.
-                return;
-            }
+    fn let_go(&mut self, node: NodeId) {
+        // Who has everything needs its parent no more, whether or not it may go itself.
+        let complete = self.roster.get(node).is_some_and(|m| m.complete);
+        let mut next = self.try_let_go(node);
+        if complete {
+            next = self.roster.get(node).and_then(|m| m.parent);
         }
-        let _ = now;
+        while let Some(node) = next {
+            next = self.try_let_go(node);
+        }
+    }
+
+    /// Lets this one node go if it may; then its parent is next.
+    fn try_let_go(&mut self, node: NodeId) -> Option<NodeId> {
+        let m = self.roster.get(node)?;
+        if node == NodeId::ROOT || m.released || m.outcome.is_none() || self.needed(node) {
+            return None;
+        }
+        let (parent, complete) = (m.parent, m.complete);
+        let waits = m.waits && m.outcome.as_ref().is_some_and(Outcome::is_ok) && m.conn.is_some();
+        if let (Some(parent), false) = (parent, complete) {
+            // It goes without having everything; the parent must not keep the rest for it.
+            self.drop_child(parent, node);
+        }
+        if waits {
+            self.release.queue(node);
+            self.roster.get_mut(node)?.released = true;
+        } else {
+            self.send_off(node);
+        }
+        parent
     }
 
     /// Whether some child still lacks bytes, or feeds one that does.

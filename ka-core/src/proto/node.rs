@@ -142,6 +142,8 @@ impl Node {
     pub fn root(session: SessionId, window_bytes: u64) -> Self {
         let mut node = Self::with(NodeId::ROOT, session, Window::new(window_bytes, false));
         node.parent = Parent::Source;
+        // It tells how far the source is read, like any node how far it is; the first time at once.
+        node.timers.set(Timer::Beat, Instant::ZERO);
         node.grant();
         node
     }
@@ -247,7 +249,10 @@ impl Node {
     }
 
     fn control(&mut self, now: Instant, message: ToNode) {
-        self.timers.set(Timer::Silence, now + limits::SILENCE);
+        // The root is in the coordinator's own process: nothing lies between them that could fall silent.
+        if self.parent != Parent::Source {
+            self.timers.set(Timer::Silence, now + limits::SILENCE);
+        }
         match message {
             ToNode::View(view) => self.view(now, view),
             ToNode::Abort(reason) => {
@@ -289,7 +294,8 @@ impl Node {
     fn follow(&mut self, now: Instant, peer: Peer) {
         match self.parent {
             Parent::Source => return,
-            Parent::Linked(p, _) if p == peer => return,
+            // Two dials at once would each close the other's link.
+            Parent::Linked(p, _) | Parent::Dialling(p) if p == peer => return,
             Parent::Linked(_, link) => self.outputs.push_back(Output::Drop(link, None)),
             Parent::None | Parent::Dialling(_) | Parent::Lost(_) => {}
         }

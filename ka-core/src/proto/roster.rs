@@ -7,7 +7,7 @@ use core::net::{IpAddr, SocketAddr};
 
 use super::event::NodeReport;
 use crate::time::Instant;
-use crate::types::NodeId;
+use crate::types::{Epoch, NodeId};
 use crate::wire::control::{Outcome, Progress};
 
 /// What the coordinator's caller calls one control connection.
@@ -38,6 +38,8 @@ pub struct Member {
     pub waits: bool,
     /// Its parent, once the session has started.
     pub parent: Option<NodeId>,
+    /// The first view that names this parent; later ones may change its children only.
+    pub parent_since: Epoch,
     /// Its children.
     pub children: Vec<NodeId>,
     /// The last it said of itself.

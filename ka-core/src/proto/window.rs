@@ -112,9 +112,10 @@ impl Window {
         self.closed |= closed;
         self.counters.held_max = self.counters.held_max.max(self.received.offset - self.low.offset);
         self.sweep();
-        // Full: not even one more block may come, and what is held is what stands in its way.
-        let room = self.low.offset + self.size - self.received.offset;
-        if !self.closed && room < limits::BLOCK_BYTES as u64 {
+        // Full: not even one more block may come, and there is no room yet that is worth a grant.
+        let (now, block) = (self.grant_now(), limits::BLOCK_BYTES as u64);
+        let left = self.told.upto - self.received.offset;
+        if !self.closed && left < block && now.upto - self.told.upto < self.step() {
             self.counters.full += 1;
         }
     }
@@ -205,7 +206,7 @@ impl Window {
     /// or the tape is complete.
     pub fn grant(&mut self) -> Option<Grant> {
         let now = self.grant_now();
-        let step = (self.size / 4).min(limits::GRANT_STEP_BYTES);
+        let step = self.step();
         let worth = now.upto - self.told.upto >= step
             || now.held.offset - self.told.held.offset >= step
             || (self.closed && now.held > self.told.held);
@@ -214,6 +215,11 @@ impl Window {
             self.told = now;
             now
         })
+    }
+
+    /// How much more is worth a message.
+    fn step(&self) -> u64 {
+        (self.size / 4).min(limits::GRANT_STEP_BYTES)
     }
 
     /// What to tell a parent to which this node attaches.

@@ -1,0 +1,169 @@
+//! A machine: one process of ka with its node, its control connection, and the sink behind it.
+
+use alloc::collections::VecDeque;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::{IpAddr, SocketAddr};
+
+use crate::limits;
+use crate::proto::Node;
+use crate::time::{Duration, Instant};
+use crate::types::{NodeId, Position};
+use crate::wire::control::{Hello, Outcome, Role, ToCoordinator, ToNode};
+
+/// What travels from a host to the server.
+#[derive(Debug)]
+pub(super) enum Up {
+    Hello,
+    Say(ToCoordinator),
+    Gone,
+}
+
+/// What travels from the server to a host.
+#[derive(Debug)]
+pub(super) enum Down {
+    Say(ToNode),
+    HangUp,
+}
+
+/// How a host's process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Not started yet.
+    Away,
+    /// Connected, not let in yet.
+    Joining,
+    /// A node of the session.
+    In,
+    /// It neither acts nor answers, and nobody is told.
+    Frozen,
+    /// The process has ended, by itself or not.
+    Gone,
+}
+
+#[derive(Debug)]
+pub(super) struct Host {
+    pub(super) state: State,
+    /// The node that a welcome made; it stays for questions after its end.
+    pub(super) node: Option<Node>,
+    pub(super) id: Option<NodeId>,
+    pub(super) hello: Hello,
+    pub(super) joins_at: Duration,
+    /// How it ended, in its own words, and when.
+    pub(super) ended: Option<(Outcome, Instant)>,
+    /// The server's refusal.
+    pub(super) refused: Option<String>,
+    pub(super) to_server: VecDeque<Up>,
+    pub(super) to_node: VecDeque<Down>,
+    /// When the last message each way arrives: one behind another, whatever the jitter.
+    pub(super) to_server_last: Instant,
+    pub(super) to_node_last: Instant,
+    /// The server has said its last word.
+    pub(super) hung_up: bool,
+    /// When the node wants to be woken, and for when that is asked of the clock.
+    pub(super) wait: Instant,
+    pub(super) wake: Instant,
+    /// The link that is being dialled, the link to the parent, the links to the children.
+    pub(super) dialling: Option<u32>,
+    pub(super) up: Option<u32>,
+    pub(super) down: Vec<u32>,
+    /// Links that were offered and not answered yet.
+    pub(super) offered: Vec<u32>,
+    pub(super) sink: Sink,
+    /// Bytes per second of the link to its parent.
+    pub(super) rate: u64,
+    /// It forwards bad blocks from this offset on.
+    pub(super) taints_from: Option<u64>,
+    /// Killed, frozen or stopped: others may lose bytes because of it.
+    pub(super) disturbed: bool,
+    /// When its last byte arrived.
+    pub(super) last_byte: Instant,
+}
+
+impl Host {
+    pub(super) fn new(number: u32, rate: u64) -> Self {
+        Self {
+            state: State::Away,
+            node: None,
+            id: None,
+            hello: Hello {
+                session: None,
+                incarnation: u64::from(number),
+                role: Role::Node { data_port: limits::DATA_PORT, wait: false },
+                label: String::new(),
+            },
+            joins_at: Duration::ZERO,
+            ended: None,
+            refused: None,
+            to_server: VecDeque::new(),
+            to_node: VecDeque::new(),
+            to_server_last: Instant::ZERO,
+            to_node_last: Instant::ZERO,
+            hung_up: false,
+            wait: NEVER,
+            wake: NEVER,
+            dialling: None,
+            up: None,
+            down: Vec::new(),
+            offered: Vec::new(),
+            sink: Sink::default(),
+            rate,
+            taints_from: None,
+            disturbed: false,
+            last_byte: Instant::ZERO,
+        }
+    }
+
+    /// Whether its process will end by itself some day.
+    pub(super) fn alive(&self) -> bool {
+        matches!(self.state, State::Away | State::Joining | State::In)
+    }
+}
+
+/// A time that does not come.
+pub(super) const NEVER: Instant = Instant(u64::MAX);
+
+/// What takes a node's bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Sink {
+    /// Bytes per second; without a number it takes everything at once.
+    pub(super) rate: Option<u64>,
+    /// How long it takes to end once it has everything.
+    pub(super) ends_after: Duration,
+    /// It fails when it should take a byte beyond this.
+    pub(super) fails_at: Option<u64>,
+    /// It takes nothing before this.
+    pub(super) stalled_until: Instant,
+    pub(super) taken: Position,
+    pub(super) state: SinkState,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum SinkState {
+    /// It takes the next item at once, or waits for one.
+    #[default]
+    Ready,
+    /// It is at work on an item.
+    Busy,
+    /// It has everything and is about to end, or has ended.
+    Ending,
+    /// It has failed or was aborted.
+    Gone,
+}
+
+/// A host's address, from which its number can be read again.
+pub(super) fn addr(host: u32) -> IpAddr {
+    let [_, b, c, d] = host.to_be_bytes();
+    IpAddr::from([10, b, c, d])
+}
+
+/// The host at this address.
+pub(super) fn host_at(addr: SocketAddr) -> Option<u32> {
+    match addr.ip() {
+        IpAddr::V4(v4) => {
+            let [a, b, c, d] = v4.octets();
+            (a == 10).then_some(u32::from_be_bytes([0, b, c, d]))
+        }
+        IpAddr::V6(_) => None,
+    }
+}

@@ -1,0 +1,465 @@
+//! A story's words: how a world is set up, and what can be asked of it after its run.
+
+use alloc::borrow::ToOwned;
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::checker::{Checker, Violation};
+use super::clock::{Clock, Due};
+use super::host::{Host, NEVER, State};
+use super::network::{Link, Tape, transfer};
+use super::rng::Rng;
+use super::{Fault, Trace};
+use crate::limits;
+use crate::proto::coordinator::{Config, Coordinator};
+use crate::proto::{Event, Node, Report};
+use crate::time::{Duration, Instant};
+use crate::types::{NodeId, Offset, SessionId, SessionName};
+use crate::wire::control::{Counters, Outcome, Role};
+
+const SESSION: SessionId = SessionId([0x5a; 16]);
+
+/// A server (host 0), its nodes (hosts 1 and up), and the network between them.
+///
+/// Hosts that join at the same time and in order have the same number in the session ([`NodeId`]).
+#[derive(Debug)]
+pub struct World {
+    pub(super) setup: Setup,
+    pub(super) clock: Clock,
+    pub(super) rng: Rng,
+    /// From the start of the run on.
+    pub(super) coordinator: Option<Coordinator>,
+    pub(super) server_wait: Instant,
+    pub(super) server_wake: Instant,
+    pub(super) hosts: Vec<Host>,
+    /// Which host the coordinator let in under which number.
+    pub(super) by_id: BTreeMap<NodeId, u32>,
+    pub(super) links: Vec<Link>,
+    pub(super) tape: Tape,
+    pub(super) source: Source,
+    pub(super) checker: Checker,
+    pub(super) trace: Trace,
+    pub(super) events: Vec<(Instant, Event)>,
+    pub(super) started: bool,
+    pub(super) report: Option<Report>,
+    pub(super) first_sent: Option<Instant>,
+    /// Hosts whose end is still to come.
+    pub(super) alive: usize,
+}
+
+/// What a world is to be.
+#[derive(Debug)]
+pub(super) struct Setup {
+    pub(super) config: Config,
+    pub(super) window: u64,
+    pub(super) rate: u64,
+    pub(super) latency: Duration,
+    pub(super) jitter: Duration,
+    pub(super) pace: Option<u64>,
+    pub(super) faults: Vec<Fault>,
+    pub(super) go_at: Option<Duration>,
+    pub(super) repeat: String,
+}
+
+/// Where the root's bytes come from.
+#[derive(Debug, Default)]
+pub(super) struct Source {
+    /// Bytes per second; without a number a whole window comes at once.
+    pub(super) rate: Option<u64>,
+    pub(super) fails: bool,
+    /// How far the root lets it.
+    pub(super) upto: Offset,
+    pub(super) reading: bool,
+}
+
+impl World {
+    /// A chain: the server and `nodes` nodes one behind another, all of which join at once.
+    ///
+    /// Links of 1 Gbit/s and 50 µs, blocks of [`limits::BLOCK_BYTES`], windows of 8 MiB, an empty stream.
+    #[must_use]
+    pub fn chain(nodes: usize) -> Self {
+        Self::tree(nodes, 1)
+    }
+
+    /// The same with up to `fan_out` children per node.
+    #[must_use]
+    pub fn tree(nodes: usize, fan_out: u32) -> Self {
+        let rate = 125_000_000;
+        let config = Config {
+            session: SESSION,
+            name: SessionName::new("sim").ok(),
+            key: [0; 32],
+            nodes: nodes as u32,
+            fan_out,
+            start_after: None,
+            min_nodes: 1,
+            release_delay: Duration::ZERO,
+            data_port: limits::DATA_PORT,
+        };
+        Self {
+            setup: Setup {
+                config,
+                window: 8 << 20,
+                rate,
+                latency: Duration::from_micros(50),
+                jitter: Duration::ZERO,
+                pace: None,
+                faults: Vec::new(),
+                go_at: None,
+                repeat: "the same test again: nothing in it is left to chance".to_owned(),
+            },
+            clock: Clock::default(),
+            rng: Rng::new(0),
+            coordinator: None,
+            server_wait: NEVER,
+            server_wake: NEVER,
+            hosts: (0..=nodes as u32).map(|n| Host::new(n, rate)).collect(),
+            by_id: BTreeMap::new(),
+            links: Vec::new(),
+            tape: Tape { block: limits::BLOCK_BYTES as u64, length: 0 },
+            source: Source::default(),
+            checker: Checker::new(nodes + 1),
+            trace: Trace::default(),
+            events: Vec::new(),
+            started: false,
+            report: None,
+            first_sent: None,
+            alive: nodes,
+        }
+    }
+
+    // ---- the stream and the network ----
+
+    /// The stream's length in bytes.
+    #[must_use]
+    pub fn stream(mut self, bytes: u64) -> Self {
+        self.tape.length = bytes;
+        self
+    }
+
+    /// The source's bytes per second.
+    #[must_use]
+    pub fn source_rate(mut self, bytes_per_s: u64) -> Self {
+        self.source.rate = Some(bytes_per_s);
+        self
+    }
+
+    /// Bytes of a block.
+    #[must_use]
+    pub fn block(mut self, bytes: u64) -> Self {
+        self.tape.block = bytes;
+        self
+    }
+
+    /// Bytes of every window.
+    #[must_use]
+    pub fn window(mut self, bytes: u64) -> Self {
+        self.setup.window = bytes;
+        self
+    }
+
+    /// Bytes per second of every data link.
+    #[must_use]
+    pub fn rate(mut self, bytes_per_s: u64) -> Self {
+        self.setup.rate = bytes_per_s;
+        self.hosts.iter_mut().for_each(|h| h.rate = bytes_per_s);
+        self
+    }
+
+    /// Bytes per second of the link from `node`'s parent to it.
+    #[must_use]
+    pub fn link_rate(mut self, node: usize, bytes_per_s: u64) -> Self {
+        self.hosts[node].rate = bytes_per_s;
+        self
+    }
+
+    /// How long a message takes from one host to another.
+    #[must_use]
+    pub fn latency(mut self, one_way: Duration) -> Self {
+        self.setup.latency = one_way;
+        self
+    }
+
+    /// Control messages take up to this much longer, by chance; they stay in order.
+    #[must_use]
+    pub fn jitter(mut self, at_most: Duration) -> Self {
+        self.setup.jitter = at_most;
+        self
+    }
+
+    /// The seed of whatever is left to chance.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.rng = Rng::new(seed);
+        self
+    }
+
+    // ---- the session ----
+
+    /// The gate opens when so many nodes are in.
+    #[must_use]
+    pub fn gate(mut self, nodes: u32) -> Self {
+        self.setup.config.nodes = nodes;
+        self
+    }
+
+    /// The gate also opens after `delay` if at least `min` nodes are in, or as soon as they are.
+    #[must_use]
+    pub fn start_after(mut self, delay: Duration, min: u32) -> Self {
+        self.setup.config.start_after = Some(delay);
+        self.setup.config.min_nodes = min;
+        self
+    }
+
+    /// The admin opens the gate.
+    #[must_use]
+    pub fn go_at(mut self, at: Duration) -> Self {
+        self.setup.go_at = Some(at);
+        self
+    }
+
+    /// The pause between two nodes that are let go after having waited.
+    #[must_use]
+    pub fn release_delay(mut self, delay: Duration) -> Self {
+        self.setup.config.release_delay = delay;
+        self
+    }
+
+    /// The root's rate limit.
+    #[must_use]
+    pub fn paced(mut self, bytes_per_s: u64) -> Self {
+        self.setup.pace = Some(bytes_per_s);
+        self
+    }
+
+    // ---- the nodes ----
+
+    /// `node` joins later than the others.
+    #[must_use]
+    pub fn joins_at(mut self, node: usize, at: Duration) -> Self {
+        self.hosts[node].joins_at = at;
+        self
+    }
+
+    /// `node` asks for a session of another name.
+    #[must_use]
+    pub fn asks_for(mut self, node: usize, session: &str) -> Self {
+        self.hosts[node].hello.session = SessionName::new(session).ok();
+        self
+    }
+
+    /// `node` waits until it is let go.
+    #[must_use]
+    pub fn waits(mut self, node: usize) -> Self {
+        self.hosts[node].hello.role = Role::Node { data_port: limits::DATA_PORT, wait: true };
+        self
+    }
+
+    /// `node`'s sink takes so many bytes per second.
+    #[must_use]
+    pub fn sink_rate(mut self, node: usize, bytes_per_s: u64) -> Self {
+        self.hosts[node].sink.rate = Some(bytes_per_s);
+        self
+    }
+
+    /// `node`'s sink ends this long after it has taken everything.
+    #[must_use]
+    pub fn sink_ends_after(mut self, node: usize, delay: Duration) -> Self {
+        self.hosts[node].sink.ends_after = delay;
+        self
+    }
+
+    // ---- the run ----
+
+    /// Something goes wrong.
+    #[must_use]
+    pub fn with(mut self, fault: Fault) -> Self {
+        self.setup.faults.push(fault);
+        self
+    }
+
+    /// Records a [`Trace`].
+    #[must_use]
+    pub fn traced(mut self) -> Self {
+        self.trace = Trace::recording();
+        self
+    }
+
+    /// The command that repeats this run, for a [`Violation`] to tell.
+    #[must_use]
+    pub fn repeated_by(mut self, command: String) -> Self {
+        self.setup.repeat = command;
+        self
+    }
+
+    /// Runs the world to its end.
+    ///
+    /// # Panics
+    /// With the [`Violation`], if a checker sees one.
+    #[must_use]
+    pub fn run(self) -> Self {
+        match self.try_run() {
+            Ok(world) => world,
+            Err(violation) => panic!("{violation}"),
+        }
+    }
+
+    /// Runs the world to its end.
+    ///
+    /// # Errors
+    /// What a checker saw.
+    pub fn try_run(mut self) -> Result<Self, Violation> {
+        self.begin();
+        let deadline = Instant::ZERO + self.deadline();
+        while !self.over() && self.step(deadline) {}
+        match self.verdict() {
+            Some(violation) => Err(violation),
+            None => Ok(self),
+        }
+    }
+
+    fn over(&self) -> bool {
+        self.alive == 0 && (self.report.is_some() || !self.started)
+    }
+
+    /// When even a world in which everything goes wrong one after another should be at its end.
+    fn deadline(&self) -> Duration {
+        let s = &self.setup;
+        let nodes = self.hosts.len() as u32;
+        let sinks = self.hosts.iter().filter_map(|h| h.sink.rate);
+        let links = self.hosts.iter().map(|h| h.rate);
+        let slowest = sinks.chain(links).chain(self.source.rate).chain(s.pace).min().unwrap_or(1);
+        let faults: Duration = s.faults.iter().map(Fault::over).sum();
+        let sinks_end = self.hosts.iter().map(|h| h.sink.ends_after).max().unwrap_or_default();
+        let joins = self.hosts.iter().map(|h| h.joins_at).max().unwrap_or_default();
+        let hop = 10 * s.latency + s.jitter + 2 * transfer(self.tape.block, slowest);
+        faults
+            + joins
+            + sinks_end
+            + s.go_at.unwrap_or_default()
+            + s.config.start_after.unwrap_or_default()
+            + 2 * transfer(self.tape.length, slowest)
+            + nodes * (hop + s.config.release_delay)
+            // A silent node, then a link that does not come up, each for as many faults as there are.
+            + (1 + s.faults.len() as u32) * (limits::SILENCE + limits::LINK_UP + limits::OFFER)
+    }
+
+    // ---- what became of it ----
+
+    /// The session's report.
+    ///
+    /// # Panics
+    /// If the session has not ended.
+    #[must_use]
+    pub fn report(&self) -> &Report {
+        self.report.as_ref().expect("the session has ended")
+    }
+
+    /// How `node` ended, as the server reports it.
+    ///
+    /// # Panics
+    /// If it was never in, or left before the start.
+    #[must_use]
+    pub fn outcome(&self, node: usize) -> &Outcome {
+        let id = self.hosts[node].id.expect("the node was in");
+        &self.report().nodes.iter().find(|n| n.node == id).expect("it took part").outcome
+    }
+
+    /// How `node` ended, as it says itself, and when; `None` if it did not end by itself.
+    #[must_use]
+    pub fn ended(&self, node: usize) -> Option<&(Outcome, Instant)> {
+        self.hosts[node].ended.as_ref()
+    }
+
+    /// Why the server refused `node`, if it did.
+    #[must_use]
+    pub fn refusal(&self, node: usize) -> Option<&str> {
+        self.hosts[node].refused.as_deref()
+    }
+
+    /// What `node`'s window did (0: the root's).
+    ///
+    /// # Panics
+    /// If it was never in.
+    #[must_use]
+    pub fn counters(&self, node: usize) -> Counters {
+        self.hosts[node].node.as_ref().expect("the node was in").window().counters()
+    }
+
+    /// Whether `node` really has the whole stream and its sink took it and ended well.
+    #[must_use]
+    pub fn truly_ok(&self, node: usize) -> bool {
+        !self.source.fails && self.checker.has_everything(node, self.tape.items())
+    }
+
+    /// From the first byte's departure at the server to the last byte's arrival at the last node.
+    #[must_use]
+    pub fn stream_time(&self) -> Duration {
+        let last = self.hosts.iter().map(|h| h.last_byte).max().unwrap_or_default();
+        last - self.first_sent.unwrap_or_default()
+    }
+
+    /// What the coordinator told its application, except for progress.
+    #[must_use]
+    pub fn events(&self) -> &[(Instant, Event)] {
+        &self.events
+    }
+
+    /// When the world stood still.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.clock.now
+    }
+
+    /// How many events the run took.
+    #[must_use]
+    pub fn steps(&self) -> u64 {
+        self.clock.events()
+    }
+
+    /// What happened, if the world was [`traced`](Self::traced).
+    #[must_use]
+    pub fn trace(&self) -> &Trace {
+        &self.trace
+    }
+
+    // ---- the start ----
+
+    fn begin(&mut self) {
+        for fault in &self.setup.faults {
+            match *fault {
+                Fault::Taint { node, offset } => {
+                    let from = &mut self.hosts[node].taints_from;
+                    *from = Some(from.map_or(offset, |o| o.min(offset)));
+                }
+                Fault::SinkFails { node, offset } => {
+                    let at = &mut self.hosts[node].sink.fails_at;
+                    *at = Some(at.map_or(offset, |o| o.min(offset)));
+                }
+                Fault::SourceFails { offset } => {
+                    self.source.fails = true;
+                    self.tape.length = self.tape.length.min(offset);
+                }
+                _ => {}
+            }
+        }
+        assert!(4 * self.tape.block <= self.setup.window, "a window has room for a few blocks");
+        for (i, at) in self.setup.faults.iter().enumerate().filter_map(|(i, f)| Some((i, f.at()?))) {
+            self.clock.after(at, Due::Fault(i as u32));
+        }
+        if let Some(at) = self.setup.go_at {
+            self.clock.after(at, Due::Go);
+        }
+        for (i, host) in self.hosts.iter().enumerate().skip(1) {
+            self.clock.after(host.joins_at, Due::Join(i as u32));
+        }
+        self.coordinator = Some(Coordinator::new(Instant::ZERO, self.setup.config.clone()));
+        self.hosts[0].state = State::In;
+        self.hosts[0].id = Some(NodeId::ROOT);
+        self.hosts[0].node = Some(Node::root(SESSION, self.setup.window));
+        self.by_id.insert(NodeId::ROOT, 0);
+        self.poll_server();
+        self.open_root();
+    }
+}
