@@ -150,6 +150,12 @@ impl Sealer {
         self.key.verifying_key().to_bytes()
     }
 
+    /// The chain's value: what every node's [`Checker`] must come to, too.
+    #[must_use]
+    pub fn chain(&self) -> Hash {
+        self.chain.value
+    }
+
     /// Signs the next statement and gives the body of its frame.
     pub fn seal(&mut self, statement: &Statement) -> Bytes {
         let content =

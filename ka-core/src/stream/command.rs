@@ -1,1 +1,600 @@
-//! stub
+//! A command as the end of a stream: [`CommandSource`] reads what it prints, [`CommandSink`] feeds it.
+//!
+//! The command is run by `/bin/sh -c` in a process group of its own, and it is the group that is told to stop.
+//!
+//! Absent: a hold on processes that leave the group (`setsid`), on background processes of a command that ended
+//! well, and on what a command does with the bytes. No signal disposition of this process is changed.
+
+use std::io::{self, PipeReader, PipeWriter};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use bytes::Bytes;
+use rustix::event::PollFlags;
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::io::ioctl_fionread;
+use rustix::pipe::fcntl_setpipe_size;
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process_group, pidfd_open, waitid,
+};
+
+use super::fd::{INTERRUPTED, STEP, cannot, pause, poll_for, read_some, write_all_vectored};
+use super::{Sink, Source, Stop};
+use crate::limits::STOP_GRACE;
+
+const SHELL: &str = "/bin/sh";
+
+/// The pipe's size asked for: the largest that Linux grants to everybody unless told otherwise.
+const PIPE_BYTES: usize = 1 << 20;
+
+/// The size that a pipe has anyway.
+const PIPE_BYTES_DEFAULT: usize = 64 << 10;
+
+/// How often to look where the system has no event to wait for.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// The output of a command, up to its end.
+///
+/// Dropped without [`finish`](Source::finish), it stops the command as [`abort`](Source::abort) does.
+#[derive(Debug)]
+pub struct CommandSource {
+    running: Running,
+    stdout: PipeReader,
+}
+
+impl CommandSource {
+    /// Starts `command` with an empty standard input; what it prints on standard error goes to ours.
+    ///
+    /// # Errors
+    /// The shell cannot be started. A command that the shell cannot find is an exit status, 127.
+    pub fn spawn(command: &str) -> io::Result<Self> {
+        let (stdout, theirs) = io::pipe()?;
+        enlarge(&stdout);
+        let running = Running::start(command, Stdio::null(), theirs.into())?;
+        Ok(Self { running, stdout })
+    }
+}
+
+impl Source for CommandSource {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        read_some(&mut self.stdout, buf).map_err(|e| self.running.cannot("read from", &e))
+    }
+
+    /// The end of the output is ready only once the command has exited, so that
+    /// [`finish`](Source::finish) does not block on one that closed its output and lives on.
+    fn ready(&mut self, timeout: Duration) -> io::Result<bool> {
+        let came = poll_for(&self.stdout, PollFlags::IN, timeout)?;
+        if came == PollFlags::HUP {
+            return Ok(self.running.ending_within(timeout).is_some());
+        }
+        Ok(!came.is_empty())
+    }
+
+    fn finish(self: Box<Self>) -> Result<(), String> {
+        self.running.wait(&Stop::new())
+    }
+
+    fn abort(self: Box<Self>) {
+        drop(self);
+    }
+}
+
+/// The input of a command, which must read all of it and exit with status 0.
+///
+/// Dropped without [`finish`](Sink::finish), it stops the command as [`abort`](Sink::abort) does.
+#[derive(Debug)]
+pub struct CommandSink {
+    // Dropped in this order: the command is gone before its input is closed, so that it cannot take a stream
+    // that merely stopped for one that ended.
+    running: Running,
+    stdin: PipeWriter,
+}
+
+impl CommandSink {
+    /// Starts `command`; what it prints goes to our standard output and error.
+    ///
+    /// # Errors
+    /// The shell cannot be started. A command that the shell cannot find is an exit status, 127.
+    pub fn spawn(command: &str) -> io::Result<Self> {
+        Self::start(command, Stdio::inherit())
+    }
+
+    /// As [`spawn`](Self::spawn), but all that the command prints goes to our standard error: for a caller
+    /// whose own standard output means something.
+    ///
+    /// # Errors
+    /// As for [`spawn`](Self::spawn).
+    pub fn spawn_printing_to_stderr(command: &str) -> io::Result<Self> {
+        Self::start(command, io::stderr().into())
+    }
+
+    fn start(command: &str, stdout: Stdio) -> io::Result<Self> {
+        let (theirs, stdin) = io::pipe()?;
+        enlarge(&stdin);
+        // Each end of a pipe has flags of its own: the command's stays blocking.
+        fcntl_setfl(&stdin, fcntl_getfl(&stdin)? | OFlags::NONBLOCK)?;
+        let running = Running::start(command, theirs.into(), stdout)?;
+        Ok(Self { running, stdin })
+    }
+
+    /// Waits until the command has read all that was written.
+    ///
+    /// What is left in the pipe when its last reader goes is lost without an error, so it must be seen before
+    /// our end is closed: a command may well exit with status 0 and half of the stream.
+    fn drain(&self, stop: &Stop) -> Result<(), String> {
+        while self.has_unread()? {
+            if stop.is_set() {
+                return Err(INTERRUPTED.into());
+            }
+            if (self.has_no_reader()? || self.running.ending_within(LOOK).is_some()) && self.has_unread()? {
+                return Err(self.running.early());
+            }
+        }
+        Ok(())
+    }
+
+    fn has_unread(&self) -> Result<bool, String> {
+        match ioctl_fionread(&self.stdin) {
+            Ok(bytes) => Ok(bytes > 0),
+            Err(e) => Err(self.running.cannot("write to", &e.into()).to_string()),
+        }
+    }
+
+    fn has_no_reader(&self) -> Result<bool, String> {
+        match poll_for(&self.stdin, PollFlags::empty(), Duration::ZERO) {
+            Ok(came) => Ok(came.contains(PollFlags::ERR)),
+            Err(e) => Err(self.running.cannot("write to", &e).to_string()),
+        }
+    }
+}
+
+impl Sink for CommandSink {
+    fn write(&mut self, blocks: &[Bytes], stop: &Stop) -> io::Result<()> {
+        write_all_vectored(&mut self.stdin, blocks, stop).map_err(|e| match e.kind() {
+            io::ErrorKind::BrokenPipe => io::Error::new(e.kind(), self.running.early()),
+            _ => self.running.cannot("write to", &e),
+        })
+    }
+
+    /// Waits for the command's exit, then for everything on this machine to be on its disks: the command may
+    /// have written anywhere.
+    fn finish(self: Box<Self>, stop: &Stop) -> Result<(), String> {
+        self.drain(stop)?;
+        let Self { running, stdin } = *self;
+        drop(stdin);
+        running.wait(stop)?;
+        rustix::fs::sync();
+        Ok(())
+    }
+
+    fn abort(self: Box<Self>) {
+        drop(self);
+    }
+}
+
+/// Makes the pipe as large as we may; a small one works, too.
+fn enlarge(pipe: impl AsFd) {
+    let mut size = PIPE_BYTES;
+    while size > PIPE_BYTES_DEFAULT && fcntl_setpipe_size(&pipe, size).is_err() {
+        size /= 2;
+    }
+}
+
+/// A command that was started and has not been reaped: dropping it stops its whole group.
+///
+/// It is reaped last of all. Until then its process id, and with it its group's, cannot become somebody else's.
+#[derive(Debug)]
+struct Running {
+    child: Child,
+    command: String,
+    /// `None` on a kernel without.
+    pidfd: Option<OwnedFd>,
+    reaped: bool,
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    Status(i32),
+    Signal(i32),
+    /// The kernel reaped it, because this process was started with SIGCHLD ignored.
+    Untold,
+}
+
+impl Running {
+    fn start(command: &str, stdin: Stdio, stdout: Stdio) -> io::Result<Self> {
+        let child = Command::new(SHELL)
+            .args(["-c", command])
+            .stdin(stdin)
+            .stdout(stdout)
+            .process_group(0)
+            .spawn()
+            .map_err(|e| cannot(format_args!("start `{command}`"), &e))?;
+        let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).ok();
+        Ok(Self { child, command: command.into(), pidfd, reaped: false })
+    }
+
+    /// Waits for the exit with status 0. Any other end takes what remains of the group with it.
+    fn wait(mut self, stop: &Stop) -> Result<(), String> {
+        loop {
+            match self.ending_within(STEP) {
+                Some(Ending::Status(0)) => {
+                    self.reap();
+                    return Ok(());
+                }
+                Some(ending) => return Err(self.ended(ending)),
+                None if stop.is_set() => return Err(INTERRUPTED.into()),
+                None => {}
+            }
+        }
+    }
+
+    /// Waits up to `timeout` for the command's end, and leaves it to be reaped.
+    fn ending_within(&self, timeout: Duration) -> Option<Ending> {
+        if let Some(pidfd) = &self.pidfd {
+            // An error only makes the wait shorter.
+            let _ = poll_for(pidfd, PollFlags::IN, timeout);
+            return self.ending();
+        }
+        let mut left = timeout;
+        while self.ending().is_none() && !left.is_zero() {
+            pause(left.min(LOOK));
+            left = left.saturating_sub(LOOK);
+        }
+        self.ending()
+    }
+
+    fn ending(&self) -> Option<Ending> {
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        match waitid(WaitId::Pid(self.pid()), look) {
+            Ok(status) => status.as_ref().map(Ending::of),
+            Err(_) => Some(Ending::Untold),
+        }
+    }
+
+    fn stop(&mut self) {
+        self.signal(Signal::TERM);
+        let mut left = STOP_GRACE;
+        while self.ending_within(STEP).is_none() && !left.is_zero() {
+            left = left.saturating_sub(STEP);
+        }
+        // Also when the shell has gone: others of its group may not have heard.
+        self.signal(Signal::KILL);
+        self.reap();
+    }
+
+    fn signal(&self, signal: Signal) {
+        // It fails only if nobody is left to hear it.
+        let _ = kill_process_group(self.pid(), signal);
+    }
+
+    fn reap(&mut self) {
+        let _ = self.child.wait();
+        self.reaped = true;
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    fn cannot(&self, verb: &str, error: &io::Error) -> io::Error {
+        cannot(format_args!("{verb} `{}`", self.command), error)
+    }
+
+    fn ended(&self, ending: Ending) -> String {
+        let command = &self.command;
+        match ending {
+            Ending::Status(status) => format!("`{command}` ended with exit status {status}"),
+            Ending::Signal(signal) => format!("`{command}` was killed by signal {signal}"),
+            Ending::Untold => format!("`{command}` ended, but not even the kernel can say how"),
+        }
+    }
+
+    /// What to say of a command that reads no more. It is most likely about to exit, so that is waited for.
+    fn early(&self) -> String {
+        let command = &self.command;
+        match self.ending_within(STOP_GRACE) {
+            Some(Ending::Status(status)) => {
+                format!("`{command}` ended before the stream did, with exit status {status}")
+            }
+            Some(Ending::Signal(signal)) => {
+                format!("`{command}` was killed by signal {signal} before the stream ended")
+            }
+            Some(Ending::Untold) => format!("`{command}` ended before the stream did"),
+            None => format!("`{command}` closed its input before the stream ended"),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.reaped {
+            self.stop();
+        }
+    }
+}
+
+impl Ending {
+    fn of(status: &WaitIdStatus) -> Self {
+        match (status.exit_status(), status.terminating_signal()) {
+            (Some(status), _) => Self::Status(status),
+            (None, Some(signal)) => Self::Signal(signal),
+            (None, None) => Self::Untold,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::io::Read;
+    use std::path::Path;
+    use std::thread;
+
+    use super::super::fd::tests::fifo;
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn source(command: &str) -> Box<CommandSource> {
+        Box::new(CommandSource::spawn(command).unwrap())
+    }
+
+    fn sink(command: &str) -> Box<CommandSink> {
+        Box::new(CommandSink::spawn(command).unwrap())
+    }
+
+    fn read_all(source: &mut CommandSource) -> Vec<u8> {
+        let (mut all, mut buf) = (Vec::new(), vec![0; 32 << 10]);
+        loop {
+            match source.read(&mut buf).unwrap() {
+                0 => return all,
+                n => all.extend_from_slice(&buf[..n]),
+            }
+        }
+    }
+
+    fn bytes(len: usize) -> Bytes {
+        (0..len).map(|i| (i % 251) as u8).collect()
+    }
+
+    fn in_dir(dir: &Path, command: &str) -> String {
+        format!("cd '{}'; {command}", dir.display())
+    }
+
+    /// A directory with a fifo `up`: a command that opens it for writing says so, and while a process of it
+    /// lives, the fifo does not end.
+    fn dir_with_fifo() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        fifo(&dir.path().join("up"));
+        dir
+    }
+
+    fn is_gone(pid: Pid) -> bool {
+        waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG).is_err()
+    }
+
+    #[test]
+    fn bytes_go_through_a_sink_and_come_back_from_a_source() {
+        let dir = tempfile::tempdir().unwrap();
+        let all = bytes(5_000_003);
+        let blocks: Vec<Bytes> = (0..all.len())
+            .step_by(32 << 10)
+            .map(|at| all.slice(at..all.len().min(at + (32 << 10))))
+            .collect();
+
+        let mut sink = sink(&in_dir(dir.path(), "cat > copy"));
+        for blocks in blocks.chunks(100) {
+            sink.write(blocks, &Stop::new()).unwrap();
+        }
+        sink.finish(&Stop::new()).unwrap();
+
+        let mut source = source(&in_dir(dir.path(), "cat copy"));
+        assert!(read_all(&mut source) == all);
+        source.finish().unwrap();
+    }
+
+    #[test]
+    fn an_empty_stream_is_a_stream() {
+        sink("cat").finish(&Stop::new()).unwrap();
+        let mut source = source(":");
+        assert_eq!(read_all(&mut source), b"");
+        source.finish().unwrap();
+    }
+
+    #[test]
+    fn a_source_that_fails_says_how() {
+        for (command, text) in [
+            ("echo x; exit 3", "`echo x; exit 3` ended with exit status 3"),
+            ("kill -9 $$", "`kill -9 $$` was killed by signal 9"),
+            ("/nowhere/to/be/found 2> /dev/null", "exit status 127"),
+        ] {
+            let mut source = source(command);
+            read_all(&mut source);
+            let error = source.finish().unwrap_err();
+            assert!(error.ends_with(text), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_source_reads_nothing_from_us() {
+        let mut source = source("cat; echo end");
+        assert_eq!(read_all(&mut source), b"end\n");
+        source.finish().unwrap();
+    }
+
+    #[test]
+    fn a_source_is_ready_when_something_came() {
+        let dir = dir_with_fifo();
+        let mut source = source(&in_dir(dir.path(), "cat up"));
+        assert!(!source.ready(Duration::ZERO).unwrap());
+        fs::write(dir.path().join("up"), "x").unwrap();
+        assert!(source.ready(LONG).unwrap());
+        assert_eq!(source.read(&mut [0; 9]).unwrap(), 1);
+        assert!(source.ready(LONG).unwrap());
+        assert_eq!(source.read(&mut [0; 9]).unwrap(), 0);
+        source.finish().unwrap();
+    }
+
+    #[test]
+    fn a_source_that_closed_its_output_is_not_at_its_end_while_it_runs() {
+        let dir = dir_with_fifo();
+        let mut source = source(&in_dir(dir.path(), "exec > up; cat up; :"));
+        // Opened by the redirection, so the output is closed from here on; the `cat` waits for us.
+        let up = File::options().read(true).write(true).open(dir.path().join("up")).unwrap();
+        assert!(!source.ready(Duration::from_millis(1)).unwrap());
+        drop(up);
+        source.abort();
+    }
+
+    #[test]
+    fn an_aborted_source_ends_at_once_and_leaves_nothing() {
+        let source = source("sleep 1000");
+        let pid = source.running.pid();
+        source.abort();
+        assert!(is_gone(pid));
+    }
+
+    #[test]
+    fn a_dropped_source_leaves_nothing() {
+        let dir = dir_with_fifo();
+        let source = source(&in_dir(dir.path(), "exec 3> up; sleep 1000 & wait"));
+        let mut up = File::open(dir.path().join("up")).unwrap();
+        let pid = source.running.pid();
+        drop(source);
+        assert!(is_gone(pid));
+        assert_eq!(up.read(&mut [0]).unwrap(), 0);
+    }
+
+    #[test]
+    fn the_end_is_noticed_without_a_pidfd() {
+        let mut source = source("exit 3");
+        source.running.pidfd = None;
+        assert!(source.finish().unwrap_err().ends_with("exit status 3"));
+
+        let mut sink = sink("sleep 1000");
+        sink.running.pidfd = None;
+        let pid = sink.running.pid();
+        sink.abort();
+        assert!(is_gone(pid));
+    }
+
+    #[test]
+    fn a_sink_that_fails_says_how() {
+        let error = sink("false").finish(&Stop::new()).unwrap_err();
+        assert_eq!(error, "`false` ended with exit status 1");
+        let error = sink("cat > /dev/null; exit 3").finish(&Stop::new()).unwrap_err();
+        assert_eq!(error, "`cat > /dev/null; exit 3` ended with exit status 3");
+    }
+
+    #[test]
+    fn a_sink_that_takes_only_a_part_fails_whatever_its_status() {
+        for (command, status) in [("head -c1 > /dev/null", 0), ("exit 3", 3)] {
+            let error = sink(command).write(&[bytes(4 << 20)], &Stop::new()).unwrap_err();
+            let text = format!("`{command}` ended before the stream did, with exit status {status}");
+            assert_eq!(error.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_sink_that_leaves_bytes_in_the_pipe_fails() {
+        let command = "dd bs=1 count=1 > /dev/null 2>&1";
+        let mut sink = sink(command);
+        sink.write(&[bytes(2)], &Stop::new()).unwrap();
+        let error = sink.finish(&Stop::new()).unwrap_err();
+        assert_eq!(error, format!("`{command}` ended before the stream did, with exit status 0"));
+    }
+
+    #[test]
+    fn a_sink_that_closes_its_input_and_lives_on_fails() {
+        let mut sink = sink("exec < /dev/null; sleep 1000");
+        let error = sink.write(&[bytes(4 << 20)], &Stop::new()).unwrap_err().to_string();
+        assert_eq!(error, "`exec < /dev/null; sleep 1000` closed its input before the stream ended");
+        sink.abort();
+    }
+
+    #[test]
+    fn an_aborted_sink_never_sees_the_end() {
+        let dir = dir_with_fifo();
+        let mut sink = sink(&in_dir(dir.path(), "exec 3> up; cat > file; touch done"));
+        let mut up = File::open(dir.path().join("up")).unwrap();
+        sink.write(&[bytes(100_000)], &Stop::new()).unwrap();
+        let pid = sink.running.pid();
+        sink.abort();
+        assert!(is_gone(pid));
+        assert_eq!(up.read(&mut [0]).unwrap(), 0);
+        assert!(!dir.path().join("done").exists());
+    }
+
+    #[test]
+    fn a_sink_that_will_not_hear_is_killed_before_it_sees_the_end() {
+        let dir = dir_with_fifo();
+        let mut sink = sink(&in_dir(dir.path(), "trap '' TERM; exec 3> up; cat > file; touch done"));
+        let mut up = File::open(dir.path().join("up")).unwrap();
+        sink.write(&[bytes(100_000)], &Stop::new()).unwrap();
+        drop(sink);
+        assert_eq!(up.read(&mut [0]).unwrap(), 0);
+        assert!(!dir.path().join("done").exists());
+    }
+
+    #[test]
+    fn a_deaf_grandchild_dies_with_its_group() {
+        let dir = dir_with_fifo();
+        let sink = sink(&in_dir(dir.path(), "(trap '' TERM; exec 3> up; sleep 1000) & wait"));
+        let mut up = File::open(dir.path().join("up")).unwrap();
+        sink.abort();
+        assert_eq!(up.read(&mut [0]).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_stuck_sink_lets_go_once_stopped() {
+        let dir = dir_with_fifo();
+        let mut sink = sink(&in_dir(dir.path(), "dd bs=1 count=1 > up 2> /dev/null; sleep 1000"));
+        let stop = Stop::new();
+        let writing = thread::spawn({
+            let stop = stop.clone();
+            move || {
+                let error = sink.write(&[bytes(4 << 20)], &stop).unwrap_err();
+                sink.abort();
+                error
+            }
+        });
+        // One byte through: the write has begun, and cannot end.
+        let mut up = File::open(dir.path().join("up")).unwrap();
+        assert_eq!(up.read(&mut [0]).unwrap(), 1);
+        stop.set();
+        let error = writing.join().unwrap().to_string();
+        assert!(error.starts_with("cannot write to `cd ") && error.ends_with("`: interrupted"), "{error}");
+    }
+
+    #[test]
+    fn a_sink_that_does_not_end_is_killed_once_stopped() {
+        let stop = Stop::new();
+        stop.set();
+        // Once with the stream read, once with a byte of it in the pipe.
+        for len in [0, 1] {
+            let mut sink = sink("sleep 1000");
+            sink.write(&[bytes(len)], &Stop::new()).unwrap();
+            let pid = sink.running.pid();
+            assert_eq!(sink.finish(&stop).unwrap_err(), "interrupted");
+            assert!(is_gone(pid));
+        }
+    }
+
+    #[test]
+    fn a_sink_prints_where_it_is_told_to() {
+        let ours = |fd: u32| fs::read_link(format!("/proc/self/fd/{fd}")).unwrap();
+        let prints_to = |fd| format!("test \"$(readlink /proc/$$/fd/1)\" = '{}'", ours(fd).display());
+        CommandSink::spawn(&prints_to(1)).map(Box::new).unwrap().finish(&Stop::new()).unwrap();
+        let sink = CommandSink::spawn_printing_to_stderr(&prints_to(2)).unwrap();
+        Box::new(sink).finish(&Stop::new()).unwrap();
+    }
+
+    #[test]
+    fn a_command_that_cannot_start_is_named() {
+        let error = CommandSource::spawn("a\0b").unwrap_err().to_string();
+        assert!(error.starts_with("cannot start `a\0b`: "), "{error}");
+    }
+}

@@ -8,6 +8,7 @@
 //! which merely stopped is complete.
 
 mod command;
+mod fd;
 mod file;
 mod stdio;
 

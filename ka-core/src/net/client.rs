@@ -1,0 +1,206 @@
+//! A node's session: find the server, join, receive and relay, end.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::control::{self, Outbox};
+use super::discovery::{self, AskError, Target};
+use super::driver::{Brain, Driver, End, Incoming};
+use super::ends::{Drain, OpenSink};
+use super::relay::Relay;
+use super::session::{ClientConfig, ClientEvent, Inbox, JoinError, NodeEnd};
+use super::{Clock, default_window_bytes, link, ports, unless_stopped};
+use crate::limits;
+use crate::proto::Node;
+use crate::seal::{Checker, StreamInfo};
+use crate::stream::Sink;
+use crate::wire::control::{Hello, Role, ToCoordinator, ToNode, Welcome};
+use crate::wire::{self, Malformed, Plane};
+
+/// Joins a session as a node: receives its streams, and passes them on to others.
+///
+/// `open` makes the sink of each stream as it begins; it is called on a thread of its own. The future runs on the
+/// caller's runtime for as long as the session takes; `events` is called from there and must not block.
+///
+/// # Errors
+/// [`JoinError`] when this node did not get in. Once it is in, how it ended is in the [`NodeEnd`].
+pub async fn join(
+    config: ClientConfig,
+    open: impl FnMut(&StreamInfo) -> Result<Box<dyn Sink>, String> + Send + 'static,
+    mut inbox: Inbox,
+    mut events: impl FnMut(ClientEvent) + Send,
+) -> Result<NodeEnd, JoinError> {
+    check(&config)?;
+    let window_bytes = config.window_bytes.unwrap_or_else(default_window_bytes);
+    let (listener, data_port) =
+        ports::listen("data", config.ports.data, limits::DATA_PORT, &config.ports)
+            .map_err(|(what, e)| JoinError::Port(what, e))?;
+
+    let role = Role::Node { data_port, wait: config.wait };
+    let got_in = get_in(&config, role, &mut events);
+    let (stream, answer) =
+        unless_stopped(&mut inbox, got_in).await.map_err(JoinError::Stopped).flatten()?;
+    let ToNode::Welcome(welcome) = answer else { return Err(strange(&stream)) };
+    let checker = Checker::new(welcome.session, &welcome.key).ok_or_else(|| strange(&stream))?;
+    let Welcome { node, session, expected, .. } = welcome;
+    events(ClientEvent::Joined { node, session, expected, data_port, window_bytes });
+
+    let (sender, incoming) = mpsc::channel(1024);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(link::accept_children(listener, sender.clone()));
+    let (reader, writer) = stream.into_split();
+    tasks.spawn(listen_to_server(reader, sender.clone()));
+    let (writing, mut written) = mpsc::channel::<()>(1);
+    let outbox = Outbox::start(writer, writing);
+
+    let clock = Clock::start();
+    let machine = Node::new(clock.now(), &welcome, window_bytes);
+    let open: OpenSink = Box::new(open);
+    let drain = Drain::start(open).map_err(|e| JoinError::Port("a thread".into(), e))?;
+    let brain = Brain::There(outbox, &mut events);
+    let driver = Driver::new(clock, machine, Relay::node(checker, drain), brain, (sender, incoming));
+    let End::Node(outcome, received, counters) = driver.run(&mut inbox).await else {
+        unreachable!("a node's brain is elsewhere");
+    };
+    // The receipt.
+    let _ = timeout(limits::CONNECT, written.recv()).await;
+    Ok(NodeEnd { node, outcome, received: received.offset, counters })
+}
+
+/// Has a server start its session with whoever is there; says how many nodes that is.
+///
+/// # Errors
+/// [`JoinError`] when there is no such server, or it has nobody to start with.
+pub async fn go(config: &ClientConfig) -> Result<u32, JoinError> {
+    check(config)?;
+    let (stream, answer) = get_in(config, Role::Go, &mut |_| ()).await?;
+    match answer {
+        ToNode::Going(nodes) => Ok(nodes),
+        _ => Err(strange(&stream)),
+    }
+}
+
+fn check(config: &ClientConfig) -> Result<(), JoinError> {
+    let wrong = |what: &str| Err(JoinError::Config(what.into()));
+    if config.session.is_none() && config.server.is_none() {
+        return wrong("a client needs a session's name or a server's address");
+    }
+    if config.window_bytes.is_some_and(|w| w < limits::WINDOW_BYTES_MIN) {
+        return wrong("a window has at least 1 MiB");
+    }
+    Ok(())
+}
+
+/// Finds the server, says hello, and returns its answer. What may pass (a server that is just coming up, a
+/// link that is) is tried again until the time to look is over.
+async fn get_in(
+    config: &ClientConfig,
+    role: Role,
+    events: &mut (dyn FnMut(ClientEvent) + Send),
+) -> Result<(TcpStream, ToNode), JoinError> {
+    let end = Instant::now() + config.discover_timeout.unwrap_or(limits::DISCOVER);
+    loop {
+        let addr = find(config, end).await?;
+        events(ClientEvent::Found(addr));
+        match say_hello(addr, config, role.clone()).await {
+            Err(JoinError::Unreachable(..)) if Instant::now() + limits::REDIAL < end => {
+                sleep(limits::REDIAL).await;
+            }
+            other => return other,
+        }
+    }
+}
+
+/// Where the control connection goes.
+async fn find(config: &ClientConfig, end: Instant) -> Result<SocketAddr, JoinError> {
+    let left = end.saturating_duration_since(Instant::now());
+    let ports = &config.ports;
+    let ask = |target, left| {
+        discovery::ask(config.session.as_ref(), target, &ports.interfaces, ports.discovery, left)
+    };
+    match (config.server, ports.control) {
+        (Some(server), Some(port)) => Ok(SocketAddr::new(server, port)),
+        // The given host decides: whichever of its sessions answers first to the name.
+        (Some(server), None) => match ask(Target::Host(server), left.min(ASK_HOST)).await {
+            Ok(found) if !found.is_empty() => Ok(found[0].control),
+            Err(AskError::OtherVersion(v)) => {
+                Err(JoinError::Protocol(SocketAddr::new(server, 0), Malformed::Version(v)))
+            }
+            // It may hear no UDP.
+            _ => Ok(SocketAddr::new(server, limits::CONTROL_PORT)),
+        },
+        (None, port) => {
+            let mut found = ask(Target::Anyone, left).await.map_err(JoinError::NotFound)?;
+            if let (2.., Some(name)) = (found.len(), &config.session) {
+                return Err(JoinError::Ambiguous(name.clone(), found));
+            }
+            let mut addr = found.swap_remove(0).control;
+            addr.set_port(port.unwrap_or(addr.port()));
+            Ok(addr)
+        }
+    }
+}
+
+/// How long a given host is asked for its control port before the usual one is tried.
+const ASK_HOST: Duration = Duration::from_secs(1);
+
+/// Connects and says hello.
+async fn say_hello(addr: SocketAddr, config: &ClientConfig, role: Role) -> Result<(TcpStream, ToNode), JoinError> {
+    let unreachable = |e: io::Error| JoinError::Unreachable(addr, e);
+    let mut stream = link::connect(addr).await.map_err(unreachable)?;
+    let mut incarnation = [0; 8];
+    getrandom::fill(&mut incarnation).map_err(|e| unreachable(e.into()))?;
+    let hello = ToCoordinator::Hello(Hello {
+        session: config.session.clone(),
+        incarnation: u64::from_le_bytes(incarnation),
+        role,
+        label: crate::types::printable(&config.label, limits::SESSION_NAME_BYTES),
+    });
+    let mut bytes = Vec::from(wire::preface(Plane::Control));
+    bytes.extend(control::frame(&hello).map_err(|e| JoinError::Protocol(addr, e))?);
+    stream.write_all(&bytes).await.map_err(unreachable)?;
+    let answer = timeout(limits::PREFACE, async {
+        let mut preface = [0; wire::PREFACE_BYTES];
+        tokio::io::AsyncReadExt::read_exact(&mut stream, &mut preface).await.map_err(unreachable)?;
+        wire::check_preface(Plane::Control, &preface).map_err(|e| JoinError::Protocol(addr, e))?;
+        control::receive::<ToNode>(&mut stream)
+            .await
+            .map_err(|why| unreachable(io::Error::other(why)))?
+            .ok_or_else(|| unreachable(io::Error::other("it closed the connection without an answer")))
+    });
+    match answer.await {
+        Err(_) => Err(unreachable(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "it accepts the connection but does not answer",
+        ))),
+        Ok(Ok(ToNode::Refused(why))) => Err(JoinError::Refused(why)),
+        Ok(answer) => answer.map(|message| (stream, message)),
+    }
+}
+
+fn strange(stream: &TcpStream) -> JoinError {
+    let addr = stream.peer_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
+    JoinError::Protocol(addr, Malformed::Content)
+}
+
+async fn listen_to_server(mut reader: tokio::net::tcp::OwnedReadHalf, sender: mpsc::Sender<Incoming>) {
+    let why = loop {
+        match control::receive(&mut reader).await {
+            Ok(Some(message)) => {
+                if sender.send(Incoming::Told(message)).await.is_err() {
+                    return;
+                }
+            }
+            Ok(None) => break "it closed the connection".to_string(),
+            Err(why) => break why,
+        }
+    };
+    let _ = sender.send(Incoming::Lost(why)).await;
+}

@@ -1,0 +1,93 @@
+//! Control connections: frames of control messages, both ways. A clean end and a cut one are told apart.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedWriteHalf;
+use tokio::sync::mpsc;
+
+use crate::limits;
+use crate::wire::{Malformed, codec};
+
+/// The sending end of a control connection: what is put in is sent in order, by a task of its own.
+///
+/// Dropping the last clone closes the connection once everything is sent.
+#[derive(Clone, Debug)]
+pub(super) struct Outbox(mpsc::UnboundedSender<Vec<u8>>);
+
+impl Outbox {
+    /// Takes over the writing half of a connection. `open` is dropped when everything is sent, or cannot be.
+    pub(super) fn start<T: Send + 'static>(mut half: OwnedWriteHalf, open: T) -> Self {
+        let (tx, mut rx) = mpsc::unbounded_channel::<Vec<u8>>();
+        tokio::spawn(async move {
+            while let Some(frame) = rx.recv().await {
+                if half.write_all(&frame).await.is_err() {
+                    break;
+                }
+            }
+            let _ = half.shutdown().await;
+            drop(open);
+        });
+        Self(tx)
+    }
+
+    /// Sends a message. What cannot be sent any more is noticed by whoever reads the connection.
+    pub(super) fn send<T: Serialize>(&self, message: &T) {
+        if let Ok(frame) = frame(message) {
+            let _ = self.0.send(frame);
+        }
+    }
+}
+
+/// A message as a frame.
+pub(super) fn frame<T: Serialize>(message: &T) -> Result<Vec<u8>, Malformed> {
+    let body = codec::encode_control(message)?;
+    let mut frame = Vec::with_capacity(4 + body.len());
+    frame.extend((body.len() as u32).to_le_bytes());
+    frame.extend(body);
+    Ok(frame)
+}
+
+/// Reads one message. `Ok(None)`: the other side closed the connection between two messages.
+///
+/// # Errors
+/// In words: cut within a message, or not a message.
+pub(super) async fn receive<T: DeserializeOwned>(
+    stream: &mut (impl AsyncRead + Unpin),
+) -> Result<Option<T>, String> {
+    let mut len = [0; 4];
+    match stream.read(&mut len).await {
+        Ok(0) => return Ok(None),
+        Ok(n) => stream.read_exact(&mut len[n..]).await.map_err(cut)?,
+        Err(e) => return Err(e.to_string()),
+    };
+    let len = u32::from_le_bytes(len) as usize;
+    if len > limits::CONTROL_BYTES {
+        return Err(Malformed::TooLong.to_string());
+    }
+    let mut body = vec![0; len];
+    stream.read_exact(&mut body).await.map_err(cut)?;
+    codec::decode_control(&body).map(Some).map_err(|e| e.to_string())
+}
+
+fn cut(e: io::Error) -> String {
+    if e.kind() == io::ErrorKind::UnexpectedEof {
+        "the connection was cut within a message".into()
+    } else {
+        e.to_string()
+    }
+}
+
+/// The other end of a connection, with an IPv4 address as such.
+pub(super) fn canonical(addr: SocketAddr) -> SocketAddr {
+    SocketAddr::new(addr.ip().to_canonical(), addr.port())
+}
+
+/// Our own address on a connection.
+pub(super) fn local_ip(stream: &TcpStream) -> io::Result<IpAddr> {
+    Ok(stream.local_addr()?.ip().to_canonical())
+}

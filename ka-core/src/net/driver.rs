@@ -1,0 +1,329 @@
+//! The run loop of every session, server and node alike: the only `select!` of the project.
+//!
+//! It carries what happens to the machines and does what they say. The server has a coordinator beside its
+//! node, to which it talks without a socket; a node has a connection to one.
+
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::net::{IpAddr, SocketAddr};
+
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::time::Sleep;
+
+use super::control::Outbox;
+use super::relay::Relay;
+use super::session::{Candidate, ClientEvent, Command, Inbox, ServerEvent};
+use super::{Admit, Clock, link};
+use crate::limits;
+use crate::proto::node::{Input as NodeInput, Output as NodeOutput};
+use crate::proto::roster::Conn;
+use crate::proto::{Coordinator, Event, Node, Report, coordinator};
+use crate::time::Instant;
+use crate::types::{LinkId, Position, printable};
+use crate::wire::control::{Counters, Hello, Outcome, Refusal, Role, ToCoordinator, ToNode};
+use crate::wire::data::{Attach, Header, Kind};
+use crate::wire::{self, Plane};
+
+/// What the connections' tasks bring.
+#[derive(Debug)]
+pub(super) enum Incoming {
+    /// Server: somebody said hello on a new control connection.
+    Hello { conn: Conn, addr: SocketAddr, server_ip: IpAddr, hello: Hello, outbox: Outbox },
+    /// Server: a node said something.
+    Said(Conn, ToCoordinator),
+    /// Server: a control connection is gone.
+    Gone(Conn, String),
+    /// Node: the coordinator said something.
+    Told(ToNode),
+    /// Node: the control connection is gone.
+    Lost(String),
+    /// A child dialled.
+    Offer(TcpStream, Attach),
+    /// A dialled parent accepted, or could not be reached.
+    Dialled(LinkId, Result<TcpStream, String>),
+}
+
+/// Where the session's decisions are taken.
+pub(super) enum Brain<'a> {
+    /// Here: this is the server.
+    Here(Box<Host<'a>>),
+    /// At the other end of this connection.
+    There(Outbox, &'a mut (dyn FnMut(ClientEvent) + Send)),
+}
+
+/// The server's half.
+pub(super) struct Host<'a> {
+    pub(super) coordinator: Coordinator,
+    pub(super) outboxes: BTreeMap<Conn, Outbox>,
+    pub(super) admit: Option<Admit>,
+    pub(super) events: &'a mut (dyn FnMut(ServerEvent) + Send),
+}
+
+/// How a session ended, as seen from this process.
+pub(super) enum End {
+    /// The server's.
+    Session(Report),
+    /// A node's.
+    Node(Outcome, Position, Counters),
+}
+
+/// The run loop and everything it owns.
+pub(super) struct Driver<'a> {
+    clock: Clock,
+    node: Node,
+    relay: Relay,
+    brain: Brain<'a>,
+    incoming: mpsc::Receiver<Incoming>,
+    /// For the tasks that dial.
+    sender: mpsc::Sender<Incoming>,
+    next_link: u32,
+    /// Offered links that the node has not decided about.
+    offered: BTreeMap<LinkId, TcpStream>,
+    end: Option<End>,
+}
+
+impl<'a> Driver<'a> {
+    pub(super) fn new(
+        clock: Clock,
+        node: Node,
+        relay: Relay,
+        brain: Brain<'a>,
+        (sender, incoming): (mpsc::Sender<Incoming>, mpsc::Receiver<Incoming>),
+    ) -> Self {
+        Self {
+            clock,
+            node,
+            relay,
+            brain,
+            incoming,
+            sender,
+            next_link: 0,
+            offered: BTreeMap::new(),
+            end: None,
+        }
+    }
+
+    /// Runs the session to its end.
+    pub(super) async fn run(mut self, inbox: &mut Inbox) -> End {
+        let mut timer = Box::pin(tokio::time::sleep(std::time::Duration::ZERO));
+        let mut set = Instant::ZERO;
+        let mut inbox_open = true;
+        loop {
+            let wait = self.settle();
+            if let Some(end) = self.end.take() {
+                self.relay.end().await;
+                return end;
+            }
+            if wait != set {
+                set = wait;
+                Sleep::reset(timer.as_mut(), self.clock.when(wait));
+            }
+            tokio::select! {
+                biased;
+                () = poll_fn(|cx| self.relay.poll(cx, &self.node)) => {}
+                Some(incoming) = self.incoming.recv() => self.incoming(incoming),
+                command = inbox.0.recv(), if inbox_open => match command {
+                    Some(command) => self.command(command),
+                    None => inbox_open = false,
+                },
+                () = timer.as_mut() => {
+                    set = Instant::ZERO;
+                    self.handle(NodeInput::Timeout);
+                    self.coordinate(coordinator::Input::Timeout);
+                }
+            }
+        }
+    }
+
+    /// Does everything the machines want done, until both only wait; says until when.
+    fn settle(&mut self) -> Instant {
+        while let Some(input) = self.relay.happened() {
+            self.handle(input);
+        }
+        while let Some(info) = self.relay.begun() {
+            match &mut self.brain {
+                Brain::Here(host) => (host.events)(ServerEvent::Stream(info)),
+                Brain::There(_, events) => events(ClientEvent::Stream(info)),
+            }
+        }
+        let node = loop {
+            match self.node.poll() {
+                NodeOutput::Wait(until) => break until,
+                NodeOutput::Finished(outcome) => {
+                    if matches!(self.brain, Brain::There(..)) {
+                        let window = self.node.window();
+                        self.end = Some(End::Node(outcome, window.received(), window.counters()));
+                    }
+                    break Instant(u64::MAX);
+                }
+                output => self.act(output),
+            }
+        };
+        self.relay.forget(self.node.window().low());
+        node.min(self.settle_host())
+    }
+
+    fn settle_host(&mut self) -> Instant {
+        let mut to_root = Vec::new();
+        let until = loop {
+            let Brain::Here(host) = &mut self.brain else { return Instant(u64::MAX) };
+            match host.coordinator.poll() {
+                coordinator::Output::Tell(Conn::ROOT, message) => to_root.push(message),
+                coordinator::Output::Tell(conn, message) => {
+                    if let Some(outbox) = host.outboxes.get(&conn) {
+                        outbox.send(&message);
+                    }
+                }
+                coordinator::Output::HangUp(conn) => {
+                    host.outboxes.remove(&conn);
+                }
+                coordinator::Output::Event(event) => (host.events)(ServerEvent::Session(event)),
+                coordinator::Output::Done(report) => {
+                    self.end = Some(End::Session(report));
+                    return Instant(u64::MAX);
+                }
+                coordinator::Output::Wait(until) => break until,
+            }
+        };
+        if to_root.is_empty() {
+            return until;
+        }
+        for message in to_root {
+            self.handle(NodeInput::Control(message));
+        }
+        // What the root does about it may be news to the coordinator.
+        Instant::min(until, self.settle())
+    }
+
+    fn handle(&mut self, input: NodeInput) {
+        if let Brain::There(_, events) = &mut self.brain {
+            match &input {
+                NodeInput::Control(ToNode::View(view)) => {
+                    if let Some(parent) = view.parent {
+                        events(ClientEvent::Parent(parent));
+                    }
+                }
+                NodeInput::Linked(_) => events(ClientEvent::Linked),
+                _ => {}
+            }
+        }
+        self.node.handle(self.clock.now(), input);
+    }
+
+    fn coordinate(&mut self, input: coordinator::Input) {
+        if let Brain::Here(host) = &mut self.brain {
+            host.coordinator.handle(self.clock.now(), input);
+        }
+    }
+
+    fn act(&mut self, output: NodeOutput) {
+        match output {
+            NodeOutput::Tell(message) => self.tell(message),
+            NodeOutput::Dial(peer, attach) => self.dial(peer.addr, attach),
+            NodeOutput::Accept(link, _, at) => {
+                if let Some(stream) = self.offered.remove(&link) {
+                    self.relay.add_child(link, stream, at);
+                }
+            }
+            NodeOutput::Drop(link, why) => {
+                self.relay.drop_link(link);
+                if let Some(stream) = self.offered.remove(&link) {
+                    refuse(&stream, why.as_deref().unwrap_or("not now"));
+                }
+            }
+            NodeOutput::Grant(grant) => self.relay.grant(grant),
+            NodeOutput::AbortSink => self.relay.abort_sink(),
+            // Taken by `settle`.
+            NodeOutput::Wait(_) | NodeOutput::Finished(_) => {}
+        }
+    }
+
+    fn tell(&mut self, message: ToCoordinator) {
+        match &mut self.brain {
+            Brain::Here(_) => self.coordinate(coordinator::Input::Said(Conn::ROOT, message)),
+            Brain::There(outbox, events) => {
+                match &message {
+                    ToCoordinator::Progress(progress) => events(ClientEvent::Progress(*progress)),
+                    ToCoordinator::Complete => events(ClientEvent::Complete),
+                    ToCoordinator::Receipt(receipt) => events(ClientEvent::Ended(receipt.outcome.clone())),
+                    _ => {}
+                }
+                outbox.send(&message);
+            }
+        }
+    }
+
+    fn dial(&mut self, addr: SocketAddr, attach: Attach) {
+        let (link, sender) = (self.new_link(), self.sender.clone());
+        tokio::spawn(async move {
+            let result = link::dial(addr, attach).await;
+            let _ = sender.send(Incoming::Dialled(link, result)).await;
+        });
+    }
+
+    fn new_link(&mut self) -> LinkId {
+        self.next_link += 1;
+        LinkId(self.next_link)
+    }
+
+    fn incoming(&mut self, incoming: Incoming) {
+        match incoming {
+            Incoming::Hello { conn, addr, server_ip, hello, outbox } => {
+                self.hello(conn, addr, server_ip, hello, outbox);
+            }
+            Incoming::Said(conn, message) => self.coordinate(coordinator::Input::Said(conn, message)),
+            Incoming::Gone(conn, why) => {
+                if let Brain::Here(host) = &mut self.brain {
+                    host.outboxes.remove(&conn);
+                }
+                self.coordinate(coordinator::Input::Gone(conn, why));
+            }
+            Incoming::Told(message) => self.handle(NodeInput::Control(message)),
+            Incoming::Lost(why) => self.handle(NodeInput::ControlLost(why)),
+            Incoming::Offer(stream, attach) => {
+                let link = self.new_link();
+                self.offered.insert(link, stream);
+                self.handle(NodeInput::Offered(link, attach));
+            }
+            Incoming::Dialled(link, Ok(stream)) => {
+                self.relay.set_parent(link, stream);
+                self.handle(NodeInput::Linked(link));
+            }
+            Incoming::Dialled(_, Err(why)) => self.handle(NodeInput::DialFailed(why)),
+        }
+    }
+
+    fn hello(&mut self, conn: Conn, addr: SocketAddr, server_ip: IpAddr, hello: Hello, outbox: Outbox) {
+        let Brain::Here(host) = &mut self.brain else { return };
+        if let (Some(Admit(rule)), Role::Node { .. }) = (&mut host.admit, &hello.role) {
+            let label = printable(&hello.label, limits::SESSION_NAME_BYTES);
+            if let Err(why) = rule(&Candidate { addr, label }) {
+                let why = Refusal::Rule(printable(&why, limits::TEXT_BYTES));
+                (host.events)(ServerEvent::Session(Event::Refused { addr, why: why.to_string() }));
+                outbox.send(&ToNode::Refused(why));
+                return;
+            }
+        }
+        host.outboxes.insert(conn, outbox);
+        self.coordinate(coordinator::Input::Joined { conn, addr, server_ip, hello });
+    }
+
+    fn command(&mut self, command: Command) {
+        match (command, &self.brain) {
+            (Command::Go, _) => self.coordinate(coordinator::Input::Go),
+            (Command::Stop(who), Brain::Here(_)) => self.coordinate(coordinator::Input::Stop(who)),
+            (Command::Stop(who), Brain::There(..)) => self.handle(NodeInput::Stop(who)),
+            (Command::Rate(rate), _) => self.handle(NodeInput::SetRate(rate)),
+        }
+    }
+}
+
+/// Tells a child why it may not attach, as far as its socket takes that without waiting.
+fn refuse(stream: &TcpStream, why: &str) {
+    let why = printable(why, limits::TEXT_BYTES);
+    let mut bytes = Vec::from(wire::preface(Plane::Data));
+    bytes.extend(Header { kind: Kind::Refuse, len: why.len() }.encode());
+    bytes.extend(why.as_bytes());
+    let _ = stream.try_write(&bytes);
+}

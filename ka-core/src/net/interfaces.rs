@@ -1,0 +1,318 @@
+//! The network interfaces worth asking from: the wired ones that carry, and loopback. IPv4 only.
+//!
+//! Absent: IPv6, and every wish to know more. What cannot be found out about an interface counts in its
+//! favour, because a question too many costs a datagram and one too few costs the session.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+/// An interface that is up, by one of its IPv4 addresses. One with two addresses is listed twice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Its name, without the label of an alias.
+    pub name: String,
+    /// The address.
+    pub addr: Ipv4Addr,
+    /// Where all of its neighbours hear, unless it has none.
+    pub broadcast: Option<Ipv4Addr>,
+    /// Whether it leads to this host only.
+    pub loopback: bool,
+}
+
+/// Every IPv4 interface worth asking from now. A link may come up later: ask again then.
+///
+/// With `only` empty these are loopback and the wired interfaces that carry, without wireless ones, tunnels
+/// and what containers and virtual machines bring along. Otherwise they are the interfaces named in `only`,
+/// whatever they are, as far as they have an IPv4 address by now.
+///
+/// # Errors
+/// An interface in `only` that does not exist (the error names those that do), or the system's error.
+pub fn usable(only: &[String]) -> io::Result<Vec<Interface>> {
+    let addresses = if_addrs::get_if_addrs()?;
+    let devices = device_names();
+    if let Some(missing) = only.iter().find(|n| !exists(n, &addresses, &devices)) {
+        return Err(no_such(missing, &addresses, &devices));
+    }
+    let sys = Sys::of_this_namespace(&devices);
+    Ok(addresses.iter().filter_map(|a| listed(a, only, sys.as_ref())).collect())
+}
+
+fn exists(name: &str, addresses: &[if_addrs::Interface], devices: &BTreeSet<String>) -> bool {
+    devices.contains(name) || addresses.iter().any(|a| base(&a.name) == name)
+}
+
+fn no_such(name: &str, addresses: &[if_addrs::Interface], devices: &BTreeSet<String>) -> io::Error {
+    let mut there = devices.clone();
+    there.extend(addresses.iter().map(|a| base(&a.name).to_owned()));
+    let there = Vec::from_iter(there).join(", ");
+    io::Error::new(io::ErrorKind::NotFound, format!("there is no network interface {name}, only {there}"))
+}
+
+fn listed(a: &if_addrs::Interface, only: &[String], sys: Option<&Sys>) -> Option<Interface> {
+    let if_addrs::IfAddr::V4(v4) = &a.addr else { return None };
+    let name = base(&a.name);
+    let wanted =
+        if only.is_empty() { worth_asking(&facts(a, name, sys)) } else { only.iter().any(|n| n == name) };
+    wanted.then(|| Interface {
+        name: name.to_owned(),
+        addr: v4.ip,
+        broadcast: broadcast(v4.ip, v4.prefixlen, v4.broadcast),
+        loopback: v4.ip.is_loopback(),
+    })
+}
+
+/// `eth0:1` is a label on an address of `eth0`.
+fn base(name: &str) -> &str {
+    name.split(':').next().unwrap_or(name)
+}
+
+/// An address may have been given without its broadcast address; the kernel knows the network's anyway, and so
+/// does every neighbour.
+fn broadcast(addr: Ipv4Addr, prefix: u8, given: Option<Ipv4Addr>) -> Option<Ipv4Addr> {
+    let hosts = u32::MAX.checked_shr(prefix.into()).unwrap_or(0);
+    if hosts < 3 {
+        return None;
+    }
+    let computed = Ipv4Addr::from(u32::from(addr) | hosts);
+    Some(given.filter(|b| !b.is_unspecified() && *b != addr).unwrap_or(computed))
+}
+
+/// What decides whether an interface is asked from. Unknown is false.
+#[derive(Clone, Debug, Default)]
+struct Facts<'a> {
+    name: &'a str,
+    /// The address is one of 127.0.0.0/8.
+    loopback_addr: bool,
+    /// Up, and with a carrier: the kernel's IFF_RUNNING.
+    running: bool,
+    /// The kernel's ARPHRD number.
+    hardware: Option<u32>,
+    wireless: bool,
+    /// A TUN or a TAP device.
+    tun: bool,
+    /// A bridge none of whose ports leads to a physical device.
+    inner_bridge: bool,
+}
+
+const ARPHRD_ETHER: u32 = 1;
+const ARPHRD_LOOPBACK: u32 = 772;
+
+fn worth_asking(f: &Facts<'_>) -> bool {
+    f.running
+        && !f.wireless
+        && !f.tun
+        && !f.inner_bridge
+        && !container_name(f.name)
+        && match f.hardware {
+            // Other addresses on loopback belong to this host too, and 127.0.0.1 has asked it already.
+            Some(ARPHRD_LOOPBACK) => f.loopback_addr,
+            Some(ARPHRD_ETHER) | None => true,
+            Some(_) => false,
+        }
+}
+
+/// Whether the name is one that containers and virtual machines give to their own ends of things.
+///
+/// Only by name can a host's end of a `veth` be told from the `eth0` inside of a container, which is all the
+/// network that one has.
+fn container_name(name: &str) -> bool {
+    const PREFIXES: [&str; 7] = ["docker", "veth", "virbr", "cni", "flannel", "lxc", "podman"];
+    PREFIXES.iter().any(|p| name.starts_with(p)) || name.strip_prefix("br-").is_some_and(docker_id)
+}
+
+/// Docker calls a network's bridge by the first twelve digits of its number. `br-lan` is somebody's own.
+fn docker_id(id: &str) -> bool {
+    id.len() == 12 && id.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+/// What the kernel calls the interfaces of this network namespace. Empty if it does not say.
+fn device_names() -> BTreeSet<String> {
+    // Unlike /sys, this file always speaks of the namespace of whoever reads it.
+    let table = fs::read_to_string("/proc/self/net/dev").unwrap_or_default();
+    table.lines().filter_map(|line| line.split_once(':')).map(|(name, _)| name.trim().to_owned()).collect()
+}
+
+fn facts<'a>(a: &if_addrs::Interface, name: &'a str, sys: Option<&Sys>) -> Facts<'a> {
+    let known =
+        Facts { name, loopback_addr: a.ip().is_loopback(), running: a.is_oper_up(), ..Facts::default() };
+    match sys {
+        Some(sys) => sys.add(known),
+        None => known,
+    }
+}
+
+/// `/sys/class/net`, or a copy of its layout.
+struct Sys(PathBuf);
+
+impl Sys {
+    /// A `/sys` mounted in another network namespace, as under `nsenter`, shows other interfaces, some of
+    /// which may bear the names of ours. It is believed only if it lists the same ones as the kernel does here.
+    fn of_this_namespace(devices: &BTreeSet<String>) -> Option<Self> {
+        let sys = Self("/sys/class/net".into());
+        (!devices.is_empty() && sys.devices() == *devices).then_some(sys)
+    }
+
+    fn devices(&self) -> BTreeSet<String> {
+        // `bonding_masters` lies among the interfaces and is a file.
+        entries(&self.0).into_iter().filter(|n| self.0.join(n).join("ifindex").exists()).collect()
+    }
+
+    fn add<'a>(&self, known: Facts<'a>) -> Facts<'a> {
+        let dir = self.0.join(known.name);
+        let hardware = fs::read_to_string(dir.join("type")).ok().and_then(|s| s.trim().parse().ok());
+        Facts {
+            hardware,
+            wireless: dir.join("wireless").exists() || dir.join("phy80211").exists(),
+            tun: dir.join("tun_flags").exists(),
+            inner_bridge: dir.join("bridge").exists() && !self.bridges_out(&dir),
+            ..known
+        }
+    }
+
+    fn bridges_out(&self, bridge: &Path) -> bool {
+        entries(&bridge.join("brif")).iter().any(|port| self.physical(port, 4))
+    }
+
+    /// Whether this is a device, or lies (a bond, a VLAN) on one at most `depth` further down.
+    fn physical(&self, name: &str, depth: u32) -> bool {
+        let dir = self.0.join(name);
+        dir.join("device").exists()
+            || depth > 0
+                && entries(&dir)
+                    .iter()
+                    .filter_map(|e| e.strip_prefix("lower_"))
+                    .any(|lower| self.physical(lower, depth - 1))
+    }
+}
+
+/// The names in a directory; none if it cannot be read.
+fn entries(dir: &Path) -> Vec<String> {
+    let Ok(list) = fs::read_dir(dir) else { return Vec::new() };
+    list.filter_map(|e| e.ok()?.file_name().into_string().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WIRED: Facts<'_> = Facts {
+        name: "eth0",
+        loopback_addr: false,
+        running: true,
+        hardware: Some(ARPHRD_ETHER),
+        wireless: false,
+        tun: false,
+        inner_bridge: false,
+    };
+
+    #[test]
+    fn wired_interfaces_and_loopback_are_asked_from_and_others_are_not() {
+        let lo = Facts { name: "lo", loopback_addr: true, hardware: Some(ARPHRD_LOOPBACK), ..WIRED };
+        let table = [
+            (true, WIRED),
+            (true, lo.clone()),
+            (true, Facts { name: "enp3s0", hardware: None, ..WIRED }),
+            (true, Facts { name: "bond0.12", ..WIRED }),
+            (true, Facts { name: "br0", ..WIRED }),
+            (true, Facts { name: "br-lan", ..WIRED }),
+            (true, Facts { name: "br-decade", ..WIRED }),
+            (false, Facts { loopback_addr: false, ..lo }),
+            (false, Facts { running: false, ..WIRED }),
+            (false, Facts { name: "wlp2s0", wireless: true, ..WIRED }),
+            (false, Facts { name: "tap0", tun: true, ..WIRED }),
+            (false, Facts { name: "wg0", hardware: Some(65534), ..WIRED }),
+            (false, Facts { name: "gre1", hardware: Some(778), ..WIRED }),
+            (false, Facts { name: "br0", inner_bridge: true, ..WIRED }),
+            (false, Facts { name: "docker0", ..WIRED }),
+            (false, Facts { name: "docker_gwbridge", ..WIRED }),
+            (false, Facts { name: "br-0123456789ab", ..WIRED }),
+            (false, Facts { name: "veth12ab34c", ..WIRED }),
+            (false, Facts { name: "virbr0", ..WIRED }),
+            (false, Facts { name: "cni0", ..WIRED }),
+            (false, Facts { name: "cni-podman0", ..WIRED }),
+            (false, Facts { name: "flannel.1", hardware: None, ..WIRED }),
+            (false, Facts { name: "lxcbr0", ..WIRED }),
+            (false, Facts { name: "podman1", ..WIRED }),
+        ];
+        for (asked, facts) in table {
+            assert_eq!(worth_asking(&facts), asked, "{facts:?}");
+        }
+    }
+
+    #[test]
+    fn a_bridge_counts_if_a_port_leads_to_a_device_however_deep() {
+        let root = tempfile::tempdir().unwrap();
+        for dir in [
+            "eth0/device",
+            "bond0/lower_eth0",
+            "bond0.7/lower_bond0",
+            "veth1",
+            "br0/bridge",
+            "br0/brif/veth1",
+            "br0/brif/bond0.7",
+            "br1/bridge",
+            "br1/brif/veth1",
+            "br2/bridge",
+        ] {
+            fs::create_dir_all(root.path().join(dir)).unwrap();
+        }
+        let sys = Sys(root.path().into());
+        let inner = |name| sys.add(Facts { name, ..WIRED }).inner_bridge;
+        assert!(!inner("br0"));
+        assert!(inner("br1"));
+        assert!(inner("br2"));
+        assert!(!inner("eth0"));
+    }
+
+    #[test]
+    fn sys_says_what_an_interface_is_and_silence_loses_none() {
+        let root = tempfile::tempdir().unwrap();
+        for dir in ["wlan0/phy80211", "mystery"] {
+            fs::create_dir_all(root.path().join(dir)).unwrap();
+        }
+        for (file, content) in
+            [("wlan0/type", "1\n"), ("tun0/type", "65534\n"), ("tun0/tun_flags", "0x1001\n")]
+        {
+            let path = root.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        }
+        let sys = Sys(root.path().into());
+        let asked = |name| worth_asking(&sys.add(Facts { name, hardware: None, ..WIRED }));
+        assert!(!asked("wlan0"));
+        assert!(!asked("tun0"));
+        assert!(asked("mystery"));
+        assert!(asked("not_even_listed"));
+    }
+
+    #[test]
+    fn a_sys_of_another_namespace_is_not_believed() {
+        let foreign = BTreeSet::from(["not_on_this_host0".to_owned()]);
+        assert!(Sys::of_this_namespace(&foreign).is_none());
+        assert!(Sys::of_this_namespace(&BTreeSet::new()).is_none());
+    }
+
+    #[test]
+    fn a_broadcast_address_is_computed_if_none_was_given() {
+        let addr = Ipv4Addr::new(10, 1, 2, 3);
+        let given = Ipv4Addr::new(10, 255, 255, 255);
+        assert_eq!(broadcast(addr, 24, None), Some(Ipv4Addr::new(10, 1, 2, 255)));
+        assert_eq!(broadcast(addr, 24, Some(given)), Some(given));
+        assert_eq!(broadcast(addr, 24, Some(addr)), Some(Ipv4Addr::new(10, 1, 2, 255)));
+        assert_eq!(broadcast(addr, 0, None), Some(Ipv4Addr::BROADCAST));
+        assert_eq!(broadcast(addr, 31, None), None);
+        assert_eq!(broadcast(addr, 32, None), None);
+        assert_eq!(broadcast(Ipv4Addr::LOCALHOST, 8, None), Some(Ipv4Addr::new(127, 255, 255, 255)));
+    }
+
+    #[test]
+    fn an_interface_that_does_not_exist_is_an_error_that_names_those_that_do() {
+        let e = usable(&["no_such_if0".into()]).unwrap_err();
+        assert_eq!(e.kind(), io::ErrorKind::NotFound);
+        assert!(e.to_string().contains("no_such_if0") && e.to_string().contains("lo"), "{e}");
+        assert!(usable(&["lo".into()]).unwrap().iter().all(|i| i.name == "lo"));
+    }
+}

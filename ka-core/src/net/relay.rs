@@ -1,0 +1,454 @@
+//! The data plane of one node: the tape comes in, is checked, and goes on.
+//!
+//! ```text
+//!   parent socket ─read─▶ frames ─check─▶ ring ─write─▶ child sockets
+//!      or source  ─seal─────────────────▶  └───jobs───▶ sink's thread
+//! ```
+//!
+//! One [`poll`](Relay::poll) does everything that can be done without waiting: it is called by the driver's task
+//! only, and reads, checks and forwards a block in one go. What it did it says as [`Input`]s for the node; what it
+//! may do it asks the node's window. It decides nothing.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWrite};
+use tokio::net::TcpStream;
+
+use super::ends::{Drain, Feed, Job, Sunk};
+use super::pool::{BUFFER_BYTES, ReadPool};
+use super::root::Root;
+use crate::limits::{self, BLOCK_BYTES};
+use crate::proto::Node;
+use crate::proto::node::Input;
+use crate::ring::{Item, Ring};
+use crate::seal::{Checker, Sealer, Statement, StreamEnd, StreamInfo};
+use crate::types::{LinkId, Position, printable};
+use crate::wire::control::LinkFault;
+use crate::wire::data::{GRANT_BYTES, Grant, HEADER_BYTES, Header, Kind};
+use crate::wire::{self, Plane};
+
+/// Items that go to a child's socket in one call at most.
+const WRITE_ITEMS: usize = 32;
+
+/// The data plane.
+pub(super) struct Relay {
+    ring: Ring,
+    origin: Origin,
+    children: Vec<Child>,
+    drain: Option<Drain>,
+    /// What happened, for the node.
+    happened: VecDeque<Input>,
+    /// Streams that began, for the application.
+    begun: Vec<StreamInfo>,
+}
+
+/// Where the tape comes from.
+enum Origin {
+    /// The root's own sources.
+    Source(Box<Root>),
+    /// A parent, by and by several; what was checked stays checked.
+    Parent { checker: Box<Checker>, link: Option<ParentLink>, pool: ReadPool },
+}
+
+impl Relay {
+    /// The root's: seals what comes from the sources.
+    pub(super) fn root(sealer: Sealer, feed: Feed) -> Self {
+        Self::new(Origin::Source(Box::new(Root::new(sealer, feed))), None)
+    }
+
+    /// A node's: checks what comes from the parent, and feeds the sinks.
+    pub(super) fn node(checker: Checker, drain: Drain) -> Self {
+        let origin =
+            Origin::Parent { checker: Box::new(checker), link: None, pool: ReadPool::default() };
+        Self::new(origin, Some(drain))
+    }
+
+    fn new(origin: Origin, drain: Option<Drain>) -> Self {
+        Self {
+            ring: Ring::new(),
+            origin,
+            children: Vec::new(),
+            drain,
+            happened: VecDeque::new(),
+            begun: Vec::new(),
+        }
+    }
+
+    /// The link to the parent is up.
+    pub(super) fn set_parent(&mut self, id: LinkId, stream: TcpStream) {
+        if let Origin::Parent { link, .. } = &mut self.origin {
+            *link = Some(ParentLink {
+                id,
+                stream,
+                buffer: BytesMut::with_capacity(BUFFER_BYTES),
+                grants: BytesMut::new(),
+            });
+        }
+    }
+
+    /// A child is accepted and resumes at `at`.
+    pub(super) fn add_child(&mut self, id: LinkId, stream: TcpStream, at: Position) {
+        let out = Out { head: BytesMut::from(&wire::preface(Plane::Data)[..]), next: at, written: 0 };
+        self.children.push(Child { id, stream, out, grants: BytesMut::with_capacity(4096) });
+    }
+
+    /// Closes a link, whoever is at its other end.
+    pub(super) fn drop_link(&mut self, id: LinkId) {
+        self.children.retain(|c| c.id != id);
+        if let Origin::Parent { link, .. } = &mut self.origin {
+            link.take_if(|l| l.id == id);
+        }
+    }
+
+    /// Tells the parent how far this node is. (The source is asked for more as the window grows, and needs no telling.)
+    pub(super) fn grant(&mut self, grant: Grant) {
+        if let Origin::Parent { link: Some(link), .. } = &mut self.origin {
+            link.grants.extend_from_slice(&Header { kind: Kind::Grant, len: GRANT_BYTES }.encode());
+            link.grants.extend_from_slice(&grant.encode());
+        }
+    }
+
+    /// Drops what nobody needs any more.
+    pub(super) fn forget(&mut self, upto: Position) {
+        self.ring.forget(upto);
+    }
+
+    /// The sink's stream will not be completed.
+    pub(super) fn abort_sink(&mut self) {
+        if let Some(drain) = &mut self.drain {
+            drain.abort();
+        }
+    }
+
+    /// What has happened since the last call.
+    pub(super) fn happened(&mut self) -> Option<Input> {
+        self.happened.pop_front()
+    }
+
+    /// A stream that began.
+    pub(super) fn begun(&mut self) -> Option<StreamInfo> {
+        self.begun.pop()
+    }
+
+    /// Ends the threads at the ends, once the node is finished.
+    pub(super) async fn end(self) {
+        if let Origin::Source(root) = self.origin {
+            root.stop().await;
+        }
+        if let Some(drain) = self.drain {
+            drain.ended().await;
+        }
+    }
+
+    /// Moves what can be moved; ready when something happened.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, node: &Node) -> Poll<()> {
+        // Reading on while a read brings something: after the last one that did not, the socket will wake us.
+        loop {
+            let read = self.poll_origin(cx, node);
+            self.poll_children(cx, node);
+            self.poll_sink(cx);
+            if !self.happened.is_empty() {
+                return Poll::Ready(());
+            }
+            ready!(read);
+        }
+    }
+
+    fn poll_origin(&mut self, cx: &mut Context<'_>, node: &Node) -> Poll<()> {
+        match &mut self.origin {
+            Origin::Source(root) => {
+                // A child that has been sent everything would have to wait: what is read is sealed for it now.
+                let starving = self.children.iter().any(|c| c.out.next == self.ring.end());
+                let sealed = ready!(root.poll(cx, node.window(), starving, self.ring.end()));
+                sealed.items.into_iter().for_each(|item| self.ring.push(item));
+                self.begun.extend(sealed.begun);
+                self.happened.push_back(Input::Received(self.ring.end()));
+                self.happened.extend(sealed.failed.map(Input::SourceFailed));
+                self.happened.extend(sealed.closed.map(Input::Closed));
+                Poll::Ready(())
+            }
+            Origin::Parent { checker, link: slot, pool } => {
+                let Some(link) = slot else { return Poll::Pending };
+                let before = self.ring.end();
+                let result = ready!(link.poll(cx, pool)).and_then(|()| {
+                    while let Some((kind, body)) = link.frame()? {
+                        let (item, statement) = check(checker, kind, body)?;
+                        take(&mut self.ring, self.drain.as_ref(), &mut self.begun, item, statement.as_ref());
+                        match statement {
+                            Some(Statement::End(StreamEnd { failure: Some(why), .. })) => self
+                                .happened
+                                .push_back(Input::SourceFailed(printable(&why, limits::TEXT_BYTES))),
+                            Some(Statement::Close) => {
+                                self.happened.push_back(Input::Received(self.ring.end()));
+                                self.happened.push_back(Input::Closed(checker.chain()));
+                            }
+                            _ => {}
+                        }
+                    }
+                    Ok(())
+                });
+                if self.ring.end() > before && !checker.closed() {
+                    self.happened.push_back(Input::Received(self.ring.end()));
+                }
+                if let Err(fault) = result {
+                    self.happened.push_back(Input::LinkLost(link.id, fault));
+                    *slot = None;
+                }
+                Poll::Ready(())
+            }
+        }
+    }
+
+    fn poll_children(&mut self, cx: &mut Context<'_>, node: &Node) {
+        let (ring, happened) = (&self.ring, &mut self.happened);
+        self.children.retain_mut(|child| {
+            let result = child.poll(cx, ring, node, happened);
+            if let Err(fault) = result {
+                happened.push_back(Input::LinkLost(child.id, fault));
+                return false;
+            }
+            true
+        });
+    }
+
+    fn poll_sink(&mut self, cx: &mut Context<'_>) {
+        let Some(drain) = &mut self.drain else { return };
+        while let Poll::Ready(sunk) = drain.poll(cx) {
+            self.happened.push_back(match sunk {
+                Sunk::Took(upto) => Input::SinkTook(upto),
+                Sunk::Ended(result) => Input::SinkEnded(result),
+            });
+        }
+    }
+}
+
+/// Checks a frame from the parent: the tape's next item, or a reason to drop the link.
+fn check(
+    checker: &mut Checker,
+    kind: Kind,
+    body: Bytes,
+) -> Result<(Item, Option<Statement>), LinkFault> {
+    match kind {
+        Kind::Block => match checker.block(&body) {
+            Ok(()) => Ok((Item::Block(body), None)),
+            Err(tainted) => Err(LinkFault::Tainted(tainted.to_string())),
+        },
+        Kind::Statement => match checker.statement(&body) {
+            Ok(statement) => Ok((Item::Statement(body), Some(statement))),
+            Err(tainted) => Err(LinkFault::Tainted(tainted.to_string())),
+        },
+        Kind::Refuse => {
+            let why = printable(&String::from_utf8_lossy(&body), limits::TEXT_BYTES);
+            Err(LinkFault::Broken(format!("refused: {why}")))
+        }
+        Kind::Attach | Kind::Grant => Err(LinkFault::Tainted("a message only a child sends".into())),
+    }
+}
+
+/// Puts a checked item into the ring, and what it means to a sink before its thread.
+fn take(
+    ring: &mut Ring,
+    drain: Option<&Drain>,
+    begun: &mut Vec<StreamInfo>,
+    item: Item,
+    statement: Option<&Statement>,
+) {
+    let job = match (&item, statement) {
+        (Item::Block(block), _) => Some(Job::Block(block.clone())),
+        (_, Some(Statement::Begin(info))) => {
+            begun.push(info.clone());
+            Some(Job::Begin(info.clone()))
+        }
+        (_, Some(Statement::End(StreamEnd { failure: None, .. }))) => Some(Job::End),
+        (_, Some(Statement::Close)) => Some(Job::Close),
+        _ => None,
+    };
+    ring.push(item);
+    if let (Some(drain), Some(job)) = (drain, job) {
+        drain.push(ring.end(), job);
+    }
+}
+
+// ---- the parent ----
+
+struct ParentLink {
+    id: LinkId,
+    stream: TcpStream,
+    buffer: BytesMut,
+    /// Grants that wait for the socket.
+    grants: BytesMut,
+}
+
+impl ParentLink {
+    /// Sends what is to be told, reads what is there; ready when something came or the link is lost.
+    fn poll(&mut self, cx: &mut Context<'_>, pool: &mut ReadPool) -> Poll<Result<(), LinkFault>> {
+        while !self.grants.is_empty() {
+            match Pin::new(&mut self.stream).poll_write(cx, &self.grants) {
+                Poll::Ready(Ok(n)) => self.grants.advance(n),
+                Poll::Ready(Err(e)) => return Poll::Ready(Err(broken(&e))),
+                Poll::Pending => break,
+            }
+        }
+        // A read too small for a block would cost a system call for little.
+        if self.buffer.capacity() - self.buffer.len() < HEADER_BYTES + BLOCK_BYTES {
+            pool.renew(&mut self.buffer);
+        }
+        let read = pin!(self.stream.read_buf(&mut self.buffer)).poll(cx);
+        Poll::Ready(match ready!(read) {
+            Ok(0) => Err(LinkFault::Broken("it closed the connection before the end".into())),
+            Ok(_) => Ok(()),
+            Err(e) => Err(broken(&e)),
+        })
+    }
+
+    /// The next whole frame.
+    fn frame(&mut self) -> Result<Option<(Kind, Bytes)>, LinkFault> {
+        let Some(header) = self.buffer.first_chunk::<HEADER_BYTES>() else { return Ok(None) };
+        let header = Header::decode(*header).map_err(|e| LinkFault::Tainted(e.to_string()))?;
+        if self.buffer.len() < HEADER_BYTES + header.len {
+            // A statement may be longer than a buffer has room left for.
+            self.buffer.reserve(HEADER_BYTES + header.len - self.buffer.len());
+            return Ok(None);
+        }
+        self.buffer.advance(HEADER_BYTES);
+        Ok(Some((header.kind, self.buffer.split_to(header.len).freeze())))
+    }
+}
+
+fn broken(e: &io::Error) -> LinkFault {
+    LinkFault::Broken(e.to_string())
+}
+
+// ---- a child ----
+
+struct Child {
+    id: LinkId,
+    stream: TcpStream,
+    out: Out,
+    grants: BytesMut,
+}
+
+/// Where a child's connection stands.
+struct Out {
+    /// What goes before the tape: the preface.
+    head: BytesMut,
+    /// The next item to write.
+    next: Position,
+    /// Bytes of its frame that are written already.
+    written: usize,
+}
+
+impl Child {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        ring: &Ring,
+        node: &Node,
+        happened: &mut VecDeque<Input>,
+    ) -> Result<(), LinkFault> {
+        self.poll_read(cx, happened)?;
+        let before = self.out.next;
+        let written = self.poll_write(cx, ring, node);
+        if self.out.next > before {
+            happened.push_back(Input::Sent(self.id, self.out.next));
+        }
+        written.map_err(|e| broken(&e))
+    }
+
+    /// Reads grants, until none is left.
+    fn poll_read(&mut self, cx: &mut Context<'_>, happened: &mut VecDeque<Input>) -> Result<(), LinkFault> {
+        loop {
+            let Poll::Ready(read) = pin!(self.stream.read_buf(&mut self.grants)).poll(cx) else { return Ok(()) };
+            match read {
+                Ok(0) => return Err(LinkFault::Broken("it closed the connection".into())),
+                Ok(_) => {}
+                Err(e) => return Err(broken(&e)),
+            }
+            let mut latest = None;
+            while let Some(header) = self.grants.first_chunk::<HEADER_BYTES>() {
+                let wrong = || LinkFault::Tainted("not a child's message".into());
+                let header = Header::decode(*header).map_err(|_| wrong())?;
+                if header.kind != Kind::Grant || header.len != GRANT_BYTES {
+                    return Err(wrong());
+                }
+                let Some(body) = self.grants.get(HEADER_BYTES..HEADER_BYTES + GRANT_BYTES) else { break };
+                latest = Some(Grant::decode(body).map_err(|_| wrong())?);
+                self.grants.advance(HEADER_BYTES + GRANT_BYTES);
+            }
+            if let Some(grant) = latest {
+                happened.push_back(Input::Granted(self.id, grant));
+            }
+            self.grants.reserve(4096);
+        }
+    }
+
+    /// Writes items until the socket, the credit or the ring has no more.
+    fn poll_write(&mut self, cx: &mut Context<'_>, ring: &Ring, node: &Node) -> io::Result<()> {
+        while !self.out.head.is_empty() {
+            match Pin::new(&mut self.stream).poll_write(cx, &self.out.head) {
+                Poll::Ready(n) => self.out.head.advance(n?),
+                Poll::Pending => return Ok(()),
+            }
+        }
+        let Some((_, upto)) = node.sendable(self.id) else { return Ok(()) };
+        loop {
+            let mut items: [Option<&Item>; WRITE_ITEMS] = [None; WRITE_ITEMS];
+            let mut headers = [[0; HEADER_BYTES]; WRITE_ITEMS];
+            let mut behind = self.out.next;
+            let mut count = 0;
+            for (item, (slot, header)) in
+                ring.from(self.out.next.item).zip(items.iter_mut().zip(headers.iter_mut()))
+            {
+                behind = behind.after(item.payload());
+                if behind.offset > upto {
+                    break;
+                }
+                *header = header_of(item).encode();
+                *slot = Some(item);
+                count += 1;
+            }
+            if count == 0 {
+                return Ok(());
+            }
+            let mut slices = [IoSlice::new(&[]); 2 * WRITE_ITEMS];
+            let frames = headers.iter().zip(items.iter().flatten());
+            for ((header, item), pair) in frames.zip(slices.chunks_exact_mut(2)) {
+                (pair[0], pair[1]) = (IoSlice::new(header), IoSlice::new(item.body()));
+            }
+            let mut slices = &mut slices[..2 * count];
+            IoSlice::advance_slices(&mut slices, self.out.written);
+            match Pin::new(&mut self.stream).poll_write_vectored(cx, slices) {
+                Poll::Ready(n) => self.out.advance(n?, items.iter().flatten()),
+                Poll::Pending => return Ok(()),
+            }
+        }
+    }
+}
+
+impl Out {
+    /// So many more bytes of these items are written.
+    fn advance<'a>(&mut self, bytes: usize, items: impl Iterator<Item = &'a &'a Item>) {
+        self.written += bytes;
+        for item in items {
+            let frame = HEADER_BYTES + item.body().len();
+            if self.written < frame {
+                break;
+            }
+            self.written -= frame;
+            self.next = self.next.after(item.payload());
+        }
+    }
+}
+
+fn header_of(item: &Item) -> Header {
+    let kind = match item {
+        Item::Statement(_) => Kind::Statement,
+        Item::Block(_) => Kind::Block,
+    };
+    Header { kind, len: item.body().len() }
+}

@@ -1,0 +1,250 @@
+//! A server's session from its opening to its report.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::control::{self, Outbox};
+use super::discovery::{self, Responder};
+use super::driver::{Brain, Driver, End, Host, Incoming};
+use super::ends::Feed;
+use super::relay::Relay;
+use super::session::{Command, Control, Inbox, ServeError, ServerConfig, ServerEvent, Stream};
+use super::{Clock, default_window_bytes, link, ports};
+use crate::limits;
+use crate::proto::node::Input as NodeInput;
+use crate::proto::roster::Conn;
+use crate::proto::{Coordinator, Node, Report, coordinator};
+use crate::seal::Sealer;
+use crate::types::{SessionId, SessionName};
+use crate::wire::control::{Hello, ToCoordinator};
+use crate::wire::{self, Plane};
+
+/// Serves one session: gathers nodes, sends them the streams, and reports what became of each.
+///
+/// It runs on the caller's runtime, in the caller's task, for as long as the session takes; `events` is called
+/// from there and must not block. Dropping the future ends the session less politely than [`Control::stop`].
+///
+/// # Errors
+/// [`ServeError`] when the session cannot be opened. Once it is, whatever happens is in the report.
+pub async fn serve(
+    config: ServerConfig,
+    streams: Vec<Stream>,
+    mut inbox: Inbox,
+    mut events: impl FnMut(ServerEvent) + Send,
+) -> Result<Report, ServeError> {
+    check(&config, &streams)?;
+    let clock = Clock::start();
+    let session = SessionId(random()?);
+    let sealer = Sealer::new(session, random()?);
+    let key = sealer.public_key();
+    let window_bytes = config.window_bytes.unwrap_or_else(default_window_bytes);
+
+    let port = |e: (String, io::Error)| ServeError::Port(e.0, e.1);
+    let (control, control_port) =
+        ports::listen("control", config.ports.control, limits::CONTROL_PORT, &config.ports).map_err(port)?;
+    let (data, data_port) =
+        ports::listen("data", config.ports.data, limits::DATA_PORT, &config.ports).map_err(port)?;
+    let responder = Responder::bind(config.ports.discovery, &config.ports.interfaces)
+        .map_err(|e| ServeError::Port(format!("discovery UDP port {}", config.ports.discovery), e))?;
+
+    let mut tasks = JoinSet::new();
+    let probing = Arc::new(AtomicBool::new(config.session.is_some()));
+    let flag = probing.clone();
+    let name = config.session.clone();
+    tasks.spawn(async move { match responder.run(name, session, control_port, flag).await {} });
+    events(ServerEvent::Open { session, control_port, data_port, window_bytes });
+
+    let (sender, incoming) = mpsc::channel(1024);
+    // Each writer keeps a clone until everything is sent.
+    let (writing, mut written) = mpsc::channel::<()>(1);
+    tasks.spawn(accept_control(control, sender.clone(), writing));
+    tasks.spawn(link::accept_children(data, sender.clone()));
+
+    let feed = Feed::start(streams).map_err(|e| ServeError::Io("cannot start a thread".into(), e))?;
+    let mut node = Node::root(session, window_bytes);
+    node.handle(clock.now(), NodeInput::SetRate(config.rate));
+    let coordinator = Coordinator::new(
+        clock.now(),
+        coordinator::Config {
+            session,
+            name: config.session.clone(),
+            key,
+            nodes: config.nodes,
+            fan_out: config.fan_out,
+            start_after: config.start_after,
+            min_nodes: config.min_nodes,
+            release_delay: config.release_delay,
+            data_port,
+        },
+    );
+    let host =
+        Host { coordinator, outboxes: BTreeMap::new(), admit: config.admit, events: &mut events };
+    let brain = Brain::Here(Box::new(host));
+    let driver = Driver::new(clock, node, Relay::root(sealer, feed), brain, (sender, incoming));
+
+    let rival = probe(config.session, session, &config.ports, probing);
+    let (end, rival) = run_and_probe(driver, &mut inbox, rival).await;
+    tasks.abort_all();
+    // The last words to each node.
+    let _ = tokio::time::timeout(limits::CONNECT, written.recv()).await;
+    match (end, rival) {
+        (_, Some((name, addr))) => Err(ServeError::Rival(name, addr)),
+        (End::Session(report), None) => Ok(report),
+        (End::Node(..), None) => unreachable!("the server's brain is here"),
+    }
+}
+
+/// Holds the numbers against their limits.
+fn check(config: &ServerConfig, streams: &[Stream]) -> Result<(), ServeError> {
+    let wrong = |what: &str| Err(ServeError::Config(what.into()));
+    if config.nodes == 0 || config.nodes > limits::NODES {
+        return wrong("a session has 1 to 65536 nodes");
+    }
+    if config.min_nodes == 0 || config.min_nodes > config.nodes {
+        return wrong("the least number of nodes is at least 1, and at most the number the session waits for");
+    }
+    if config.fan_out == 0 || config.fan_out > limits::FAN_OUT {
+        return wrong("a node has 1 to 64 children");
+    }
+    if config.window_bytes.is_some_and(|w| w < limits::WINDOW_BYTES_MIN) {
+        return wrong("a window has at least 1 MiB");
+    }
+    if config.rate == Some(0) {
+        return wrong("a rate limit is at least one byte per second");
+    }
+    if streams.is_empty() || streams.len() > limits::STREAMS as usize {
+        return wrong("a session has 1 to 4096 streams");
+    }
+    let long = |s: &Stream| {
+        s.name.len() > limits::STREAM_NAME_BYTES || s.metadata.len() > limits::STREAM_METADATA_BYTES
+    };
+    if streams.iter().any(long) {
+        return wrong("a stream's name has at most 255 bytes, its metadata at most 64 KiB");
+    }
+    Ok(())
+}
+
+fn random<const N: usize>() -> Result<[u8; N], ServeError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|e| ServeError::Io("no random numbers".into(), e.into()))?;
+    Ok(bytes)
+}
+
+/// Asks whether another server has the session's name. It goes on beside the gathering, so that it delays nobody.
+async fn probe(
+    name: Option<SessionName>,
+    session: SessionId,
+    ports: &super::Ports,
+    probing: Arc<AtomicBool>,
+) -> Option<(SessionName, SocketAddr)> {
+    let name = name?;
+    let rival = discovery::rival(&name, session, &ports.interfaces, ports.discovery).await;
+    probing.store(false, Ordering::Release);
+    rival.map(|r| (name, r.control))
+}
+
+/// Runs the session and the probe side by side; a rival ends the session.
+async fn run_and_probe(
+    driver: Driver<'_>,
+    inbox: &mut Inbox,
+    rival: impl Future<Output = Option<(SessionName, SocketAddr)>>,
+) -> (End, Option<(SessionName, SocketAddr)>) {
+    use std::future::poll_fn;
+    use std::pin::pin;
+    use std::task::Poll;
+
+    // The session hears of a rival as it hears of everything else that stops it.
+    let (control, mut merged) = Control::new();
+    let mut session = pin!(driver.run(&mut merged));
+    let mut rival = pin!(rival);
+    let mut asking = true;
+    let mut found = None;
+    poll_fn(move |cx| {
+        while let Poll::Ready(Some(command)) = inbox.0.poll_recv(cx) {
+            match command {
+                Command::Go => control.go(),
+                Command::Stop(who) => control.stop(who),
+                Command::Rate(rate) => control.set_rate(rate),
+            }
+        }
+        if asking && let Poll::Ready(answer) = rival.as_mut().poll(cx) {
+            asking = false;
+            if let Some((_, addr)) = &answer {
+                control.stop(format!("another server at {addr} serves a session of the same name"));
+            }
+            found = answer;
+        }
+        session.as_mut().poll(cx).map(|end| (end, found.take()))
+    })
+    .await
+}
+
+async fn accept_control(listener: TcpListener, sender: mpsc::Sender<Incoming>, writing: mpsc::Sender<()>) {
+    let next = Arc::new(AtomicU32::new(Conn::ROOT.0));
+    link::accept(listener, move |stream, addr| {
+        let conn = Conn(next.fetch_add(1, Ordering::Relaxed) + 1);
+        let (sender, writing) = (sender.clone(), writing.clone());
+        async move {
+            let _ = hear_node(conn, stream, control::canonical(addr), sender, writing).await;
+        }
+    })
+    .await;
+}
+
+/// Hears a node's hello, then leaves a task to read what else it says.
+async fn hear_node(
+    conn: Conn,
+    mut stream: TcpStream,
+    addr: SocketAddr,
+    sender: mpsc::Sender<Incoming>,
+    writing: mpsc::Sender<()>,
+) -> Result<(), String> {
+    let server_ip = control::local_ip(&stream).map_err(|e| e.to_string())?;
+    let mut preface = [0; wire::PREFACE_BYTES];
+    tokio::io::AsyncReadExt::read_exact(&mut stream, &mut preface).await.map_err(|e| e.to_string())?;
+    let checked = wire::check_preface(Plane::Control, &preface);
+    if !matches!(checked, Ok(()) | Err(wire::Malformed::Version(_))) {
+        return Err("not a node".into());
+    }
+    // A node of another version learns this one's, and nothing else.
+    stream.write_all(&wire::preface(Plane::Control)).await.map_err(|e| e.to_string())?;
+    checked.map_err(|e| e.to_string())?;
+    let Some(ToCoordinator::Hello(hello)) = control::receive(&mut stream).await? else {
+        return Err("no hello".into());
+    };
+    let (mut reader, writer) = stream.into_split();
+    let outbox = Outbox::start(writer, writing);
+    let hello = bounded(hello);
+    if sender.send(Incoming::Hello { conn, addr, server_ip, hello, outbox }).await.is_err() {
+        return Ok(());
+    }
+    tokio::spawn(async move {
+        let why = loop {
+            match control::receive(&mut reader).await {
+                Ok(Some(message)) => {
+                    if sender.send(Incoming::Said(conn, message)).await.is_err() {
+                        return;
+                    }
+                }
+                Ok(None) => break "it closed the connection".to_string(),
+                Err(why) => break why,
+            }
+        };
+        let _ = sender.send(Incoming::Gone(conn, why)).await;
+    });
+    Ok(())
+}
+
+/// A hello whose texts are no longer than they may be.
+fn bounded(mut hello: Hello) -> Hello {
+    hello.label = crate::types::printable(&hello.label, limits::SESSION_NAME_BYTES);
+    hello
+}
