@@ -2,7 +2,6 @@
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
 use ka_core::net::discovery::AskError;
 use ka_core::net::{self, ClientEvent, Control, JoinError, NodeEnd};
@@ -194,7 +193,7 @@ impl Watch {
             Some(json) => self.tell.event(&json),
             None => {}
         }
-        match self.view.take(Instant::now(), event) {
+        match self.view.take(self.tell.elapsed(), event) {
             Some(Line::Say(text)) => self.tell.say(text),
             Some(Line::Note(text)) => self.tell.note(text),
             None => {}
@@ -202,7 +201,7 @@ impl Watch {
     }
 
     fn tick(&mut self) {
-        let (view, now) = (&self.view, Instant::now());
+        let (view, now) = (&self.view, self.tell.elapsed());
         self.tell.show(|| view.frame(now), || view.line(now));
     }
 
@@ -215,7 +214,7 @@ impl Watch {
         let report = self.report(options, label, &end, exit);
         match &end {
             Ok(end) => {
-                self.tell.say(self.view.end(Instant::now(), &end.outcome, end.received));
+                self.tell.say(self.view.end(self.tell.elapsed(), &end.outcome, end.received));
                 self.tell.event(&Event::Report(&report));
             }
             Err((_, why)) => self.tell.fail(why, exit),
@@ -248,7 +247,7 @@ impl Watch {
             received,
             // Its last progress may be older than its end.
             bytes: if ok { received } else { self.view.sunk },
-            joined_s: joined.map(|j| seconds(self.tell.at(j.at))),
+            joined_s: joined.map(|j| seconds(j.at)),
             ended_s: seconds(self.tell.elapsed()),
             counters: end_of_node.map(|e| e.counters).unwrap_or_default(),
         }

@@ -19,7 +19,7 @@ pub struct Tell {
     people: Printer,
     programs: Option<Printer>,
     begun: Instant,
-    logged: Instant,
+    logged: Duration,
 }
 
 impl Tell {
@@ -29,20 +29,18 @@ impl Tell {
     /// The system has no thread left.
     pub fn new(program: &'static str, json: bool) -> io::Result<Self> {
         let programs = if json { Some(Printer::stdout()?) } else { None };
-        let now = Instant::now();
-        Ok(Self { program, people: Printer::stderr()?, programs, begun: now, logged: now })
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the one clock of both programs: all else gets its time from here"
+        )]
+        let begun = Instant::now();
+        Ok(Self { program, people: Printer::stderr()?, programs, begun, logged: Duration::ZERO })
     }
 
-    /// Since the program's start.
+    /// The time since the program's start.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
         self.begun.elapsed()
-    }
-
-    /// When something was, since the program's start.
-    #[must_use]
-    pub fn at(&self, then: Instant) -> Duration {
-        then.saturating_duration_since(self.begun)
     }
 
     /// Says something that people should read.
@@ -81,9 +79,9 @@ impl Tell {
     pub fn show(&mut self, view: impl FnOnce() -> Vec<String>, line: impl FnOnce() -> String) {
         if self.people.is_live() {
             self.people.frame(view());
-        } else if self.logged.elapsed() >= LOG_PACE {
+        } else if self.elapsed() >= self.logged + LOG_PACE {
             self.people.passing(line());
-            self.logged = Instant::now();
+            self.logged = self.elapsed();
         }
     }
 
