@@ -1,6 +1,7 @@
 //! One client's run: the sink, the session, the signals, the report.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ka_core::net::discovery::AskError;
@@ -18,7 +19,7 @@ use crate::console::run::{self, Moment};
 use crate::console::tell::Tell;
 use crate::console::units;
 use crate::json::{Event, Report};
-use crate::view::{Line, View};
+use crate::view::View;
 
 /// Runs what the command line says.
 pub(crate) async fn run(options: Options) -> Exit {
@@ -63,7 +64,7 @@ async fn receive(options: &Options, label: String, tell: &Tell) -> Exit {
             return Exit::NoStart;
         }
     };
-    let watch = Arc::new(Mutex::new(Watch { tell: tell.clone(), view: View::new(target(options)) }));
+    let watch = Arc::new(Mutex::new(Watch::new(tell.clone(), View::new(target(options)))));
     let end = session(options, &label, open, &watch).await;
     let watch = watch.lock().unwrap_or_else(PoisonError::into_inner);
     watch.last_words(options, &label, end, file)
@@ -184,19 +185,30 @@ impl Opener {
 struct Watch {
     tell: Tell,
     view: View,
+    found: Option<SocketAddr>,
+}
+
+impl Watch {
+    fn new(tell: Tell, view: View) -> Self {
+        Self { tell, view, found: None }
+    }
 }
 
 impl Watch {
     fn take(&mut self, event: &ClientEvent) {
+        // Asked again and again while the server cannot be reached, it is found again and again.
+        if let ClientEvent::Found(addr) = event
+            && self.found.replace(*addr) == Some(*addr)
+        {
+            return;
+        }
         match Event::of(event) {
             Some(json @ Event::Progress { .. }) => self.tell.passing(&json),
             Some(json) => self.tell.event(&json),
             None => {}
         }
-        match self.view.take(self.tell.elapsed(), event) {
-            Some(Line::Say(text)) => self.tell.say(text),
-            Some(Line::Note(text)) => self.tell.note(text),
-            None => {}
+        if let Some(line) = self.view.take(self.tell.elapsed(), event) {
+            self.tell.line(line);
         }
     }
 
@@ -258,8 +270,6 @@ const NEVER_JOINED: Ending<'static> = Ending { outcome: "failed", reason: None, 
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-
     use clap::Parser as _;
     use ka_core::types::{NodeId, Offset, SessionId};
     use ka_core::wire::control::{Reason, Refusal};
@@ -272,7 +282,7 @@ mod tests {
     }
 
     fn watch() -> Watch {
-        Watch { tell: Tell::new(PROGRAM, false).unwrap(), view: View::new("x".into()) }
+        Watch::new(Tell::new(PROGRAM, false).unwrap(), View::new("x".into()))
     }
 
     #[test]

@@ -6,6 +6,7 @@ use ka_core::net::ClientEvent;
 use ka_core::types::{NodeId, SessionId};
 use ka_core::wire::control::Outcome;
 
+use crate::console::tell::Line;
 use crate::console::{meter, units};
 
 /// What is known of the session.
@@ -39,13 +40,6 @@ enum Stage {
     Receiving,
     Sinking,
     Relaying,
-}
-
-/// A line that stays: one that everybody should read, or one for logs only.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Line {
-    Say(String),
-    Note(String),
 }
 
 impl View {

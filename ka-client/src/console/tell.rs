@@ -22,6 +22,15 @@ pub struct Tell {
     logged: Duration,
 }
 
+/// A line that stays: one that everybody should read, or one that only a log needs, as the live view shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Line {
+    /// For everybody.
+    Say(String),
+    /// For logs.
+    Note(String),
+}
+
 impl Tell {
     /// The voice of `program`, which also prints JSON if `json` says so.
     ///
@@ -48,10 +57,12 @@ impl Tell {
         self.people.line(text);
     }
 
-    /// Says something that is worth a line of a log, but that the live view shows anyway.
-    pub fn note(&self, text: impl Into<String>) {
-        if !self.people.is_live() {
-            self.people.line(text);
+    /// Says something that happened.
+    pub fn line(&self, line: Line) {
+        match line {
+            Line::Say(text) => self.people.line(text),
+            Line::Note(text) if !self.people.is_live() => self.people.line(text),
+            Line::Note(_) => {}
         }
     }
 
