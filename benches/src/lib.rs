@@ -1,1 +1,1 @@
-//! stub
+//! Nothing but benchmarks: see `benches/`.

@@ -30,6 +30,12 @@ use crate::wire::codec;
 /// A BLAKE3 hash.
 pub type Hash = [u8; 32];
 
+/// The hash of a block, as a segment announces it.
+#[must_use]
+pub fn hash(block: &[u8]) -> Hash {
+    *blake3::hash(block).as_bytes()
+}
+
 const SIGNATURE_BYTES: usize = 64;
 
 /// Bytes of a sealed statement at most: signature and content.
@@ -219,9 +225,7 @@ impl Checker {
         let (signature, content) = body.split_at_checked(SIGNATURE_BYTES).ok_or(Tainted::Statement)?;
         let signature = Signature::from_slice(signature).map_err(|_| Tainted::Signature)?;
         let value = self.chain.with(content);
-        self.key
-            .verify_strict(&self.chain.message(&value), &signature)
-            .map_err(|_| Tainted::Signature)?;
+        self.key.verify_strict(&self.chain.message(&value), &signature).map_err(|_| Tainted::Signature)?;
         let statement: Statement = codec::decode_statement(content).map_err(|_| Tainted::Statement)?;
         self.accept(&statement)?;
         self.chain.value = value;
@@ -234,8 +238,8 @@ impl Checker {
     /// # Errors
     /// [`Tainted`], and the checker stays where it was.
     pub fn block(&mut self, body: &[u8]) -> Result<(), Tainted> {
-        let (len, hash) = self.announced.front().ok_or(Tainted::Order)?;
-        if body.len() != *len || blake3::hash(body) != *hash {
+        let (len, announced) = self.announced.front().ok_or(Tainted::Order)?;
+        if body.len() != *len || hash(body) != *announced {
             return Err(Tainted::Block);
         }
         self.announced.pop_front();
@@ -329,7 +333,7 @@ mod tests {
     fn segment(blocks: &[&[u8]]) -> Statement {
         Statement::Segment(Segment {
             last_bytes: blocks.last().unwrap().len() as u32,
-            hashes: blocks.iter().map(|b| *blake3::hash(b).as_bytes()).collect(),
+            hashes: blocks.iter().map(|b| hash(b)).collect(),
         })
     }
 

@@ -39,14 +39,12 @@ pub async fn join(
 ) -> Result<NodeEnd, JoinError> {
     check(&config)?;
     let window_bytes = config.window_bytes.unwrap_or_else(default_window_bytes);
-    let (listener, data_port) =
-        ports::listen("data", config.ports.data, limits::DATA_PORT, &config.ports)
-            .map_err(|(what, e)| JoinError::Port(what, e))?;
+    let (listener, data_port) = ports::listen("data", config.ports.data, limits::DATA_PORT, &config.ports)
+        .map_err(|(what, e)| JoinError::Port(what, e))?;
 
     let role = Role::Node { data_port, wait: config.wait };
     let got_in = get_in(&config, role, &mut events);
-    let (stream, answer) =
-        unless_stopped(&mut inbox, got_in).await.map_err(JoinError::Stopped).flatten()?;
+    let (stream, answer) = unless_stopped(&mut inbox, got_in).await.map_err(JoinError::Stopped).flatten()?;
     let ToNode::Welcome(welcome) = answer else { return Err(strange(&stream)) };
     let checker = Checker::new(welcome.session, &welcome.key).ok_or_else(|| strange(&stream))?;
     let Welcome { node, session, expected, .. } = welcome;
@@ -152,7 +150,11 @@ async fn find(config: &ClientConfig, end: Instant) -> Result<SocketAddr, JoinErr
 const ASK_HOST: Duration = Duration::from_secs(1);
 
 /// Connects and says hello.
-async fn say_hello(addr: SocketAddr, config: &ClientConfig, role: Role) -> Result<(TcpStream, ToNode), JoinError> {
+async fn say_hello(
+    addr: SocketAddr,
+    config: &ClientConfig,
+    role: Role,
+) -> Result<(TcpStream, ToNode), JoinError> {
     let unreachable = |e: io::Error| JoinError::Unreachable(addr, e);
     let mut stream = link::connect(addr).await.map_err(unreachable)?;
     let mut incarnation = [0; 8];

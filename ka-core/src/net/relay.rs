@@ -63,8 +63,7 @@ impl Relay {
 
     /// A node's: checks what comes from the parent, and feeds the sinks.
     pub(super) fn node(checker: Checker, drain: Drain) -> Self {
-        let origin =
-            Origin::Parent { checker: Box::new(checker), link: None, pool: ReadPool::default() };
+        let origin = Origin::Parent { checker: Box::new(checker), link: None, pool: ReadPool::default() };
         Self::new(origin, Some(drain))
     }
 
@@ -228,11 +227,7 @@ impl Relay {
 }
 
 /// Checks a frame from the parent: the tape's next item, or a reason to drop the link.
-fn check(
-    checker: &mut Checker,
-    kind: Kind,
-    body: Bytes,
-) -> Result<(Item, Option<Statement>), LinkFault> {
+fn check(checker: &mut Checker, kind: Kind, body: Bytes) -> Result<(Item, Option<Statement>), LinkFault> {
     match kind {
         Kind::Block => match checker.block(&body) {
             Ok(()) => Ok((Item::Block(body), None)),
@@ -363,7 +358,9 @@ impl Child {
     /// Reads grants, until none is left.
     fn poll_read(&mut self, cx: &mut Context<'_>, happened: &mut VecDeque<Input>) -> Result<(), LinkFault> {
         loop {
-            let Poll::Ready(read) = pin!(self.stream.read_buf(&mut self.grants)).poll(cx) else { return Ok(()) };
+            let Poll::Ready(read) = pin!(self.stream.read_buf(&mut self.grants)).poll(cx) else {
+                return Ok(());
+            };
             match read {
                 Ok(0) => return Err(LinkFault::Broken("it closed the connection".into())),
                 Ok(_) => {}

@@ -16,7 +16,7 @@ use super::ends::{Fed, Feed};
 use crate::limits::{self, BLOCK_BYTES, SEGMENT_BLOCKS};
 use crate::proto::Window;
 use crate::ring::Item;
-use crate::seal::{Hash, Sealer, Segment, Statement, StreamEnd, StreamInfo};
+use crate::seal::{self, Hash, Sealer, Segment, Statement, StreamEnd, StreamInfo};
 use crate::types::{Position, printable};
 
 /// How far the source is read ahead of what the fastest child was sent: enough to smooth a source that
@@ -117,7 +117,7 @@ impl Root {
     fn cut(&mut self, least: usize) {
         while self.loose.bytes >= least && self.blocks.len() < SEGMENT_BLOCKS {
             let block = self.loose.take(BLOCK_BYTES);
-            self.hashes.push(*blake3::hash(&block).as_bytes());
+            self.hashes.push(seal::hash(&block));
             self.blocks.push(block);
         }
     }

@@ -85,8 +85,7 @@ pub async fn serve(
             data_port,
         },
     );
-    let host =
-        Host { coordinator, outboxes: BTreeMap::new(), admit: config.admit, events: &mut events };
+    let host = Host { coordinator, outboxes: BTreeMap::new(), admit: config.admit, events: &mut events };
     let brain = Brain::Here(Box::new(host));
     let driver = Driver::new(clock, node, Relay::root(sealer, feed), brain, (sender, incoming));
 
@@ -109,7 +108,9 @@ fn check(config: &ServerConfig, streams: &[Stream]) -> Result<(), ServeError> {
         return wrong("a session has 1 to 65536 nodes");
     }
     if config.min_nodes == 0 || config.min_nodes > config.nodes {
-        return wrong("the least number of nodes is at least 1, and at most the number the session waits for");
+        return wrong(
+            "the least number of nodes is at least 1, and at most the number the session waits for",
+        );
     }
     if config.fan_out == 0 || config.fan_out > limits::FAN_OUT {
         return wrong("a node has 1 to 64 children");

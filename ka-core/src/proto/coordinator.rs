@@ -310,7 +310,8 @@ impl Coordinator {
     /// Tells a node who its parent and children are.
     fn send_view(&mut self, node: NodeId) {
         let Some(m) = self.roster.get(node) else { return };
-        let parent = m.parent.and_then(|p| self.roster.get(p)).map(|p| Peer { node: p.node, addr: seen(p, m) });
+        let parent =
+            m.parent.and_then(|p| self.roster.get(p)).map(|p| Peer { node: p.node, addr: seen(p, m) });
         let view = View { epoch: self.epoch, parent, children: m.children.clone() };
         self.tell_node(node, ToNode::View(view));
     }

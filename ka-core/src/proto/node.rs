@@ -218,7 +218,10 @@ impl Node {
                 self.window.sink_took(upto);
                 self.grant();
             }
-            Input::SinkEnded(Ok(())) => self.end(Outcome::Ok),
+            Input::SinkEnded(Ok(())) => {
+                self.window.sink_took(self.window.received());
+                self.end(Outcome::Ok);
+            }
             Input::SinkEnded(Err(why)) => {
                 let at = self.window.sunk().unwrap_or_default().offset;
                 self.end(Outcome::Failed(Reason::Sink(why), at));

@@ -1,0 +1,50 @@
+//! The ring and the window beside it: what one block costs a relay in decisions.
+#![allow(missing_docs)]
+
+use bytes::Bytes;
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use ka_core::limits::BLOCK_BYTES;
+use ka_core::proto::Window;
+use ka_core::ring::{Item, Ring};
+use ka_core::types::{NodeId, Offset};
+use ka_core::wire::data::Grant;
+
+const BLOCKS: u64 = 1024;
+
+fn ring(c: &mut Criterion) {
+    let block = Bytes::from(vec![0; BLOCK_BYTES]);
+    let mut group = c.benchmark_group("block");
+    group.throughput(Throughput::Elements(BLOCKS));
+    group.bench_function("ring: push, look up, forget", |b| {
+        b.iter(|| {
+            let mut ring = Ring::new();
+            for i in 0..BLOCKS {
+                ring.push(Item::Block(block.clone()));
+                assert!(ring.from(i).next().is_some());
+                ring.forget(ring.end());
+            }
+            ring.end()
+        });
+    });
+    group.bench_function("window: receive, send, hear, grant", |b| {
+        b.iter(|| {
+            let child = NodeId(2);
+            let mut w = Window::new(16 << 20, true);
+            w.set_children(&[child]);
+            w.attach(child, w.low(), Offset(u64::MAX));
+            for _ in 0..BLOCKS {
+                let upto = w.received().after(BLOCK_BYTES as u64);
+                w.receive(upto, false);
+                w.sent(child, upto);
+                w.sink_took(upto);
+                assert!(w.child_granted(child, Grant { held: upto, upto: Offset(u64::MAX) }));
+                w.grant();
+            }
+            w.low()
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, ring);
+criterion_main!(benches);

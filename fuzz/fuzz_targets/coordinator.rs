@@ -1,0 +1,112 @@
+//! Any order of joins, words and losses before a coordinator: it never panics, tells only nodes it knows, and a
+//! stop ends the session.
+#![no_main]
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use ka_core::proto::coordinator::{Config, Coordinator, Input, Output};
+use ka_core::proto::roster::Conn;
+use ka_core::time::Instant;
+use ka_core::types::{Epoch, NodeId, Offset, SessionId};
+use ka_core::wire::control::{
+    Counters, Hello, LinkFault, Outcome, Progress, Reason, Receipt, Role, ToCoordinator,
+};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    let Some((setup, steps)) = bytes.split_first_chunk::<4>() else { return };
+    let mut now = Instant::ZERO;
+    let mut c = Coordinator::new(
+        now,
+        Config {
+            session: SessionId([1; 16]),
+            name: None,
+            key: [0; 32],
+            nodes: u32::from(setup[0] % 8) + 1,
+            fan_out: u32::from(setup[1] % 4) + 1,
+            start_after: (setup[2] > 128).then(|| Duration::from_millis(u64::from(setup[2]) * 10)),
+            min_nodes: 1,
+            release_delay: Duration::from_millis(u64::from(setup[3])),
+            data_port: 1,
+        },
+    );
+    for step in steps.chunks_exact(3) {
+        let conn = Conn(u32::from(step[1] % 12));
+        let input = match step[0] % 12 {
+            0..3 => Input::Joined {
+                conn: Conn(conn.0 + 1),
+                addr: SocketAddr::from((Ipv4Addr::new(10, 0, 0, step[1]), 1000)),
+                server_ip: IpAddr::from([10, 0, 0, 1]),
+                hello: Hello {
+                    session: None,
+                    incarnation: u64::from(step[2]),
+                    role: if step[2] == 0 {
+                        Role::Go
+                    } else {
+                        Role::Node { data_port: 7, wait: step[2] % 2 == 1 }
+                    },
+                    label: String::new(),
+                },
+            },
+            3 => Input::Gone(conn, "gone".into()),
+            4 => Input::Go,
+            5 => Input::Said(conn, ToCoordinator::Linked(Epoch(u32::from(step[2])))),
+            6 => Input::Said(conn, ToCoordinator::Complete),
+            7 => Input::Said(
+                conn,
+                ToCoordinator::LinkLost(
+                    Epoch(u32::from(step[2] % 4)),
+                    Offset(1),
+                    LinkFault::Broken("x".into()),
+                ),
+            ),
+            8 => Input::Said(conn, ToCoordinator::Progress(Progress::default())),
+            9 | 10 => {
+                let outcome = if step[2] % 3 == 0 {
+                    Outcome::Failed(Reason::Sink("full".into()), Offset(1))
+                } else {
+                    Outcome::Ok
+                };
+                let receipt = Receipt {
+                    outcome,
+                    bytes: u64::from(step[2] % 2),
+                    chain: [0; 32],
+                    counters: Counters::default(),
+                };
+                Input::Said(conn, ToCoordinator::Receipt(receipt))
+            }
+            _ => {
+                now = now + Duration::from_millis(u64::from(step[2]) * 20);
+                Input::Timeout
+            }
+        };
+        c.handle(now, input);
+        if drain(&mut c, now) {
+            return;
+        }
+    }
+    c.handle(now, Input::Stop("the end".into()));
+    for _ in 0..100 {
+        if drain(&mut c, now) {
+            return;
+        }
+        now = now + Duration::from_secs(1);
+        c.handle(now, Input::Timeout);
+    }
+    panic!("a stop ends the session");
+});
+
+/// Takes the outputs; true when the session is done.
+fn drain(c: &mut Coordinator, now: Instant) -> bool {
+    loop {
+        match c.poll() {
+            Output::Wait(_) => return false,
+            Output::Done(report) => {
+                assert!(report.nodes.iter().all(|n| n.node != NodeId::ROOT && n.ended <= now));
+                return true;
+            }
+            _ => {}
+        }
+    }
+}
