@@ -29,6 +29,7 @@ const DEFAULT_COMMAND: &str = "(cd /tmp/stage2; tar --extract --file -)";
     version,
     disable_help_flag = true,
     disable_version_flag = true,
+    override_usage = "ka-d-client <-s NAME | -h HOST> [OPTIONS]",
     after_help = Exit::table(),
 )]
 pub struct Options {
@@ -61,6 +62,14 @@ pub struct Options {
     #[arg(long, value_name = "TIME", value_parser = units::parse_duration, default_value = "5m")]
     pub discover_timeout: Duration,
 
+    /// Print help
+    #[arg(long, action = ArgAction::Help)]
+    help: Option<bool>,
+
+    /// Print version
+    #[arg(short = 'v', visible_short_alias = 'V', long, action = ArgAction::Version)]
+    version: Option<bool>,
+
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment would become help")]
     pub net: NetArgs,
@@ -72,14 +81,6 @@ pub struct Options {
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment would become help")]
     pub generate: Generate,
-
-    /// Print help
-    #[arg(long, action = ArgAction::Help)]
-    help: Option<bool>,
-
-    /// Print version
-    #[arg(short = 'v', visible_short_alias = 'V', long, action = ArgAction::Version)]
-    version: Option<bool>,
 }
 
 /// Where the stream goes.

@@ -78,6 +78,14 @@ pub struct Options {
     #[arg(short = 'l', long)]
     pub wait_last_client: bool,
 
+    /// Print help
+    #[arg(short = 'h', long, action = ArgAction::Help)]
+    help: Option<bool>,
+
+    /// Print version
+    #[arg(short = 'v', visible_short_alias = 'V', long, action = ArgAction::Version)]
+    version: Option<bool>,
+
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment would become help")]
     pub net: NetArgs,
@@ -89,14 +97,6 @@ pub struct Options {
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment would become help")]
     pub generate: Generate,
-
-    /// Print help
-    #[arg(long, action = ArgAction::Help)]
-    help: Option<bool>,
-
-    /// Print version
-    #[arg(short = 'v', visible_short_alias = 'V', long, action = ArgAction::Version)]
-    version: Option<bool>,
 
     #[arg(skip)]
     given: Vec<Given>,

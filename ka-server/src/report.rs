@@ -13,7 +13,7 @@ pub(crate) fn exit(report: &Report, stopped: bool) -> Exit {
     let interrupted = |o: &Outcome| matches!(o, Outcome::Failed(Reason::Interrupted(_), _));
     if report.is_ok() {
         Exit::Fine
-    } else if stopped && all().any(interrupted) {
+    } else if stopped && (report.started.is_none() || all().any(interrupted)) {
         Exit::Interrupted
     } else if all().any(|o| Exit::of(o) == Exit::Source) {
         Exit::Source
@@ -151,6 +151,8 @@ pub(crate) mod tests {
             ]
         );
         assert_eq!(exit(&report, true), Exit::Interrupted);
+        report.root.outcome = Outcome::Ok;
+        assert_eq!(exit(&report, true), Exit::Interrupted, "a short source had been read to its end");
     }
 
     #[test]
