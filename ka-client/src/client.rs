@@ -224,9 +224,12 @@ impl Watch {
             Err((exit, _)) => *exit,
         };
         let report = self.report(options, label, &end, exit);
+        self.tell.clear();
         match &end {
             Ok(end) => {
-                self.tell.say(self.view.end(self.tell.elapsed(), &end.outcome, end.received));
+                if let Some(text) = self.view.end(self.tell.elapsed(), &end.outcome, end.received) {
+                    self.tell.say(text);
+                }
                 self.tell.event(&Event::Report(&report));
             }
             Err((_, why)) => self.tell.fail(why, exit),

@@ -22,6 +22,8 @@ pub(crate) struct View {
     received: u64,
     pub(crate) sunk: u64,
     meter: meter::Meter,
+    /// A failure has been told.
+    told: bool,
 }
 
 /// Who we are in the session.
@@ -54,6 +56,7 @@ impl View {
             received: 0,
             sunk: 0,
             meter: meter::Meter::default(),
+            told: false,
         }
     }
 
@@ -68,7 +71,10 @@ impl View {
             }
             ClientEvent::Parent(peer) => {
                 self.stage = Stage::Receiving;
-                self.started.get_or_insert(now);
+                if self.started.is_none() {
+                    self.started = Some(now);
+                    self.meter.see(now, 0);
+                }
                 self.parent = match peer.node {
                     NodeId::ROOT => peer.node.to_string(),
                     node => format!("{node} ({})", peer.addr.ip()),
@@ -92,6 +98,7 @@ impl View {
             }
             ClientEvent::Ended(outcome) => {
                 self.stage = Stage::Relaying;
+                self.told = !outcome.is_ok();
                 Some(ended(outcome))
             }
             _ => None,
@@ -106,36 +113,37 @@ impl View {
                 format!("{node} is in; waiting for the session to start with {}", units::nodes(expected))
             }
             (Stage::Sinking, _) => {
-                let (sunk, all) = (units::size(self.sunk), units::size(self.received));
-                format!("everything is here; the sink has taken {sunk} of {all}")
+                format!("everything is here; the sink has taken {}", units::size(self.sunk))
             }
             (Stage::Relaying, _) => "this node has ended; others still need it".into(),
             (Stage::Waiting | Stage::Receiving, _) => {
-                let progress = meter::progress(self.received, self.size, self.meter.rate(now));
-                format!("{progress}  from {}", self.parent)
+                format!("{}  from {}", self.progress(now), self.parent)
             }
         }
     }
 
     /// The same for a terminal.
     pub(crate) fn frame(&self, now: Duration) -> Vec<String> {
-        let line = self.line(now);
         Vec::from([match self.size {
             Some(size) if self.stage == Stage::Receiving => {
-                format!("{} {line}", meter::bar(self.received, size))
+                format!("{} {}", meter::bar(self.received, size), self.progress(now))
             }
-            _ => line,
+            _ => self.line(now),
         }])
     }
 
-    /// The last line.
-    pub(crate) fn end(&self, now: Duration, outcome: &Outcome, received: u64) -> String {
+    fn progress(&self, now: Duration) -> String {
+        meter::progress(self.received, self.size, self.meter.rate(now))
+    }
+
+    /// The last line; none after a failure that was told when it happened.
+    pub(crate) fn end(&self, now: Duration, outcome: &Outcome, received: u64) -> Option<String> {
         if !outcome.is_ok() {
-            return outcome.to_string();
+            return (!self.told).then(|| outcome.to_string());
         }
         let time = self.started.map_or(Duration::ZERO, |then| now.saturating_sub(then));
         let rate = (received as f64 / time.as_secs_f64().max(0.001)) as u64;
-        format!("OK: {} in {} ({})", units::size(received), units::duration(time), units::rate(rate))
+        Some(format!("OK: {} in {} ({})", units::size(received), units::duration(time), units::rate(rate)))
     }
 }
 
@@ -188,24 +196,26 @@ mod tests {
         view.take(begun, &progress(0));
         let now = begun + Duration::from_secs(1);
         view.take(now, &progress(1 << 20));
-        let line = "25 %  1 MiB of 4 MiB  1 MiB/s  3.0 s left  from node 1 (10.0.0.5)";
-        assert_eq!(view.line(now), line);
-        assert_eq!(view.frame(now), [format!("[######------------------] {line}")]);
+        let said = "25 %  1 MiB of 4 MiB  1 MiB/s  3 s left";
+        assert_eq!(view.line(now), format!("{said}  from node 1 (10.0.0.5)"));
+        assert_eq!(view.frame(now), [format!("[#####---------------] {said}")]);
 
         view.take(now, &progress(4 << 20));
         view.take(now, &ClientEvent::Complete);
-        assert_eq!(view.frame(now), ["everything is here; the sink has taken 2 MiB of 4 MiB"]);
+        assert_eq!(view.frame(now), ["everything is here; the sink has taken 2 MiB"]);
 
         let later = begun + Duration::from_secs(2);
-        assert_eq!(view.end(later, &Outcome::Ok, 4 << 20), "OK: 4 MiB in 2.0 s (2 MiB/s)");
+        assert_eq!(view.end(later, &Outcome::Ok, 4 << 20).unwrap(), "OK: 4 MiB in 2 s (2 MiB/s)");
     }
 
     #[test]
     fn a_failure_is_told_at_once() {
         let mut view = View::new("session `x`".into());
         let outcome = Outcome::Failed(Reason::Sink("full".into()), Offset(5));
-        let line = view.take(Duration::ZERO, &ClientEvent::Ended(outcome));
+        assert!(view.end(Duration::ZERO, &outcome, 5).is_some(), "not told yet");
+        let line = view.take(Duration::ZERO, &ClientEvent::Ended(outcome.clone()));
         let text = "FAILED at byte 5: the sink failed: full; it stays while others need it";
         assert_eq!(line, Some(Line::Say(text.into())));
+        assert_eq!(view.end(Duration::ZERO, &outcome, 5), None);
     }
 }

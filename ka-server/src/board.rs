@@ -179,22 +179,32 @@ impl Board {
         if !self.started {
             return self.waiting_for_nodes();
         }
-        let open: Vec<_> = self.nodes.iter().filter(|(_, row)| !row.has_ended()).collect();
+        if !self.is_under_way() {
+            return self.waiting_for_ends();
+        }
+        match self.slowest() {
+            Some((node, row)) => format!("{}  slowest: {}", self.progress(now, row), self.name(*node)),
+            None => "no node is left".into(),
+        }
+    }
+
+    fn progress(&self, now: Duration, slowest: &Row) -> String {
+        meter::progress(slowest.sunk, self.size, self.meter.rate(now))
+    }
+
+    /// Whether some node still lacks bytes.
+    fn is_under_way(&self) -> bool {
+        self.nodes.values().any(|row| !row.has_ended() && row.stage != Stage::Complete)
+    }
+
+    fn waiting_for_ends(&self) -> String {
+        let open = self.nodes.iter().filter(|(_, row)| !row.has_ended());
+        let open = names(open.map(|(node, _)| self.name(*node)));
         if open.is_empty() {
             let gone = self.nodes.values().filter(|row| row.released).count();
             return format!("every node has ended; {gone} of {} are let go", self.nodes.len());
         }
-        if open.iter().all(|(_, row)| row.stage == Stage::Complete) {
-            let names = names(open.into_iter().map(|(node, _)| self.name(*node)));
-            return format!("everything is sent; waiting for the sink of {names}");
-        }
-        match self.slowest() {
-            Some((node, row)) => {
-                let progress = meter::progress(row.sunk, self.size, self.meter.rate(now));
-                format!("{progress}  slowest: {}", self.name(*node))
-            }
-            None => "no node is left".into(),
-        }
+        format!("everything is sent; waiting for the sink of {open}")
     }
 
     fn waiting_for_nodes(&self) -> String {
@@ -205,12 +215,15 @@ impl Board {
 
     /// The same for a terminal, with the nodes that matter most.
     pub(crate) fn frame(&self, now: Duration) -> Vec<String> {
-        let line = self.line(now);
         if !self.started {
-            return vec![line];
+            return vec![self.line(now)];
         }
-        let bar = self.size.zip(self.slowest()).map(|(size, (_, row))| meter::bar(row.sunk, size));
-        let mut lines = vec![bar.map_or_else(|| line.clone(), |bar| format!("{bar} {line}"))];
+        let mut lines = vec![match (self.is_under_way(), self.size, self.slowest()) {
+            (true, Some(size), Some((_, row))) => {
+                format!("{} {}", meter::bar(row.sunk, size), self.progress(now, row))
+            }
+            _ => self.line(now),
+        }];
         let mut rows: Vec<_> = self.nodes.iter().collect();
         rows.sort_by_key(|(_, row)| row.urgency());
         lines.extend(rows.iter().take(ROWS).map(|(node, row)| self.row_line(**node, row)));
@@ -313,12 +326,12 @@ mod tests {
 
         let now = Duration::from_secs(1);
         board.tick(now);
-        let line = "25 %  1 MiB of 4 MiB  1 MiB/s  3.0 s left  slowest: node 2 10.0.0.2 pc02";
-        assert_eq!(board.line(now), line);
+        let progress = "25 %  1 MiB of 4 MiB  1 MiB/s  3 s left";
+        assert_eq!(board.line(now), format!("{progress}  slowest: node 2 10.0.0.2 pc02"));
         assert_eq!(
             board.frame(now),
             [
-                format!("[######------------------] {line}"),
+                format!("[#####---------------] {progress}"),
                 "  3    10.0.0.3 pc03                   0 B  FAILED at byte 7: the sink failed: full".into(),
                 "  2    10.0.0.2 pc02                 1 MiB  receiving".into(),
                 "  1    10.0.0.1 pc01                 4 MiB  receiving".into(),

@@ -121,8 +121,8 @@ pub(crate) mod tests {
         assert_eq!(
             summary(&report(), &options(&["-s", "x", "-a", "2", "-l", "--interface", "eth0"])),
             [
-                "session `x`: 1 of 2 nodes OK, 4 MiB in 2.0 s (2 MiB/s)",
-                "  node 1    10.0.0.5:30764 pc05      OK      4 MiB in 2.0 s",
+                "session `x`: 1 of 2 nodes OK, 4 MiB in 2 s (2 MiB/s)",
+                "  node 1    10.0.0.5:30764 pc05      OK      4 MiB in 2 s",
                 "  node 2    10.0.0.6:30764           FAILED  at byte 7: the sink failed: full",
                 "to try again with the one that failed:",
                 "  ka-d-server -n 1 -s x -e 'tar c .' -a 2 -l --interface eth0",

@@ -168,6 +168,7 @@ impl Watch {
             Ok(report) => json::Report::of(report, &self.options, exit),
             Err(_) => json::Report::without_session(&self.options, exit, error),
         };
+        self.tell.clear();
         match &end {
             Ok(report) => {
                 report::summary(report, &self.options).into_iter().for_each(|line| self.tell.say(line));

@@ -9,7 +9,7 @@ use super::units;
 const SPAN: Duration = Duration::from_secs(10);
 
 /// Characters of a full bar.
-const BAR: u64 = 24;
+const BAR: u64 = 20;
 
 /// The rate of a number that grows. Its times are since the program's start.
 #[derive(Clone, Debug, Default)]
@@ -40,13 +40,15 @@ pub fn progress(done: u64, total: Option<u64>, rate: u64) -> String {
     let Some(total) = total else {
         return format!("{}  {}", units::size(done), units::rate(rate));
     };
-    let left = total.saturating_sub(done).checked_div(rate);
-    let left = left.map_or("stalled".into(), |s| format!("{} left", units::duration(Duration::from_secs(s))));
+    let left = match total.saturating_sub(done) {
+        left if left > 0 && rate == 0 => "stalled".into(),
+        left => format!("{} left", units::duration(Duration::from_secs(left.div_ceil(rate.max(1))))),
+    };
     let (percent, so_far, all) = (percent(done, total), units::size(done), units::size(total));
     format!("{percent} %  {so_far} of {all}  {}  {left}", units::rate(rate))
 }
 
-/// `[########----------------]`
+/// `[#######-------------]`
 #[must_use]
 pub fn bar(done: u64, total: u64) -> String {
     let full = (percent(done, total) * BAR / 100) as usize;
@@ -77,9 +79,9 @@ mod tests {
     #[test]
     fn progress_says_what_is_known() {
         assert_eq!(progress(1 << 20, None, 1 << 10), "1 MiB  1 KiB/s");
-        assert_eq!(progress(1 << 20, Some(4 << 20), 1 << 20), "25 %  1 MiB of 4 MiB  1 MiB/s  3.0 s left");
+        assert_eq!(progress(1 << 20, Some(4 << 20), 1 << 20), "25 %  1 MiB of 4 MiB  1 MiB/s  3 s left");
         assert_eq!(progress(0, Some(4 << 20), 0), "0 %  0 B of 4 MiB  0 B/s  stalled");
-        assert_eq!(bar(1, 2), "[############------------]");
-        assert_eq!(bar(9, 0), format!("[{}]", "#".repeat(24)));
+        assert_eq!(bar(1, 2), "[##########----------]");
+        assert_eq!(bar(9, 0), format!("[{}]", "#".repeat(20)));
     }
 }

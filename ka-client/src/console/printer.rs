@@ -93,18 +93,15 @@ impl Printer {
         }
     }
 
-    /// Draws the live view anew, below the lines.
+    /// Draws the live view anew, below the lines; or takes it away, if it has none.
     pub fn frame(&self, lines: Vec<String>) {
-        if self.live && !self.crowded() {
+        if self.live && (lines.is_empty() || !self.crowded()) {
             self.send(Page::Frame(lines));
         }
     }
 
-    /// Takes the live view away, and waits a while for everything to be written.
+    /// Waits a while for everything to be written.
     pub fn finish(&self) {
-        if self.live {
-            self.send(Page::Frame(Vec::new()));
-        }
         let (done, written) = mpsc::sync_channel(1);
         if self.pages.send(Page::Flush(done)).is_ok() {
             let _ = written.recv_timeout(LINGER);

@@ -20,6 +20,7 @@ pub struct Tell {
     programs: Option<Printer>,
     begun: Instant,
     logged: Duration,
+    last: String,
 }
 
 /// A line that stays: one that everybody should read, or one that only a log needs, as the live view shows it.
@@ -43,7 +44,14 @@ impl Tell {
             reason = "the one clock of both programs: all else gets its time from here"
         )]
         let begun = Instant::now();
-        Ok(Self { program, people: Printer::stderr()?, programs, begun, logged: Duration::ZERO })
+        Ok(Self {
+            program,
+            people: Printer::stderr()?,
+            programs,
+            begun,
+            logged: Duration::ZERO,
+            last: String::new(),
+        })
     }
 
     /// The time since the program's start.
@@ -86,14 +94,23 @@ impl Tell {
         }
     }
 
-    /// Shows how far it is: the whole `view` on a terminal, now and then a `line` in a log.
+    /// Shows how far it is: the whole `view` on a terminal, now and then a `line` in a log if it is another one.
     pub fn show(&mut self, view: impl FnOnce() -> Vec<String>, line: impl FnOnce() -> String) {
         if self.people.is_live() {
             self.people.frame(view());
         } else if self.elapsed() >= self.logged + LOG_PACE {
-            self.people.passing(line());
             self.logged = self.elapsed();
+            let line = line();
+            if line != self.last {
+                self.people.passing(line.clone());
+                self.last = line;
+            }
         }
+    }
+
+    /// Takes the live view away.
+    pub fn clear(&self) {
+        self.people.frame(Vec::new());
     }
 
     /// Waits a while until all that was said is written.

@@ -115,8 +115,8 @@ pub fn rate(bytes_per_s: u64) -> String {
 pub fn duration(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {
-        0..10 => format!("{:.1} s", time.as_secs_f64()),
-        10..60 => format!("{seconds} s"),
+        0..10 if time.subsec_millis() >= 50 => format!("{:.1} s", time.as_secs_f64()),
+        0..60 => format!("{seconds} s"),
         60..3600 => format!("{} min {:02} s", seconds / 60, seconds % 60),
         _ => format!("{} h {:02} min", seconds / 3600, seconds / 60 % 60),
     }
