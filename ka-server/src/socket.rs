@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ka_client::console::units;
-use rustix::fs::Mode;
-use rustix::process::umask;
+use rustix::fs::{Mode, fchmod};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, listen, socket_with};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
@@ -76,13 +76,20 @@ where
 {
     let cannot = |e: io::Error| io::Error::new(e.kind(), format!("cannot listen on {}: {e}", path.display()));
     clear(path).map_err(cannot)?;
-    // The mode of the socket comes from the mask: a mode set afterwards would come too late.
-    let mask = umask(Mode::from_raw_mode(0o177));
-    let listener = UnixListener::bind(path);
-    umask(mask);
-    let listener = listener.map_err(cannot)?;
+    let listener = bind(path).map_err(cannot)?;
     tokio::spawn(accept(listener, Arc::new(answer)));
     Ok(Place(path.into()))
+}
+
+/// A socket's file gets the mode that the socket had before: one that were set afterwards would come too late, and
+/// the process's umask is not this thread's alone.
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+    rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+    listen(&socket, CONNECTIONS as i32)?;
+    UnixListener::from_std(socket.into())
 }
 
 /// Takes away what a server that was killed has left.

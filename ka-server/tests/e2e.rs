@@ -219,6 +219,20 @@ fn an_interrupted_session_leaves_nothing() {
 }
 
 #[test]
+fn a_killed_node_is_lost() {
+    let lan = Lan::new();
+    let report = lan.arg("server.json");
+    let server = lan.server(&["-e", "cat /dev/zero", "--rate", "20M", "--report", &report]);
+    let mut client = lan.client(&["--output", "/dev/null", "--json"]);
+    client.until("stream");
+    client.signal(Signal::KILL);
+    let end = server.end();
+    assert_eq!(end.code, 7, "{}", end.stderr);
+    assert!(end.stderr.contains("lost on the way at node 1"), "{}", end.stderr);
+    assert_eq!(json(&lan.path("server.json"))["nodes"][0]["reason"]["node"], 1);
+}
+
+#[test]
 fn a_second_ctrl_c_waits_for_nothing() {
     let lan = Lan::new();
     let server = lan.server(&["-e", "cat /dev/zero", "--rate", "20M"]);
