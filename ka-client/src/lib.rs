@@ -1,1 +1,35 @@
-//! stub
+//! `ka-d-client`: receives what a golden node streams, hands it to a command or a file, and passes it on.
+//!
+//! ```text
+//! cli ──▶ client ──▶ ka_core::net::join ──▶ sink (a command's input, a file, standard output)
+//!            └──▶ view (what people see), json (what programs read), console (how both are told)
+//! ```
+//!
+//! [`console`] is what `ka-d-server` has in common with it.
+
+use std::ffi::OsString;
+
+pub mod cli;
+mod client;
+pub mod console;
+pub mod json;
+mod view;
+
+use cli::Options;
+use console::exit::Exit;
+use console::{args, run};
+
+/// The program's name.
+pub const PROGRAM: &str = "ka-d-client";
+
+/// The whole program, from the command line to the exit status.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
+    let options = match Options::parse(args) {
+        Ok(options) => options,
+        Err(error) => return args::refuse(&error),
+    };
+    match options.generate.text(Options::command()) {
+        Some(text) => run::print(&text),
+        None => run::block_on(PROGRAM, client::run(options)),
+    }
+}

@@ -1,1 +1,37 @@
-//! stub
+//! `ka-d-server`: streams one golden node's bytes to many `ka-d-client`s, and says what became of each.
+//!
+//! ```text
+//! cli ──▶ server ──▶ ka_core::net::serve ◀── source (a command's output, a file, standard input)
+//!            ├──▶ board (what people see), report (what they read at the end), json (what programs read)
+//!            └──▶ socket (what may be said to a running session)
+//! ```
+//!
+//! What it has in common with `ka-d-client` is in [`ka_client::console`].
+
+use std::ffi::OsString;
+
+mod board;
+pub mod cli;
+pub mod json;
+mod report;
+mod server;
+mod socket;
+
+use cli::Options;
+use ka_client::console::exit::Exit;
+use ka_client::console::{args, run};
+
+/// The program's name.
+pub const PROGRAM: &str = "ka-d-server";
+
+/// The whole program, from the command line to the exit status.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
+    let options = match Options::parse(args) {
+        Ok(options) => options,
+        Err(error) => return args::refuse(&error),
+    };
+    match options.generate.text(Options::command()) {
+        Some(text) => run::print(&text),
+        None => run::block_on(PROGRAM, server::run(options)),
+    }
+}

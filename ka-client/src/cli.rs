@@ -1,0 +1,168 @@
+//! The command line of `ka-d-client`: the options of 2001, and what came since.
+
+use std::ffi::OsString;
+use std::net::{IpAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{ArgAction, CommandFactory, Parser};
+use ka_core::net::ClientConfig;
+use ka_core::types::SessionName;
+
+use crate::console::args::{Generate, NetArgs, TellArgs, session, wrong};
+use crate::console::exit::Exit;
+use crate::console::units;
+
+/// Where the default command unpacks.
+const STAGE2: &str = "/tmp/stage2";
+
+/// The sink of the original.
+const DEFAULT_COMMAND: &str = "(cd /tmp/stage2; tar --extract --file -)";
+
+/// Receives what a golden node streams, and passes it on to other nodes.
+///
+/// It finds the session's server (ka-d-server), waits until the session starts, and feeds the stream to a command
+/// or a file. It succeeds only if every byte arrived, was checked, and was taken.
+#[derive(Parser, Clone, Debug)]
+#[command(
+    name = "ka-d-client",
+    version,
+    disable_help_flag = true,
+    disable_version_flag = true,
+    override_usage = "ka-d-client <-s NAME | -h HOST> [OPTIONS]",
+    after_help = Exit::table(),
+)]
+pub struct Options {
+    /// The session to join, found by asking the network
+    #[arg(short, long, value_name = "NAME", value_parser = session)]
+    #[arg(required_unless_present_any = ["host", "man", "completions"])]
+    pub session: Option<SessionName>,
+
+    /// The server's address or name, instead of asking the network
+    #[arg(short = 'h', long, value_name = "HOST", value_parser = host)]
+    pub host: Option<IpAddr>,
+
+    /// Feed the stream to this command, run by sh [default: (cd /tmp/stage2; tar --extract --file -)]
+    #[arg(short, long, value_name = "COMMAND")]
+    pub exec: Option<String>,
+
+    /// Write the stream to FILE (a new one appears when it is whole), or to standard output if it is `-`
+    #[arg(long, value_name = "FILE", conflicts_with = "exec")]
+    pub output: Option<PathBuf>,
+
+    /// Stay until the whole session has ended and the server lets this node go
+    #[arg(short, long)]
+    pub wait: bool,
+
+    /// Receive nothing: have the session start now, with the nodes that are there
+    #[arg(short, long, conflicts_with_all = ["exec", "output", "wait", "data_port", "port_range", "window", "report"])]
+    pub go: bool,
+
+    /// How long to look for the server, such as 30s or 5m
+    #[arg(long, value_name = "TIME", value_parser = units::parse_duration, default_value = "5m")]
+    pub discover_timeout: Duration,
+
+    /// Print help
+    #[arg(long, action = ArgAction::Help)]
+    help: Option<bool>,
+
+    /// Print version
+    #[arg(short = 'v', visible_short_alias = 'V', long, action = ArgAction::Version)]
+    version: Option<bool>,
+
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment would become help")]
+    pub net: NetArgs,
+
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment would become help")]
+    pub tell: TellArgs,
+
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment would become help")]
+    pub generate: Generate,
+}
+
+/// Where the stream goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// To a command's standard input.
+    Command(String),
+    /// To a file.
+    File(PathBuf),
+    /// To our standard output.
+    Stdout,
+}
+
+impl Options {
+    /// Reads a command line, the program's name first.
+    ///
+    /// # Errors
+    /// What is wrong with it, ready to be printed; or the help that was asked for.
+    pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let options = Self::try_parse_from(args)?;
+        options.check()?;
+        Ok(options)
+    }
+
+    /// For help, man page and completions.
+    #[must_use]
+    pub fn command() -> clap::Command {
+        <Self as CommandFactory>::command()
+    }
+
+    fn check(&self) -> Result<(), clap::Error> {
+        if self.tell.json && self.output() == Output::Stdout {
+            return Err(wrong::<Self>(
+                "--json and --output - both want standard output: give --output a file, or use --report instead of --json",
+            ));
+        }
+        let receives = !self.go && !self.generate.is_asked();
+        if receives && self.exec.is_none() && self.output.is_none() && !Path::new(STAGE2).is_dir() {
+            return Err(wrong::<Self>(&format!(
+                "without --exec and --output the stream is unpacked into {STAGE2}, and there is no such directory: \
+                 make it, or say where the stream goes"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Where the stream goes.
+    #[must_use]
+    pub fn output(&self) -> Output {
+        match &self.output {
+            Some(path) if path.as_os_str() == "-" => Output::Stdout,
+            Some(path) => Output::File(path.clone()),
+            None => Output::Command(self.exec.clone().unwrap_or_else(|| DEFAULT_COMMAND.into())),
+        }
+    }
+
+    /// What to join, for a host that calls itself `label`.
+    #[must_use]
+    pub fn config(&self, label: String) -> ClientConfig {
+        ClientConfig {
+            session: self.session.clone(),
+            server: self.host,
+            wait: self.wait,
+            window_bytes: self.net.window,
+            discover_timeout: Some(self.discover_timeout),
+            label,
+            ports: self.net.ports(),
+        }
+    }
+}
+
+/// An address, or the first that a name stands for; IPv4 before IPv6.
+fn host(text: &str) -> Result<IpAddr, String> {
+    if let Ok(ip) = text.parse() {
+        return Ok(ip);
+    }
+    let found = (text, 0).to_socket_addrs().map_err(|e| no_such_host(text, &e.to_string()))?;
+    let mut ips: Vec<_> = found.map(|addr| addr.ip()).collect();
+    ips.sort_by_key(IpAddr::is_ipv6);
+    ips.first().copied().ok_or_else(|| no_such_host(text, "no address"))
+}
+
+fn no_such_host(name: &str, why: &str) -> String {
+    format!("the name {name} cannot be resolved ({why}); give the server's IP address, or --session")
+}

@@ -1,0 +1,160 @@
+//! The JSON objects that both programs print and write. They are stable: fields may be added, none changes.
+//!
+//! **A line of `--json`** is an object with `"event"` (which one), the event's fields, and `"t"`: seconds since the
+//! program's start. What events there are is in the module `json` of either program's crate.
+//!
+//! **How a node ended** is three fields, in `ended` and in reports alike:
+//! - `"outcome"`: `"ok"`, `"failed"` or `"unknown"` (cut off when it may already have been done).
+//! - `"reason"`: `null` unless it failed; else an object: `"kind"` is `"source"`, `"sink"`, `"lost"`, `"tainted"`
+//!   or `"interrupted"`; `"node"` is the node that was lost or sent wrong bytes (0 is the server), else `null`;
+//!   `"text"` says it in words.
+//! - `"at"`: the offset in bytes at which it failed, else `null`.
+//!
+//! **What a node's window did** is an object, `"counters"`: `"grants"`, `"full"`, `"evicted"`, `"held_max"`; see
+//! [`Counters`](ka_core::wire::control::Counters).
+
+use std::time::Duration;
+
+use ka_core::wire::control;
+use serde::Serialize;
+
+/// The version of the reports' form.
+pub const VERSION: u32 = 1;
+
+/// How a node ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Ending<'a> {
+    /// `ok`, `failed` or `unknown`.
+    pub outcome: &'static str,
+    /// Why it failed.
+    pub reason: Option<Reason<'a>>,
+    /// Where it failed.
+    pub at: Option<u64>,
+}
+
+impl<'a> From<&'a control::Outcome> for Ending<'a> {
+    fn from(outcome: &'a control::Outcome) -> Self {
+        match outcome {
+            control::Outcome::Ok => Self { outcome: "ok", reason: None, at: None },
+            control::Outcome::Failed(reason, at) => {
+                Self { outcome: "failed", reason: Some(reason.into()), at: Some(at.0) }
+            }
+            _ => Self { outcome: "unknown", reason: None, at: None },
+        }
+    }
+}
+
+/// Why a node failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Reason<'a> {
+    /// What kind of reason.
+    pub kind: &'static str,
+    /// Whose fault it is, where it is a node's.
+    pub node: Option<u32>,
+    /// The same in words.
+    pub text: &'a str,
+}
+
+impl<'a> From<&'a control::Reason> for Reason<'a> {
+    fn from(reason: &'a control::Reason) -> Self {
+        let (kind, node, text) = match reason {
+            control::Reason::Source(text) => ("source", None, text.as_str()),
+            control::Reason::Sink(text) => ("sink", None, text.as_str()),
+            control::Reason::Lost(node, text) => ("lost", Some(node.0), text.as_str()),
+            control::Reason::Tainted(node, text) => ("tainted", Some(node.0), text.as_str()),
+            control::Reason::Interrupted(text) => ("interrupted", None, text.as_str()),
+            _ => ("other", None, ""),
+        };
+        Self { kind, node, text }
+    }
+}
+
+/// What a node's window did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counters {
+    /// Times it told its parent how far it may send.
+    pub grants: u64,
+    /// Times it was full.
+    pub full: u64,
+    /// Bytes forgotten to make room.
+    pub evicted: u64,
+    /// The most bytes held at one time.
+    pub held_max: u64,
+}
+
+impl From<control::Counters> for Counters {
+    fn from(c: control::Counters) -> Self {
+        Self { grants: c.grants, full: c.full, evicted: c.evicted, held_max: c.held_max }
+    }
+}
+
+#[derive(Serialize)]
+struct Line<'a, E> {
+    #[serde(flatten)]
+    event: &'a E,
+    t: f64,
+}
+
+/// An event as one line, without its end.
+#[must_use]
+pub fn line(event: &impl Serialize, since_start: Duration) -> String {
+    serde_json::to_string(&Line { event, t: seconds(since_start) })
+        .expect("our own objects have text for keys")
+}
+
+/// Seconds, to the millisecond.
+#[must_use]
+pub fn seconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1000.0).round() / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use ka_core::types::{NodeId, Offset};
+    use ka_core::wire::control::{Outcome, Reason};
+
+    use super::*;
+
+    fn ending(outcome: &Outcome) -> String {
+        serde_json::to_string(&Ending::from(outcome)).unwrap()
+    }
+
+    #[test]
+    fn how_a_node_ended() {
+        assert_eq!(ending(&Outcome::Ok), r#"{"outcome":"ok","reason":null,"at":null}"#);
+        assert_eq!(ending(&Outcome::Unknown), r#"{"outcome":"unknown","reason":null,"at":null}"#);
+        let lost = Outcome::Failed(Reason::Lost(NodeId(3), "gone".into()), Offset(7));
+        assert_eq!(
+            ending(&lost),
+            r#"{"outcome":"failed","reason":{"kind":"lost","node":3,"text":"gone"},"at":7}"#
+        );
+        for (reason, kind) in [
+            (Reason::Source("x".into()), "source"),
+            (Reason::Sink("x".into()), "sink"),
+            (Reason::Interrupted("x".into()), "interrupted"),
+        ] {
+            let json = ending(&Outcome::Failed(reason, Offset(0)));
+            assert!(json.contains(&format!(r#"{{"kind":"{kind}","node":null,"text":"x"}}"#)), "{json}");
+        }
+        let tainted = Outcome::Failed(Reason::Tainted(NodeId(0), "x".into()), Offset(0));
+        assert!(ending(&tainted).contains(r#"{"kind":"tainted","node":0,"text":"x"}"#));
+    }
+
+    #[test]
+    fn a_line_has_the_event_first_and_the_time_last() {
+        #[derive(Serialize)]
+        #[serde(tag = "event", rename_all = "lowercase")]
+        enum Event {
+            Left { node: u32 },
+        }
+        let text = line(&Event::Left { node: 3 }, Duration::from_micros(1_234_567));
+        assert_eq!(text, r#"{"event":"left","node":3,"t":1.235}"#);
+    }
+
+    #[test]
+    fn counters() {
+        let c = control::Counters { grants: 1, full: 2, evicted: 3, held_max: 4 };
+        let text = serde_json::to_string(&Counters::from(c)).unwrap();
+        assert_eq!(text, r#"{"grants":1,"full":2,"evicted":3,"held_max":4}"#);
+    }
+}

@@ -1,0 +1,335 @@
+//! What `ka-d-server` says to programs. The parts it shares with `ka-d-client` are in [`ka_client::console::json`].
+//!
+//! **Events** (`--json`), each a line on standard output with `"event"` and `"t"`:
+//!
+//! | event | further fields |
+//! |---|---|
+//! | `open` | `session`: 32 hex digits; `name` or `null`; `control_port`; `data_port`; `window_bytes`; `expected` |
+//! | `joined` | `node`: its number; `addr`: its data listener; `label`: its host's name; `ready` of `expected` nodes are in |
+//! | `left` | `node`, `ready`, `expected`: it went before the start |
+//! | `refused` | `addr`, `why` |
+//! | `started` | `nodes` |
+//! | `linked` | `node`, `parent` (0 is the server) |
+//! | `stream` | `number`, `name`, `size` in bytes or `null` |
+//! | `progress` | `node` (0: how far the source is read), `received`, `sunk`; twice a second for each node |
+//! | `complete` | `node`: it holds every byte, its sink may still be at work |
+//! | `ended` | `node` (0: the source), `outcome`, `reason`, `at` |
+//! | `released` | `node`: it was let go |
+//! | `warning` | `text` |
+//! | `report` | the last one: all fields of the report |
+//! | `error` | the last one instead of `report`, if the session was never opened: `text`, `exit` |
+//!
+//! **The report** (`--report`) is one object: `"ka"`: our version; `"version"`: 1; `"session"`: 32 hex digits or
+//! `null`; `"name"` or `null`; `"ok"`: it started, and every node is OK; `"exit"`: our exit status; `"error"`: `null`,
+//! or why there was no session (then there are no nodes); `"bytes"`: read from the source; `"started_s"` (`null`: it
+//! never started) and `"ended_s"`: seconds since the session was opened; `"source"` and `"nodes"`:
+//! - `"source"`: `"kind"`: `"command"`, `"file"` or `"stdin"`; `"what"`: the command or the path, else `null`; and
+//!   unless there was no session `"outcome"`, `"reason"`, `"at"`, `"counters"` of the server's own node.
+//! - each of `"nodes"`, in the order of joining: `"node"`, `"addr"`, `"label"`, `"outcome"`, `"reason"`, `"at"`,
+//!   `"bytes"` that its sink took, `"joined_s"`, `"ended_s"`, `"counters"`.
+
+use std::net::SocketAddr;
+
+use ka_client::console::exit::Exit;
+use ka_client::console::json::{Counters, Ending, VERSION, seconds};
+use ka_core::net::ServerEvent;
+use ka_core::proto::{self, NodeReport};
+use ka_core::time::Instant;
+use serde::Serialize;
+
+use crate::cli::{Options, Source};
+
+/// An event.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the table above says it")]
+pub enum Event<'a> {
+    Open {
+        session: String,
+        name: Option<&'a str>,
+        control_port: u16,
+        data_port: u16,
+        window_bytes: u64,
+        expected: u32,
+    },
+    Joined {
+        node: u32,
+        addr: SocketAddr,
+        label: &'a str,
+        ready: u32,
+        expected: u32,
+    },
+    Left {
+        node: u32,
+        ready: u32,
+        expected: u32,
+    },
+    Refused {
+        addr: SocketAddr,
+        why: &'a str,
+    },
+    Started {
+        nodes: u32,
+    },
+    Linked {
+        node: u32,
+        parent: u32,
+    },
+    Stream {
+        number: u32,
+        name: &'a str,
+        size: Option<u64>,
+    },
+    Progress {
+        node: u32,
+        received: u64,
+        sunk: u64,
+    },
+    Complete {
+        node: u32,
+    },
+    Ended {
+        node: u32,
+        #[serde(flatten)]
+        ending: Ending<'a>,
+    },
+    Released {
+        node: u32,
+    },
+    Warning {
+        text: &'a str,
+    },
+    Report(&'a Report<'a>),
+}
+
+impl<'a> Event<'a> {
+    /// The event as programs know it; one that is newer than this is left out.
+    #[must_use]
+    pub fn of(event: &'a ServerEvent, options: &'a Options) -> Option<Self> {
+        Some(match event {
+            ServerEvent::Open { session, control_port, data_port, window_bytes } => Self::Open {
+                session: session.to_string(),
+                name: name(options),
+                control_port: *control_port,
+                data_port: *data_port,
+                window_bytes: *window_bytes,
+                expected: options.nodes,
+            },
+            ServerEvent::Session(event) => return Self::of_session(event),
+            ServerEvent::Stream(info) => {
+                Self::Stream { number: info.number, name: &info.name, size: info.size }
+            }
+            ServerEvent::Warning(text) => Self::Warning { text },
+            _ => return None,
+        })
+    }
+
+    fn of_session(event: &'a proto::Event) -> Option<Self> {
+        Some(match event {
+            proto::Event::Joined { node, addr, label, ready, expected } => {
+                Self::Joined { node: node.0, addr: *addr, label, ready: *ready, expected: *expected }
+            }
+            proto::Event::Left { node, ready, expected } => {
+                Self::Left { node: node.0, ready: *ready, expected: *expected }
+            }
+            proto::Event::Refused { addr, why } => Self::Refused { addr: *addr, why },
+            proto::Event::Started { nodes } => Self::Started { nodes: *nodes },
+            proto::Event::Linked { node, parent } => Self::Linked { node: node.0, parent: parent.0 },
+            proto::Event::Progress { node, progress } => {
+                Self::Progress { node: node.0, received: progress.received.0, sunk: progress.sunk.0 }
+            }
+            proto::Event::Complete { node } => Self::Complete { node: node.0 },
+            proto::Event::Ended { node, outcome } => Self::Ended { node: node.0, ending: outcome.into() },
+            proto::Event::Released { node } => Self::Released { node: node.0 },
+            _ => return None,
+        })
+    }
+}
+
+/// What became of the session.
+#[derive(Clone, Debug, Serialize)]
+#[expect(missing_docs, reason = "the text above says it")]
+pub struct Report<'a> {
+    pub ka: &'static str,
+    pub version: u32,
+    pub session: Option<String>,
+    pub name: Option<&'a str>,
+    pub ok: bool,
+    pub exit: u8,
+    pub error: Option<&'a str>,
+    pub bytes: u64,
+    pub started_s: Option<f64>,
+    pub ended_s: f64,
+    pub source: SourceEnd<'a>,
+    pub nodes: Vec<Node<'a>>,
+}
+
+/// What became of the source.
+#[derive(Clone, Debug, Serialize)]
+#[expect(missing_docs, reason = "the text above says it")]
+pub struct SourceEnd<'a> {
+    pub kind: &'static str,
+    pub what: Option<String>,
+    #[serde(flatten)]
+    pub ending: Option<Ending<'a>>,
+    pub counters: Option<Counters>,
+}
+
+/// What became of one node.
+#[derive(Clone, Debug, Serialize)]
+#[expect(missing_docs, reason = "the text above says it")]
+pub struct Node<'a> {
+    pub node: u32,
+    pub addr: SocketAddr,
+    pub label: &'a str,
+    #[serde(flatten)]
+    pub ending: Ending<'a>,
+    pub bytes: u64,
+    pub joined_s: f64,
+    pub ended_s: f64,
+    pub counters: Counters,
+}
+
+impl<'a> Report<'a> {
+    /// The report of a session that was opened.
+    #[must_use]
+    pub fn of(report: &'a proto::Report, options: &'a Options, exit: Exit) -> Self {
+        Self {
+            session: Some(report.session.to_string()),
+            ok: report.is_ok(),
+            bytes: report.bytes,
+            started_s: report.started.map(at),
+            ended_s: at(report.ended),
+            source: source(&options.source(), Some(&report.root)),
+            nodes: report.nodes.iter().map(Node::from).collect(),
+            ..Self::without_session(options, exit, None)
+        }
+    }
+
+    /// The report of a session that never was, because of `error`.
+    #[must_use]
+    pub fn without_session(options: &'a Options, exit: Exit, error: Option<&'a str>) -> Self {
+        Self {
+            ka: env!("CARGO_PKG_VERSION"),
+            version: VERSION,
+            session: None,
+            name: name(options),
+            ok: false,
+            exit: exit.code(),
+            error,
+            bytes: 0,
+            started_s: None,
+            ended_s: 0.0,
+            source: source(&options.source(), None),
+            nodes: Vec::new(),
+        }
+    }
+}
+
+impl<'a> From<&'a NodeReport> for Node<'a> {
+    fn from(node: &'a NodeReport) -> Self {
+        Self {
+            node: node.node.0,
+            addr: node.addr,
+            label: &node.label,
+            ending: (&node.outcome).into(),
+            bytes: node.bytes,
+            joined_s: at(node.joined),
+            ended_s: at(node.ended),
+            counters: node.counters.into(),
+        }
+    }
+}
+
+fn name(options: &Options) -> Option<&str> {
+    options.session.as_ref().map(|name| name.as_str())
+}
+
+fn at(time: Instant) -> f64 {
+    seconds(time.since(Instant::ZERO))
+}
+
+fn source<'a>(source: &Source, root: Option<&'a NodeReport>) -> SourceEnd<'a> {
+    let (kind, what) = match source {
+        Source::Command(command) => ("command", Some(command.clone())),
+        Source::File(path) => ("file", Some(path.display().to_string())),
+        Source::Stdin => ("stdin", None),
+    };
+    let ending = root.map(|root| (&root.outcome).into());
+    SourceEnd { kind, what, ending, counters: root.map(|root| root.counters.into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use ka_core::types::NodeId;
+    use ka_core::wire::control::{Outcome, Reason};
+
+    use super::*;
+    use crate::report::tests::{options, report};
+
+    #[test]
+    fn a_line_of_an_event() {
+        let joined = proto::Event::Joined {
+            node: NodeId(1),
+            addr: ([10, 0, 0, 5], 30764).into(),
+            label: "pc05".into(),
+            ready: 1,
+            expected: 3,
+        };
+        let (event, options) = (ServerEvent::Session(joined), options(&[]));
+        let event = Event::of(&event, &options).unwrap();
+        let line = ka_client::console::json::line(&event, Duration::from_millis(250));
+        let expected = concat!(
+            r#"{"event":"joined","node":1,"addr":"10.0.0.5:30764","label":"pc05","ready":1,"expected":3,"#,
+            r#""t":0.25}"#,
+        );
+        assert_eq!(line, expected);
+    }
+
+    #[test]
+    fn the_end_of_a_node_is_flat() {
+        let outcome = Outcome::Failed(Reason::Sink("full".into()), ka_core::types::Offset(9));
+        let event = ServerEvent::Session(proto::Event::Ended { node: NodeId(2), outcome });
+        let options = options(&[]);
+        let text = serde_json::to_string(&Event::of(&event, &options).unwrap()).unwrap();
+        let expected = concat!(
+            r#"{"event":"ended","node":2,"outcome":"failed","#,
+            r#""reason":{"kind":"sink","node":null,"text":"full"},"at":9}"#,
+        );
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn a_report() {
+        let (report, options) = (report(), options(&["-s", "x"]));
+        let text = serde_json::to_string(&Report::of(&report, &options, Exit::Sink)).unwrap();
+        let counters = r#""counters":{"grants":0,"full":0,"evicted":0,"held_max":0}"#;
+        let expected = [
+            r#"{"ka":"0.1.0","version":1,"session":"07070707070707070707070707070707","name":"x","ok":false,"#,
+            r#""exit":6,"error":null,"bytes":4194304,"started_s":1.0,"ended_s":3.0,"#,
+            r#""source":{"kind":"command","what":"tar c .","outcome":"ok","reason":null,"at":null,"#,
+            counters,
+            r#"},"nodes":[{"node":1,"addr":"10.0.0.5:30764","label":"pc05","outcome":"ok","reason":null,"#,
+            r#""at":null,"bytes":4194304,"joined_s":0.5,"ended_s":3.0,"#,
+            counters,
+            r#"},{"node":2,"addr":"10.0.0.6:30764","label":"","outcome":"failed","#,
+            r#""reason":{"kind":"sink","node":null,"text":"full"},"at":7,"bytes":7,"joined_s":0.5,"ended_s":2.0,"#,
+            counters,
+            "}]}",
+        ];
+        assert_eq!(text, expected.concat());
+    }
+
+    #[test]
+    fn a_report_of_no_session() {
+        let options = options(&[]);
+        let report = Report::without_session(&options, Exit::NoStart, Some("port 1: taken"));
+        let json = serde_json::to_value(report).unwrap();
+        assert_eq!(json["error"], "port 1: taken");
+        assert_eq!(json["source"]["what"], "tar c .");
+        assert!(json["session"].is_null() && json["source"].get("outcome").is_none());
+        assert_eq!(json["nodes"], serde_json::json!([]));
+    }
+}

@@ -1,0 +1,176 @@
+//! What people read at the end: what became of each node, and what to do about those that failed.
+
+use ka_client::console::exit::Exit;
+use ka_client::console::units;
+use ka_core::proto::{NodeReport, Report};
+use ka_core::wire::control::{Outcome, Reason};
+
+use crate::cli::Options;
+
+/// The exit status of a session that was opened. `stopped`: somebody stopped it here.
+pub(crate) fn exit(report: &Report, stopped: bool) -> Exit {
+    let all = || report.nodes.iter().chain([&report.root]).map(|n| &n.outcome);
+    let interrupted = |o: &Outcome| matches!(o, Outcome::Failed(Reason::Interrupted(_), _));
+    if report.is_ok() {
+        Exit::Fine
+    } else if stopped && (report.started.is_none() || all().any(interrupted)) {
+        Exit::Interrupted
+    } else if all().any(|o| Exit::of(o) == Exit::Source) {
+        Exit::Source
+    } else if all().any(|o| Exit::of(o) == Exit::Lost) {
+        Exit::Lost
+    } else {
+        Exit::Sink
+    }
+}
+
+/// The table of nodes.
+pub(crate) fn summary(report: &Report, options: &Options) -> Vec<String> {
+    let ok = report.nodes.iter().filter(|n| n.outcome.is_ok()).count();
+    let mut lines = vec![headline(report, options, ok)];
+    if !report.root.outcome.is_ok() {
+        lines.push(format!("  source: {}", report.root.outcome));
+    }
+    lines.extend(report.nodes.iter().map(|n| line(n, report)));
+    let failed = (report.nodes.len() - ok) as u32;
+    if report.started.is_some() && failed > 0 {
+        lines.push(format!("to try again with {}:", failed_nodes(failed)));
+        lines.push(format!("  {}", options.again(failed)));
+    }
+    lines
+}
+
+fn failed_nodes(n: u32) -> String {
+    if n == 1 { "the one that failed".into() } else { format!("the {n} that failed") }
+}
+
+fn headline(report: &Report, options: &Options, ok: usize) -> String {
+    let name = options.session.as_ref().map_or("the session".into(), |name| format!("session `{name}`"));
+    let Some(started) = report.started else {
+        return format!("{name} never started: {} of {} nodes came", report.nodes.len(), options.nodes);
+    };
+    let time = report.ended.since(started);
+    let rate = (report.bytes as f64 / time.as_secs_f64().max(0.001)) as u64;
+    format!(
+        "{name}: {ok} of {} OK, {} in {} ({})",
+        units::nodes(report.nodes.len() as u32),
+        units::size(report.bytes),
+        units::duration(time),
+        units::rate(rate)
+    )
+}
+
+fn line(node: &NodeReport, report: &Report) -> String {
+    let NodeReport { node: id, addr, label, outcome, bytes, ended, .. } = node;
+    let who = format!("  node {:<4} {:<24}", id.0, format!("{addr} {label}"));
+    match outcome {
+        Outcome::Ok => {
+            let time = ended.since(report.started.unwrap_or(*ended));
+            format!("{who} OK      {} in {}", units::size(*bytes), units::duration(time))
+        }
+        Outcome::Failed(why, at) => format!("{who} FAILED  at byte {at}: {why}"),
+        _ => format!(
+            "{who} UNKNOWN it was cut off when it may already have been done; look at the node itself"
+        ),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::ffi::OsString;
+
+    use ka_core::time::{Duration, Instant};
+    use ka_core::types::{NodeId, Offset, SessionId};
+    use ka_core::wire::control::Counters;
+
+    use super::*;
+
+    pub(crate) fn options(args: &[&str]) -> Options {
+        let all = [&["ka-d-server", "-e", "tar c .", "-n", "2"], args].concat();
+        Options::parse(all.into_iter().map(OsString::from)).unwrap()
+    }
+
+    fn node(id: u32, label: &str, outcome: Outcome, bytes: u64, ended_s: u64) -> NodeReport {
+        NodeReport {
+            node: NodeId(id),
+            addr: ([10, 0, 0, 4 + id as u8], 30764).into(),
+            label: label.into(),
+            outcome,
+            bytes,
+            joined: Instant::ZERO + Duration::from_millis(500),
+            ended: Instant::ZERO + Duration::from_secs(ended_s),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Two nodes: the first is OK, the other's disk was full.
+    pub(crate) fn report() -> Report {
+        let full = Outcome::Failed(Reason::Sink("full".into()), Offset(7));
+        Report {
+            session: SessionId([7; 16]),
+            bytes: 4 << 20,
+            started: Some(Instant::ZERO + Duration::from_secs(1)),
+            ended: Instant::ZERO + Duration::from_secs(3),
+            root: node(0, "", Outcome::Ok, 4 << 20, 2),
+            nodes: vec![node(1, "pc05", Outcome::Ok, 4 << 20, 3), node(2, "", full, 7, 2)],
+        }
+    }
+
+    #[test]
+    fn the_table_says_what_became_of_each_and_how_to_retry() {
+        assert_eq!(
+            summary(&report(), &options(&["-s", "x", "-a", "2", "-l", "--interface", "eth0"])),
+            [
+                "session `x`: 1 of 2 nodes OK, 4 MiB in 2 s (2 MiB/s)",
+                "  node 1    10.0.0.5:30764 pc05      OK      4 MiB in 2 s",
+                "  node 2    10.0.0.6:30764           FAILED  at byte 7: the sink failed: full",
+                "to try again with the one that failed:",
+                "  ka-d-server -n 1 -s x -e 'tar c .' -a 2 -l --interface eth0",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_retry_never_asks_for_more_than_there_are() {
+        let given = options(&["--start-after", "5m", "--min-nodes", "2"]);
+        assert_eq!(given.again(1), "ka-d-server -n 1 -e 'tar c .' --start-after 5m");
+        assert_eq!(given.again(2), "ka-d-server -n 2 -e 'tar c .' --start-after 5m --min-nodes 2");
+    }
+
+    #[test]
+    fn a_session_that_never_started() {
+        let mut report = report();
+        report.started = None;
+        report.nodes.clear();
+        report.root.outcome = Outcome::Failed(Reason::Interrupted("Ctrl-C on the server".into()), Offset(0));
+        assert_eq!(
+            summary(&report, &options(&[])),
+            [
+                "the session never started: 0 of 2 nodes came",
+                "  source: FAILED at byte 0: interrupted: Ctrl-C on the server",
+            ]
+        );
+        assert_eq!(exit(&report, true), Exit::Interrupted);
+        report.root.outcome = Outcome::Ok;
+        assert_eq!(exit(&report, true), Exit::Interrupted, "a short source had been read to its end");
+    }
+
+    #[test]
+    fn the_exit_status_is_that_of_the_worst() {
+        let mut report = report();
+        assert_eq!(exit(&report, false), Exit::Sink);
+        assert_eq!(exit(&report, true), Exit::Sink, "stopped when all had ended");
+
+        report.nodes[0].outcome = Outcome::Unknown;
+        assert_eq!(exit(&report, false), Exit::Lost);
+        report.root.outcome = Outcome::Failed(Reason::Source("x".into()), Offset(0));
+        assert_eq!(exit(&report, false), Exit::Source);
+        report.nodes[1].outcome = Outcome::Failed(Reason::Interrupted("x".into()), Offset(0));
+        assert_eq!(exit(&report, true), Exit::Interrupted);
+        assert_eq!(exit(&report, false), Exit::Source, "a node was stopped, not the session");
+
+        report.root.outcome = Outcome::Ok;
+        report.nodes.iter_mut().for_each(|n| n.outcome = Outcome::Ok);
+        assert_eq!(exit(&report, true), Exit::Fine);
+    }
+}

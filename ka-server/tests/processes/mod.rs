@@ -1,0 +1,215 @@
+//! The programs as processes, each test's in a world of its own: directory, session name, discovery port.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::net::UdpSocket;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Longer than any step of a test takes on a slow machine.
+const LONG: Duration = Duration::from_secs(60);
+
+const SERVER: &str = env!("CARGO_BIN_EXE_ka-d-server");
+
+/// The client, which cargo builds only for the tests of its own package.
+fn client() -> &'static Path {
+    static CLIENT: OnceLock<PathBuf> = OnceLock::new();
+    CLIENT.get_or_init(|| {
+        let server = Path::new(SERVER);
+        let client = server.with_file_name("ka-d-client");
+        let made = |path: &Path| fs::metadata(path).and_then(|m| m.modified()).ok();
+        // The server is made of the client's library, too: whenever that changes, the server is newer.
+        if made(&client) < made(server) {
+            build(server);
+        }
+        client
+    })
+}
+
+fn build(server: &Path) {
+    let dir = server.parent().expect("a program is in a directory");
+    let profile = dir.file_name().and_then(|name| name.to_str()).filter(|name| *name != "debug");
+    let status = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--package", "ka-client", "--profile", profile.unwrap_or("dev")])
+        .arg("--target-dir")
+        .arg(dir.parent().expect("a profile's directory is in the target directory"))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .status();
+    assert!(status.unwrap().success(), "ka-d-client cannot be built");
+}
+
+/// One test's world.
+pub(crate) struct Lan {
+    dir: TempDir,
+    session: String,
+    discovery_port: String,
+}
+
+impl Lan {
+    pub(crate) fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let port = UdpSocket::bind(("0.0.0.0", 0)).unwrap().local_addr().unwrap().port();
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            session: format!("e2e-{}-{count}", std::process::id()),
+            discovery_port: port.to_string(),
+        }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub(crate) fn arg(&self, name: &str) -> String {
+        self.path(name).into_os_string().into_string().unwrap()
+    }
+
+    /// What is in the directory.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.dir.path()).unwrap();
+        let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    pub(crate) fn server_command(&self, args: &[&str]) -> Command {
+        self.command(Path::new(SERVER), args)
+    }
+
+    pub(crate) fn client_command(&self, args: &[&str]) -> Command {
+        self.command(client(), args)
+    }
+
+    fn command(&self, program: &Path, args: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command.args(["-s", &self.session, "--discovery-port", &self.discovery_port]).args(args);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    pub(crate) fn server(&self, args: &[&str]) -> Running {
+        self.start(&mut self.server_command(args))
+    }
+
+    pub(crate) fn client(&self, args: &[&str]) -> Running {
+        self.start(&mut self.client_command(args))
+    }
+
+    pub(crate) fn start(&self, command: &mut Command) -> Running {
+        let mut child = command.spawn().unwrap();
+        let pid = Pid::from_child(&child);
+        let (stdout, stderr) = (child.stdout.take().map(Lines::of), child.stderr.take().map(Lines::of));
+        let (tx, exited) = mpsc::channel();
+        thread::spawn(move || tx.send(child.wait().unwrap()));
+        Running { pid, stdout, stderr, exited, over: false }
+    }
+}
+
+/// A program that runs. Dropped before its end, it is killed.
+pub(crate) struct Running {
+    pid: Pid,
+    stdout: Option<Lines>,
+    stderr: Option<Lines>,
+    exited: Receiver<ExitStatus>,
+    over: bool,
+}
+
+/// What is left of a program that ran.
+pub(crate) struct Ended {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Running {
+    /// Waits for an event of `--json`.
+    pub(crate) fn until(&mut self, event: &str) -> Value {
+        let lines = self.stdout.as_mut().unwrap();
+        loop {
+            let Some(line) = lines.next() else {
+                panic!("no {event}: {}", self.stderr.take().unwrap().all())
+            };
+            let value: Value = serde_json::from_str(&line).unwrap();
+            if value["event"] == event {
+                return value;
+            }
+        }
+    }
+
+    /// Waits so long, in which nothing happens.
+    pub(crate) fn is_quiet_for(&mut self, time: Duration) {
+        let lines = self.stdout.as_mut().unwrap();
+        assert_eq!(lines.incoming.recv_timeout(time), Err(RecvTimeoutError::Timeout));
+    }
+
+    /// Waits for a line on standard error.
+    pub(crate) fn until_says(&mut self, text: &str) {
+        let lines = self.stderr.as_mut().unwrap();
+        while !lines.next().unwrap_or_else(|| panic!("it never said {text}")).contains(text) {}
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(self.pid, signal).unwrap();
+    }
+
+    /// Waits for its end.
+    pub(crate) fn end(mut self) -> Ended {
+        let status = self.exited.recv_timeout(LONG).expect("it ends in time");
+        self.over = true;
+        let text = |lines: Option<Lines>| lines.map_or_else(String::new, Lines::all);
+        let (stdout, stderr) = (text(self.stdout.take()), text(self.stderr.take()));
+        Ended { code: status.code().unwrap_or(-1), stdout, stderr }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.over {
+            let _ = kill_process(self.pid, Signal::KILL);
+        }
+    }
+}
+
+/// The lines of a pipe, read as they come so that nobody has to wait.
+struct Lines {
+    incoming: Receiver<String>,
+    seen: VecDeque<String>,
+}
+
+impl Lines {
+    fn of(pipe: impl Read + Send + 'static) -> Self {
+        let (tx, incoming) = mpsc::channel();
+        thread::spawn(move || {
+            for line in BufReader::new(pipe).split(b'\n') {
+                let line = String::from_utf8_lossy(&line.unwrap()).into_owned();
+                if tx.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { incoming, seen: VecDeque::new() }
+    }
+
+    fn next(&mut self) -> Option<String> {
+        let line = self.incoming.recv_timeout(LONG).ok()?;
+        self.seen.push_back(line.clone());
+        Some(line)
+    }
+
+    /// All that was said from the beginning.
+    fn all(mut self) -> String {
+        while self.next().is_some() {}
+        self.seen.iter().map(|line| format!("{line}\n")).collect()
+    }
+}
