@@ -44,7 +44,7 @@ pub async fn join(
 
     let role = Role::Node { data_port, wait: config.wait };
     let got_in = get_in(&config, role, &mut events);
-    let (stream, answer) = unless_stopped(&mut inbox, got_in).await.map_err(JoinError::Stopped).flatten()?;
+    let (stream, answer) = unless_stopped(&mut inbox, got_in).await.map_err(JoinError::Stopped)??;
     let ToNode::Welcome(welcome) = answer else { return Err(strange(&stream)) };
     let checker = Checker::new(welcome.session, &welcome.key).ok_or_else(|| strange(&stream))?;
     let Welcome { node, session, expected, .. } = welcome;

@@ -78,6 +78,8 @@ pub(super) struct Driver<'a> {
     /// For the tasks that dial.
     sender: mpsc::Sender<Incoming>,
     next_link: u32,
+    /// The dial whose result counts; an older one that is still under way does not.
+    dialling: Option<LinkId>,
     /// Offered links that the node has not decided about.
     offered: BTreeMap<LinkId, TcpStream>,
     end: Option<End>,
@@ -99,6 +101,7 @@ impl<'a> Driver<'a> {
             incoming,
             sender,
             next_link: 0,
+            dialling: None,
             offered: BTreeMap::new(),
             end: None,
         }
@@ -256,6 +259,7 @@ impl<'a> Driver<'a> {
 
     fn dial(&mut self, addr: SocketAddr, attach: Attach) {
         let (link, sender) = (self.new_link(), self.sender.clone());
+        self.dialling = Some(link);
         tokio::spawn(async move {
             let result = link::dial(addr, attach).await;
             let _ = sender.send(Incoming::Dialled(link, result)).await;
@@ -286,6 +290,7 @@ impl<'a> Driver<'a> {
                 self.offered.insert(link, stream);
                 self.handle(NodeInput::Offered(link, attach));
             }
+            Incoming::Dialled(link, _) if self.dialling != Some(link) => {}
             Incoming::Dialled(link, Ok(stream)) => {
                 self.relay.set_parent(link, stream);
                 self.handle(NodeInput::Linked(link));

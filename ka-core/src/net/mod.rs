@@ -34,8 +34,8 @@ pub use client::{go, join};
 pub use memory::default_window_bytes;
 pub use server::serve;
 pub use session::{
-    Admit, Candidate, ClientConfig, ClientEvent, Control, Inbox, JoinError, NodeEnd, Ports, ServeError,
-    ServerConfig, ServerEvent, Stream,
+    Admit, AdmitRule, Candidate, ClientConfig, ClientEvent, Control, Inbox, JoinError, NodeEnd, Ports,
+    ServeError, ServerConfig, ServerEvent, Stream,
 };
 
 use crate::time::Instant;

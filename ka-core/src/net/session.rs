@@ -88,7 +88,10 @@ impl Default for ServerConfig {
 }
 
 /// An application's rule about who may join: `Err` refuses the candidate with these words.
-pub struct Admit(pub Box<dyn FnMut(&Candidate) -> Result<(), String> + Send>);
+pub struct Admit(pub Box<AdmitRule>);
+
+/// What an [`Admit`] holds.
+pub type AdmitRule = dyn FnMut(&Candidate) -> Result<(), String> + Send;
 
 impl fmt::Debug for Admit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
