@@ -247,6 +247,12 @@ impl Checker {
         Ok(())
     }
 
+    /// The length of the block that comes next, if one is announced.
+    #[must_use]
+    pub fn next_block(&self) -> Option<usize> {
+        self.announced.front().map(|(len, _)| *len)
+    }
+
     /// What was checked so far.
     #[must_use]
     pub fn position(&self) -> Position {

@@ -61,7 +61,7 @@ pub async fn join(
     let clock = Clock::start();
     let machine = Node::new(clock.now(), &welcome, window_bytes);
     let open: OpenSink = Box::new(open);
-    let drain = Drain::start(open).map_err(|e| JoinError::Port("a thread".into(), e))?;
+    let drain = Drain::start(open, window_bytes).map_err(|e| JoinError::Port("a thread".into(), e))?;
     let brain = Brain::There(outbox, &mut events);
     let driver = Driver::new(clock, machine, Relay::node(checker, drain), brain, (sender, incoming));
     let End::Node(outcome, received, counters) = driver.run(&mut inbox).await else {

@@ -56,7 +56,7 @@ pub const GROUP: Ipv4Addr = Ipv4Addr::new(239, 255, 75, 65);
 const THIS_HOST: Ipv4Addr = Ipv4Addr::new(127, 255, 255, 255);
 
 /// How long an asker listens for a second server of the same name. It delays every start.
-const SETTLE: Duration = Duration::from_millis(30);
+const SETTLE: Duration = Duration::from_millis(5);
 
 /// The pause after the first question; each further one is twice as long, up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(50);

@@ -6,6 +6,8 @@
 //!
 //! A thread is told to give up by its [`Stop`], and then ends its source or sink itself, because only it can.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::thread;
 use std::time::Duration;
@@ -13,10 +15,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use crossbeam_channel as crossbeam;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, Sleep};
 
 use super::pool::{LEASE_BYTES, LeasePool};
 use super::session::Stream;
-use crate::limits;
+use crate::limits::{self, BLOCK_BYTES};
 use crate::seal::StreamInfo;
 use crate::stream::{Sink, Source, Stop};
 use crate::types::Position;
@@ -154,7 +157,7 @@ fn fill(source: &mut dyn Source, buffer: &mut [u8], stop: &Stop) -> std::io::Res
 
 // ---- sinks ----
 
-/// What the data loop hands to the sinks' thread; with each, the place on the tape behind it.
+/// What the data loop hands to the sinks' thread.
 #[derive(Debug)]
 pub(super) enum Job {
     Begin(StreamInfo),
@@ -175,18 +178,33 @@ pub(super) enum Sunk {
 /// Opens a node's sinks: called on the sinks' thread as each stream begins.
 pub(super) type OpenSink = Box<dyn FnMut(&StreamInfo) -> Result<Box<dyn Sink>, String> + Send>;
 
+/// Some jobs; with each, the place on the tape behind it.
+type Batch = Vec<(Position, Job)>;
+
 /// The data loop's end of the sinks' thread.
+///
+/// Waking the thread for every block would cost more than the block: jobs are collected, and go over when
+/// there are enough of them, when a stream ends, or when they have waited for [`LINGER`].
 #[derive(Debug)]
 pub(super) struct Drain {
     /// `None` once the thread is to end.
-    jobs: Option<crossbeam::Sender<(Position, Job)>>,
+    jobs: Option<crossbeam::Sender<Batch>>,
+    batch: Batch,
+    /// Jobs that go over at once.
+    enough: usize,
+    /// When fewer may.
+    linger: Pin<Box<Sleep>>,
     sunk: mpsc::UnboundedReceiver<Sunk>,
     stop: Stop,
     ended: oneshot::Receiver<()>,
 }
 
+/// How long a few blocks wait for more before they go to the sink. Nobody downstream waits for a sink.
+const LINGER: Duration = Duration::from_millis(20);
+
 impl Drain {
-    pub(super) fn start(open: OpenSink) -> std::io::Result<Self> {
+    /// Starts the thread, for a window of so many bytes.
+    pub(super) fn start(open: OpenSink, window_bytes: u64) -> std::io::Result<Self> {
         // Unbounded, because the window bounds what is in it: the ring forgets nothing the sink has not taken.
         let (jobs, rx) = crossbeam::unbounded();
         let (tx, sunk) = mpsc::unbounded_channel();
@@ -198,17 +216,33 @@ impl Drain {
             let _ = tx.send(Sunk::Ended(result));
             drop(done);
         })?;
-        Ok(Self { jobs: Some(jobs), sunk, stop, ended })
+        // A small part of the window, so that it never fills up with what only lingers.
+        let enough = usize::try_from(window_bytes / 8 / BLOCK_BYTES as u64).unwrap_or(BATCH).clamp(1, BATCH);
+        let linger = Box::pin(tokio::time::sleep(Duration::ZERO));
+        Ok(Self { jobs: Some(jobs), batch: Vec::new(), enough, linger, sunk, stop, ended })
     }
 
     /// Hands over the next job. Nothing is taken after a failure or [`abort`](Self::abort).
-    pub(super) fn push(&self, behind: Position, job: Job) {
-        if let Some(jobs) = &self.jobs {
-            let _ = jobs.send((behind, job));
+    pub(super) fn push(&mut self, behind: Position, job: Job) {
+        let statement = !matches!(job, Job::Block(_));
+        self.batch.push((behind, job));
+        if statement || self.batch.len() >= self.enough {
+            self.flush();
         }
     }
 
+    fn flush(&mut self) {
+        let batch = std::mem::take(&mut self.batch);
+        if let Some(jobs) = &self.jobs {
+            let _ = jobs.send(batch);
+        }
+        self.linger.as_mut().reset(Instant::now() + LINGER);
+    }
+
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Sunk> {
+        if !self.batch.is_empty() && self.linger.as_mut().poll(cx).is_ready() {
+            self.flush();
+        }
         match self.sunk.poll_recv(cx) {
             Poll::Ready(Some(sunk)) => Poll::Ready(sunk),
             _ => Poll::Pending,
@@ -238,7 +272,7 @@ struct Sinks {
 impl Sinks {
     fn run(
         mut self,
-        jobs: &crossbeam::Receiver<(Position, Job)>,
+        jobs: &crossbeam::Receiver<Batch>,
         tx: &mpsc::UnboundedSender<Sunk>,
     ) -> Result<(), String> {
         let result = self.work(jobs, tx);
@@ -250,15 +284,14 @@ impl Sinks {
 
     fn work(
         &mut self,
-        jobs: &crossbeam::Receiver<(Position, Job)>,
+        jobs: &crossbeam::Receiver<Batch>,
         tx: &mpsc::UnboundedSender<Sunk>,
     ) -> Result<(), String> {
         let mut blocks = Vec::with_capacity(BATCH);
-        let mut told = Position::START;
-        while let Ok(mut next) = jobs.recv() {
-            // Everything that is there goes to the sink in as few calls as possible.
-            loop {
-                let (behind, job) = next;
+        while let Ok(batch) = jobs.recv() {
+            let Some((behind, _)) = batch.last() else { continue };
+            let behind = *behind;
+            for (_, job) in batch {
                 if !matches!(job, Job::Block(_)) {
                     self.write(&mut blocks)?;
                 }
@@ -268,17 +301,9 @@ impl Sinks {
                     Job::End => self.finish()?,
                     Job::Close => return Ok(()),
                 }
-                let more = jobs.try_recv();
-                if more.is_err() || blocks.len() == BATCH || behind.offset - told.offset >= TELL_BYTES {
-                    self.write(&mut blocks)?;
-                    told = behind;
-                    let _ = tx.send(Sunk::Took(behind));
-                }
-                match more {
-                    Ok(job) => next = job,
-                    Err(_) => break,
-                }
             }
+            self.write(&mut blocks)?;
+            let _ = tx.send(Sunk::Took(behind));
         }
         Err("interrupted".into())
     }
@@ -299,8 +324,5 @@ impl Sinks {
     }
 }
 
-/// Blocks that go to a sink in one call at most.
-const BATCH: usize = 64;
-
-/// The data loop hears of a sink's progress this often at least, so that the window moves on.
-const TELL_BYTES: u64 = limits::GRANT_STEP_BYTES;
+/// Blocks that go to a sink in one call at most: half a mebibyte.
+const BATCH: usize = 16;

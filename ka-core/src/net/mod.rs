@@ -25,6 +25,7 @@ mod relay;
 mod root;
 mod server;
 mod session;
+mod socket;
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;

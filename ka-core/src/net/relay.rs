@@ -22,6 +22,7 @@ use tokio::net::TcpStream;
 use super::ends::{Drain, Feed, Job, Sunk};
 use super::pool::{BUFFER_BYTES, ReadPool};
 use super::root::Root;
+use super::socket::set_receive_low_water;
 use crate::limits::{self, BLOCK_BYTES};
 use crate::proto::Node;
 use crate::proto::node::Input;
@@ -86,6 +87,7 @@ impl Relay {
                 stream,
                 buffer: BytesMut::with_capacity(BUFFER_BYTES),
                 grants: BytesMut::new(),
+                wakes_for: 1,
             });
         }
     }
@@ -177,7 +179,7 @@ impl Relay {
                 let result = ready!(link.poll(cx, pool)).and_then(|()| {
                     while let Some((kind, body)) = link.frame()? {
                         let (item, statement) = check(checker, kind, body)?;
-                        take(&mut self.ring, self.drain.as_ref(), &mut self.begun, item, statement.as_ref());
+                        take(&mut self.ring, self.drain.as_mut(), &mut self.begun, item, statement.as_ref());
                         match statement {
                             Some(Statement::End(StreamEnd { failure: Some(why), .. })) => self
                                 .happened
@@ -189,6 +191,7 @@ impl Relay {
                             _ => {}
                         }
                     }
+                    link.wake_for(checker.next_block());
                     Ok(())
                 });
                 if self.ring.end() > before && !checker.closed() {
@@ -248,7 +251,7 @@ fn check(checker: &mut Checker, kind: Kind, body: Bytes) -> Result<(Item, Option
 /// Puts a checked item into the ring, and what it means to a sink before its thread.
 fn take(
     ring: &mut Ring,
-    drain: Option<&Drain>,
+    drain: Option<&mut Drain>,
     begun: &mut Vec<StreamInfo>,
     item: Item,
     statement: Option<&Statement>,
@@ -277,6 +280,8 @@ struct ParentLink {
     buffer: BytesMut,
     /// Grants that wait for the socket.
     grants: BytesMut,
+    /// Bytes that must be there before the system wakes us.
+    wakes_for: usize,
 }
 
 impl ParentLink {
@@ -300,6 +305,19 @@ impl ParentLink {
             Ok(_) => Ok(()),
             Err(e) => Err(broken(&e)),
         })
+    }
+
+    /// Has the system wake us only when the next frame is whole: a relay can do nothing with less, and on a slow
+    /// link each packet would wake it. `block` is the length of the block that is announced next, if one is.
+    fn wake_for(&mut self, block: Option<usize>) {
+        let frame = match self.buffer.first_chunk::<HEADER_BYTES>().map(|h| Header::decode(*h)) {
+            Some(Ok(header)) => HEADER_BYTES + header.len,
+            _ => HEADER_BYTES + block.unwrap_or(0),
+        };
+        let missing = frame.saturating_sub(self.buffer.len()).max(1);
+        if missing != self.wakes_for && set_receive_low_water(&self.stream, missing).is_ok() {
+            self.wakes_for = missing;
+        }
     }
 
     /// The next whole frame.

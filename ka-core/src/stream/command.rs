@@ -124,13 +124,16 @@ impl CommandSink {
     /// What is left in the pipe when its last reader goes is lost without an error, so it must be seen before
     /// our end is closed: a command may well exit with status 0 and half of the stream.
     fn drain(&self, stop: &Stop) -> Result<(), String> {
+        // Soon at first: most commands have little left to read, and a whole chain may wait for this one.
+        let mut pause = Duration::from_millis(1);
         while self.has_unread()? {
             if stop.is_set() {
                 return Err(INTERRUPTED.into());
             }
-            if (self.has_no_reader()? || self.running.ending_within(LOOK).is_some()) && self.has_unread()? {
+            if (self.has_no_reader()? || self.running.ending_within(pause).is_some()) && self.has_unread()? {
                 return Err(self.running.early());
             }
+            pause = (2 * pause).min(LOOK);
         }
         Ok(())
     }
