@@ -9,9 +9,9 @@ fn scale(c: &mut Criterion) {
     group.sample_size(10);
     group.bench_function("1,000 nodes, 64 MiB", |b| {
         b.iter(|| {
-            let world = World::chain(1000).stream(64 << 20).block(64 << 10);
-            let events = world.run().events();
-            events
+            let world = World::chain(1000).stream(64 << 20).block(64 << 10).run();
+            assert!(world.report().is_ok());
+            world.steps()
         });
     });
     group.finish();

@@ -200,7 +200,7 @@ pub(super) struct Drain {
 }
 
 /// How long a few blocks wait for more before they go to the sink. Nobody downstream waits for a sink.
-const LINGER: Duration = Duration::from_millis(20);
+const LINGER: Duration = Duration::from_millis(50);
 
 impl Drain {
     /// Starts the thread, for a window of so many bytes.
