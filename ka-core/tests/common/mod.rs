@@ -47,6 +47,9 @@ pub(crate) struct NodeOutcome {
     pub(crate) streams: Vec<(String, Vec<u8>, bool)>,
 }
 
+/// What a node's sinks got: name, bytes, finished.
+type Kept = Arc<Mutex<Vec<(String, Vec<u8>, bool)>>>;
+
 /// How a node's sink behaves.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum NodeSink {
@@ -105,10 +108,10 @@ impl Lab {
                 ServerEvent::Open { .. } | ServerEvent::Session(Event::Joined { .. }) => {
                     let _ = joined.send(());
                 }
-                ServerEvent::Session(Event::Progress { node, progress }) if node.0 > 0 => {
-                    if stop_after.is_some_and(|s| progress.received.0 >= s) {
-                        control.stop("the test");
-                    }
+                ServerEvent::Session(Event::Progress { node, progress })
+                    if node.0 > 0 && stop_after.is_some_and(|s| progress.received.0 >= s) =>
+                {
+                    control.stop("the test");
                 }
                 _ => {}
             })
@@ -125,7 +128,7 @@ impl Lab {
                 ports: self.ports(),
                 ..ClientConfig::default()
             };
-            let got: Arc<Mutex<Vec<(String, Vec<u8>, bool)>>> = Arc::default();
+            let got: Kept = Arc::default();
             let kept = got.clone();
             let (_control, inbox) = Control::new();
             let node = tokio::spawn(async move {
@@ -174,7 +177,7 @@ impl Source for Memory {
 }
 
 struct Memo {
-    kept: Arc<Mutex<Vec<(String, Vec<u8>, bool)>>>,
+    kept: Kept,
     kind: NodeSink,
 }
 
