@@ -1,0 +1,487 @@
+//! The bytes themselves: what `PROTOCOL.md` lists in its appendix, the code writes and reads, and nothing else.
+//!
+//! A change here is a change of the protocol: see the rules for its version in `PROTOCOL.md`.
+
+use std::fmt::{Debug, Write as _};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
+use std::path::Path;
+
+use ka_core::limits::{BLOCK_BYTES, DISCOVERY_BYTES};
+use ka_core::seal::{Checker, Sealer, Segment, Statement, StreamEnd, StreamInfo, hash};
+use ka_core::types::{Epoch, NodeId, Offset, Position, SessionId, SessionName};
+use ka_core::wire::codec::{decode_control, decode_statement, encode_control};
+use ka_core::wire::control::{
+    Counters, Hello, LinkFault, Outcome, Peer, Progress, Reason, Receipt, Refusal, Role, ToCoordinator,
+    ToNode, View, Welcome,
+};
+use ka_core::wire::data::{Attach, Grant, Header, Kind};
+use ka_core::wire::discovery::{self, Answer, Question};
+use ka_core::wire::{Plane, check_preface, preface};
+
+/// A name, and its bytes in the lines below it. `PROTOCOL.md` has the same text.
+const VECTORS: &str = "\
+encoding-bool-true
+  01
+encoding-u16-30764
+  2c78
+encoding-u32-7
+  07000000
+encoding-u64-7
+  0700000000000000
+encoding-string
+  03000000000000006c6162
+encoding-option-none
+  00
+encoding-option-some-u64-7
+  010700000000000000
+encoding-list-of-u32-1-2
+  02000000000000000100000002000000
+encoding-list-of-bytes
+  02000000000000000102
+encoding-16-bytes
+  000102030405060708090a0b0c0d0e0f
+preface-control
+  4b41630001000000
+preface-data
+  4b41640001000000
+question
+  4b41710001000000150008070605040302010103000000000000006c616200
+question-passed-on
+  4b417100010000001000080706050403020100010a000009409c
+answer
+  4b416100010000001b000807060504030201000102030405060708090a0b0c0d
+  0e0f2d7801
+answer-version
+  4b41610001000000
+frame-beat
+  0400000004000000
+hello-node
+  000000000103000000000000006c61628877665544332211000000002c780104
+  0000000000000070633035
+hello-go
+  00000000000100000000000000010000000000000000000000
+linked
+  0100000001000000
+progress
+  0200000000000100000000000080000000000000010000000000000002000000
+  0000000003000000000000000400000000000000
+link-lost-broken
+  0300000001000000008000000000000000000000050000000000000072657365
+  74
+link-lost-tainted
+  0300000001000000008000000000000001000000040000000000000068617368
+complete
+  04000000
+receipt-ok
+  05000000000000000280000000000000cccccccccccccccccccccccccccccccc
+  cccccccccccccccccccccccccccccccc01000000000000000200000000000000
+  03000000000000000400000000000000
+receipt-failed
+  0500000001000000020000000200000005000000000000007265736574008000
+  0000000000000000000000000000000000000000000000000000000000000000
+  0000000000000000000000000001000000000000000200000000000000030000
+  00000000000400000000000000
+receipt-unknown
+  0500000002000000000000000000000000000000000000000000000000000000
+  0000000000000000000000000000000001000000000000000200000000000000
+  03000000000000000400000000000000
+welcome
+  0000000003000000000102030405060708090a0b0c0d0e0fcd14b37f956e9531
+  94ff7fb73b3d81dcc561d61a7538094b7c3e1a643ee5f3aa08000000
+refused-other-session
+  0100000000000000
+refused-started
+  010000000100000008000000
+refused-full
+  0100000002000000
+refused-nobody-ready
+  0100000003000000
+refused-rule
+  010000000400000002000000000000006e6f
+refused-ending
+  010000000500000004000000000000006f766572
+going
+  0200000008000000
+view-of-the-root
+  03000000010000000002000000000000000100000002000000
+view-ipv4
+  03000000010000000102000000000000000a0000052c78010000000000000004
+  000000
+view-ipv6
+  0300000001000000010200000001000000fd0000000000000000000000000000
+  052c780000000000000000
+beat
+  04000000
+abort-source
+  05000000000000000600000000000000657869742031
+abort-sink
+  050000000100000009000000000000006469736b2066756c6c
+abort-lost
+  05000000020000000200000005000000000000007265736574
+abort-tainted
+  050000000300000002000000040000000000000068617368
+abort-interrupted
+  050000000400000006000000000000004374726c2d43
+release
+  06000000
+header-attach
+  0100000030000000
+header-statement
+  0200000044000000
+header-block
+  0300000000800000
+header-grant
+  0400000018000000
+header-refuse
+  0500000007000000
+attach
+  000102030405060708090a0b0c0d0e0f03000000010000000400000000000000
+  00000100000000000000010400000000
+grant
+  140000000000000000000900000000000000090400000000
+tape-key
+  cd14b37f956e953194ff7fb73b3d81dcc561d61a7538094b7c3e1a643ee5f3aa
+tape-chain-0
+  1a0653e994abf0c8693d3d2d77bc51187d6a4c5fcc8115b34c8fcafeb5247efc
+tape-begin
+  d1d2637757805a94f263a2ac15aa0ce88141af1fb79032cf5a9dcf47960b4f58
+  0112d06d0d958fba02428a335b00b74cc0ceebaf280a8986b9b5f0033e62cb0d
+  000000000000000004000000000000006469736b030000000000000001020301
+  0280000000000000
+tape-chain-1
+  625b9ea5d8f5f81020078e1bfe8395e8a224d7f49116d8bdcc24d0f743f7d737
+tape-segment
+  54e16c8eeb7c644d20de2f504a8b9349230f96a5236f26ef7273eb0f1da8f52e
+  f4aa400be7106fbfd3aea98a0b8383d7d655b4184d939010f6fa598c77f6f20e
+  01000000020000000200000000000000162183d1f9184474f5a5c9e6224e6672
+  0cdb6523f822e52d9b1efa30893f48f90f87ae7956b212bf636e5e8687b2cdc7
+  1915bd8d7695c0012a69ebdff5e16120
+tape-chain-2
+  e1cd97744b65d49b7e6753e0f0984867c18b4ece953552a49949d58138a45393
+tape-end
+  5f217f6690bbe6e6ae7436f019dfcc38b5d51967fd153971ff59b4ecd618eebf
+  f577677c8615a397da847cac3a98facf0492bf1d6157fbfea0d42a77e1d8eb09
+  02000000028000000000000000
+tape-chain-3
+  d5923e0ed70c9f9e8a836cb0a1265bcd4e02fe521962149053b5c118b1274271
+tape-close
+  6a1aa63b967ca340ca72da14b542bbf31d2bd52a07d1e6f2f7f6c43072a3b77b
+  a08dc802ea02b42aa10e6ee51271c218340f1959f8b9077f6b689c7ef54a3103
+  03000000
+tape-chain-4
+  ca0887b8ccddf20bd05a9d75632c9fe7143fb53d5932980befc348b638dc8738
+";
+
+// ---- the values ----
+
+/// 00 01 02 … 0f.
+const SESSION: SessionId = SessionId([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
+
+/// 80 81 82 … 9f.
+fn secret() -> [u8; 32] {
+    std::array::from_fn(|i| 0x80 + i as u8)
+}
+
+fn name() -> SessionName {
+    SessionName::new("lab").unwrap()
+}
+
+fn counters() -> Counters {
+    Counters { grants: 1, full: 2, evicted: 3, held_max: 4 }
+}
+
+fn questions() -> [(&'static str, Question); 2] {
+    let asker = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 9), 40000);
+    [
+        ("question", Question { nonce: 0x0102_0304_0506_0708, session: Some(name()), asker: None }),
+        ("question-passed-on", Question { nonce: 0x0102_0304_0506_0708, session: None, asker: Some(asker) }),
+    ]
+}
+
+fn answer() -> Answer {
+    Answer { nonce: 0x0102_0304_0506_0708, session: SESSION, control_port: 30765, probing: true }
+}
+
+fn to_coordinator() -> Vec<(&'static str, ToCoordinator)> {
+    use ToCoordinator as T;
+    let receipt = |outcome, bytes, chain| T::Receipt(Receipt { outcome, bytes, chain, counters: counters() });
+    let progress = Progress { received: Offset(65536), sunk: Offset(32768), counters: counters() };
+    let lost = Reason::Lost(NodeId(2), "reset".into());
+    vec![
+        (
+            "hello-node",
+            T::Hello(Hello {
+                session: Some(name()),
+                incarnation: 0x1122_3344_5566_7788,
+                role: Role::Node { data_port: 30764, wait: true },
+                label: "pc05".into(),
+            }),
+        ),
+        ("hello-go", T::Hello(Hello { session: None, incarnation: 1, role: Role::Go, label: String::new() })),
+        ("linked", T::Linked(Epoch(1))),
+        ("progress", T::Progress(progress)),
+        ("link-lost-broken", T::LinkLost(Epoch(1), Offset(32768), LinkFault::Broken("reset".into()))),
+        ("link-lost-tainted", T::LinkLost(Epoch(1), Offset(32768), LinkFault::Tainted("hash".into()))),
+        ("complete", T::Complete),
+        ("receipt-ok", receipt(Outcome::Ok, 32770, [0xcc; 32])),
+        ("receipt-failed", receipt(Outcome::Failed(lost, Offset(32768)), 0, [0; 32])),
+        ("receipt-unknown", receipt(Outcome::Unknown, 0, [0; 32])),
+    ]
+}
+
+fn to_node() -> Vec<(&'static str, ToNode)> {
+    use ToNode as T;
+    let v4 = SocketAddr::from((Ipv4Addr::new(10, 0, 0, 5), 30764));
+    let v6 = SocketAddr::from((Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 5), 30764));
+    let view = |parent: Option<Peer>, children: &[u32]| {
+        T::View(View { epoch: Epoch(1), parent, children: children.iter().map(|c| NodeId(*c)).collect() })
+    };
+    let peer = |node, addr| Some(Peer { node: NodeId(node), addr });
+    let key = Sealer::new(SESSION, secret()).public_key();
+    vec![
+        ("welcome", T::Welcome(Welcome { node: NodeId(3), session: SESSION, key, expected: 8 })),
+        ("refused-other-session", T::Refused(Refusal::OtherSession)),
+        ("refused-started", T::Refused(Refusal::Started(8))),
+        ("refused-full", T::Refused(Refusal::Full)),
+        ("refused-nobody-ready", T::Refused(Refusal::NobodyReady)),
+        ("refused-rule", T::Refused(Refusal::Rule("no".into()))),
+        ("refused-ending", T::Refused(Refusal::Ending("over".into()))),
+        ("going", T::Going(8)),
+        ("view-of-the-root", view(None, &[1, 2])),
+        ("view-ipv4", view(peer(2, v4), &[4])),
+        ("view-ipv6", view(peer(2, v6), &[])),
+        ("beat", T::Beat),
+        ("abort-source", T::Abort(Reason::Source("exit 1".into()))),
+        ("abort-sink", T::Abort(Reason::Sink("disk full".into()))),
+        ("abort-lost", T::Abort(Reason::Lost(NodeId(2), "reset".into()))),
+        ("abort-tainted", T::Abort(Reason::Tainted(NodeId(2), "hash".into()))),
+        ("abort-interrupted", T::Abort(Reason::Interrupted("Ctrl-C".into()))),
+        ("release", T::Release),
+    ]
+}
+
+fn attach() -> Attach {
+    Attach {
+        session: SESSION,
+        child: NodeId(3),
+        epoch: Epoch(1),
+        resume: Position { item: 4, offset: Offset(65536) },
+        upto: Offset(67_174_400),
+    }
+}
+
+fn grant() -> Grant {
+    Grant { held: Position { item: 20, offset: Offset(589_824) }, upto: Offset(67_698_688) }
+}
+
+fn headers() -> [(&'static str, Header); 5] {
+    [
+        ("header-attach", Header { kind: Kind::Attach, len: 48 }),
+        ("header-statement", Header { kind: Kind::Statement, len: 68 }),
+        ("header-block", Header { kind: Kind::Block, len: BLOCK_BYTES }),
+        ("header-grant", Header { kind: Kind::Grant, len: 24 }),
+        ("header-refuse", Header { kind: Kind::Refuse, len: 7 }),
+    ]
+}
+
+/// Byte number i is i mod 251.
+fn full_block() -> Vec<u8> {
+    (0..BLOCK_BYTES).map(|i| (i % 251) as u8).collect()
+}
+
+const LAST_BLOCK: &[u8] = b"ka";
+
+fn tape() -> [(&'static str, Statement); 4] {
+    let info = StreamInfo { number: 0, name: "disk".into(), metadata: vec![1, 2, 3], size: Some(32770) };
+    let hashes = vec![hash(&full_block()), hash(LAST_BLOCK)];
+    [
+        ("tape-begin", Statement::Begin(info)),
+        ("tape-segment", Statement::Segment(Segment { last_bytes: 2, hashes })),
+        ("tape-end", Statement::End(StreamEnd { length: 32770, failure: None })),
+        ("tape-close", Statement::Close),
+    ]
+}
+
+// ---- their bytes ----
+
+/// What is to be in [`VECTORS`].
+fn encoded() -> Vec<(&'static str, Vec<u8>)> {
+    let mut all = vec![
+        ("encoding-bool-true", encode_control(&true).unwrap()),
+        ("encoding-u16-30764", encode_control(&30764_u16).unwrap()),
+        ("encoding-u32-7", encode_control(&7_u32).unwrap()),
+        ("encoding-u64-7", encode_control(&7_u64).unwrap()),
+        ("encoding-string", encode_control(&"lab").unwrap()),
+        ("encoding-option-none", encode_control(&None::<u64>).unwrap()),
+        ("encoding-option-some-u64-7", encode_control(&Some(7_u64)).unwrap()),
+        ("encoding-list-of-u32-1-2", encode_control(&vec![1_u32, 2]).unwrap()),
+        ("encoding-list-of-bytes", encode_control(&vec![1_u8, 2]).unwrap()),
+        ("encoding-16-bytes", encode_control(&SESSION).unwrap()),
+        ("preface-control", preface(Plane::Control).to_vec()),
+        ("preface-data", preface(Plane::Data).to_vec()),
+    ];
+    for (name, question) in questions() {
+        all.push((name, unpadded(&discovery::encode_question(&question))));
+    }
+    all.push(("answer", unpadded(&discovery::encode_answer(&answer()))));
+    all.push(("answer-version", unpadded(&discovery::encode_version_answer())));
+    let beat = encode_control(&ToNode::Beat).unwrap();
+    all.push(("frame-beat", [&(beat.len() as u32).to_le_bytes()[..], &beat].concat()));
+    all.extend(to_coordinator().into_iter().map(|(name, said)| (name, encode_control(&said).unwrap())));
+    all.extend(to_node().into_iter().map(|(name, said)| (name, encode_control(&said).unwrap())));
+    all.extend(headers().into_iter().map(|(name, header)| (name, header.encode().to_vec())));
+    all.push(("attach", attach().encode()));
+    all.push(("grant", grant().encode().to_vec()));
+    let mut sealer = Sealer::new(SESSION, secret());
+    all.push(("tape-key", sealer.public_key().to_vec()));
+    all.push(("tape-chain-0", sealer.chain().to_vec()));
+    for ((name, statement), chain) in
+        tape().into_iter().zip(["tape-chain-1", "tape-chain-2", "tape-chain-3", "tape-chain-4"])
+    {
+        all.push((name, sealer.seal(&statement).to_vec()));
+        all.push((chain, sealer.chain().to_vec()));
+    }
+    all
+}
+
+/// A datagram without its padding: head, length and value. A version answer has a head only.
+fn unpadded(datagram: &[u8]) -> Vec<u8> {
+    assert_eq!(datagram.len(), DISCOVERY_BYTES);
+    let end = match u16::from_le_bytes([datagram[8], datagram[9]]) {
+        0 => 8,
+        len => 10 + usize::from(len),
+    };
+    assert!(datagram[end..].iter().all(|b| *b == 0));
+    datagram[..end].to_vec()
+}
+
+fn paragraph(name: &str, bytes: &[u8]) -> String {
+    let mut text = format!("{name}\n");
+    for line in bytes.chunks(32) {
+        text.push_str("  ");
+        line.iter().for_each(|b| write!(text, "{b:02x}").unwrap());
+        text.push('\n');
+    }
+    text
+}
+
+/// The bytes that [`VECTORS`] has under a name.
+fn vector(name: &str) -> Vec<u8> {
+    let mut lines = VECTORS.lines().skip_while(|line| *line != name).skip(1);
+    let mut hex = String::new();
+    while let Some(line) = lines.next().and_then(|line| line.strip_prefix("  ")) {
+        hex.push_str(line);
+    }
+    assert!(!hex.is_empty(), "there is no vector {name}");
+    (0..hex.len()).step_by(2).map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap()).collect()
+}
+
+fn datagram(name: &str) -> Vec<u8> {
+    let mut bytes = vector(name);
+    bytes.resize(DISCOVERY_BYTES, 0);
+    bytes
+}
+
+// ---- the tests ----
+
+#[test]
+fn what_is_encoded_is_the_vector() {
+    let all: String = encoded().iter().map(|(name, bytes)| paragraph(name, bytes)).collect();
+    for (name, bytes) in encoded() {
+        assert!(
+            VECTORS.contains(&paragraph(name, &bytes)),
+            "{name} is not the vector; all that is encoded:\n{all}"
+        );
+    }
+    assert_eq!(VECTORS, all, "a vector that nothing is encoded to, or another order");
+}
+
+#[test]
+fn the_vectors_of_the_control_plane_decode() {
+    fn is<T: serde::de::DeserializeOwned + PartialEq + Debug>(name: &str, value: &T) {
+        assert_eq!(decode_control::<T>(&vector(name)).as_ref(), Ok(value), "{name}");
+    }
+    to_coordinator().iter().for_each(|(name, said)| is(name, said));
+    to_node().iter().for_each(|(name, said)| is(name, said));
+    is("encoding-bool-true", &true);
+    is("encoding-u16-30764", &30764_u16);
+    is("encoding-u32-7", &7_u32);
+    is("encoding-u64-7", &7_u64);
+    is("encoding-string", &"lab".to_string());
+    is("encoding-option-none", &None::<u64>);
+    is("encoding-option-some-u64-7", &Some(7_u64));
+    is("encoding-list-of-u32-1-2", &vec![1_u32, 2]);
+    is("encoding-list-of-bytes", &vec![1_u8, 2]);
+    is("encoding-16-bytes", &SESSION);
+}
+
+#[test]
+fn the_vectors_of_discovery_decode() {
+    for (name, question) in questions() {
+        assert_eq!(discovery::decode_question(&datagram(name)), Ok(question));
+    }
+    assert_eq!(discovery::decode_answer(&datagram("answer")), Ok(answer()));
+    assert_eq!(datagram("answer-version"), discovery::encode_version_answer());
+    // Of this version it is no answer: it says nothing but the version.
+    assert!(discovery::decode_answer(&datagram("answer-version")).is_err());
+}
+
+#[test]
+fn the_vectors_of_the_data_plane_decode() {
+    for (name, plane) in [("preface-control", Plane::Control), ("preface-data", Plane::Data)] {
+        assert_eq!(check_preface(plane, &vector(name).try_into().unwrap()), Ok(()));
+    }
+    for (name, header) in headers() {
+        assert_eq!(Header::decode(vector(name).try_into().unwrap()), Ok(header));
+    }
+    assert_eq!(Attach::decode(&vector("attach")), Ok(attach()));
+    assert_eq!(Grant::decode(&vector("grant")), Ok(grant()));
+}
+
+#[test]
+fn the_vectors_of_the_tape_are_followed_to_the_close() {
+    let key = vector("tape-key").try_into().unwrap();
+    let mut checker = Checker::new(SESSION, &key).unwrap();
+    assert_eq!(checker.chain().to_vec(), vector("tape-chain-0"));
+    for (n, (name, statement)) in tape().into_iter().enumerate() {
+        assert_eq!(checker.statement(&vector(name)), Ok(statement));
+        assert_eq!(checker.chain().to_vec(), vector(&format!("tape-chain-{}", n + 1)));
+        if name == "tape-segment" {
+            checker.block(&full_block()).unwrap();
+            checker.block(LAST_BLOCK).unwrap();
+        }
+    }
+    assert!(checker.closed());
+    assert_eq!(checker.position(), Position { item: 6, offset: Offset(32770) });
+}
+
+/// The same without the library: the chain and the signatures as `PROTOCOL.md` describes them.
+#[test]
+fn the_chain_and_the_signatures_are_as_described() {
+    let key = ed25519_dalek::VerifyingKey::from_bytes(&vector("tape-key").try_into().unwrap()).unwrap();
+    let mut chain = blake3::derive_key("ka tape v1", &SESSION.0);
+    for (n, (name, statement)) in tape().into_iter().enumerate() {
+        let body = vector(name);
+        let (signature, content) = body.split_at(64);
+        assert_eq!(decode_statement::<Statement>(content), Ok(statement));
+        chain = *blake3::hash(&[&chain[..], content].concat()).as_bytes();
+        assert_eq!(chain.to_vec(), vector(&format!("tape-chain-{}", n + 1)));
+        let message = [&b"ka statement v1\0"[..], &SESSION.0, &chain].concat();
+        assert_eq!(message.len(), 64);
+        let signature = ed25519_dalek::Signature::from_slice(signature).unwrap();
+        key.verify_strict(&message, &signature).unwrap();
+    }
+}
+
+#[test]
+fn the_protocols_description_lists_the_vectors() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../PROTOCOL.md");
+    let Ok(text) = std::fs::read_to_string(&path) else {
+        println!("not compared: there is no {}", path.display());
+        return;
+    };
+    for (name, bytes) in encoded() {
+        let paragraph = paragraph(name, &bytes);
+        assert!(text.contains(&format!("\n{paragraph}")), "PROTOCOL.md does not list\n{paragraph}");
+    }
+}
