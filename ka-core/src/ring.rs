@@ -84,6 +84,16 @@ impl Ring {
         }
     }
 
+    /// Walks from `from`, a place of this tape, to item number `item`: that place, if it is held or the end.
+    #[must_use]
+    pub fn walk(&self, from: Position, item: u64) -> Option<Position> {
+        if from.item < self.first.item || item < from.item || item > self.end.item {
+            return None;
+        }
+        let steps = usize::try_from(item - from.item).ok()?;
+        Some(self.from(from.item).take(steps).fold(from, |at, item| at.after(item.payload())))
+    }
+
     /// The items from number `item` on, oldest first; empty if they are forgotten or still to come.
     pub fn from(&self, item: u64) -> impl Iterator<Item = &Item> {
         let skip = match item.checked_sub(self.first.item) {

@@ -198,16 +198,42 @@ impl fmt::Display for BadName {
 
 impl core::error::Error for BadName {}
 
-/// Text from a peer, made fit for a terminal and a log: control characters escaped, cut at `max` bytes.
+/// Text from a peer, made fit for a terminal and a log: control characters escaped, at most `max` bytes.
 #[must_use]
 pub fn printable(text: &str, max: usize) -> String {
+    const CUT: char = '…';
     let mut out = String::new();
     for c in text.chars() {
-        if out.len() + 4 > max {
-            out.push('…');
+        let before = out.len();
+        if c.is_control() {
+            out.extend(c.escape_default())
+        } else {
+            out.push(c)
+        }
+        if out.len() > max {
+            out.truncate(before);
+            while out.len() + CUT.len_utf8() > max && out.pop().is_some() {}
+            if out.len() + CUT.len_utf8() <= max {
+                out.push(CUT);
+            }
             break;
         }
-        if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn printable_text_keeps_its_bound_and_has_no_control_characters() {
+        assert_eq!(printable("ok \u{1b}[31m", 64), "ok \\u{1b}[31m");
+        for max in 0..20 {
+            for text in ["plain and long enough", "\u{1b}\u{1b}\u{1b}\u{1b}", "äöüäöüäöüäöü"] {
+                let out = printable(text, max);
+                assert!(out.len() <= max && !out.chars().any(char::is_control), "{out:?} of {max}");
+            }
+        }
+    }
 }

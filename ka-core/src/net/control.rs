@@ -35,11 +35,26 @@ impl Outbox {
         Self(tx)
     }
 
+    /// Whether somebody can still send on it: a handle for whoever reads the same connection.
+    pub(super) fn watch(&self) -> OutboxWatch {
+        OutboxWatch(self.0.downgrade())
+    }
+
     /// Sends a message. What cannot be sent any more is noticed by whoever reads the connection.
     pub(super) fn send<T: Serialize>(&self, message: &T) {
         if let Ok(frame) = frame(message) {
             let _ = self.0.send(frame);
         }
+    }
+}
+
+/// Tells whether an [`Outbox`] is still held by somebody.
+#[derive(Debug)]
+pub(super) struct OutboxWatch(mpsc::WeakUnboundedSender<Vec<u8>>);
+
+impl OutboxWatch {
+    pub(super) fn hung_up(&self) -> bool {
+        self.0.upgrade().is_none()
     }
 }
 

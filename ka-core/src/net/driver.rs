@@ -21,9 +21,9 @@ use crate::proto::roster::Conn;
 use crate::proto::{Coordinator, Event, Node, Report, coordinator};
 use crate::time::Instant;
 use crate::types::{LinkId, Position, printable};
+use crate::wire;
 use crate::wire::control::{Counters, Hello, Outcome, Refusal, Role, ToCoordinator, ToNode};
 use crate::wire::data::{Attach, Header, Kind};
-use crate::wire::{self, Plane};
 
 /// What the connections' tasks bring.
 #[derive(Debug)]
@@ -286,6 +286,10 @@ impl<'a> Driver<'a> {
             Incoming::Told(message) => self.handle(NodeInput::Control(message)),
             Incoming::Lost(why) => self.handle(NodeInput::ControlLost(why)),
             Incoming::Offer(stream, attach) => {
+                if !self.relay.knows(attach.resume) {
+                    refuse(&stream, "its place is not one of the tape that is held here");
+                    return;
+                }
                 let link = self.new_link();
                 self.offered.insert(link, stream);
                 self.handle(NodeInput::Offered(link, attach));
@@ -327,7 +331,7 @@ impl<'a> Driver<'a> {
 /// Tells a child why it may not attach, as far as its socket takes that without waiting.
 fn refuse(stream: &TcpStream, why: &str) {
     let why = printable(why, limits::TEXT_BYTES);
-    let mut bytes = Vec::from(wire::preface(Plane::Data));
+    let mut bytes = Vec::from(wire::refusing_preface());
     bytes.extend(Header { kind: Kind::Refuse, len: why.len() }.encode());
     bytes.extend(why.as_bytes());
     let _ = stream.try_write(&bytes);

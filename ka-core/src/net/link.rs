@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use super::driver::Incoming;
 use crate::limits;
+use crate::types::printable;
 use crate::wire::data::{ATTACH_BYTES, Attach, HEADER_BYTES, Header, Kind};
 use crate::wire::{self, Malformed, PREFACE_BYTES, Plane};
 
@@ -26,7 +27,7 @@ pub(super) async fn dial(addr: SocketAddr, attach: Attach) -> Result<TcpStream, 
         hello.extend(Header { kind: Kind::Attach, len: ATTACH_BYTES }.encode());
         hello.extend(attach.encode());
         stream.write_all(&hello).await.map_err(|e| e.to_string())?;
-        read_preface(&mut stream, Plane::Data).await
+        hear_parent(&mut stream).await
     };
     match timeout(limits::OFFER + limits::CONNECT, attempt).await {
         Ok(result) => result.map(|()| stream),
@@ -43,11 +44,24 @@ pub(super) async fn connect(addr: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Reads the other side's preface.
-pub(super) async fn read_preface(stream: &mut TcpStream, plane: Plane) -> Result<(), String> {
+/// Reads whether a parent accepts.
+async fn hear_parent(stream: &mut TcpStream) -> Result<(), String> {
     let mut preface = [0; PREFACE_BYTES];
     stream.read_exact(&mut preface).await.map_err(|e| e.to_string())?;
-    wire::check_preface(plane, &preface).map_err(|e| e.to_string())
+    wire::check_preface(Plane::Data, &preface).map_err(|e| e.to_string())?;
+    if !wire::refuses(&preface) {
+        return Ok(());
+    }
+    let mut header = [0; HEADER_BYTES];
+    stream.read_exact(&mut header).await.map_err(|e| e.to_string())?;
+    match Header::decode(header) {
+        Ok(Header { kind: Kind::Refuse, len }) => {
+            let mut why = vec![0; len];
+            stream.read_exact(&mut why).await.map_err(|e| e.to_string())?;
+            Err(format!("it refuses: {}", printable(&String::from_utf8_lossy(&why), limits::TEXT_BYTES)))
+        }
+        _ => Err(Malformed::Content.to_string()),
+    }
 }
 
 /// Accepts connections for ever, and hears each out in a task of its own; at most [`limits::HALF_OPEN`] at a time,

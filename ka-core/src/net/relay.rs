@@ -95,7 +95,12 @@ impl Relay {
     /// A child is accepted and resumes at `at`.
     pub(super) fn add_child(&mut self, id: LinkId, stream: TcpStream, at: Position) {
         let out = Out { head: BytesMut::from(&wire::preface(Plane::Data)[..]), next: at, written: 0 };
-        self.children.push(Child { id, stream, out, grants: BytesMut::with_capacity(4096) });
+        self.children.push(Child { id, stream, out, held: at, grants: BytesMut::with_capacity(4096) });
+    }
+
+    /// Whether `at` is a place of the tape that is held here: what a child says of itself may be wrong.
+    pub(super) fn knows(&self, at: Position) -> bool {
+        self.ring.walk(self.ring.first(), at.item) == Some(at)
     }
 
     /// Closes a link, whoever is at its other end.
@@ -240,11 +245,9 @@ fn check(checker: &mut Checker, kind: Kind, body: Bytes) -> Result<(Item, Option
             Ok(statement) => Ok((Item::Statement(body), Some(statement))),
             Err(tainted) => Err(LinkFault::Tainted(tainted.to_string())),
         },
-        Kind::Refuse => {
-            let why = printable(&String::from_utf8_lossy(&body), limits::TEXT_BYTES);
-            Err(LinkFault::Broken(format!("refused: {why}")))
+        Kind::Attach | Kind::Grant | Kind::Refuse => {
+            Err(LinkFault::Tainted("a message that has no place in the tape".into()))
         }
-        Kind::Attach | Kind::Grant => Err(LinkFault::Tainted("a message only a child sends".into())),
     }
 }
 
@@ -342,6 +345,8 @@ struct Child {
     id: LinkId,
     stream: TcpStream,
     out: Out,
+    /// What it said it holds.
+    held: Position,
     grants: BytesMut,
 }
 
@@ -363,7 +368,7 @@ impl Child {
         node: &Node,
         happened: &mut VecDeque<Input>,
     ) -> Result<(), LinkFault> {
-        self.poll_read(cx, happened)?;
+        self.poll_read(cx, ring, happened)?;
         let before = self.out.next;
         let written = self.poll_write(cx, ring, node);
         if self.out.next > before {
@@ -373,7 +378,12 @@ impl Child {
     }
 
     /// Reads grants, until none is left.
-    fn poll_read(&mut self, cx: &mut Context<'_>, happened: &mut VecDeque<Input>) -> Result<(), LinkFault> {
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        ring: &Ring,
+        happened: &mut VecDeque<Input>,
+    ) -> Result<(), LinkFault> {
         loop {
             let Poll::Ready(read) = pin!(self.stream.read_buf(&mut self.grants)).poll(cx) else {
                 return Ok(());
@@ -395,6 +405,12 @@ impl Child {
                 self.grants.advance(HEADER_BYTES + GRANT_BYTES);
             }
             if let Some(grant) = latest {
+                // It holds what it held before, no more than it was sent, and ends where an item does.
+                let held = ring.walk(self.held, grant.held.item).filter(|at| *at <= self.out.next);
+                if held != Some(grant.held) {
+                    return Err(LinkFault::Tainted("a grant that cannot be".into()));
+                }
+                self.held = grant.held;
                 happened.push_back(Input::Granted(self.id, grant));
             }
             self.grants.reserve(4096);

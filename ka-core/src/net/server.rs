@@ -10,6 +10,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::control::{self, Outbox};
 use super::discovery::{self, Responder};
@@ -93,7 +94,7 @@ pub async fn serve(
     let (end, rival) = run_and_probe(driver, &mut inbox, rival).await;
     tasks.abort_all();
     // The last words to each node.
-    let _ = tokio::time::timeout(limits::CONNECT, written.recv()).await;
+    let _ = timeout(limits::CONNECT, written.recv()).await;
     match (end, rival) {
         (_, Some((name, addr))) => Err(ServeError::Rival(name, addr)),
         (End::Session(report), None) => Ok(report),
@@ -217,26 +218,32 @@ async fn hear_node(
     }
     // A node of another version learns this one's, and nothing else.
     stream.write_all(&wire::preface(Plane::Control)).await.map_err(|e| e.to_string())?;
-    checked.map_err(|e| e.to_string())?;
+    if let Err(why) = checked {
+        // Until it hangs up: a close with something unread would take the preface back.
+        let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+        return Err(why.to_string());
+    }
     let Some(ToCoordinator::Hello(hello)) = control::receive(&mut stream).await? else {
         return Err("no hello".into());
     };
     let (mut reader, writer) = stream.into_split();
     let outbox = Outbox::start(writer, writing);
-    let hello = bounded(hello);
+    let (hello, watch) = (bounded(hello), outbox.watch());
     if sender.send(Incoming::Hello { conn, addr, server_ip, hello, outbox }).await.is_err() {
         return Ok(());
     }
     tokio::spawn(async move {
         let why = loop {
-            match control::receive(&mut reader).await {
-                Ok(Some(message)) => {
-                    if sender.send(Incoming::Said(conn, message)).await.is_err() {
+            // A node says something twice a second. Whoever was hung up on is heard until it closes, but not for long.
+            match timeout(limits::SILENCE, control::receive(&mut reader)).await {
+                Ok(Ok(Some(message))) => {
+                    if watch.hung_up() || sender.send(Incoming::Said(conn, message)).await.is_err() {
                         return;
                     }
                 }
-                Ok(None) => break "it closed the connection".to_string(),
-                Err(why) => break why,
+                Ok(Ok(None)) => break "it closed the connection".to_string(),
+                Ok(Err(why)) => break why,
+                Err(_) => break format!("it has said nothing for {} s", limits::SILENCE.as_secs()),
             }
         };
         let _ = sender.send(Incoming::Gone(conn, why)).await;

@@ -24,6 +24,7 @@ use super::roster::{Conn, Member, Roster};
 use super::timer::{Timer, Timers};
 use super::topology;
 use crate::limits;
+use crate::seal::Hash;
 use crate::time::{Duration, Instant};
 use crate::types::{Epoch, NodeId, Offset, SessionId, SessionName, printable};
 use crate::wire::control::{
@@ -107,6 +108,8 @@ pub struct Coordinator {
     release: Release,
     opened: Instant,
     started: Option<Instant>,
+    /// The whole tape as the root's own receipt tells it: its length, and the last value of its chain.
+    tape: Option<(u64, Hash)>,
     /// Nodes without an outcome, so that the end costs no search.
     unsettled: u32,
     timers: Timers,
@@ -164,6 +167,7 @@ impl Coordinator {
             epoch: Epoch::default(),
             opened: now,
             started: None,
+            tape: None,
             unsettled: 0,
             timers,
             outputs: VecDeque::new(),
@@ -215,6 +219,9 @@ impl Coordinator {
         let wrong_name = hello.session.is_some() && hello.session != self.config.name;
         let refusal = match (&hello.role, &self.phase) {
             _ if wrong_name => Refusal::OtherSession,
+            (Role::Node { data_port: 0, .. }, _) => {
+                Refusal::Rule("a node listens on a port of its own".into())
+            }
             (_, Phase::Streaming) => Refusal::Started(self.roster.len()),
             (_, Phase::Draining | Phase::Done) => Refusal::Ending("every node has ended".into()),
             (Role::Go, Phase::Gathering) if self.roster.is_empty() => Refusal::NobodyReady,
@@ -343,7 +350,13 @@ impl Coordinator {
                 self.event(Event::Progress { node, progress });
             }
             ToCoordinator::Complete => {
-                m.complete = true;
+                // Nobody can hold what the root has not sealed yet.
+                if node != NodeId::ROOT && !self.roster.get(NodeId::ROOT).is_some_and(|r| r.complete) {
+                    return;
+                }
+                if let Some(m) = self.roster.get_mut(node) {
+                    m.complete = true;
+                }
                 self.event(Event::Complete { node });
                 self.let_go(node);
             }
@@ -363,21 +376,21 @@ impl Coordinator {
             self.leave(node);
             return;
         }
-        let root = self.roster.get(NodeId::ROOT).map(|r| (r.progress.received.0, r.complete));
-        let Some(m) = self.roster.get_mut(node) else { return };
+        let Some(m) = self.roster.get_mut(node).filter(|m| m.outcome.is_none()) else { return };
         m.progress.counters = receipt.counters;
         if node == NodeId::ROOT {
             m.progress.received = Offset(receipt.bytes);
+            self.tape = receipt.outcome.is_ok().then_some((receipt.bytes, receipt.chain));
         } else {
             m.progress.sunk = Offset(receipt.bytes);
         }
-        // A node below the root cannot be done before the root is; one that says so is wrong about itself.
-        let honest = node == NodeId::ROOT || root == Some((receipt.bytes, true));
         let outcome = match receipt.outcome {
-            Outcome::Ok if !honest => {
+            // A node that is done followed the chain to where the root ended it. One that says so otherwise is wrong.
+            Outcome::Ok if self.tape != Some((receipt.bytes, receipt.chain)) => {
                 let why = format!("it says it is done after {} bytes, which the tape is not", receipt.bytes);
                 Outcome::Failed(Reason::Tainted(node, why), Offset(receipt.bytes))
             }
+            Outcome::Failed(reason, at) => Outcome::Failed(printable_reason(reason), at),
             other => other,
         };
         self.settle(now, node, outcome);
@@ -633,6 +646,18 @@ impl Coordinator {
 
     fn event(&mut self, event: Event) {
         self.outputs.push_back(Output::Event(event));
+    }
+}
+
+/// A node's words about its end, fit to be shown.
+fn printable_reason(reason: Reason) -> Reason {
+    let text = |words: String| printable(&words, limits::TEXT_BYTES);
+    match reason {
+        Reason::Source(why) => Reason::Source(text(why)),
+        Reason::Sink(why) => Reason::Sink(text(why)),
+        Reason::Lost(who, why) => Reason::Lost(who, text(why)),
+        Reason::Tainted(who, why) => Reason::Tainted(who, text(why)),
+        Reason::Interrupted(who) => Reason::Interrupted(text(who)),
     }
 }
 

@@ -23,7 +23,7 @@ use super::timer::{Timer, Timers};
 use crate::limits;
 use crate::seal::Hash;
 use crate::time::Instant;
-use crate::types::{Epoch, LinkId, NodeId, Offset, Position, SessionId};
+use crate::types::{Epoch, LinkId, NodeId, Offset, Position, SessionId, printable};
 use crate::wire::control::{
     LinkFault, Outcome, Peer, Progress, Reason, Receipt, ToCoordinator, ToNode, View, Welcome,
 };
@@ -187,7 +187,8 @@ impl Node {
         match input {
             Input::Control(message) => self.control(now, message),
             Input::ControlLost(why) => {
-                self.end(Outcome::Failed(Reason::Lost(NodeId::ROOT, why), self.window.received().offset));
+                let reason = Reason::Lost(NodeId::ROOT, bounded(&why));
+                self.end(Outcome::Failed(reason, self.window.received().offset));
                 self.finish();
             }
             Input::Linked(link) => self.linked(link),
@@ -208,7 +209,8 @@ impl Node {
                 }
             }
             Input::SourceFailed(why) => {
-                self.end(Outcome::Failed(Reason::Source(why), self.window.received().offset));
+                let reason = Reason::Source(bounded(&why));
+                self.end(Outcome::Failed(reason, self.window.received().offset));
             }
             Input::Granted(link, grant) => self.granted(link, grant),
             Input::Sent(link, upto) => {
@@ -226,10 +228,11 @@ impl Node {
             }
             Input::SinkEnded(Err(why)) => {
                 let at = self.window.sunk().unwrap_or_default().offset;
-                self.end(Outcome::Failed(Reason::Sink(why), at));
+                self.end(Outcome::Failed(Reason::Sink(bounded(&why)), at));
             }
             Input::Stop(who) => {
-                self.end(Outcome::Failed(Reason::Interrupted(who), self.window.received().offset));
+                let reason = Reason::Interrupted(bounded(&who));
+                self.end(Outcome::Failed(reason, self.window.received().offset));
                 self.finish();
             }
             Input::SetRate(rate) => self.set_rate(now, rate),
@@ -343,6 +346,10 @@ impl Node {
         self.parent = Parent::Lost(peer);
         self.timers.stop(Timer::LinkUp);
         self.timers.stop(Timer::Redial);
+        let fault = match fault {
+            LinkFault::Broken(why) => LinkFault::Broken(bounded(&why)),
+            LinkFault::Tainted(why) => LinkFault::Tainted(bounded(&why)),
+        };
         if !self.window.closed() {
             self.tell(ToCoordinator::LinkLost(self.epoch, self.window.received().offset, fault));
         }
@@ -494,4 +501,9 @@ impl Node {
     fn child(&self, link: LinkId) -> Option<NodeId> {
         self.children.iter().find(|(_, l)| *l == link).map(|(n, _)| *n)
     }
+}
+
+/// Words that go into a message: no more of them than it may have.
+fn bounded(words: &str) -> String {
+    printable(words, limits::TEXT_BYTES)
 }

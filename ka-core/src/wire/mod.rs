@@ -40,12 +40,29 @@ pub enum Plane {
 /// Bytes of a preface.
 pub const PREFACE_BYTES: usize = 8;
 
-/// The first eight bytes either side sends on a connection: `KA`, the plane, a zero, the version, two zeros.
+/// The first eight bytes either side sends on a connection: `KA`, the plane, a zero, the version, two zeros. A parent's
+/// says that it accepts the child.
 #[must_use]
 pub fn preface(plane: Plane) -> [u8; PREFACE_BYTES] {
     let v = VERSION.to_le_bytes();
     [b'K', b'A', plane.letter(), 0, v[0], v[1], 0, 0]
 }
+
+/// The preface of a parent that does not accept a child: one in the seventh byte, and a refusing frame follows.
+#[must_use]
+pub fn refusing_preface() -> [u8; PREFACE_BYTES] {
+    let mut bytes = preface(Plane::Data);
+    bytes[REFUSES] = 1;
+    bytes
+}
+
+/// Whether a preface that [`check_preface`] takes is a [`refusing_preface`].
+#[must_use]
+pub fn refuses(preface: &[u8; PREFACE_BYTES]) -> bool {
+    preface[REFUSES] == 1
+}
+
+const REFUSES: usize = 6;
 
 /// Reads the other side's preface.
 ///
