@@ -1,4 +1,5 @@
 //! The programs as processes, each test's in a world of its own: directory, session name, discovery port.
+#![allow(dead_code, reason = "each file of tests takes what it needs")]
 
 use std::collections::VecDeque;
 use std::fs;
