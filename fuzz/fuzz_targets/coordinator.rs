@@ -49,7 +49,8 @@ fuzz_target!(|bytes: &[u8]| {
                     label: String::new(),
                 },
             },
-            3 => Input::Gone(conn, "gone".into()),
+            // The root has no connection that could go.
+            3 => Input::Gone(Conn(conn.0 + 1), "gone".into()),
             4 => Input::Go,
             5 => Input::Said(conn, ToCoordinator::Linked(Epoch(u32::from(step[2])))),
             6 => Input::Said(conn, ToCoordinator::Complete),
