@@ -279,7 +279,10 @@ impl Fooled {
             assert!(blames(&node.end.outcome), "{what}: {:?}", node.end);
             let line = self.report.nodes.iter().find(|n| n.node == node.end.node).unwrap();
             assert!(blames(&line.outcome), "{what}: {line:?}");
-            assert!(node.streams.iter().all(|(_, got, _)| self.bytes.starts_with(got)), "{what}: wrong bytes");
+            assert!(
+                node.streams.iter().all(|(_, got, _)| self.bytes.starts_with(got)),
+                "{what}: wrong bytes"
+            );
         }
     }
 
@@ -304,7 +307,9 @@ fn lost(reason: &Reason) -> Option<NodeId> {
 async fn a_relay_written_by_hand_is_as_good_as_any_while_it_is_honest() {
     let Fooled { report, nodes, bytes, .. } = fooled(|_, _| Act::Pass).await;
     assert!(report.is_ok(), "{report:?}");
-    assert!(nodes.iter().all(|n| n.end.outcome.is_ok() && n.streams == [("data".into(), bytes.clone(), true)]));
+    assert!(
+        nodes.iter().all(|n| n.end.outcome.is_ok() && n.streams == [("data".into(), bytes.clone(), true)])
+    );
 }
 
 /// At the `n`th frame of a kind does `act`, and lets all others pass.
@@ -388,9 +393,11 @@ async fn a_link_that_closes_is_never_the_end_of_the_tape() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tape_without_its_close_is_not_complete() {
-    let end = fooled(|kind, body| {
-        if is_statement(kind, body, |s| *s == Statement::Close) { Act::Cut } else { Act::Pass }
-    });
+    let end = fooled(
+        |kind, body| {
+            if is_statement(kind, body, |s| *s == Statement::Close) { Act::Cut } else { Act::Pass }
+        },
+    );
     let end = end.await;
     // The stream itself was complete, and a sink that was told so has every byte of it.
     assert!(!end.report.is_ok(), "{:?}", end.report);
@@ -398,4 +405,322 @@ async fn a_tape_without_its_close_is_not_complete() {
         assert!(!node.end.outcome.is_ok(), "{:?}", node.end);
         assert!(node.streams.iter().all(|(_, got, finished)| !finished || *got == end.bytes));
     }
+}
+
+// ---- strangers ----
+
+/// What does not belong on a port of this plane, and whether our preface is the answer.
+fn garbage(plane: Plane) -> Vec<(&'static str, Vec<u8>, bool)> {
+    let ours = |more: &[u8]| [&wire::preface(plane)[..], more].concat();
+    let (other, mut newer, unfit) = match plane {
+        Plane::Control => (Plane::Data, hello(1), control_frame(&ToCoordinator::Complete)),
+        Plane::Data => {
+            let grant = Grant { held: Position::START, upto: Offset(u64::MAX) };
+            (Plane::Control, attaching(nobody(SessionId([0; 16]))), frame(Kind::Grant, &grant.encode()))
+        }
+    };
+    newer[4] = 9;
+    let asks = plane == Plane::Control;
+    vec![
+        ("nothing", Vec::new(), false),
+        ("a preface that is cut", ours(&[])[..5].to_vec(), false),
+        ("noise", noise(1000), false),
+        ("a lot of noise", noise(1 << 20), false),
+        ("a browser", b"GET / HTTP/1.1\r\nHost: ka\r\n\r\n".to_vec(), false),
+        ("the other plane's preface", wire::preface(other).to_vec(), false),
+        ("another version", newer, true),
+        ("a length of 4 GiB", ours(&[0xff; 4]), asks),
+        ("a block of 4 GiB", ours(&[3, 0, 0, 0, 0xff, 0xff, 0xff, 0xff]), asks),
+        ("a message that is cut", ours(&[1, 0]), asks),
+        ("another message first", ours(&unfit), asks),
+        ("a message of noise", ours(&[&200_u32.to_le_bytes()[..], &noise(200)].concat()), asks),
+    ]
+}
+
+/// Says every kind of garbage, and looks through the port as a scanner does, until it has been hung up on.
+async fn pester(port: SocketAddr, plane: Plane) {
+    for _ in 0..20 {
+        drop(TcpStream::connect(port).await.unwrap());
+    }
+    let mut all = JoinSet::new();
+    for (what, bytes, answered) in garbage(plane) {
+        all.spawn(async move {
+            let mut stream = TcpStream::connect(port).await.unwrap();
+            // It may hang up before it has heard everything.
+            let _ = stream.write_all(&bytes).await;
+            let said = all_said(stream).await;
+            if answered {
+                assert_eq!(said, wire::preface(plane), "{plane:?}: {what}");
+            }
+        });
+    }
+    while let Some(end) = all.join_next().await {
+        end.unwrap();
+    }
+}
+
+/// So many connections that say nothing.
+async fn silent(port: SocketAddr, n: usize) -> Vec<TcpStream> {
+    let mut all = Vec::new();
+    for _ in 0..n {
+        all.push(timeout(LONG, TcpStream::connect(port)).await.expect("it listens").unwrap());
+    }
+    all
+}
+
+/// Datagrams of noise, of every size up to a packet's.
+async fn spray(discovery: u16) {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    for size in (0..1400).step_by(7) {
+        let _ = socket.send_to(&noise(size), (Ipv4Addr::LOCALHOST, discovery)).await;
+    }
+}
+
+/// Both ends of some hundred connections are ours.
+fn allow_many_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
+}
+
+async fn linked(server: &mut Serving) {
+    let is_linked = |e| matches!(e, ServerEvent::Session(Event::Linked { .. })).then_some(());
+    server.until("a link comes up", is_linked).await;
+}
+
+/// Waits until some bytes are there.
+async fn receives(server: &mut Serving, node: NodeId) {
+    let some = |e| match e {
+        ServerEvent::Session(Event::Progress { node: n, progress }) if n == node => {
+            (progress.received > Offset::ZERO).then_some(())
+        }
+        _ => None,
+    };
+    server.until("the first bytes arrive", some).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_before_the_start_and_during_a_transfer_change_nothing() {
+    // More than may be half open at a time.
+    const SILENT: usize = 300;
+    allow_many_files();
+    let gate = Gate::default();
+    let lab = Lab { gate: Some(gate.clone()), ..Lab::new("strangers") };
+    let bytes = noise(BYTES);
+    let mut server = lab.serve(2, vec![("data", bytes.clone())]);
+    let place = server.open().await;
+
+    tokio::join!(pester(place.control, Plane::Control), pester(place.data, Plane::Data), spray(lab.port));
+    let _on_control = silent(place.control, SILENT).await;
+    let a = lab.join(good);
+    let (node_a, port_a) = server.joined().await;
+    pester(port_a, Plane::Data).await;
+    let _on_data = [silent(place.data, SILENT).await, silent(port_a, SILENT).await];
+    let b = lab.join(good);
+    let (node_b, port_b) = server.joined().await;
+    linked(&mut server).await;
+    linked(&mut server).await;
+    receives(&mut server, node_a.max(node_b)).await;
+
+    tokio::join!(
+        pester(place.control, Plane::Control),
+        pester(place.data, Plane::Data),
+        pester(port_a, Plane::Data),
+        pester(port_b, Plane::Data),
+        spray(lab.port)
+    );
+    let _on_everything = tokio::join!(
+        silent(place.control, SILENT),
+        silent(place.data, SILENT),
+        silent(port_a, SILENT),
+        silent(port_b, SILENT)
+    );
+    gate.open();
+    let report = server.report().await;
+    assert!(report.is_ok(), "{report:?}");
+    assert_eq!(report.nodes.len(), 2);
+    for node in [a.outcome().await, b.outcome().await] {
+        assert!(node.streams == [("data".into(), bytes.clone(), true)], "the bytes differ: {:?}", node.end);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_of_another_version_is_named() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut newer = wire::preface(Plane::Control);
+        newer[4] = 9;
+        stream.write_all(&newer).await.unwrap();
+    });
+    let ports = Ports { control: Some(port), interfaces: vec!["lo".into()], ..Ports::default() };
+    let config = ClientConfig { server: Some(Ipv4Addr::LOCALHOST.into()), ports, ..ClientConfig::default() };
+    let (_control, inbox) = Control::new();
+    let joined = join(config, |_| Err("no sink".into()), inbox, |_| ());
+    let end = timeout(LONG, joined).await.expect("it gives up in time");
+    assert!(matches!(end, Err(JoinError::Protocol(_, Malformed::Version(9)))), "{end:?}");
+    server.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_leaves_before_the_start_is_not_counted() {
+    let lab = Lab::new("leaver");
+    let bytes = noise(100_000);
+    let mut server = lab.serve(2, vec![("data", bytes.clone())]);
+    let place = server.open().await;
+    let left = |node: NodeId| {
+        move |e| match e {
+            ServerEvent::Session(Event::Left { node: n, ready, .. }) if n == node => Some(ready),
+            _ => None,
+        }
+    };
+
+    // Gone without a word, gone for talking nonsense, and stopped where it runs.
+    let fake = Fake::last(place).await;
+    let id = fake.id();
+    server.joined().await;
+    drop(fake);
+    assert_eq!(server.until("it leaves", left(id)).await, 0);
+
+    let mut fake = Fake::last(place).await;
+    let id = fake.id();
+    server.joined().await;
+    fake.control.write_all(&[0xff; 64]).await.unwrap();
+    assert_eq!(server.until("it is shown out", left(id)).await, 0);
+
+    let stopped = lab.join(good);
+    let (id, _) = server.joined().await;
+    stopped.control.stop("the test");
+    assert_eq!(server.until("it is stopped", left(id)).await, 0);
+    let end = stopped.outcome().await.end.outcome;
+    assert!(matches!(&end, Outcome::Failed(Reason::Interrupted(who), _) if who == "the test"), "{end:?}");
+
+    let nodes = [lab.join(good), lab.join(good)];
+    let report = server.report().await;
+    assert!(report.is_ok(), "{report:?}");
+    assert_eq!(report.nodes.len(), 2);
+    for node in nodes {
+        assert!(node.outcome().await.streams == [("data".into(), bytes.clone(), true)]);
+    }
+}
+
+// ---- children that are none ----
+
+/// A child that no view names.
+fn nobody(session: SessionId) -> Attach {
+    let upto = Offset(u64::MAX);
+    Attach { session, child: NodeId(99), epoch: Epoch(1), resume: Position::START, upto }
+}
+
+/// Attaches to a parent that refuses: its words.
+async fn refused(parent: SocketAddr, attach: Attach) -> String {
+    let said = all_said(dial(parent, attach).await).await;
+    let (preface, mut rest) = said.split_at_checked(PREFACE_BYTES).expect("a preface");
+    assert_eq!(preface, wire::preface(Plane::Data));
+    let (kind, body) = read_frame(&mut rest).await.expect("a refusal");
+    assert_eq!(kind, Kind::Refuse);
+    assert!(rest.is_empty());
+    String::from_utf8(body).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_of_another_session_or_of_nobody_is_refused() {
+    let gate = Gate::default();
+    let lab = Lab { gate: Some(gate.clone()), ..Lab::new("replay") };
+    let bytes = noise(BYTES);
+    let mut server = lab.serve(2, vec![("data", bytes.clone())]);
+    let place = server.open().await;
+    let nodes = [lab.join(good), lab.join(good)];
+    let (_, port_a) = server.joined().await;
+    let (_, port_b) = server.joined().await;
+    receives(&mut server, NodeId(1)).await;
+
+    let mut all = JoinSet::new();
+    for parent in [place.data, port_a, port_b] {
+        let session = place.session;
+        // Last week's attach, word for word; a child of nobody; one whose view is newer, which may wait a while.
+        let replay = Attach { child: NodeId(1), ..nobody(SessionId([7; 16])) };
+        let newer = Attach { epoch: Epoch(1000), ..nobody(session) };
+        for (attach, words) in [
+            (replay, "another session"),
+            (nobody(session), "is not its parent"),
+            (newer, "is not its parent"),
+        ] {
+            all.spawn(async move {
+                let why = refused(parent, attach).await;
+                assert!(why.contains(words), "{parent} {attach:?}: {why}");
+            });
+        }
+    }
+    while let Some(end) = all.join_next().await {
+        end.unwrap();
+    }
+    gate.open();
+    let report = server.report().await;
+    assert!(report.is_ok(), "{report:?}");
+    for node in nodes {
+        assert!(node.outcome().await.streams == [("data".into(), bytes.clone(), true)]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_cannot_be_where_it_was_never_sent() {
+    let gate = Gate::default();
+    let lab = Lab { gate: Some(gate.clone()), ..Lab::new("ahead") };
+    let bytes = noise(BYTES);
+    let mut server = lab.serve(2, vec![("data", bytes.clone())]);
+    let place = server.open().await;
+    let node = lab.join(good);
+    let (parent, port) = server.joined().await;
+    let mut fake = Fake::last(place).await;
+    let (epoch, peer) = fake.view().await;
+    assert_eq!(peer, Peer { node: parent, addr: port });
+    let honest = fake.attach(epoch);
+
+    // Ahead of the tape by its items, by its bytes, and by both.
+    let far = u64::MAX / 2;
+    for (item, offset) in [(far, 0), (0, far), (far, far)] {
+        let resume = Position { item, offset: Offset(offset) };
+        let why = refused(port, Attach { resume, ..honest }).await;
+        assert!(why.contains("holds bytes"), "{resume:?}: {why}");
+    }
+    // It attaches in truth, then claims what it was not sent, or talks nonsense: hung up on each time.
+    let lies = [(far, 0), (0, far), (far, far)].map(|(item, offset)| {
+        let held = Position { item, offset: Offset(offset) };
+        frame(Kind::Grant, &Grant { held, upto: Offset(u64::MAX) }.encode())
+    });
+    let nonsense =
+        [frame(Kind::Block, b"to its parent"), vec![0xff; GRANT_BYTES], frame(Kind::Grant, b"short")];
+    for said in lies.into_iter().chain(nonsense) {
+        let mut stream = dial(port, honest).await;
+        assert_eq!(read_preface(&mut stream).await, wire::preface(Plane::Data));
+        stream.write_all(&said).await.unwrap();
+        all_said(stream).await;
+    }
+
+    // And then it takes the tape like any other.
+    let mut stream = dial(port, honest).await;
+    assert_eq!(read_preface(&mut stream).await, wire::preface(Plane::Data));
+    gate.open();
+    let mut checker = Checker::new(fake.welcome.session, &fake.welcome.key).unwrap();
+    let mut got = Vec::new();
+    while !checker.closed() {
+        match read_frame(&mut stream).await.expect("the rest of the tape") {
+            (Kind::Block, body) => {
+                checker.block(&body).unwrap();
+                got.extend(body);
+            }
+            (Kind::Statement, body) => drop(checker.statement(&body).unwrap()),
+            (kind, _) => panic!("a parent does not send {kind:?}"),
+        }
+    }
+    assert!(got == bytes, "the bytes differ");
+    fake.say(&ToCoordinator::Progress(Progress { received: Offset(BYTES as u64), ..Progress::default() }))
+        .await;
+    fake.ends_well(BYTES as u64).await;
+    let report = server.report().await;
+    assert!(report.is_ok(), "{report:?}");
+    let node = node.outcome().await;
+    assert!(node.streams == [("data".into(), bytes, true)]);
 }
