@@ -171,6 +171,8 @@ fn streams_of_no_byte_and_of_one() {
 fn a_slow_sink_fills_the_window_and_holds_it_up() {
     const WINDOW: u64 = 1 << 20;
     const BLOCK: u64 = 32 << 10;
+    // What the server reads from a file at a time: all of it is taken once there is room for some.
+    const READ: u64 = 1 << 20;
     let lan = Lan::new();
     let bytes = noise(16 * WINDOW as usize + 1);
     fs::write(lan.path("in"), &bytes).unwrap();
@@ -200,10 +202,10 @@ fn a_slow_sink_fills_the_window_and_holds_it_up() {
     }
     let report = json(&lan.path("report.json"));
     let nodes = report["nodes"].as_array().unwrap();
-    for who in nodes.iter().chain([&report["source"]]) {
+    for (who, most) in nodes.iter().map(|n| (n, WINDOW + BLOCK)).chain([(&report["source"], WINDOW + READ)]) {
         let counter = |name: &str| who["counters"][name].as_u64().unwrap();
         assert!(counter("evicted") >= 14 * WINDOW, "{who}");
-        assert!(counter("held_max") <= WINDOW + BLOCK, "{who}");
+        assert!(counter("held_max") <= most, "{who}");
     }
     assert!(nodes.iter().any(|n| n["counters"]["full"].as_u64() > Some(0)), "{report:#}");
 }
