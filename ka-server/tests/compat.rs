@@ -178,6 +178,8 @@ fn a_slow_sink_fills_the_window_and_holds_it_up() {
     fs::write(lan.path("in"), &bytes).unwrap();
     let fifo = lan.arg("fifo");
     assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    // Held open at both ends, so that nobody waits for it longer than this test lasts.
+    let mut word = fs::OpenOptions::new().read(true).write(true).open(&fifo).unwrap();
     let report = lan.arg("report.json");
     let (input, window) = (lan.arg("in"), ["--window", "1M"]);
     let server = ["-n", "3", "--source", &input, "--report", &report, "--json"];
@@ -192,7 +194,7 @@ fn a_slow_sink_fills_the_window_and_holds_it_up() {
     server.until_that("progress", |e| e["node"] == 0 && e["received"].as_u64() >= Some(WINDOW - BLOCK));
     let full = |e: &serde_json::Value| e["node"] != 0 && e["received"].as_u64() >= Some(WINDOW - BLOCK);
     server.until_that("progress", full);
-    fs::OpenOptions::new().write(true).open(&fifo).unwrap().write_all(b"go\n").unwrap();
+    word.write_all(b"go\n").unwrap();
 
     fine(slow.end());
     assert_eq!(codes(others), [0, 0]);
