@@ -9,30 +9,8 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use ka_core::limits::PROBE;
-use processes::{Lan, Running};
+use processes::{Lan, Running, codes, json, noise};
 use rustix::process::Signal;
-use serde_json::Value;
-
-/// Bytes that no compression and no repetition could bring about, and that end within a block.
-fn noise(len: usize) -> Vec<u8> {
-    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
-    let next = |_| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state as u8
-    };
-    (0..len).map(next).collect()
-}
-
-fn json(path: &Path) -> Value {
-    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
-}
-
-/// Waits for all, and says how they ended.
-fn codes(all: Vec<Running>) -> Vec<i32> {
-    all.into_iter().map(|r| r.end().code).collect()
-}
 
 #[test]
 fn three_nodes_get_a_file_bit_for_bit() {

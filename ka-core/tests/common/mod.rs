@@ -1,14 +1,25 @@
 //! A session in one process for tests: sources in memory, sinks that remember.
+#![allow(dead_code, reason = "each file of tests takes what it needs")]
 
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use ka_core::net::{ClientConfig, Control, NodeEnd, Ports, ServerConfig, ServerEvent, Stream, join, serve};
+use ka_core::net::{
+    ClientConfig, Control, JoinError, NodeEnd, Ports, ServeError, ServerConfig, ServerEvent, Stream, join,
+    serve,
+};
 use ka_core::proto::{Event, Report};
 use ka_core::stream::{Sink, Source, Stop};
-use ka_core::types::SessionName;
+use ka_core::types::{NodeId, SessionId, SessionName};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+/// Longer than any step of a test takes on a slow machine.
+pub(crate) const LONG: Duration = Duration::from_secs(60);
 
 /// Bytes that do not repeat, the same every time.
 pub(crate) fn noise(len: usize) -> Vec<u8> {
@@ -33,6 +44,8 @@ pub(crate) struct Lab {
     pub(crate) source_fails: bool,
     /// Stop the session once some node has received so much.
     pub(crate) stop_after: Option<u64>,
+    /// Each source waits there, half way.
+    pub(crate) gate: Option<Gate>,
 }
 
 /// What came of it.
@@ -44,11 +57,20 @@ pub(crate) struct Outcomes {
 /// What came of one node: how it ended, and what its sinks got (name, bytes, finished).
 pub(crate) struct NodeOutcome {
     pub(crate) end: NodeEnd,
-    pub(crate) streams: Vec<(String, Vec<u8>, bool)>,
+    pub(crate) streams: Vec<Got>,
+    /// How many of its sinks were told that their stream will not be completed.
+    pub(crate) aborted: usize,
 }
 
-/// What a node's sinks got: name, bytes, finished.
-type Kept = Arc<Mutex<Vec<(String, Vec<u8>, bool)>>>;
+/// What a sink got: the stream's name, its bytes, whether it was told that they are complete.
+pub(crate) type Got = (String, Vec<u8>, bool);
+
+/// What a node's sinks got by now.
+#[derive(Default)]
+struct Kept {
+    streams: Vec<Got>,
+    aborted: usize,
+}
 
 /// How a node's sink behaves.
 #[derive(Clone, Copy, PartialEq)]
@@ -69,6 +91,7 @@ impl Lab {
             window: None,
             source_fails: false,
             stop_after: None,
+            gate: None,
         }
     }
 
@@ -76,21 +99,21 @@ impl Lab {
         Ports { discovery: self.port, interfaces: vec!["lo".into()], ..Ports::default() }
     }
 
-    /// Runs a session of `n` nodes with sinks made by `sink`, given the node's rank of joining and the stream.
-    pub(crate) async fn run(
-        &self,
-        n: u32,
-        streams: Vec<(&str, Vec<u8>)>,
-        sink: impl Fn(usize, &str) -> NodeSink + Copy + Send + 'static,
-    ) -> Outcomes {
+    /// Starts a server for `n` nodes.
+    pub(crate) fn serve(&self, n: u32, streams: Vec<(&str, Vec<u8>)>) -> Serving {
         let (control, inbox) = Control::new();
-        let fails = self.source_fails;
+        let source = |bytes: Vec<u8>| Memory {
+            half: if self.gate.is_some() { bytes.len() / 2 } else { 0 },
+            gate: self.gate.clone(),
+            bytes: bytes.into(),
+            fails: self.source_fails,
+        };
         let streams = streams
             .into_iter()
             .map(|(name, bytes)| Stream {
                 name: name.into(),
                 metadata: Vec::new(),
-                source: Box::new(Memory { bytes: bytes.into(), fails }),
+                source: Box::new(source(bytes)),
             })
             .collect();
         let config = ServerConfig {
@@ -101,74 +124,182 @@ impl Lab {
             ports: self.ports(),
             ..ServerConfig::default()
         };
-        let (joined, mut next) = tokio::sync::mpsc::unbounded_channel();
-        let stop_after = self.stop_after;
-        let server = tokio::spawn(async move {
-            serve(config, streams, inbox, move |event| match event {
-                ServerEvent::Open { .. } | ServerEvent::Session(Event::Joined { .. }) => {
-                    let _ = joined.send(());
-                }
-                ServerEvent::Session(Event::Progress { node, progress })
-                    if node.0 > 0 && stop_after.is_some_and(|s| progress.received.0 >= s) =>
+        let (tx, events) = mpsc::unbounded_channel();
+        let (stop_after, stopper) = (self.stop_after, control.clone());
+        let task = tokio::spawn(async move {
+            serve(config, streams, inbox, move |event| {
+                if let ServerEvent::Session(Event::Progress { node, progress }) = &event
+                    && node.0 > 0
+                    && stop_after.is_some_and(|s| progress.received.0 >= s)
                 {
-                    control.stop("the test");
+                    stopper.stop("the test");
                 }
-                _ => {}
+                let _ = tx.send(event);
             })
             .await
         });
-        let mut nodes = Vec::new();
+        Serving { task, control, events }
+    }
+
+    /// Starts a node, with sinks made by `sink`, given the stream's name.
+    pub(crate) fn join(&self, sink: impl Fn(&str) -> NodeSink + Send + 'static) -> Joining {
+        let config = ClientConfig {
+            session: Some(self.name.clone()),
+            window_bytes: self.window,
+            discover_timeout: Some(Duration::from_secs(20)),
+            ports: self.ports(),
+            ..ClientConfig::default()
+        };
+        let kept: Arc<Mutex<Kept>> = Arc::default();
+        let (control, inbox) = Control::new();
+        let keeping = kept.clone();
+        let open = move |info: &ka_core::seal::StreamInfo| {
+            let kind = sink(&info.name);
+            keeping.lock().unwrap().streams.push((info.name.clone(), Vec::new(), false));
+            Ok(Box::new(Memo { kept: keeping.clone(), kind }) as Box<dyn Sink>)
+        };
+        let task = tokio::spawn(async move { join(config, open, inbox, |_| ()).await });
+        Joining { task, control, kept }
+    }
+
+    /// Runs a session of `n` nodes with sinks made by `sink`, given the node's rank of joining and the stream.
+    pub(crate) async fn run(
+        &self,
+        n: u32,
+        streams: Vec<(&str, Vec<u8>)>,
+        sink: impl Fn(usize, &str) -> NodeSink + Copy + Send + 'static,
+    ) -> Outcomes {
+        let mut server = self.serve(n, streams);
+        server.open().await;
+        let mut joining = Vec::new();
         for rank in 0..n as usize {
             // One after the other, so that rank and number agree.
-            next.recv().await;
-            let config = ClientConfig {
-                session: Some(self.name.clone()),
-                window_bytes: self.window,
-                discover_timeout: Some(Duration::from_secs(20)),
-                ports: self.ports(),
-                ..ClientConfig::default()
-            };
-            let got: Kept = Arc::default();
-            let kept = got.clone();
-            let (_control, inbox) = Control::new();
-            let node = tokio::spawn(async move {
-                let _control = _control;
-                join(
-                    config,
-                    move |info| {
-                        let kind = sink(rank, &info.name);
-                        kept.lock().unwrap().push((info.name.clone(), Vec::new(), false));
-                        Ok(Box::new(Memo { kept: kept.clone(), kind }) as Box<dyn Sink>)
-                    },
-                    inbox,
-                    |_| (),
-                )
-                .await
-            });
-            nodes.push((node, got));
+            joining.push(self.join(move |name| sink(rank, name)));
+            server.joined().await;
         }
-        let deadline = Duration::from_secs(60);
-        let server = tokio::time::timeout(deadline, server).await.expect("the server ends").unwrap().unwrap();
-        let mut outcomes = Vec::new();
-        for (node, got) in nodes {
-            let end = tokio::time::timeout(deadline, node).await.expect("every node ends").unwrap().unwrap();
-            let streams = std::mem::take(&mut *got.lock().unwrap());
-            outcomes.push(NodeOutcome { end, streams });
+        let server = server.report().await;
+        let mut nodes = Vec::new();
+        for node in joining {
+            nodes.push(node.outcome().await);
         }
-        Outcomes { server, nodes: outcomes }
+        Outcomes { server, nodes }
+    }
+}
+
+/// A server that runs.
+pub(crate) struct Serving {
+    task: JoinHandle<Result<Report, ServeError>>,
+    pub(crate) control: Control,
+    events: mpsc::UnboundedReceiver<ServerEvent>,
+}
+
+/// Where a server listens, and for what.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) session: SessionId,
+    pub(crate) control: SocketAddr,
+    pub(crate) data: SocketAddr,
+}
+
+impl Serving {
+    /// Waits for the event of which `wanted` makes something.
+    pub(crate) async fn until<T>(&mut self, what: &str, wanted: impl Fn(ServerEvent) -> Option<T>) -> T {
+        let mut seen = Vec::new();
+        let found = timeout(LONG, async {
+            while let Some(event) = self.events.recv().await {
+                seen.push(format!("{event:?}"));
+                if let Some(found) = wanted(event) {
+                    return Some(found);
+                }
+            }
+            None
+        });
+        match found.await {
+            Ok(Some(found)) => found,
+            end => panic!("{what}: {}; events: {seen:#?}", if end.is_ok() { "never" } else { "not in time" }),
+        }
+    }
+
+    /// Waits until it listens.
+    pub(crate) async fn open(&mut self) -> Place {
+        self.until("the server listens", |e| match e {
+            ServerEvent::Open { session, control_port, data_port, .. } => Some(Place {
+                session,
+                control: (Ipv4Addr::LOCALHOST, control_port).into(),
+                data: (Ipv4Addr::LOCALHOST, data_port).into(),
+            }),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Waits until the next node is in: which, and where its data listener is.
+    pub(crate) async fn joined(&mut self) -> (NodeId, SocketAddr) {
+        self.until("a node joins", |e| match e {
+            ServerEvent::Session(Event::Joined { node, addr, .. }) => Some((node, addr)),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn report(self) -> Report {
+        timeout(LONG, self.task).await.expect("the server ends in time").unwrap().unwrap()
+    }
+}
+
+/// A node that runs.
+pub(crate) struct Joining {
+    task: JoinHandle<Result<NodeEnd, JoinError>>,
+    pub(crate) control: Control,
+    kept: Arc<Mutex<Kept>>,
+}
+
+impl Joining {
+    /// Waits for its end.
+    pub(crate) async fn outcome(self) -> NodeOutcome {
+        let end = timeout(LONG, self.task).await.expect("every node ends in time").unwrap().unwrap();
+        let kept = std::mem::take(&mut *self.kept.lock().unwrap());
+        NodeOutcome { end, streams: kept.streams, aborted: kept.aborted }
+    }
+}
+
+/// Shut until it is opened. Clones are the same gate.
+#[derive(Clone, Default)]
+pub(crate) struct Gate(Arc<(Mutex<bool>, Condvar)>);
+
+impl Gate {
+    pub(crate) fn open(&self) {
+        *self.0.0.lock().unwrap() = true;
+        self.0.1.notify_all();
+    }
+
+    fn wait(&self, longest: Duration) -> bool {
+        let (open, changed) = &*self.0;
+        *changed.wait_timeout_while(open.lock().unwrap(), longest, |open| !*open).unwrap().0
     }
 }
 
 struct Memory {
     bytes: Bytes,
     fails: bool,
+    /// So many bytes are behind the gate.
+    half: usize,
+    gate: Option<Gate>,
 }
 
 impl Source for Memory {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let n = buf.len().min(self.bytes.len());
+        let before = self.bytes.len().saturating_sub(self.half);
+        let there = if before > 0 { before } else { self.bytes.len() };
+        let n = buf.len().min(there);
         buf[..n].copy_from_slice(&self.bytes.split_to(n));
         Ok(n)
+    }
+
+    fn ready(&mut self, longest: Duration) -> io::Result<bool> {
+        let held = self.gate.as_ref().filter(|_| self.bytes.len() <= self.half);
+        Ok(held.is_none_or(|gate| gate.wait(longest)))
     }
 
     fn finish(self: Box<Self>) -> Result<(), String> {
@@ -177,7 +308,7 @@ impl Source for Memory {
 }
 
 struct Memo {
-    kept: Kept,
+    kept: Arc<Mutex<Kept>>,
     kind: NodeSink,
 }
 
@@ -192,7 +323,7 @@ impl Sink for Memo {
             return Err(io::Error::other("stopped"));
         }
         let mut kept = self.kept.lock().unwrap();
-        let (_, bytes, _) = kept.last_mut().unwrap();
+        let (_, bytes, _) = kept.streams.last_mut().unwrap();
         for b in blocks {
             bytes.extend_from_slice(b);
         }
@@ -203,9 +334,11 @@ impl Sink for Memo {
     }
 
     fn finish(self: Box<Self>, _: &Stop) -> Result<(), String> {
-        self.kept.lock().unwrap().last_mut().unwrap().2 = true;
+        self.kept.lock().unwrap().streams.last_mut().unwrap().2 = true;
         Ok(())
     }
 
-    fn abort(self: Box<Self>) {}
+    fn abort(self: Box<Self>) {
+        self.kept.lock().unwrap().aborted += 1;
+    }
 }

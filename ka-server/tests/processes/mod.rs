@@ -49,6 +49,43 @@ fn build(server: &Path) {
     assert!(status.unwrap().success(), "ka-d-client cannot be built");
 }
 
+/// Bytes that no compression and no repetition could bring about, and that end within a block.
+pub(crate) fn noise(len: usize) -> Vec<u8> {
+    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+    let next = |_| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    };
+    (0..len).map(next).collect()
+}
+
+pub(crate) fn json(path: &Path) -> Value {
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}
+
+/// Waits for all, and says how they ended.
+pub(crate) fn codes(all: Vec<Running>) -> Vec<i32> {
+    all.into_iter().map(|r| r.end().code).collect()
+}
+
+/// The server with these arguments and nothing else.
+pub(crate) fn bare_server(args: &[&str]) -> Command {
+    bare(Path::new(SERVER), args)
+}
+
+/// The client with these arguments and nothing else.
+pub(crate) fn bare_client(args: &[&str]) -> Command {
+    bare(client(), args)
+}
+
+fn bare(program: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
 /// One test's world.
 pub(crate) struct Lan {
     dir: TempDir,
@@ -93,10 +130,13 @@ impl Lan {
     }
 
     fn command(&self, program: &Path, args: &[&str]) -> Command {
-        let mut command = Command::new(program);
-        command.args(["-s", &self.session, "--discovery-port", &self.discovery_port]).args(args);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command
+        let world = ["-s", &self.session, "--discovery-port", &self.discovery_port];
+        bare(program, &[&world, args].concat())
+    }
+
+    /// The same world, but for the session's name and the directory.
+    pub(crate) fn beside(&self) -> Self {
+        Self { discovery_port: self.discovery_port.clone(), ..Self::new() }
     }
 
     pub(crate) fn server(&self, args: &[&str]) -> Running {
@@ -133,16 +173,29 @@ pub(crate) struct Ended {
     pub(crate) stderr: String,
 }
 
+impl Ended {
+    /// The events of `--json` of this kind.
+    pub(crate) fn events(&self, event: &str) -> Vec<Value> {
+        let all = self.stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        all.filter(|value| value["event"] == event).collect()
+    }
+}
+
 impl Running {
     /// Waits for an event of `--json`.
     pub(crate) fn until(&mut self, event: &str) -> Value {
+        self.until_that(event, |_| true)
+    }
+
+    /// Waits for an event of `--json` that is as wanted.
+    pub(crate) fn until_that(&mut self, event: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let lines = self.stdout.as_mut().unwrap();
         loop {
             let Some(line) = lines.next() else {
                 panic!("no {event}: {}", self.stderr.take().unwrap().all())
             };
             let value: Value = serde_json::from_str(&line).unwrap();
-            if value["event"] == event {
+            if value["event"] == event && wanted(&value) {
                 return value;
             }
         }

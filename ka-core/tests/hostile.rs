@@ -1,0 +1,733 @@
+//! Nodes that lie, strangers that disturb: real sockets over loopback, every hostile one written by hand.
+//!
+//! A node lies best when it is what it says it is: a [`Fake`] joins as any node does, and is placed by its port.
+#![cfg(feature = "io")]
+
+mod common;
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use common::{Gate, LONG, Lab, NodeOutcome, NodeSink, Place, Serving, noise};
+use ka_core::net::{ClientConfig, Control, JoinError, Ports, ServerEvent, join};
+use ka_core::proto::{Event, Report};
+use ka_core::seal::{Checker, Statement};
+use ka_core::types::{Epoch, NodeId, Offset, Position, SessionId};
+use ka_core::wire::control::{
+    Counters, Hello, Outcome, Peer, Reason, Receipt, Role, ToCoordinator, ToNode, View, Welcome,
+};
+use ka_core::wire::data::{ATTACH_BYTES, Attach, GRANT_BYTES, Grant, HEADER_BYTES, Header, Kind};
+use ka_core::wire::{self, Malformed, PREFACE_BYTES, Plane, codec};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
+
+// ---- a node written by hand ----
+
+struct Fake {
+    control: TcpStream,
+    welcome: Welcome,
+    /// What it knows of the true tape.
+    checker: Checker,
+    listener: TcpListener,
+    /// Its links, open until it goes: what a child still has to read must not be cut off.
+    links: Option<(OwnedReadHalf, OwnedWriteHalf, JoinHandle<()>)>,
+}
+
+impl Fake {
+    /// Joins as the node that comes first: its port is below every port that nodes take by themselves.
+    async fn first(server: Place) -> Self {
+        let shift = (std::process::id() % 10_000) as u16;
+        for port in (0..10_000).map(|i| 20_000 + (i + shift) % 10_000) {
+            if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await {
+                return Self::join(server, listener, port).await;
+            }
+        }
+        panic!("no port below 30000 is free");
+    }
+
+    /// Joins as the node that comes last, which nobody will dial.
+    async fn last(server: Place) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        Self::join(server, listener, u16::MAX).await
+    }
+
+    async fn join(server: Place, listener: TcpListener, data_port: u16) -> Self {
+        let mut control = TcpStream::connect(server.control).await.unwrap();
+        control.write_all(&hello(data_port)).await.unwrap();
+        assert_eq!(read_preface(&mut control).await, wire::preface(Plane::Control));
+        match hear(&mut control).await {
+            Some(ToNode::Welcome(welcome)) => {
+                let checker = Checker::new(welcome.session, &welcome.key).expect("a key");
+                Self { control, welcome, checker, listener, links: None }
+            }
+            other => panic!("no welcome but {other:?}"),
+        }
+    }
+
+    fn id(&self) -> NodeId {
+        self.welcome.node
+    }
+
+    async fn say(&mut self, message: &ToCoordinator) {
+        self.control.write_all(&control_frame(message)).await.unwrap();
+    }
+
+    /// Waits for the first view: who is the parent.
+    async fn view(&mut self) -> (Epoch, Peer) {
+        loop {
+            if let ToNode::View(View { epoch, parent, .. }) = hear(&mut self.control).await.expect("a view") {
+                return (epoch, parent.expect("a node has a parent"));
+            }
+        }
+    }
+
+    fn attach(&self, epoch: Epoch) -> Attach {
+        let (session, child) = (self.welcome.session, self.id());
+        Attach { session, child, epoch, resume: Position::START, upto: Offset(u64::MAX) }
+    }
+
+    /// Relays from its parent to the child that dials, byte for byte except for what `lie` does to the frames.
+    /// If all came, the links stay.
+    async fn relay(&mut self, mut lie: impl FnMut(Kind, &mut Vec<u8>) -> Act) {
+        let (_, parent) = self.view().await;
+        let (mut child, _) = timeout(LONG, self.listener.accept()).await.expect("a child dials").unwrap();
+        assert_eq!(read_preface(&mut child).await, wire::preface(Plane::Data));
+        let (kind, body) = read_frame(&mut child).await.expect("an attach");
+        assert_eq!(kind, Kind::Attach);
+        let own = Attach { child: self.id(), ..Attach::decode(&body).unwrap() };
+        let mut up = dial(parent.addr, own).await;
+        assert_eq!(read_preface(&mut up).await, wire::preface(Plane::Data));
+        child.write_all(&wire::preface(Plane::Data)).await.unwrap();
+
+        let (mut up, mut up_writes) = up.into_split();
+        let (mut child_reads, mut child) = child.into_split();
+        // It holds on to the writing half, or the parent would take the link for closed.
+        let grants = tokio::spawn(async move {
+            let _ = tokio::io::copy(&mut child_reads, &mut up_writes).await;
+            std::future::pending::<()>().await;
+            drop(up_writes);
+        });
+        while let Some((kind, mut body)) = read_frame(&mut up).await {
+            self.check(kind, &body);
+            let last = self.checker.closed();
+            let times = match lie(kind, &mut body) {
+                Act::Pass => 1,
+                Act::Skip => 0,
+                Act::Twice => 2,
+                Act::Cut => {
+                    grants.abort();
+                    return;
+                }
+            };
+            for _ in 0..times {
+                // A child that has seen through the lie is gone.
+                let _ = child.write_all(&frame(kind, &body)).await;
+            }
+            if last {
+                break;
+            }
+        }
+        self.links = Some((up, child, grants));
+    }
+
+    /// What comes from its parent is true.
+    fn check(&mut self, kind: Kind, body: &[u8]) {
+        let checked = match kind {
+            Kind::Block => self.checker.block(body),
+            Kind::Statement => self.checker.statement(body).map(drop),
+            kind => panic!("a parent does not send {kind:?}"),
+        };
+        checked.unwrap_or_else(|why| panic!("the true tape: {why}"));
+    }
+
+    /// Says it is well, and waits to be let go.
+    async fn ends_well(mut self) {
+        let (outcome, counters) = (Outcome::Ok, Counters::default());
+        let (bytes, chain) = (self.checker.position().offset.0, self.checker.chain());
+        self.say(&ToCoordinator::Complete).await;
+        self.say(&ToCoordinator::Receipt(Receipt { outcome, bytes, chain, counters })).await;
+        while hear(&mut self.control).await.is_some_and(|m| m != ToNode::Release) {}
+        if let Some((_, _, grants)) = self.links {
+            grants.abort();
+        }
+    }
+}
+
+/// What becomes of a frame that passes a false relay.
+enum Act {
+    Pass,
+    Skip,
+    Twice,
+    Cut,
+}
+
+fn is_statement(kind: Kind, body: &[u8], wanted: impl Fn(&Statement) -> bool) -> bool {
+    const SIGNATURE_BYTES: usize = 64;
+    kind == Kind::Statement && wanted(&codec::decode_statement(&body[SIGNATURE_BYTES..]).unwrap())
+}
+
+fn control_frame(message: &ToCoordinator) -> Vec<u8> {
+    let body = codec::encode_control(message).unwrap();
+    [&(body.len() as u32).to_le_bytes()[..], &body].concat()
+}
+
+/// The first bytes of a node on its control connection.
+fn hello(data_port: u16) -> Vec<u8> {
+    let hello = Hello {
+        session: None,
+        incarnation: 1,
+        role: Role::Node { data_port, wait: false },
+        label: "fake".into(),
+    };
+    [&wire::preface(Plane::Control)[..], &control_frame(&ToCoordinator::Hello(hello))].concat()
+}
+
+/// The next control message; `None` when the connection has ended.
+async fn hear(control: &mut TcpStream) -> Option<ToNode> {
+    let reads = async {
+        let len = control.read_u32_le().await.ok()?;
+        let mut body = vec![0; len as usize];
+        control.read_exact(&mut body).await.ok()?;
+        Some(codec::decode_control(&body).unwrap())
+    };
+    timeout(LONG, reads).await.expect("the server says something in time")
+}
+
+fn frame(kind: Kind, body: &[u8]) -> Vec<u8> {
+    [&Header { kind, len: body.len() }.encode()[..], body].concat()
+}
+
+async fn read_frame(stream: &mut (impl AsyncReadExt + Unpin)) -> Option<(Kind, Vec<u8>)> {
+    let reads = async {
+        let mut header = [0; HEADER_BYTES];
+        stream.read_exact(&mut header).await.ok()?;
+        let Header { kind, len } = Header::decode(header).unwrap();
+        let mut body = vec![0; len];
+        stream.read_exact(&mut body).await.ok()?;
+        Some((kind, body))
+    };
+    timeout(LONG, reads).await.expect("a frame, or the end, in time")
+}
+
+async fn read_preface(stream: &mut TcpStream) -> [u8; PREFACE_BYTES] {
+    let mut preface = [0; PREFACE_BYTES];
+    let read = timeout(LONG, stream.read_exact(&mut preface)).await.expect("a preface in time");
+    read.unwrap_or_else(|e| panic!("no preface: {e}"));
+    preface
+}
+
+/// The first bytes of a child.
+fn attaching(attach: Attach) -> Vec<u8> {
+    assert_eq!(attach.encode().len(), ATTACH_BYTES);
+    [&wire::preface(Plane::Data)[..], &frame(Kind::Attach, &attach.encode())].concat()
+}
+
+async fn dial(parent: SocketAddr, attach: Attach) -> TcpStream {
+    let mut stream = TcpStream::connect(parent).await.unwrap();
+    stream.write_all(&attaching(attach)).await.unwrap();
+    stream
+}
+
+/// Everything that is said until the connection ends.
+async fn all_said(mut stream: TcpStream) -> Vec<u8> {
+    let mut said = Vec::new();
+    // A reset is an end, too.
+    let _ = timeout(LONG, stream.read_to_end(&mut said)).await.expect("it hangs up in time");
+    said
+}
+
+fn good(_: &str) -> NodeSink {
+    NodeSink::Good
+}
+
+// ---- a relay that lies ----
+
+/// What came of a session with a false relay above two true nodes.
+struct Fooled {
+    liar: NodeId,
+    report: Report,
+    nodes: Vec<NodeOutcome>,
+    bytes: Vec<u8>,
+}
+
+/// The server, a false relay, and two true nodes below it. A relay that cuts hangs up, another stays to the end.
+async fn fooled(lie: impl FnMut(Kind, &mut Vec<u8>) -> Act + Send + 'static) -> Fooled {
+    let lab = Lab::new("liar");
+    let bytes = noise(BYTES);
+    let mut server = lab.serve(3, vec![("data", bytes.clone())]);
+    let place = server.open().await;
+    let mut fake = Fake::first(place).await;
+    let liar = fake.id();
+    let lying = tokio::spawn(async move {
+        fake.relay(lie).await;
+        if fake.links.is_some() {
+            fake.ends_well().await;
+        }
+    });
+    let joining = [lab.join(good), lab.join(good)];
+    let report = server.report().await;
+    let mut nodes = Vec::new();
+    for node in joining {
+        nodes.push(node.outcome().await);
+    }
+    timeout(LONG, lying).await.expect("the liar ends in time").unwrap();
+    Fooled { liar, report, nodes, bytes }
+}
+
+/// Ends in the middle of a block and of a segment.
+const BYTES: usize = (9 << 20) + 4321;
+
+impl Fooled {
+    /// Both nodes failed, for a reason that names the liar; so does the report; and no sink got a wrong byte.
+    fn names(&self, what: &str, reason: impl Fn(&Reason) -> Option<NodeId>) {
+        let blames = |outcome: &Outcome| match outcome {
+            Outcome::Failed(why, _) => reason(why) == Some(self.liar),
+            _ => false,
+        };
+        assert!(!self.report.is_ok(), "{what}: {:?}", self.report);
+        for node in &self.nodes {
+            assert!(blames(&node.end.outcome), "{what}: {:?}", node.end);
+            let line = self.report.nodes.iter().find(|n| n.node == node.end.node).unwrap();
+            assert!(blames(&line.outcome), "{what}: {line:?}");
+            assert!(
+                node.streams.iter().all(|(_, got, _)| self.bytes.starts_with(got)),
+                "{what}: wrong bytes"
+            );
+        }
+    }
+
+    /// No sink took its stream for complete, and each that had begun was told.
+    fn aborted(&self, what: &str) {
+        for node in &self.nodes {
+            assert!(node.streams.iter().all(|(_, _, finished)| !finished), "{what}: it finished");
+            assert_eq!(node.aborted, node.streams.len(), "{what}: not told");
+        }
+    }
+}
+
+fn tainted(reason: &Reason) -> Option<NodeId> {
+    if let Reason::Tainted(who, _) = reason { Some(*who) } else { None }
+}
+
+fn lost(reason: &Reason) -> Option<NodeId> {
+    if let Reason::Lost(who, _) = reason { Some(*who) } else { None }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_written_by_hand_is_as_good_as_any_while_it_is_honest() {
+    let Fooled { report, nodes, bytes, .. } = fooled(|_, _| Act::Pass).await;
+    assert!(report.is_ok(), "{report:?}");
+    assert!(
+        nodes.iter().all(|n| n.end.outcome.is_ok() && n.streams == [("data".into(), bytes.clone(), true)])
+    );
+}
+
+/// At the `n`th frame of a kind does `act`, and lets all others pass.
+fn at(kind: Kind, n: usize, act: impl Fn(&mut Vec<u8>) -> Act) -> impl FnMut(Kind, &mut Vec<u8>) -> Act {
+    let mut seen = 0;
+    move |k, body| {
+        if k != kind {
+            return Act::Pass;
+        }
+        seen += 1;
+        if seen == n { act(body) } else { Act::Pass }
+    }
+}
+
+/// Flips a bit of the byte so many thousandths into the frame.
+fn flip(thousandth: usize) -> impl Fn(&mut Vec<u8>) -> Act {
+    move |body| {
+        let at = (body.len() - 1) * thousandth / 1000;
+        body[at] ^= 0x10;
+        Act::Pass
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flipped_bit_of_a_block_goes_no_further_and_the_liar_is_named() {
+    for (n, thousandth) in [(1, 0), (1, 1000), (130, 500), (BYTES.div_ceil(32 << 10), 1000)] {
+        let what = format!("block {n}, {thousandth} thousandths into it");
+        let end = fooled(at(Kind::Block, n, flip(thousandth))).await;
+        end.names(&what, tainted);
+        end.aborted(&what);
+        assert!(end.nodes.iter().all(|node| node.end.received.0 <= (n as u64 - 1) * (32 << 10)), "{what}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flipped_bit_of_an_announcement_goes_no_further_and_the_liar_is_named() {
+    // The first says that the stream begins, the second which blocks come: signature, head and hashes.
+    for (n, thousandth) in [(1, 0), (1, 1000), (2, 5), (2, 300), (2, 1000), (3, 700)] {
+        let what = format!("statement {n}, {thousandth} thousandths into it");
+        let end = fooled(at(Kind::Statement, n, flip(thousandth))).await;
+        end.names(&what, tainted);
+        end.aborted(&what);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_can_be_left_out_repeated_or_shortened() {
+    let shorten = |body: &mut Vec<u8>| {
+        body.pop();
+        Act::Pass
+    };
+    let (block, statement) = (Kind::Block, Kind::Statement);
+    for (what, end) in [
+        ("a block left out", fooled(at(block, 5, |_| Act::Skip)).await),
+        ("a block twice", fooled(at(block, 5, |_| Act::Twice)).await),
+        ("a block shortened", fooled(at(block, 5, shorten)).await),
+        ("an announcement left out", fooled(at(statement, 2, |_| Act::Skip)).await),
+        ("an announcement twice", fooled(at(statement, 2, |_| Act::Twice)).await),
+        ("an announcement shortened", fooled(at(statement, 2, shorten)).await),
+    ] {
+        end.names(what, tainted);
+        end.aborted(what);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_that_closes_is_never_the_end_of_the_tape() {
+    let end = fooled(at(Kind::Block, 100, |_| Act::Cut)).await;
+    end.names("cut in the middle", lost);
+    end.aborted("cut in the middle");
+
+    // Every byte has come by then, but not the word that these were all.
+    let end = fooled(|kind, body| {
+        if is_statement(kind, body, |s| matches!(s, Statement::End(_))) { Act::Cut } else { Act::Pass }
+    });
+    let end = end.await;
+    end.aborted("cut before the end's announcement");
+    assert!(!end.report.is_ok());
+    assert!(end.nodes.iter().all(|n| !n.end.outcome.is_ok()), "{:?}", end.report);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tape_without_its_close_is_not_complete() {
+    let end = fooled(
+        |kind, body| {
+            if is_statement(kind, body, |s| *s == Statement::Close) { Act::Cut } else { Act::Pass }
+        },
+    );
+    let end = end.await;
+    // The stream itself was complete, and a sink that was told so has every byte of it.
+    assert!(!end.report.is_ok(), "{:?}", end.report);
+    for node in &end.nodes {
+        assert!(!node.end.outcome.is_ok(), "{:?}", node.end);
+        assert!(node.streams.iter().all(|(_, got, finished)| !finished || *got == end.bytes));
+    }
+}
+
+// ---- strangers ----
+
+/// What does not belong on a port of this plane, and whether our preface is the answer.
+fn garbage(plane: Plane) -> Vec<(&'static str, Vec<u8>, bool)> {
+    let ours = |more: &[u8]| [&wire::preface(plane)[..], more].concat();
+    let (other, mut newer, unfit) = match plane {
+        Plane::Control => (Plane::Data, hello(1), control_frame(&ToCoordinator::Complete)),
+        Plane::Data => {
+            let grant = Grant { held: Position::START, upto: Offset(u64::MAX) };
+            (Plane::Control, attaching(nobody(SessionId([0; 16]))), frame(Kind::Grant, &grant.encode()))
+        }
+    };
+    newer[4] = 9;
+    let asks = plane == Plane::Control;
+    vec![
+        ("nothing", Vec::new(), false),
+        ("a preface that is cut", ours(&[])[..5].to_vec(), false),
+        ("noise", noise(1000), false),
+        ("a lot of noise", noise(1 << 20), false),
+        ("a browser", b"GET / HTTP/1.1\r\nHost: ka\r\n\r\n".to_vec(), false),
+        ("the other plane's preface", wire::preface(other).to_vec(), false),
+        ("another version", newer, true),
+        ("a length of 4 GiB", ours(&[0xff; 4]), asks),
+        ("a block of 4 GiB", ours(&[3, 0, 0, 0, 0xff, 0xff, 0xff, 0xff]), asks),
+        ("a message that is cut", ours(&[1, 0]), asks),
+        ("another message first", ours(&unfit), asks),
+        ("a message of noise", ours(&[&200_u32.to_le_bytes()[..], &noise(200)].concat()), asks),
+    ]
+}
+
+/// Says every kind of garbage, and looks through the port as a scanner does, until it has been hung up on.
+async fn pester(port: SocketAddr, plane: Plane) {
+    for _ in 0..20 {
+        drop(TcpStream::connect(port).await.unwrap());
+    }
+    let mut all = JoinSet::new();
+    for (what, bytes, answered) in garbage(plane) {
+        all.spawn(async move {
+            let mut stream = TcpStream::connect(port).await.unwrap();
+            // It may hang up before it has heard everything.
+            let _ = stream.write_all(&bytes).await;
+            let said = all_said(stream).await;
+            if answered {
+                assert_eq!(said, wire::preface(plane), "{plane:?}: {what}");
+            }
+        });
+    }
+    while let Some(end) = all.join_next().await {
+        end.unwrap();
+    }
+}
+
+/// So many connections that say nothing.
+async fn silent(port: SocketAddr, n: usize) -> Vec<TcpStream> {
+    let mut all = Vec::new();
+    for _ in 0..n {
+        all.push(timeout(LONG, TcpStream::connect(port)).await.expect("it listens").unwrap());
+    }
+    all
+}
+
+/// Datagrams of noise, of every size up to a packet's.
+async fn spray(discovery: u16) {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    for size in (0..1400).step_by(7) {
+        let _ = socket.send_to(&noise(size), (Ipv4Addr::LOCALHOST, discovery)).await;
+    }
+}
+
+/// Both ends of some hundred connections are ours.
+fn allow_many_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
+}
+
+async fn linked(server: &mut Serving) {
+    let is_linked = |e| matches!(e, ServerEvent::Session(Event::Linked { .. })).then_some(());
+    server.until("a link comes up", is_linked).await;
+}
+
+/// Waits until some bytes are there.
+async fn receives(server: &mut Serving, node: NodeId) {
+    let some = |e| match e {
+        ServerEvent::Session(Event::Progress { node: n, progress }) if n == node => {
+            (progress.received > Offset::ZERO).then_some(())
+        }
+        _ => None,
+    };
+    server.until("the first bytes arrive", some).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_before_the_start_and_during_a_transfer_change_nothing() {
+    // More than may be half open at a time.
+    const SILENT: usize = 300;
+    allow_many_files();
+    let gate = Gate::default();
+    let lab = Lab { gate: Some(gate.clone()), ..Lab::new("strangers") };
+    let bytes = noise(BYTES);
+    let mut server = lab.serve(2, vec![("data", bytes.clone())]);
+    let place = server.open().await;
+
+    tokio::join!(pester(place.control, Plane::Control), pester(place.data, Plane::Data), spray(lab.port));
+    let _on_control = silent(place.control, SILENT).await;
+    let a = lab.join(good);
+    let (node_a, port_a) = server.joined().await;
+    pester(port_a, Plane::Data).await;
+    let _on_data = [silent(place.data, SILENT).await, silent(port_a, SILENT).await];
+    let b = lab.join(good);
+    let (node_b, port_b) = server.joined().await;
+    linked(&mut server).await;
+    linked(&mut server).await;
+    receives(&mut server, node_a.max(node_b)).await;
+
+    tokio::join!(
+        pester(place.control, Plane::Control),
+        pester(place.data, Plane::Data),
+        pester(port_a, Plane::Data),
+        pester(port_b, Plane::Data),
+        spray(lab.port)
+    );
+    let _on_everything = tokio::join!(
+        silent(place.control, SILENT),
+        silent(place.data, SILENT),
+        silent(port_a, SILENT),
+        silent(port_b, SILENT)
+    );
+    gate.open();
+    let report = server.report().await;
+    assert!(report.is_ok(), "{report:?}");
+    assert_eq!(report.nodes.len(), 2);
+    for node in [a.outcome().await, b.outcome().await] {
+        assert!(node.streams == [("data".into(), bytes.clone(), true)], "the bytes differ: {:?}", node.end);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_of_another_version_is_named() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut newer = wire::preface(Plane::Control);
+        newer[4] = 9;
+        stream.write_all(&newer).await.unwrap();
+    });
+    let ports = Ports { control: Some(port), interfaces: vec!["lo".into()], ..Ports::default() };
+    let config = ClientConfig { server: Some(Ipv4Addr::LOCALHOST.into()), ports, ..ClientConfig::default() };
+    let (_control, inbox) = Control::new();
+    let joined = join(config, |_| Err("no sink".into()), inbox, |_| ());
+    let end = timeout(LONG, joined).await.expect("it gives up in time");
+    assert!(matches!(end, Err(JoinError::Protocol(_, Malformed::Version(9)))), "{end:?}");
+    server.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_leaves_before_the_start_is_not_counted() {
+    let lab = Lab::new("leaver");
+    let bytes = noise(100_000);
+    let mut server = lab.serve(2, vec![("data", bytes.clone())]);
+    let place = server.open().await;
+    let left = |node: NodeId| {
+        move |e| match e {
+            ServerEvent::Session(Event::Left { node: n, ready, .. }) if n == node => Some(ready),
+            _ => None,
+        }
+    };
+
+    // Gone without a word, gone for talking nonsense, and stopped where it runs.
+    let fake = Fake::last(place).await;
+    let id = fake.id();
+    server.joined().await;
+    drop(fake);
+    assert_eq!(server.until("it leaves", left(id)).await, 0);
+
+    let mut fake = Fake::last(place).await;
+    let id = fake.id();
+    server.joined().await;
+    fake.control.write_all(&[0xff; 64]).await.unwrap();
+    assert_eq!(server.until("it is shown out", left(id)).await, 0);
+
+    let stopped = lab.join(good);
+    let (id, _) = server.joined().await;
+    stopped.control.stop("the test");
+    assert_eq!(server.until("it is stopped", left(id)).await, 0);
+    let end = stopped.outcome().await.end.outcome;
+    assert!(matches!(&end, Outcome::Failed(Reason::Interrupted(who), _) if who == "the test"), "{end:?}");
+
+    let nodes = [lab.join(good), lab.join(good)];
+    let report = server.report().await;
+    assert!(report.is_ok(), "{report:?}");
+    assert_eq!(report.nodes.len(), 2);
+    for node in nodes {
+        assert!(node.outcome().await.streams == [("data".into(), bytes.clone(), true)]);
+    }
+}
+
+// ---- children that are none ----
+
+/// A child that no view names.
+fn nobody(session: SessionId) -> Attach {
+    let upto = Offset(u64::MAX);
+    Attach { session, child: NodeId(99), epoch: Epoch(1), resume: Position::START, upto }
+}
+
+/// Attaches to a parent that refuses: its words.
+async fn refused(parent: SocketAddr, attach: Attach) -> String {
+    let said = all_said(dial(parent, attach).await).await;
+    let (preface, mut rest) = said.split_at_checked(PREFACE_BYTES).expect("a preface");
+    assert_eq!(preface, wire::refusing_preface());
+    let (kind, body) = read_frame(&mut rest).await.expect("a refusal");
+    assert_eq!(kind, Kind::Refuse);
+    assert!(rest.is_empty());
+    String::from_utf8(body).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_of_another_session_or_of_nobody_is_refused() {
+    let gate = Gate::default();
+    let lab = Lab { gate: Some(gate.clone()), ..Lab::new("replay") };
+    let bytes = noise(BYTES);
+    let mut server = lab.serve(2, vec![("data", bytes.clone())]);
+    let place = server.open().await;
+    let nodes = [lab.join(good), lab.join(good)];
+    let (_, port_a) = server.joined().await;
+    let (_, port_b) = server.joined().await;
+    receives(&mut server, NodeId(1)).await;
+
+    let mut all = JoinSet::new();
+    for parent in [place.data, port_a, port_b] {
+        let session = place.session;
+        // Last week's attach, word for word; a child of nobody; one whose view is newer, which may wait a while.
+        let replay = Attach { child: NodeId(1), ..nobody(SessionId([7; 16])) };
+        let newer = Attach { epoch: Epoch(1000), ..nobody(session) };
+        for (attach, words) in [
+            (replay, "another session"),
+            (nobody(session), "is not its parent"),
+            (newer, "is not its parent"),
+        ] {
+            all.spawn(async move {
+                let why = refused(parent, attach).await;
+                // Who has forgotten the tape's start need not look any further.
+                assert!(why.contains(words) || why.contains("place"), "{parent} {attach:?}: {why}");
+            });
+        }
+    }
+    while let Some(end) = all.join_next().await {
+        end.unwrap();
+    }
+    gate.open();
+    let report = server.report().await;
+    assert!(report.is_ok(), "{report:?}");
+    for node in nodes {
+        assert!(node.outcome().await.streams == [("data".into(), bytes.clone(), true)]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_cannot_be_where_it_was_never_sent() {
+    let gate = Gate::default();
+    let lab = Lab { gate: Some(gate.clone()), ..Lab::new("ahead") };
+    let bytes = noise(BYTES);
+    let mut server = lab.serve(2, vec![("data", bytes.clone())]);
+    let place = server.open().await;
+    let node = lab.join(good);
+    let (parent, port) = server.joined().await;
+    let mut fake = Fake::last(place).await;
+    let (epoch, peer) = fake.view().await;
+    assert_eq!(peer, Peer { node: parent, addr: port });
+    let honest = fake.attach(epoch);
+
+    // Ahead of the tape by its items, by its bytes, and by both.
+    let far = u64::MAX / 2;
+    for (item, offset) in [(far, 0), (0, far), (far, far)] {
+        let resume = Position { item, offset: Offset(offset) };
+        let why = refused(port, Attach { resume, ..honest }).await;
+        assert!(why.contains("place"), "{resume:?}: {why}");
+    }
+    // It attaches in truth, then claims what it was not sent, or talks nonsense: hung up on each time.
+    let lies = [(far, 0), (0, far), (far, far)].map(|(item, offset)| {
+        let held = Position { item, offset: Offset(offset) };
+        frame(Kind::Grant, &Grant { held, upto: Offset(u64::MAX) }.encode())
+    });
+    let nonsense =
+        [frame(Kind::Block, b"to its parent"), vec![0xff; GRANT_BYTES], frame(Kind::Grant, b"short")];
+    for said in lies.into_iter().chain(nonsense) {
+        let mut stream = dial(port, honest).await;
+        assert_eq!(read_preface(&mut stream).await, wire::preface(Plane::Data));
+        stream.write_all(&said).await.unwrap();
+        all_said(stream).await;
+    }
+
+    // And then it takes the tape like any other.
+    let mut stream = dial(port, honest).await;
+    assert_eq!(read_preface(&mut stream).await, wire::preface(Plane::Data));
+    gate.open();
+    let mut got = Vec::new();
+    while !fake.checker.closed() {
+        let (kind, body) = read_frame(&mut stream).await.expect("the rest of the tape");
+        fake.check(kind, &body);
+        if kind == Kind::Block {
+            got.extend(body);
+        }
+    }
+    assert!(got == bytes, "the bytes differ");
+    fake.ends_well().await;
+    let report = server.report().await;
+    assert!(report.is_ok(), "{report:?}");
+    let node = node.outcome().await;
+    assert!(node.streams == [("data".into(), bytes, true)]);
+}
