@@ -603,6 +603,7 @@ async fn who_leaves_before_the_start_is_not_counted() {
 
     let stopped = lab.join(good);
     let (id, _) = server.joined().await;
+    stopped.is_in().await;
     stopped.control.stop("the test");
     assert_eq!(server.until("it is stopped", left(id)).await, 0);
     let end = stopped.outcome().await.end.outcome;

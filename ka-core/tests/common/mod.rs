@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ka_core::net::{
-    ClientConfig, Control, JoinError, NodeEnd, Ports, ServeError, ServerConfig, ServerEvent, Stream, join,
-    serve,
+    ClientConfig, ClientEvent, Control, JoinError, NodeEnd, Ports, ServeError, ServerConfig, ServerEvent,
+    Stream, join, serve,
 };
 use ka_core::proto::{Event, Report};
 use ka_core::stream::{Sink, Source, Stop};
 use ka_core::types::{NodeId, SessionId, SessionName};
+use tokio::sync::Notify;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -158,8 +159,15 @@ impl Lab {
             keeping.lock().unwrap().streams.push((info.name.clone(), Vec::new(), false));
             Ok(Box::new(Memo { kept: keeping.clone(), kind }) as Box<dyn Sink>)
         };
-        let task = tokio::spawn(async move { join(config, open, inbox, |_| ()).await });
-        Joining { task, control, kept }
+        let is_in = Arc::new(Notify::new());
+        let inside = is_in.clone();
+        let events = move |event| {
+            if let ClientEvent::Joined { .. } = event {
+                inside.notify_one();
+            }
+        };
+        let task = tokio::spawn(async move { join(config, open, inbox, events).await });
+        Joining { task, control, kept, is_in }
     }
 
     /// Runs a session of `n` nodes with sinks made by `sink`, given the node's rank of joining and the stream.
@@ -253,9 +261,15 @@ pub(crate) struct Joining {
     task: JoinHandle<Result<NodeEnd, JoinError>>,
     pub(crate) control: Control,
     kept: Arc<Mutex<Kept>>,
+    is_in: Arc<Notify>,
 }
 
 impl Joining {
+    /// Waits until it knows itself that it is in: the server knows it earlier.
+    pub(crate) async fn is_in(&self) {
+        timeout(LONG, self.is_in.notified()).await.expect("it gets in in time");
+    }
+
     /// Waits for its end.
     pub(crate) async fn outcome(self) -> NodeOutcome {
         let end = timeout(LONG, self.task).await.expect("every node ends in time").unwrap().unwrap();
