@@ -12,7 +12,7 @@ use ka_core::sim::World;
 
 const RATE: u64 = 125_000_000;
 const LATENCY_S: f64 = 50e-6;
-const BLOCK: u64 = 2 * BLOCK_BYTES as u64;
+const BLOCK: u64 = BLOCK_BYTES as u64;
 
 fn main() {
     let mut args = std::env::args().skip(1).map(|a| a.parse::<u64>().expect("NODES and MIB are numbers"));

@@ -8,6 +8,7 @@ mod common;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use common::{Gate, LONG, Lab, NodeOutcome, NodeSink, Place, Serving, noise};
+use ka_core::limits::{BLOCK_BYTES, SEGMENT_BLOCKS};
 use ka_core::net::{ClientConfig, Control, JoinError, Ports, ServerEvent, join};
 use ka_core::proto::{Event, Report};
 use ka_core::seal::{Checker, Statement};
@@ -347,12 +348,13 @@ fn flip(thousandth: usize) -> impl Fn(&mut Vec<u8>) -> Act {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flipped_bit_of_a_block_goes_no_further_and_the_liar_is_named() {
-    for (n, thousandth) in [(1, 0), (1, 1000), (130, 500), (BYTES.div_ceil(32 << 10), 1000)] {
+    for (n, thousandth) in [(1, 0), (1, 1000), (SEGMENT_BLOCKS + 2, 500), (BYTES.div_ceil(BLOCK_BYTES), 1000)]
+    {
         let what = format!("block {n}, {thousandth} thousandths into it");
         let end = fooled(at(Kind::Block, n, flip(thousandth))).await;
         end.names(&what, tainted);
         end.aborted(&what);
-        assert!(end.nodes.iter().all(|node| node.end.received.0 <= (n as u64 - 1) * (32 << 10)), "{what}");
+        assert!(end.nodes.iter().all(|node| node.end.received.0 <= ((n - 1) * BLOCK_BYTES) as u64), "{what}");
     }
 }
 

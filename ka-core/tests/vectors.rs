@@ -129,7 +129,7 @@ header-attach
 header-statement
   0200000044000000
 header-block
-  0300000000800000
+  0300000000000100
 header-grant
   0400000018000000
 header-refuse
@@ -144,32 +144,32 @@ tape-key
 tape-chain-0
   1a0653e994abf0c8693d3d2d77bc51187d6a4c5fcc8115b34c8fcafeb5247efc
 tape-begin
-  d1d2637757805a94f263a2ac15aa0ce88141af1fb79032cf5a9dcf47960b4f58
-  0112d06d0d958fba02428a335b00b74cc0ceebaf280a8986b9b5f0033e62cb0d
+  b2601d9f8b298aaecf5ab7d6ac27e542701588baacaa69dac2bb833dd28a553a
+  4f439b16bbcd97032cd89e33b8295494bd08258554dd51a99902520c9868a706
   000000000000000004000000000000006469736b030000000000000001020301
-  0280000000000000
+  0200010000000000
 tape-chain-1
-  625b9ea5d8f5f81020078e1bfe8395e8a224d7f49116d8bdcc24d0f743f7d737
+  8c1d65023866e8111755c8bde43e2b13e2dd51858f40b157fc613de925bb382e
 tape-segment
-  54e16c8eeb7c644d20de2f504a8b9349230f96a5236f26ef7273eb0f1da8f52e
-  f4aa400be7106fbfd3aea98a0b8383d7d655b4184d939010f6fa598c77f6f20e
-  01000000020000000200000000000000162183d1f9184474f5a5c9e6224e6672
-  0cdb6523f822e52d9b1efa30893f48f90f87ae7956b212bf636e5e8687b2cdc7
+  42b10f53cd4be5fe38ba999e0a003ed1c6a9b5ff029e50cc6352654d18298660
+  e95a593618a5d172639a297d5a1d974cf9163f2286f146534c0942d1aeeb3203
+  0100000002000000020000000000000068d647e619a930e7b1082f74f334b0c6
+  5a315725569bdc123f0ee11881717bfe0f87ae7956b212bf636e5e8687b2cdc7
   1915bd8d7695c0012a69ebdff5e16120
 tape-chain-2
-  e1cd97744b65d49b7e6753e0f0984867c18b4ece953552a49949d58138a45393
+  870ae0992bb061e57e7d0aa1c1de227fd6946de243e5dad33ca4c68704f9d222
 tape-end
-  5f217f6690bbe6e6ae7436f019dfcc38b5d51967fd153971ff59b4ecd618eebf
-  f577677c8615a397da847cac3a98facf0492bf1d6157fbfea0d42a77e1d8eb09
-  02000000028000000000000000
+  bfaae0550b63dcb3d596a5f9a2031d2cad5fc7f2a1a2517b2ed6686cfb026dea
+  3206c1c01053e0287f826732efe9af511774c4e60c8ef1e8fead13b28a856907
+  02000000020001000000000000
 tape-chain-3
-  d5923e0ed70c9f9e8a836cb0a1265bcd4e02fe521962149053b5c118b1274271
+  ab4b0f36e6148354be99c1bbc61707783645bf3653a7e9cdf04e69f0743c1cf0
 tape-close
-  6a1aa63b967ca340ca72da14b542bbf31d2bd52a07d1e6f2f7f6c43072a3b77b
-  a08dc802ea02b42aa10e6ee51271c218340f1959f8b9077f6b689c7ef54a3103
+  edb6f7b546258aa9120890dd91f299a6123a34d6f95a34c27b3f555023dbd374
+  de0735221bee0fb0f96babfa59ff87f4ed4706c352256bec9a58bb6f30747c0e
   03000000
 tape-chain-4
-  ca0887b8ccddf20bd05a9d75632c9fe7143fb53d5932980befc348b638dc8738
+  d3e88f30fa13408685cc4039cce7531355607e2847e7b04b63955050807ef60c
 ";
 
 // ---- the values ----
@@ -292,12 +292,12 @@ fn full_block() -> Vec<u8> {
 const LAST_BLOCK: &[u8] = b"ka";
 
 fn tape() -> [(&'static str, Statement); 4] {
-    let info = StreamInfo { number: 0, name: "disk".into(), metadata: vec![1, 2, 3], size: Some(32770) };
+    let info = StreamInfo { number: 0, name: "disk".into(), metadata: vec![1, 2, 3], size: Some(BLOCK_BYTES as u64 + 2) };
     let hashes = vec![hash(&full_block()), hash(LAST_BLOCK)];
     [
         ("tape-begin", Statement::Begin(info)),
         ("tape-segment", Statement::Segment(Segment { last_bytes: 2, hashes })),
-        ("tape-end", Statement::End(StreamEnd { length: 32770, failure: None })),
+        ("tape-end", Statement::End(StreamEnd { length: BLOCK_BYTES as u64 + 2, failure: None })),
         ("tape-close", Statement::Close),
     ]
 }
@@ -452,7 +452,7 @@ fn the_vectors_of_the_tape_are_followed_to_the_close() {
         }
     }
     assert!(checker.closed());
-    assert_eq!(checker.position(), Position { item: 6, offset: Offset(32770) });
+    assert_eq!(checker.position(), Position { item: 6, offset: Offset(BLOCK_BYTES as u64 + 2) });
 }
 
 /// The same without the library: the chain and the signatures as `PROTOCOL.md` describes them.

@@ -170,7 +170,7 @@ fn streams_of_no_byte_and_of_one() {
 #[test]
 fn a_slow_sink_fills_the_window_and_holds_it_up() {
     const WINDOW: u64 = 1 << 20;
-    const BLOCK: u64 = 32 << 10;
+    const BLOCK: u64 = ka_core::limits::BLOCK_BYTES as u64;
     // What the server reads from a file at a time: all of it is taken once there is room for some.
     const READ: u64 = 1 << 20;
     let lan = Lan::new();

@@ -325,4 +325,4 @@ impl Sinks {
 }
 
 /// Blocks that go to a sink in one call at most: half a mebibyte.
-const BATCH: usize = 16;
+const BATCH: usize = (512 << 10) / BLOCK_BYTES;

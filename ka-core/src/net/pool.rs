@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 
-/// Bytes of a buffer: eight blocks a read, so that a system call costs little beside hashing what it brought.
+/// Bytes of a buffer: four blocks a read, so that a system call costs little beside hashing what it brought.
 pub(super) const BUFFER_BYTES: usize = 256 << 10;
 
 /// Free buffers a pool keeps: enough for a small window to pass through without asking the system for memory. What
