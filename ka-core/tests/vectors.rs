@@ -292,7 +292,12 @@ fn full_block() -> Vec<u8> {
 const LAST_BLOCK: &[u8] = b"ka";
 
 fn tape() -> [(&'static str, Statement); 4] {
-    let info = StreamInfo { number: 0, name: "disk".into(), metadata: vec![1, 2, 3], size: Some(BLOCK_BYTES as u64 + 2) };
+    let info = StreamInfo {
+        number: 0,
+        name: "disk".into(),
+        metadata: vec![1, 2, 3],
+        size: Some(BLOCK_BYTES as u64 + 2),
+    };
     let hashes = vec![hash(&full_block()), hash(LAST_BLOCK)];
     [
         ("tape-begin", Statement::Begin(info)),
