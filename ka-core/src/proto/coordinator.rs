@@ -135,25 +135,8 @@ impl Coordinator {
     pub fn new(now: Instant, config: Config) -> Self {
         let mut roster = Roster::default();
         let unspecified = IpAddr::from([0, 0, 0, 0]);
-        roster.add(|node| Member {
-            node,
-            conn: Some(Conn::ROOT),
-            addr: SocketAddr::new(unspecified, config.data_port),
-            server_ip: unspecified,
-            label: String::new(),
-            incarnation: 0,
-            waits: false,
-            parent: None,
-            parent_since: Epoch::default(),
-            children: Vec::new(),
-            progress: Progress::default(),
-            complete: false,
-            outcome: None,
-            released: false,
-            joined: now,
-            heard: now,
-            ended: None,
-        });
+        let addr = SocketAddr::new(unspecified, config.data_port);
+        roster.add(|node| Member::new(now, node, Conn::ROOT, addr, unspecified));
         let mut timers = Timers::default();
         timers.set(Timer::Beat, now + limits::BEAT);
         if let Some(after) = config.start_after {
@@ -258,23 +241,10 @@ impl Coordinator {
     ) {
         let label = printable(&hello.label, limits::SESSION_NAME_BYTES);
         let node = self.roster.add(|node| Member {
-            node,
-            conn: Some(conn),
-            addr,
-            server_ip,
             label: label.clone(),
             incarnation: hello.incarnation,
             waits,
-            parent: None,
-            parent_since: Epoch::default(),
-            children: Vec::new(),
-            progress: Progress::default(),
-            complete: false,
-            outcome: None,
-            released: false,
-            joined: now,
-            heard: now,
-            ended: None,
+            ..Member::new(now, node, conn, addr, server_ip)
         });
         self.timers.start(Timer::Silence, now + limits::SILENCE);
         let expected = self.config.nodes;

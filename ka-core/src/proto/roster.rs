@@ -59,6 +59,30 @@ pub struct Member {
 }
 
 impl Member {
+    /// A member that has just come: nothing is known of it but where it is.
+    #[must_use]
+    pub fn new(now: Instant, node: NodeId, conn: Conn, addr: SocketAddr, server_ip: IpAddr) -> Self {
+        Self {
+            node,
+            conn: Some(conn),
+            addr,
+            server_ip,
+            label: String::new(),
+            incarnation: 0,
+            waits: false,
+            parent: None,
+            parent_since: Epoch::default(),
+            children: Vec::new(),
+            progress: Progress::default(),
+            complete: false,
+            outcome: None,
+            released: false,
+            joined: now,
+            heard: now,
+            ended: None,
+        }
+    }
+
     /// The member's line of the final report.
     #[must_use]
     pub fn report(&self, now: Instant) -> NodeReport {
