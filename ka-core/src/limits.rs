@@ -65,24 +65,74 @@ pub const WINDOW_BYTES_DEFAULT_MIN: u64 = 64 << 20;
 /// The window taken by default when memory is plentiful, in bytes.
 pub const WINDOW_BYTES_DEFAULT_MAX: u64 = 4 << 30;
 
+/// The room a node gives its parent while its own consumers keep up, in bytes; the window opens from here.
+///
+/// Memory that is not touched costs nothing: a relay that keeps to a few mebibytes works in the processor's cache.
+/// It must hold what [`LOSSES`] levels below have not confirmed yet, each about a block and a [`GRANT_STEP_BYTES`].
+pub const ROOM_BYTES: u64 = 8 << 20;
+
+/// What a node holds beyond what anybody is known to need, in bytes: it costs little, and more than [`LOSSES`]
+/// neighbours may be lost at once.
+pub const HISTORY_BYTES: u64 = 4 << 20;
+
+/// A consumer that has taken nothing for so long while half the room is full is stalled: the room doubles, so that
+/// the stall does not reach the parent. At 1 Gbit/s the other half of [`ROOM_BYTES`] takes 38 ms to fill.
+pub const STALL: Duration = Duration::from_millis(40);
+
+/// A consumer that moves but stays behind gets twice the room this often: it may be slow only for a while.
+pub const BEHIND: Duration = Duration::from_secs(1);
+
+/// Adjacent nodes that may be lost at once without a byte being lost to those below them.
+///
+/// A node keeps what its descendants within this many levels and one more lack. Three covers what a storm of
+/// single faults makes of a chain; each level more costs the chain a little more memory in use.
+pub const LOSSES: usize = 3;
+
 /// A node tells its parent how far it is at least this often, in bytes, so that the parent can forget.
 ///
 /// Small enough that a relay without a stall keeps its buffers hot, large enough to cost nothing:
 /// 24 bytes per 512 KiB.
 pub const GRANT_STEP_BYTES: u64 = 512 << 10;
 
+/// What is not worth a grant of its own is told after so long, so that no window ever waits for it.
+pub const TELL: Duration = Duration::from_millis(50);
+
 // ---- delays ----
 
-/// How often a node tells the coordinator how far it is, and the coordinator tells a node that it lives.
-pub const BEAT: Duration = Duration::from_millis(500);
+/// How often a node tells the coordinator how far it is: five times before it is suspected.
+pub const BEAT: Duration = Duration::from_millis(160);
 
-/// How long a control connection may be silent before its other end is taken for lost.
-///
-/// Twenty beats: a disk that stalls a whole machine for ten seconds is no death.
-pub const SILENCE: Duration = Duration::from_secs(10);
+/// How often the coordinator tells a node that it lives, and a parent an idle child.
+pub const LIVE: Duration = Duration::from_millis(250);
 
-/// How long the parent's end of a data link may take to come up, redials included, before the node gives up.
-pub const LINK_UP: Duration = Duration::from_secs(10);
+/// A node that the coordinator has not heard for so long is suspected: those below it get another parent. It is not
+/// given up: when it is heard again it gets a place again.
+pub const SUSPECT: Duration = Duration::from_millis(800);
+
+/// How often the coordinator looks who is silent.
+pub const LOOK: Duration = Duration::from_millis(50);
+
+/// A data link that has been silent for so long is dialled again.
+pub const LINK_SILENCE: Duration = Duration::from_millis(1000);
+
+/// A control connection that has been silent for so long is dialled again.
+pub const CONTROL_SILENCE: Duration = Duration::from_millis(1500);
+
+/// How long a node goes on without the coordinator, or the coordinator without any node: longer than a switch port
+/// takes to forward again after a cut (30 to 50 s with spanning tree).
+pub const CUT_OFF: Duration = Duration::from_secs(90);
+
+/// How long a node whose connection broke may take to come back before the session may end without it.
+pub const RETURN: Duration = Duration::from_millis(400);
+
+/// A timer that goes off so much too late tells that this machine stood still, not the others.
+pub const LATE: Duration = Duration::from_millis(200);
+
+/// How long a node that is suspected again and again must be heard before it gets a place: doubled each time.
+pub const STEADY: Duration = Duration::from_millis(500);
+
+/// … but never more than this.
+pub const STEADY_MAX: Duration = Duration::from_secs(30);
 
 /// The pause before a data link is dialled again.
 pub const REDIAL: Duration = Duration::from_millis(500);

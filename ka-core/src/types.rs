@@ -62,10 +62,49 @@ impl Position {
     /// The start of the tape.
     pub const START: Self = Self { item: 0, offset: Offset::ZERO };
 
+    /// Behind every place: what somebody holds who is not there, and so needs nothing.
+    pub const END: Self = Self { item: u64::MAX, offset: Offset(u64::MAX) };
+
     /// The place behind one more item of `bytes` payload bytes (a statement has none).
     #[must_use]
     pub fn after(self, bytes: u64) -> Self {
         Self { item: self.item + 1, offset: self.offset + bytes }
+    }
+}
+
+/// How far the tape is held at each level of a subtree: by its top node, by the slowest of that node's children,
+/// by the slowest of theirs, and so on; [`Position::END`] where nobody is.
+///
+/// A node forgets a block only when every level of its children's floors is beyond it, so that whoever loses up to
+/// [`limits::LOSSES`] ancestors at once finds what it lacks with the next one above.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Floors(pub [Position; limits::LOSSES + 1]);
+
+impl Floors {
+    /// Every level at `at`: what must be assumed of a subtree that has not said anything.
+    #[must_use]
+    pub const fn all(at: Position) -> Self {
+        Self([at; limits::LOSSES + 1])
+    }
+
+    /// A node that holds `at` and has nobody below it.
+    #[must_use]
+    pub const fn leaf(at: Position) -> Self {
+        let mut floors = Self::all(Position::END);
+        floors.0[0] = at;
+        floors
+    }
+
+    /// How far the top node is.
+    #[must_use]
+    pub fn held(&self) -> Position {
+        self.0[0]
+    }
+
+    /// The slowest of all levels.
+    #[must_use]
+    pub fn lowest(&self) -> Position {
+        self.0.iter().fold(Position::END, |low, at| low.min(*at))
     }
 }
 

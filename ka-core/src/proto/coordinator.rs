@@ -215,7 +215,7 @@ impl Coordinator {
                 return;
             }
             (Role::Node { .. }, Phase::Gathering) if self.roster.len() >= limits::NODES => Refusal::Full,
-            (Role::Node { data_port, wait }, Phase::Gathering) => {
+            (Role::Node { data_port, wait, .. }, Phase::Gathering) => {
                 let (port, waits) = (*data_port, *wait);
                 self.welcome(now, conn, SocketAddr::new(addr.ip(), port), server_ip, waits, hello);
                 return;
@@ -246,7 +246,7 @@ impl Coordinator {
             waits,
             ..Member::new(now, node, conn, addr, server_ip)
         });
-        self.timers.start(Timer::Silence, now + limits::SILENCE);
+        self.timers.start(Timer::Silence, now + limits::CUT_OFF);
         let expected = self.config.nodes;
         self.tell(
             conn,
@@ -298,7 +298,7 @@ impl Coordinator {
         let Some(m) = self.roster.get(node) else { return };
         let parent =
             m.parent.and_then(|p| self.roster.get(p)).map(|p| Peer { node: p.node, addr: seen(p, m) });
-        let view = View { epoch: self.epoch, parent, children: m.children.clone() };
+        let view = View { epoch: self.epoch, parent, children: m.children.clone(), keep: false };
         self.tell_node(node, ToNode::View(view));
     }
 
@@ -371,7 +371,8 @@ impl Coordinator {
         let Some(parent) = self.roster.get(node).and_then(|m| m.parent) else { return };
         let text = |t: &str| printable(t, limits::TEXT_BYTES);
         let reason = match fault {
-            LinkFault::Broken(why) => Reason::Lost(parent, text(&why)),
+            LinkFault::Broken(why) | LinkFault::Unreachable(why) => Reason::Lost(parent, text(&why)),
+            LinkFault::Gone(kept) => Reason::Missing(at, kept),
             LinkFault::Tainted(why) => Reason::Tainted(parent, text(&why)),
         };
         self.fail(now, node, &reason, Some(at));
@@ -531,7 +532,7 @@ impl Coordinator {
             let silent: Vec<_> = self
                 .roster
                 .nodes()
-                .filter(|m| m.conn.is_some() && m.heard + limits::SILENCE <= now)
+                .filter(|m| m.conn.is_some() && m.heard + limits::CUT_OFF <= now)
                 .map(|m| m.node)
                 .collect();
             for node in silent {
@@ -552,7 +553,7 @@ impl Coordinator {
         let Some(conn) = self.roster.get(node).and_then(|m| m.conn) else { return };
         self.roster.hang_up(conn);
         self.outputs.push_back(Output::HangUp(conn));
-        self.gone(now, node, &format!("it has said nothing for {} s", limits::SILENCE.as_secs()));
+        self.gone(now, node, &format!("it has said nothing for {} s", limits::CUT_OFF.as_secs()));
     }
 
     /// From phase to phase, once what a phase waits for has happened.
@@ -628,6 +629,7 @@ fn printable_reason(reason: Reason) -> Reason {
         Reason::Lost(who, why) => Reason::Lost(who, text(why)),
         Reason::Tainted(who, why) => Reason::Tainted(who, text(why)),
         Reason::Interrupted(who) => Reason::Interrupted(text(who)),
+        missing @ Reason::Missing(..) => missing,
     }
 }
 

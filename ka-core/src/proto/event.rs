@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use crate::time::Instant;
-use crate::types::{NodeId, SessionId};
+use crate::types::{NodeId, Offset, SessionId};
 use crate::wire::control::{Counters, Outcome, Progress};
 
 /// Something happened in the session.
@@ -52,6 +52,31 @@ pub enum Event {
         node: NodeId,
         /// Its parent.
         parent: NodeId,
+    },
+    /// A node is not heard, or its connection broke: those below it go on without it. It may come back.
+    Suspected {
+        /// Which node.
+        node: NodeId,
+        /// Why, in words.
+        why: String,
+    },
+    /// A suspected node is heard again, and has a place again.
+    Returned {
+        /// Which node.
+        node: NodeId,
+        /// The first offset it lacks.
+        at: Offset,
+    },
+    /// A node could not get its bytes from the parent it had, and gets another one.
+    Rerouted {
+        /// Which node.
+        node: NodeId,
+        /// The parent it had.
+        from: NodeId,
+        /// The parent it gets.
+        to: NodeId,
+        /// Why, in words.
+        why: String,
     },
     /// A node tells how far it is.
     Progress {

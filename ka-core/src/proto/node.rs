@@ -2,12 +2,13 @@
 //!
 //! ```text
 //!   Welcome ─▶ View ─▶ Dial parent ─▶ linked ─▶ tape … Close ─▶ Complete ─▶ Receipt ─▶ Release ─▶ Finished
-//!                          ▲    │ lost
-//!                          └────┘ the coordinator decides what then
+//!                        ▲     ▲│ lost: dial again, and say so
+//!              next view ┘     └┘
 //! ```
 //!
-//! The node reports, the coordinator decides: a node whose parent is gone says so and waits to be told. The one
-//! thing it decides alone is that a coordinator which says nothing for too long is lost.
+//! The node reports, the coordinator decides: a node whose parent is gone says so, and dials it again until it is
+//! told of another one. While the coordinator is gone it goes on with the parent and the children it has, and dials the
+//! coordinator again. The one thing it decides alone is that a coordinator which is away for too long is lost.
 //!
 //! It sees positions, not bytes. Whoever drives it checks every block first (see [`seal`](crate::seal)) and tells
 //! it only of blocks that are true; one that is not is a [`LinkFault::Tainted`].
@@ -23,11 +24,11 @@ use super::timer::{Timer, Timers};
 use crate::limits;
 use crate::seal::Hash;
 use crate::time::Instant;
-use crate::types::{Epoch, LinkId, NodeId, Offset, Position, SessionId, printable};
+use crate::types::{Epoch, Floors, LinkId, NodeId, Offset, Position, SessionId, printable};
 use crate::wire::control::{
     LinkFault, Outcome, Peer, Progress, Reason, Receipt, ToCoordinator, ToNode, View, Welcome,
 };
-use crate::wire::data::{Attach, Grant};
+use crate::wire::data::{Attach, Grant, Refuse};
 
 /// Everything that can happen to a node. The run loop and the simulator are the only callers.
 #[derive(Clone, Debug)]
@@ -37,10 +38,16 @@ pub enum Input {
     Control(ToNode),
     /// The connection to the coordinator is gone, in words.
     ControlLost(String),
+    /// A new one, asked for by [`Output::Rejoin`], is up: the coordinator knows this node again.
+    Rejoined,
+    /// It is not; the flag tells whether there is any sense in trying again.
+    RejoinFailed(String, bool),
     /// The link to the parent, asked for by [`Output::Dial`], is up: the parent has accepted.
     Linked(LinkId),
-    /// The link to the parent could not be opened, in words.
-    DialFailed(String),
+    /// The link to the parent could not be opened.
+    DialFailed(LinkFault),
+    /// The parent has sent something, whatever it was.
+    Heard(LinkId),
     /// Somebody dialled and wants the tape.
     Offered(LinkId, Attach),
     /// A link that was up or offered is gone.
@@ -75,10 +82,16 @@ pub enum Output {
     Tell(ToCoordinator),
     /// Open a data link to this parent and say this.
     Dial(Peer, Attach),
-    /// Accept an offered link: the tape from here on goes to it.
-    Accept(LinkId, NodeId, Position),
-    /// Close a link; an offered one is refused with these words.
-    Drop(LinkId, Option<String>),
+    /// Open a new connection to the coordinator.
+    Rejoin,
+    /// Accept an offered link: the tape behind what the child holds goes to it.
+    Accept(LinkId, NodeId, Floors),
+    /// Refuse an offered link.
+    Refuse(LinkId, Refuse),
+    /// Close a link.
+    Drop(LinkId),
+    /// Let idle children know that this node lives, and hear whether the parent has sent part of something.
+    Live,
     /// Tell the parent (the root: the source) how far it may send.
     Grant(Grant),
     /// Tell the sink that its stream will not be completed.
@@ -96,20 +109,34 @@ pub struct Node {
     session: SessionId,
     window: Window,
     epoch: Epoch,
+    control: Control,
     parent: Parent,
+    /// When the parent was last heard.
+    heard: Instant,
     /// The links of the children that have attached.
     children: Vec<(NodeId, LinkId)>,
     /// Children the view names, attached or not.
     expected: Vec<NodeId>,
     offers: Vec<(LinkId, Attach, Instant)>,
     chain: Hash,
-    /// How it ended; what its sink and the tape say is final.
-    outcome: Option<Outcome>,
+    /// How it ended, in its last words to the coordinator; what its sink and the tape say is final.
+    receipt: Option<Receipt>,
     finished: bool,
     /// What limits the root, if anything does.
     pace: Option<Pace>,
     timers: Timers,
     outputs: VecDeque<Output>,
+}
+
+/// How the connection to the coordinator is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Control {
+    /// There is none, and none is needed: this is the root.
+    Local,
+    /// Up, and last heard then.
+    Up(Instant),
+    /// Gone.
+    Lost,
 }
 
 /// Where the tape comes from.
@@ -132,8 +159,9 @@ impl Node {
     #[must_use]
     pub fn new(now: Instant, welcome: &Welcome, window_bytes: u64) -> Self {
         let mut node = Self::with(welcome.node, welcome.session, Window::new(window_bytes, true));
+        node.control = Control::Up(now);
         node.timers.set(Timer::Beat, now + limits::BEAT);
-        node.timers.set(Timer::Silence, now + limits::SILENCE);
+        node.timers.set(Timer::Silence, now + limits::CONTROL_SILENCE);
         node
     }
 
@@ -144,7 +172,7 @@ impl Node {
         node.parent = Parent::Source;
         // It tells how far the source is read, like any node how far it is; the first time at once.
         node.timers.set(Timer::Beat, Instant::ZERO);
-        node.grant();
+        node.grant(Instant::ZERO);
         node
     }
 
@@ -154,12 +182,14 @@ impl Node {
             session,
             window,
             epoch: Epoch::default(),
+            control: Control::Local,
             parent: Parent::None,
+            heard: Instant::ZERO,
             children: Vec::new(),
             expected: Vec::new(),
             offers: Vec::new(),
             chain: Hash::default(),
-            outcome: None,
+            receipt: None,
             finished: false,
             pace: None,
             timers: Timers::default(),
@@ -186,58 +216,50 @@ impl Node {
         }
         match input {
             Input::Control(message) => self.control(now, message),
-            Input::ControlLost(why) => {
-                let reason = Reason::Lost(NodeId::ROOT, bounded(&why));
-                self.end(Outcome::Failed(reason, self.window.received().offset));
-                self.finish();
-            }
-            Input::Linked(link) => self.linked(link),
-            Input::DialFailed(why) => self.dial_failed(now, why),
+            Input::ControlLost(_) => self.control_lost(now),
+            Input::Rejoined => self.rejoined(now),
+            Input::RejoinFailed(why, again) => self.rejoin_failed(now, &why, again),
+            Input::Linked(link) => self.linked(now, link),
+            Input::DialFailed(fault) => self.dial_failed(now, fault),
+            Input::Heard(_) => self.heard = now,
             Input::Offered(link, attach) => self.offered(now, link, attach),
-            Input::LinkLost(link, fault) => self.link_lost(link, fault),
+            Input::LinkLost(link, fault) => self.link_lost(now, link, fault),
             Input::Received(upto) => {
-                self.window.receive(upto, false);
-                self.grant();
+                self.heard = now;
+                self.window.receive(now, upto, false);
             }
             Input::Closed(chain) => {
                 self.chain = chain;
-                self.window.receive(self.window.received(), true);
-                self.grant();
+                self.window.receive(now, self.window.received(), true);
                 self.tell(ToCoordinator::Complete);
                 if self.window.sunk().is_none() {
-                    self.end(Outcome::Ok);
+                    self.end(now, Outcome::Ok);
                 }
             }
-            Input::SourceFailed(why) => {
-                let reason = Reason::Source(bounded(&why));
-                self.end(Outcome::Failed(reason, self.window.received().offset));
-            }
-            Input::Granted(link, grant) => self.granted(link, grant),
+            Input::SourceFailed(why) => self.fail(now, Reason::Source(bounded(&why))),
+            Input::Granted(link, grant) => self.granted(now, link, grant),
             Input::Sent(link, upto) => {
                 if let Some(child) = self.child(link) {
                     self.window.sent(child, upto);
                 }
             }
-            Input::SinkTook(upto) => {
-                self.window.sink_took(upto);
-                self.grant();
-            }
+            Input::SinkTook(upto) => self.window.sink_took(now, upto),
             Input::SinkEnded(Ok(())) => {
-                self.window.sink_took(self.window.received());
-                self.end(Outcome::Ok);
+                self.window.sink_took(now, self.window.received());
+                self.end(now, Outcome::Ok);
             }
             Input::SinkEnded(Err(why)) => {
                 let at = self.window.sunk().unwrap_or_default().offset;
-                self.end(Outcome::Failed(Reason::Sink(bounded(&why)), at));
+                self.end(now, Outcome::Failed(Reason::Sink(bounded(&why)), at));
             }
             Input::Stop(who) => {
-                let reason = Reason::Interrupted(bounded(&who));
-                self.end(Outcome::Failed(reason, self.window.received().offset));
+                self.fail(now, Reason::Interrupted(bounded(&who)));
                 self.finish();
             }
             Input::SetRate(rate) => self.set_rate(now, rate),
             Input::Timeout => self.timeout(now),
         }
+        self.grant(now);
     }
 
     /// What to do next.
@@ -245,29 +267,67 @@ impl Node {
         if let Some(output) = self.outputs.pop_front() {
             return output;
         }
-        if let (true, Some(outcome)) = (self.finished, &self.outcome) {
-            return Output::Finished(outcome.clone());
+        if let (true, Some(receipt)) = (self.finished, &self.receipt) {
+            return Output::Finished(receipt.outcome.clone());
         }
         Output::Wait(self.timers.next().unwrap_or(Instant(u64::MAX)))
     }
 
+    // ---- the coordinator ----
+
     fn control(&mut self, now: Instant, message: ToNode) {
-        // The root is in the coordinator's own process: nothing lies between them that could fall silent.
-        if self.parent != Parent::Source {
-            self.timers.set(Timer::Silence, now + limits::SILENCE);
+        if let Control::Up(heard) = &mut self.control {
+            *heard = now;
         }
         match message {
             ToNode::View(view) => self.view(now, view),
             ToNode::Abort(reason) => {
-                self.end(Outcome::Failed(reason, self.window.received().offset));
+                self.fail(now, reason);
                 self.finish();
             }
             ToNode::Release => {
-                self.end(Outcome::Unknown);
+                self.end(now, Outcome::Unknown);
                 self.finish();
             }
             // Before a node exists, or only a sign of life.
             ToNode::Welcome(_) | ToNode::Refused(_) | ToNode::Going(_) | ToNode::Beat => {}
+        }
+    }
+
+    fn control_lost(&mut self, now: Instant) {
+        if matches!(self.control, Control::Up(_)) {
+            self.control = Control::Lost;
+            self.timers.stop(Timer::Silence);
+            self.timers.set(Timer::CutOff, now + limits::CUT_OFF);
+            self.outputs.push_back(Output::Rejoin);
+        }
+    }
+
+    /// The coordinator may have missed whatever was said last.
+    fn rejoined(&mut self, now: Instant) {
+        self.control = Control::Up(now);
+        self.timers.stop(Timer::CutOff);
+        self.timers.stop(Timer::Rejoin);
+        self.timers.set(Timer::Silence, now + limits::CONTROL_SILENCE);
+        self.timers.set(Timer::Beat, now + limits::BEAT);
+        self.tell(ToCoordinator::Progress(self.progress()));
+        if self.window.closed() {
+            self.tell(ToCoordinator::Complete);
+        }
+        if let Some(receipt) = self.receipt.clone() {
+            self.tell(ToCoordinator::Receipt(receipt));
+        }
+    }
+
+    fn rejoin_failed(&mut self, now: Instant, why: &str, again: bool) {
+        if self.control != Control::Lost {
+            return;
+        }
+        if again {
+            self.timers.set(Timer::Rejoin, now + limits::REDIAL);
+        } else {
+            self.fail(now, Reason::Lost(NodeId::ROOT, bounded(why)));
+            self.finish();
         }
     }
 
@@ -276,12 +336,14 @@ impl Node {
             return;
         }
         self.epoch = view.epoch;
-        self.window.set_children(&view.children);
+        self.window.set_children(now, &view.children, view.keep);
         let gone: Vec<_> = self.children.extract_if(.., |(n, _)| !view.children.contains(n)).collect();
-        self.outputs.extend(gone.into_iter().map(|(_, link)| Output::Drop(link, None)));
+        self.outputs.extend(gone.into_iter().map(|(_, link)| Output::Drop(link)));
         self.expected = view.children;
-        if let Some(peer) = view.parent {
-            self.follow(now, peer);
+        self.timers.start(Timer::Live, now + limits::LIVE);
+        match view.parent {
+            Some(peer) => self.follow(peer),
+            None => self.unfollow(),
         }
         if let Some(pace) = &mut self.pace {
             *pace = pace.restarted(now, self.window.sent_furthest());
@@ -290,125 +352,151 @@ impl Node {
         for (link, attach, _) in core::mem::take(&mut self.offers) {
             self.offered(now, link, attach);
         }
-        self.grant();
     }
 
+    // ---- the parent ----
+
     /// Makes `peer` the parent, unless it is that already and all is well.
-    fn follow(&mut self, now: Instant, peer: Peer) {
+    fn follow(&mut self, peer: Peer) {
         match self.parent {
-            Parent::Source => return,
             // Two dials at once would each close the other's link.
-            Parent::Linked(p, _) | Parent::Dialling(p) if p == peer => return,
-            Parent::Linked(_, link) => self.outputs.push_back(Output::Drop(link, None)),
-            Parent::None | Parent::Dialling(_) | Parent::Lost(_) => {}
+            Parent::Linked(p, _) | Parent::Dialling(p) if p == peer => {}
+            _ => {
+                self.unfollow();
+                self.dial(peer);
+            }
         }
-        self.timers.set(Timer::LinkUp, now + limits::LINK_UP);
-        self.dial(peer);
+    }
+
+    /// Has no parent any more, for now or for good. The root keeps its own.
+    fn unfollow(&mut self) {
+        if let Parent::Linked(_, link) = self.parent {
+            self.outputs.push_back(Output::Drop(link));
+        }
+        if self.parent != Parent::Source {
+            self.parent = Parent::None;
+            self.timers.stop(Timer::Redial);
+            self.timers.stop(Timer::ParentSilence);
+        }
     }
 
     fn dial(&mut self, peer: Peer) {
+        if self.parent == Parent::Source {
+            return;
+        }
         self.parent = Parent::Dialling(peer);
         self.timers.stop(Timer::Redial);
+        self.timers.stop(Timer::ParentSilence);
         let grant = self.window.attach_grant();
-        self.outputs.push_back(Output::Dial(
-            peer,
-            Attach {
-                session: self.session,
-                child: self.id,
-                epoch: self.epoch,
-                resume: grant.held,
-                upto: grant.upto,
-            },
-        ));
+        let attach = Attach { session: self.session, child: self.id, epoch: self.epoch, grant };
+        self.outputs.push_back(Output::Dial(peer, attach));
     }
 
-    fn linked(&mut self, link: LinkId) {
+    fn linked(&mut self, now: Instant, link: LinkId) {
         let Parent::Dialling(peer) = self.parent else {
-            self.outputs.push_back(Output::Drop(link, None));
+            self.outputs.push_back(Output::Drop(link));
             return;
         };
         self.parent = Parent::Linked(peer, link);
-        self.timers.stop(Timer::LinkUp);
+        self.heard = now;
+        self.timers.set(Timer::ParentSilence, now + limits::LINK_SILENCE);
+        self.window.attached();
         self.tell(ToCoordinator::Linked(self.epoch));
-        self.grant();
     }
 
-    fn dial_failed(&mut self, now: Instant, why: String) {
+    fn dial_failed(&mut self, now: Instant, fault: LinkFault) {
         let Parent::Dialling(peer) = self.parent else { return };
-        if self.timers.due(Timer::LinkUp, now) {
-            self.parent_lost(peer, LinkFault::Broken(why));
-        } else {
+        self.parent = Parent::Lost(peer);
+        self.timers.set(Timer::Redial, now + limits::REDIAL);
+        self.report(fault);
+    }
+
+    /// The link to the parent is gone. It may come up again at once; the coordinator may know of a better parent.
+    fn parent_lost(&mut self, now: Instant, peer: Peer, fault: LinkFault) {
+        self.parent = Parent::Lost(peer);
+        self.timers.stop(Timer::ParentSilence);
+        if self.window.all_done() {
+            return;
+        }
+        let tainted = matches!(fault, LinkFault::Tainted(_));
+        self.report(fault);
+        if tainted {
             self.timers.set(Timer::Redial, now + limits::REDIAL);
+        } else {
+            self.dial(peer);
         }
     }
 
-    fn parent_lost(&mut self, peer: Peer, fault: LinkFault) {
-        self.parent = Parent::Lost(peer);
-        self.timers.stop(Timer::LinkUp);
-        self.timers.stop(Timer::Redial);
+    fn report(&mut self, fault: LinkFault) {
         let fault = match fault {
             LinkFault::Broken(why) => LinkFault::Broken(bounded(&why)),
             LinkFault::Tainted(why) => LinkFault::Tainted(bounded(&why)),
+            LinkFault::Unreachable(why) => LinkFault::Unreachable(bounded(&why)),
+            LinkFault::Gone(kept) => LinkFault::Gone(kept),
         };
-        if !self.window.closed() {
-            self.tell(ToCoordinator::LinkLost(self.epoch, self.window.received().offset, fault));
-        }
+        self.tell(ToCoordinator::LinkLost(self.epoch, self.window.received().offset, fault));
     }
+
+    // ---- the children ----
 
     fn offered(&mut self, now: Instant, link: LinkId, attach: Attach) {
         if attach.session != self.session {
-            self.refuse(link, "another session".to_string());
+            self.refuse(link, None, "another session".to_string());
         } else if self.expected.contains(&attach.child) {
-            self.accept(link, attach);
+            self.accept(now, link, attach);
         } else if attach.epoch > self.epoch && self.offers.len() < limits::FAN_OUT as usize {
             // Its view was faster than ours.
             self.offers.push((link, attach, now));
             self.timers.start(Timer::Offer, now + limits::OFFER);
         } else {
-            self.refuse(link, format!("{} is not its parent", self.id));
+            self.refuse(link, None, format!("{} is not its parent", self.id));
         }
     }
 
-    fn accept(&mut self, link: LinkId, attach: Attach) {
-        if !self.window.covers(attach.resume) {
-            let (low, end) = (self.window.low().offset, self.window.received().offset);
-            self.refuse(link, format!("{} holds bytes {low} to {end} only", self.id));
+    fn accept(&mut self, now: Instant, link: LinkId, attach: Attach) {
+        let Attach { child, grant, .. } = attach;
+        if !self.window.covers(grant.floors.held()) {
+            let (kept, end) = (self.window.kept().offset, self.window.received().offset);
+            self.refuse(link, Some(kept), format!("{} holds bytes {kept} to {end} only", self.id));
             return;
         }
-        if let Some(i) = self.children.iter().position(|(n, _)| *n == attach.child) {
+        if let Some(i) = self.children.iter().position(|(n, _)| *n == child) {
             let (_, old) = self.children.swap_remove(i);
-            self.outputs.push_back(Output::Drop(old, None));
+            self.outputs.push_back(Output::Drop(old));
         }
-        self.children.push((attach.child, link));
-        self.window.attach(attach.child, attach.resume, attach.upto);
-        self.outputs.push_back(Output::Accept(link, attach.child, attach.resume));
-        self.grant();
+        self.children.push((child, link));
+        self.window.attach(now, child, grant);
+        self.outputs.push_back(Output::Accept(link, child, grant.floors));
     }
 
-    fn refuse(&mut self, link: LinkId, why: String) {
-        self.outputs.push_back(Output::Drop(link, Some(why)));
+    fn refuse(&mut self, link: LinkId, kept: Option<Offset>, why: String) {
+        self.outputs.push_back(Output::Refuse(link, Refuse { kept, why }));
     }
 
-    fn link_lost(&mut self, link: LinkId, fault: LinkFault) {
+    fn link_lost(&mut self, now: Instant, link: LinkId, fault: LinkFault) {
         self.offers.retain(|(l, ..)| *l != link);
         // The cursor of a lost child stays until a view says what becomes of it.
-        self.children.retain(|(_, l)| *l != link);
+        if let Some(child) = self.child(link) {
+            self.children.retain(|(_, l)| *l != link);
+            self.window.child_lost(child);
+        }
         if let Parent::Linked(peer, l) = self.parent
             && l == link
         {
-            self.parent_lost(peer, fault);
+            self.parent_lost(now, peer, fault);
         }
     }
 
-    fn granted(&mut self, link: LinkId, grant: Grant) {
+    fn granted(&mut self, now: Instant, link: LinkId, grant: Grant) {
         let Some(child) = self.child(link) else { return };
-        if self.window.child_granted(child, grant) {
-            self.grant();
-        } else {
+        if !self.window.child_granted(now, child, grant) {
             self.children.retain(|(_, l)| *l != link);
-            self.outputs.push_back(Output::Drop(link, None));
+            self.window.child_lost(child);
+            self.outputs.push_back(Output::Drop(link));
         }
     }
+
+    // ---- time ----
 
     fn set_rate(&mut self, now: Instant, rate: Option<u64>) {
         self.pace = rate.map(|r| Pace::new(r, now, self.window.sent_furthest()));
@@ -423,30 +511,37 @@ impl Node {
     fn timeout(&mut self, now: Instant) {
         if self.timers.due(Timer::Beat, now) {
             self.timers.set(Timer::Beat, now + limits::BEAT);
-            let received = self.window.received().offset;
-            let sunk = self.window.sunk().unwrap_or_default().offset;
-            self.tell(ToCoordinator::Progress(Progress { received, sunk, counters: self.window.counters() }));
+            self.tell(ToCoordinator::Progress(self.progress()));
         }
-        if self.timers.due(Timer::Silence, now) {
-            let why = format!("it has said nothing for {} s", limits::SILENCE.as_secs());
-            self.handle(now, Input::ControlLost(why));
-            return;
+        if self.timers.due(Timer::Live, now) {
+            self.timers.set(Timer::Live, now + limits::LIVE);
+            self.outputs.push_back(Output::Live);
         }
+        self.look_for_silence(now);
         if self.timers.due(Timer::Redial, now)
-            && let Parent::Dialling(peer) = self.parent
+            && let Parent::Lost(peer) = self.parent
         {
             self.dial(peer);
         }
-        if self.timers.due(Timer::LinkUp, now)
-            && let Parent::Dialling(peer) = self.parent
-        {
-            let why = format!("no link within {} s", limits::LINK_UP.as_secs());
-            self.parent_lost(peer, LinkFault::Broken(why));
+        if self.timers.due(Timer::Rejoin, now) {
+            self.outputs.push_back(Output::Rejoin);
+        }
+        if self.timers.due(Timer::CutOff, now) {
+            let why = format!("it could not be reached for {} s", limits::CUT_OFF.as_secs());
+            self.fail(now, Reason::Lost(NodeId::ROOT, why));
+            self.finish();
+        }
+        if self.timers.due(Timer::Room, now) {
+            self.window.open(now);
+        }
+        if self.timers.due(Timer::Tell, now) && self.has_parent() {
+            let grant = self.window.grant(true);
+            self.outputs.extend(grant.map(Output::Grant));
         }
         if self.timers.due(Timer::Offer, now) {
             let late: Vec<_> = self.offers.extract_if(.., |(_, _, at)| *at + limits::OFFER <= now).collect();
             for (link, ..) in late {
-                self.refuse(link, format!("{} is not its parent", self.id));
+                self.refuse(link, None, format!("{} is not its parent", self.id));
             }
             if let Some((_, _, at)) = self.offers.first() {
                 self.timers.set(Timer::Offer, *at + limits::OFFER);
@@ -460,42 +555,102 @@ impl Node {
         }
     }
 
+    /// Takes a connection that has been silent for too long for lost. If this machine stood still, what was sent
+    /// meanwhile is not read yet, and the silence was its own.
+    fn look_for_silence(&mut self, now: Instant) {
+        let late = |when: Option<Instant>| when.is_some_and(|when| now.since(when) > limits::LATE);
+        if late(self.timers.when(Timer::Silence))
+            && let Control::Up(heard) = &mut self.control
+        {
+            *heard = now;
+        }
+        if self.timers.due(Timer::Silence, now)
+            && let Control::Up(heard) = self.control
+        {
+            if heard + limits::CONTROL_SILENCE <= now {
+                self.control_lost(now);
+            } else {
+                self.timers.set(Timer::Silence, heard + limits::CONTROL_SILENCE);
+            }
+        }
+        if late(self.timers.when(Timer::ParentSilence)) {
+            self.heard = now;
+        }
+        if self.timers.due(Timer::ParentSilence, now)
+            && let Parent::Linked(peer, link) = self.parent
+        {
+            if self.heard + limits::LINK_SILENCE <= now {
+                self.outputs.push_back(Output::Drop(link));
+                let why = format!("it has been silent for {} ms", limits::LINK_SILENCE.as_millis());
+                self.parent_lost(now, peer, LinkFault::Broken(why));
+            } else {
+                self.timers.set(Timer::ParentSilence, self.heard + limits::LINK_SILENCE);
+            }
+        }
+    }
+
+    fn progress(&self) -> Progress {
+        Progress {
+            received: self.window.received().offset,
+            sunk: self.window.sunk().unwrap_or_default().offset,
+            kept: self.window.kept().offset,
+            counters: self.window.counters(),
+        }
+    }
+
+    // ---- the end ----
+
+    /// Fails for `reason`, where it stands.
+    fn fail(&mut self, now: Instant, reason: Reason) {
+        self.end(now, Outcome::Failed(reason, self.window.received().offset));
+    }
+
     /// Settles how the node ended; the first word counts. A node whose sink or source failed stays a relay.
-    fn end(&mut self, outcome: Outcome) {
-        if self.outcome.is_some() {
+    fn end(&mut self, now: Instant, outcome: Outcome) {
+        if self.receipt.is_some() {
             return;
         }
         let took = self.window.sunk().unwrap_or(self.window.received());
         if !outcome.is_ok() {
             self.outputs.push_back(Output::AbortSink);
-            self.window.sink_gone();
-            self.grant();
+            self.window.sink_gone(now);
         }
-        self.outcome = Some(outcome.clone());
         let counters = self.window.counters();
-        self.tell(ToCoordinator::Receipt(Receipt {
-            outcome,
-            bytes: took.offset.0,
-            chain: self.chain,
-            counters,
-        }));
+        let receipt = Receipt { outcome, bytes: took.offset.0, chain: self.chain, counters };
+        self.receipt = Some(receipt.clone());
+        self.tell(ToCoordinator::Receipt(receipt));
     }
 
     fn finish(&mut self) {
         self.finished = true;
     }
 
-    /// Tells the parent of new room if it is worth it.
-    fn grant(&mut self) {
-        if matches!(self.parent, Parent::Source | Parent::Linked(..))
-            && let Some(grant) = self.window.grant()
-        {
+    /// Tells the parent of new room if it is worth it, and sees to it that the rest is told in time.
+    fn grant(&mut self, now: Instant) {
+        match self.window.opens() {
+            Some(when) => self.timers.set(Timer::Room, when),
+            None => self.timers.stop(Timer::Room),
+        }
+        if !self.has_parent() {
+            return;
+        }
+        if let Some(grant) = self.window.grant(false) {
             self.outputs.push_back(Output::Grant(grant));
+            self.timers.stop(Timer::Tell);
+        } else if self.window.untold() {
+            self.timers.start(Timer::Tell, now + limits::TELL);
         }
     }
 
+    fn has_parent(&self) -> bool {
+        matches!(self.parent, Parent::Source | Parent::Linked(..))
+    }
+
+    /// What the coordinator does not hear now is said again once it is back.
     fn tell(&mut self, message: ToCoordinator) {
-        self.outputs.push_back(Output::Tell(message));
+        if self.control != Control::Lost {
+            self.outputs.push_back(Output::Tell(message));
+        }
     }
 
     fn child(&self, link: LinkId) -> Option<NodeId> {

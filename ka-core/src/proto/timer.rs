@@ -8,12 +8,22 @@ use crate::time::Instant;
 pub enum Timer {
     /// Node and coordinator: say that you live.
     Beat,
-    /// Node and coordinator: has the other side said so?
+    /// Node: has the coordinator said so? Coordinator: who has not?
     Silence,
-    /// Node: the data link to the parent should be up by now.
-    LinkUp,
+    /// Node: has the parent sent anything?
+    ParentSilence,
+    /// Node: let the children know that you live, and hear the parent out.
+    Live,
     /// Node: dial the parent again.
     Redial,
+    /// Node: dial the coordinator again.
+    Rejoin,
+    /// Node: it has been without the coordinator for too long.
+    CutOff,
+    /// Node: tell the parent what was not worth a message yet.
+    Tell,
+    /// Node: a consumer stalls; give the parent more room.
+    Room,
     /// Node: has a child been waiting too long for a view that names it?
     Offer,
     /// Root: the rate limit lets more through now.
@@ -49,6 +59,12 @@ impl Timers {
     /// Whether `timer` is due; if so it is stopped.
     pub fn due(&mut self, timer: Timer, now: Instant) -> bool {
         self.0[timer as usize].take_if(|t| *t <= now).is_some()
+    }
+
+    /// When `timer` is due.
+    #[must_use]
+    pub fn when(&self, timer: Timer) -> Option<Instant> {
+        self.0[timer as usize]
     }
 
     /// When the next one is due.

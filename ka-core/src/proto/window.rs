@@ -3,34 +3,53 @@
 //! A node owns a window of the tape: the items it still holds in its ring.
 //!
 //! ```text
-//!      forgotten │        held, may be asked for again        │ granted, not here yet │
-//!     ───────────┼─────────┬──────────────┬───────────────────┼───────────────────────┼──▶ offset
-//!               low      slowest        fastest            received               low + size
-//!                        cursor         cursor
+//!      forgotten │ not needed, still held │  needed: held by nobody below yet │ granted, not here yet │
+//!     ───────────┼────────────────────────┼───────────────────────────────────┼───────────────────────┼──▶ offset
+//!               kept                     low                               received             low + room
 //! ```
 //!
 //! The window answers three questions: how far may the parent send (a [`Grant`]), how far may each child be
-//! sent to, and what may be forgotten (everything below `low`)? It never touches a byte; [`ring`](crate::ring) does.
+//! sent to, and what may be forgotten (everything below `kept`)? It never touches a byte; [`ring`](crate::ring) does.
 //!
-//! A cursor stands at what its consumer *holds*, not at what was sent to it: what a child has not confirmed may
-//! have to be sent again. (Repair will lower `low` further, by what the child's own children hold.)
+//! **What is needed.** A consumer is the node's own sink, or a child with everybody below it as far as its
+//! [`Floors`] reach. A cursor stands at what its consumer *holds*, not at what was sent to it. A child's
+//! cursor lives from the view that names the child to the view that no longer does: a child whose link broke
+//! in between keeps its place, and one that has not attached yet may need everything that is held.
+//!
+//! **Room.** A window as large as memory allows would touch all of it for nothing when a sink is slower than the
+//! network anyway. So a node gives [`limits::ROOM_BYTES`] at first, and opens up to the window's size when a consumer
+//! stalls or stays behind.
 
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use crate::limits;
-use crate::types::{NodeId, Offset, Position};
+use crate::time::Instant;
+use crate::types::{Floors, NodeId, Offset, Position};
 use crate::wire::control::Counters;
 use crate::wire::data::Grant;
 
 /// What one node holds, has granted and may send.
 #[derive(Clone, Debug)]
 pub struct Window {
+    /// The most that is held or granted, in bytes.
     size: u64,
+    /// What is granted beyond `low` while nobody stalls, and now.
+    room_least: u64,
+    room: u64,
+    /// Since when more than half of the room is full, and when `low` last moved.
+    behind: Instant,
+    moved: Instant,
     received: Position,
     closed: bool,
     low: Position,
+    kept: Position,
+    /// Places between `kept` and `received` up to which can be forgotten.
+    marks: VecDeque<Position>,
+    /// Forget nothing for which there is room.
+    keep: bool,
     /// Nothing is forgotten while it is not known who the children are.
-    hold: bool,
+    waiting: bool,
     /// The node's own sink stands here; `None` for a node without one (the root, or after its sink failed).
     sink: Option<Position>,
     children: Vec<Child>,
@@ -40,13 +59,12 @@ pub struct Window {
     counters: Counters,
 }
 
-/// A child's cursor. It exists from the view that names the child to the view that no longer does: a child whose
-/// link broke in between keeps its place.
 #[derive(Clone, Copy, Debug)]
 struct Child {
     node: NodeId,
+    linked: bool,
     sent: Position,
-    held: Position,
+    floors: Floors,
     upto: Offset,
 }
 
@@ -56,16 +74,26 @@ impl Window {
     /// It holds everything until [`set_children`](Self::set_children) says who needs it.
     #[must_use]
     pub fn new(size: u64, sink: bool) -> Self {
+        let size = size.max(limits::WINDOW_BYTES_MIN);
+        // The root's parent is the source, which gains nothing from less room.
+        let room = if sink { limits::ROOM_BYTES.min(size / 2) } else { size };
         Self {
-            size: size.max(limits::WINDOW_BYTES_MIN),
+            size,
+            room_least: room,
+            room,
+            behind: Instant::ZERO,
+            moved: Instant::ZERO,
             received: Position::START,
             closed: false,
             low: Position::START,
-            hold: true,
+            kept: Position::START,
+            marks: VecDeque::new(),
+            keep: false,
+            waiting: true,
             sink: sink.then_some(Position::START),
             children: Vec::new(),
             ceiling: None,
-            told: Grant { held: Position::START, upto: Offset::ZERO },
+            told: Grant { floors: Floors::leaf(Position::START), upto: Offset::ZERO },
             counters: Counters::default(),
         }
     }
@@ -100,79 +128,114 @@ impl Window {
         self.told.upto
     }
 
-    /// Everything before this is held by all who need it: the ring may forget it.
+    /// Everything before this is held by all who are known to need it.
     #[must_use]
     pub fn low(&self) -> Position {
         self.low
     }
 
+    /// Everything before this is to be forgotten.
+    #[must_use]
+    pub fn kept(&self) -> Position {
+        self.kept
+    }
+
     /// The tape is here, checked, up to `upto`; `closed` when nothing follows.
-    pub fn receive(&mut self, upto: Position, closed: bool) {
+    pub fn receive(&mut self, now: Instant, upto: Position, closed: bool) {
+        let was_behind = self.is_behind();
         self.received = self.received.max(upto);
         self.closed |= closed;
-        self.counters.held_max = self.counters.held_max.max(self.received.offset - self.low.offset);
-        self.sweep();
+        if !was_behind {
+            self.behind = now;
+        }
+        self.sweep(now);
+        self.counters.held_max = self.counters.held_max.max(self.received.offset - self.kept.offset);
         // Full: not even one more block may come, and there is no room yet that is worth a grant.
-        let (now, block) = (self.grant_now(), limits::BLOCK_BYTES as u64);
+        let (upto, block) = (self.upto(), limits::BLOCK_BYTES as u64);
         let left = self.told.upto - self.received.offset;
-        if !self.closed && left < block && now.upto - self.told.upto < self.step() {
+        if !self.closed && left < block && upto - self.told.upto < self.step() {
             self.counters.full += 1;
         }
     }
 
     /// The node's own sink has taken everything before `upto`.
-    pub fn sink_took(&mut self, upto: Position) {
+    pub fn sink_took(&mut self, now: Instant, upto: Position) {
         if let Some(sink) = &mut self.sink {
             *sink = (*sink).max(upto).min(self.received);
-            self.sweep();
+            self.sweep(now);
         }
     }
 
     /// The node's own sink is gone; it holds nothing up any more.
-    pub fn sink_gone(&mut self) {
+    pub fn sink_gone(&mut self, now: Instant) {
         self.sink = None;
-        self.sweep();
+        self.sweep(now);
     }
 
-    /// These are the children from now on: a new one needs everything that is still held, one that is no
-    /// longer named needs nothing.
-    pub fn set_children(&mut self, nodes: &[NodeId]) {
-        self.hold = false;
+    /// These are the children from now on: a new one may need everything that is still held, one that is no
+    /// longer named needs nothing. `keep`: somebody may come back who lacks more than they do.
+    pub fn set_children(&mut self, now: Instant, nodes: &[NodeId], keep: bool) {
+        self.waiting = false;
+        self.keep = keep;
         self.children.retain(|c| nodes.contains(&c.node));
         for node in nodes {
             if !self.children.iter().any(|c| c.node == *node) {
-                self.children.push(Child { node: *node, sent: self.low, held: self.low, upto: Offset::ZERO });
+                let (sent, floors) = (self.low, Floors::all(self.low));
+                self.children.push(Child { node: *node, linked: false, sent, floors, upto: Offset::ZERO });
             }
         }
-        self.sweep();
+        self.sweep(now);
     }
 
-    /// Whether a child may resume at `at`: nothing it lacks is forgotten, and it is not ahead of this node.
+    /// Whether a child may resume at `at`: nothing it lacks is forgotten. It may be ahead of this node; then it waits.
     #[must_use]
     pub fn covers(&self, at: Position) -> bool {
-        self.low.item <= at.item && at.item <= self.received.item
+        self.kept.item <= at.item
     }
 
-    /// A child that [`set_children`](Self::set_children) named has attached, and resumes at `at`, which
+    /// A child that [`set_children`](Self::set_children) named has attached, and resumes at what it holds, which
     /// [`covers`](Self::covers) allows.
-    pub fn attach(&mut self, node: NodeId, at: Position, upto: Offset) {
-        debug_assert!(self.covers(at), "the caller asked first");
+    pub fn attach(&mut self, now: Instant, node: NodeId, grant: Grant) {
+        debug_assert!(self.covers(grant.floors.held()), "the caller asked first");
         if let Some(child) = self.child(node) {
-            *child = Child { node, sent: at, held: at, upto };
-            self.sweep();
+            let Grant { floors, upto } = grant;
+            *child = Child { node, linked: true, sent: floors.held(), floors, upto };
+            self.sweep(now);
+        }
+    }
+
+    /// This node has attached to a parent.
+    pub fn attached(&mut self) {
+        self.counters.attaches += 1;
+    }
+
+    /// Whether the whole tape is here, and with everybody below as far as is known.
+    #[must_use]
+    pub fn all_done(&self) -> bool {
+        self.closed && self.children.iter().all(|c| c.floors.lowest() >= self.received)
+    }
+
+    /// The link to a child is gone: its cursor stays until a view says what becomes of it.
+    pub fn child_lost(&mut self, node: NodeId) {
+        if let Some(child) = self.child(node).filter(|c| c.linked) {
+            child.linked = false;
+            self.counters.holds += 1;
         }
     }
 
     /// What a child says of itself. False if it cannot be true: it holds what it was never sent.
     #[must_use]
-    pub fn child_granted(&mut self, node: NodeId, grant: Grant) -> bool {
+    pub fn child_granted(&mut self, now: Instant, node: NodeId, grant: Grant) -> bool {
         let Some(child) = self.child(node) else { return true };
-        if grant.held.item > child.sent.item || grant.held.offset > child.sent.offset {
+        let held = grant.floors.held();
+        if held.item > child.sent.item || held.offset > child.sent.offset {
             return false;
         }
-        child.held = child.held.max(grant.held);
+        let before = child.floors.held();
+        child.floors = grant.floors;
+        child.floors.0[0] = held.max(before);
         child.upto = child.upto.max(grant.upto);
-        self.sweep();
+        self.sweep(now);
         true
     }
 
@@ -202,46 +265,107 @@ impl Window {
         self.children.iter().map(|c| c.sent.offset).max().unwrap_or(Offset::ZERO)
     }
 
-    /// What to tell the parent now, if it is worth a message: the room grew by a step, a step more is held,
-    /// or the tape is complete.
-    pub fn grant(&mut self) -> Option<Grant> {
-        let now = self.grant_now();
-        let step = self.step();
+    /// What to tell the parent now, if it is worth a message: the room or what is held grew by a step, the tape is
+    /// complete somewhere, or somebody came who lacks more. `all`: whatever there is to tell.
+    pub fn grant(&mut self, all: bool) -> Option<Grant> {
+        let now = Grant { floors: self.floors(), upto: self.upto() };
+        let step = if all { 1 } else { self.step() };
+        let pairs = || now.floors.0.iter().zip(&self.told.floors.0);
         let worth = now.upto - self.told.upto >= step
-            || now.held.offset - self.told.held.offset >= step
-            || (self.closed && now.held > self.told.held);
-        worth.then(|| {
-            self.counters.grants += 1;
-            self.told = now;
-            now
-        })
-    }
-
-    /// How much more is worth a message.
-    fn step(&self) -> u64 {
-        (self.size / 4).min(limits::GRANT_STEP_BYTES)
+            || pairs().any(|(now, told)| now.offset - told.offset >= step)
+            || ((self.closed || all) && pairs().any(|(now, told)| now > told))
+            || pairs().any(|(now, told)| now < told);
+        worth.then(|| self.tell(now))
     }
 
     /// What to tell a parent to which this node attaches.
     pub fn attach_grant(&mut self) -> Grant {
-        self.told = self.grant_now();
-        self.told
+        self.tell(Grant { floors: self.floors(), upto: self.upto() })
+    }
+
+    /// Whether there is something to tell that was not worth a message yet.
+    #[must_use]
+    pub fn untold(&self) -> bool {
+        self.floors() != self.told.floors || self.upto() != self.told.upto
+    }
+
+    /// Gives more room if a consumer has stalled or stayed behind for too long.
+    pub fn open(&mut self, now: Instant) {
+        if self.opens().is_some_and(|when| when <= now) {
+            self.room = (2 * self.room).min(self.size);
+            self.behind = now;
+        }
+    }
+
+    /// When to call [`open`](Self::open), if it will be worth it.
+    #[must_use]
+    pub fn opens(&self) -> Option<Instant> {
+        let stalled = self.behind.max(self.moved) + limits::STALL;
+        (self.is_behind() && self.room < self.size).then(|| stalled.min(self.behind + limits::BEHIND))
+    }
+
+    /// Whether more than half of the room is taken.
+    fn is_behind(&self) -> bool {
+        2 * (self.received.offset - self.low.offset) > self.room
+    }
+
+    /// How much more is worth a message: little enough that all levels of the floors together do not fill the window.
+    fn step(&self) -> u64 {
+        (self.size / (4 * (limits::LOSSES as u64 + 1))).min(limits::GRANT_STEP_BYTES)
+    }
+
+    fn tell(&mut self, grant: Grant) -> Grant {
+        self.counters.grants += 1;
+        self.told = grant;
+        self.forget();
+        grant
     }
 
     /// A grant never goes down, so a window that gets a slower cursor keeps its word.
-    fn grant_now(&self) -> Grant {
-        Grant { held: self.received, upto: (self.low.offset + self.size).max(self.told.upto) }
+    fn upto(&self) -> Offset {
+        (self.low.offset + self.room).max(self.told.upto)
     }
 
-    /// Moves `low` up to the slowest consumer.
-    fn sweep(&mut self) {
-        if self.hold {
+    /// What is held here and at each level below.
+    fn floors(&self) -> Floors {
+        let mut floors = Floors::leaf(self.received);
+        for level in 1..floors.0.len() {
+            let below = self.children.iter().map(|c| c.floors.0[level - 1]);
+            floors.0[level] = below.fold(Position::END, Position::min);
+        }
+        floors
+    }
+
+    /// Moves `low` to the slowest consumer. It goes back when one attaches that lacks what was still held.
+    fn sweep(&mut self, now: Instant) {
+        if self.waiting {
             return;
         }
-        let low = self.children.iter().map(|c| c.held).chain(self.sink).fold(self.received, Position::min);
+        let consumers = self.children.iter().map(|c| c.floors.lowest()).chain(self.sink);
+        let low = consumers.fold(self.received, Position::min).max(self.kept);
         if low > self.low {
-            self.counters.evicted += low.offset - self.low.offset;
-            self.low = low;
+            self.moved = now;
+            self.marks.push_back(low);
+        }
+        self.low = low;
+        if 4 * (self.received.offset - low.offset) < self.room_least {
+            self.room = self.room_least;
+        }
+        self.forget();
+    }
+
+    /// Forgets what is not needed and has no room: all that is granted must find its place.
+    fn forget(&mut self) {
+        let limit = if self.keep { self.size } else { (self.room + limits::HISTORY_BYTES).min(self.size) };
+        while let Some(mark) = self.marks.front().copied().filter(|m| *m <= self.low) {
+            if self.told.upto.max(self.received.offset) - self.kept.offset <= limit {
+                break;
+            }
+            self.marks.pop_front();
+            if mark > self.kept {
+                self.counters.evicted += mark.offset - self.kept.offset;
+                self.kept = mark;
+            }
         }
     }
 

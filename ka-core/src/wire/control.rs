@@ -20,7 +20,7 @@ pub enum ToCoordinator {
     Linked(Epoch),
     /// This far am I. Also the sign that I live.
     Progress(Progress),
-    /// The link to the parent of this view is gone or never came up; I stand at this offset.
+    /// Something is wrong with the link to the parent of this view; I stand at this offset and dial again.
     LinkLost(Epoch, Offset, LinkFault),
     /// I hold the whole tape, verified; only my sink may still be at work.
     Complete,
@@ -50,6 +50,8 @@ pub enum Role {
         data_port: u16,
         /// Whether it stays until it is let go (`-w`).
         wait: bool,
+        /// It is in already under this number; its connection to the coordinator broke.
+        back: Option<NodeId>,
     },
     /// To have the session start with whoever is there (`-g`).
     Go,
@@ -62,6 +64,8 @@ pub struct Progress {
     pub received: Offset,
     /// Taken by the node's own sink.
     pub sunk: Offset,
+    /// Where what it still holds begins.
+    pub kept: Offset,
     /// What its window has done so far.
     pub counters: Counters,
 }
@@ -77,16 +81,24 @@ pub struct Counters {
     pub evicted: u64,
     /// The most bytes held at one time.
     pub held_max: u64,
+    /// Times a child was lost and everything was held until the coordinator said what becomes of it.
+    pub holds: u64,
+    /// Times the node attached to a parent.
+    pub attaches: u64,
 }
 
 /// Why a data link does not work.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum LinkFault {
-    /// It was closed, reset or could not be opened; the system's words.
+    /// It was up and is closed, reset or silent; the system's words.
     Broken(String),
     /// The parent sent something that is not the true tape: what, in words.
     Tainted(String),
+    /// The parent cannot be reached, or does not answer; the system's words.
+    Unreachable(String),
+    /// The parent holds the tape from this offset on only.
+    Gone(Offset),
 }
 
 /// The last word of a node about itself.
@@ -136,6 +148,8 @@ pub enum Reason {
     Tainted(NodeId, String),
     /// Somebody stopped it: who, in words.
     Interrupted(String),
+    /// It came back too late: nobody holds the bytes from the first offset to the second any more.
+    Missing(Offset, Offset),
 }
 
 impl fmt::Display for Reason {
@@ -146,6 +160,9 @@ impl fmt::Display for Reason {
             Self::Lost(who, why) => write!(f, "lost on the way at {who}: {why}"),
             Self::Tainted(who, why) => write!(f, "{who} sent bytes that are not the true ones: {why}"),
             Self::Interrupted(who) => write!(f, "interrupted: {who}"),
+            Self::Missing(from, to) => {
+                write!(f, "it was away too long: bytes {from} to {to} are held by nobody any more")
+            }
         }
     }
 }
@@ -197,10 +214,12 @@ pub struct Welcome {
 pub struct View {
     /// The view's number; a lower one than the last is ignored.
     pub epoch: Epoch,
-    /// Where the tape comes from; `None` for the root.
+    /// Where the tape comes from; `None` for the root, and for a node that needs no more of it.
     pub parent: Option<Peer>,
     /// Who will attach.
     pub children: Vec<NodeId>,
+    /// Forget nothing for which there is room: somebody who lacks it may come back.
+    pub keep: bool,
 }
 
 /// Another node and where its data listener is.
@@ -218,8 +237,10 @@ pub struct Peer {
 pub enum Refusal {
     /// The server serves another session than the one asked for.
     OtherSession,
-    /// The session has already started with so many nodes.
+    /// The session has already started with so many nodes, and nobody holds its beginning any more.
     Started(u32),
+    /// The server does not know the node that wants to come back.
+    Unknown,
     /// As many nodes as a session can have are in.
     Full,
     /// `-g`, but no node is waiting.
@@ -239,6 +260,7 @@ impl fmt::Display for Refusal {
                 "the session has already started with {n} node{}; start it again and join before it starts",
                 if *n == 1 { "" } else { "s" }
             ),
+            Self::Unknown => f.write_str("the session has ended, or goes on without this node"),
             Self::Full => f.write_str("the session has as many nodes as it can have"),
             Self::NobodyReady => f.write_str("no node is waiting, so there is nothing to start"),
             Self::Rule(why) => write!(f, "the server's rule says no: {why}"),

@@ -4,11 +4,12 @@
 //! three zeros, and the length of its body (u32, little-endian). Nothing here goes through bincode: a block's
 //! body is raw payload, and the few fixed messages are written by hand.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::codec::Malformed;
 use crate::limits;
-use crate::types::{Epoch, NodeId, Offset, Position, SessionId};
+use crate::types::{Epoch, Floors, NodeId, Offset, Position, SessionId, printable};
 
 /// Bytes of a frame's header.
 pub const HEADER_BYTES: usize = 8;
@@ -25,8 +26,10 @@ pub enum Kind {
     Block = 3,
     /// Child to parent: a [`Grant`].
     Grant = 4,
-    /// Parent to child: no, and the link ends; the body is the reason as text.
+    /// Parent to child: no, and the link ends; the body is a [`Refuse`].
     Refuse = 5,
+    /// Parent to child: nothing to send, but alive. No body.
+    Beat = 6,
 }
 
 /// A frame's header: its kind and the length of its body.
@@ -56,7 +59,8 @@ impl Header {
             2 => (Kind::Statement, crate::seal::SEALED_BYTES_MAX),
             3 => (Kind::Block, limits::BLOCK_BYTES),
             4 => (Kind::Grant, GRANT_BYTES),
-            5 => (Kind::Refuse, limits::TEXT_BYTES),
+            5 => (Kind::Refuse, REFUSE_BYTES_MIN + limits::TEXT_BYTES),
+            6 => (Kind::Beat, 0),
             _ => return Err(Malformed::Magic),
         };
         if bytes[1..4] != [0; 3] {
@@ -76,14 +80,13 @@ pub struct Attach {
     pub child: NodeId,
     /// By which view.
     pub epoch: Epoch,
-    /// What it holds: the parent sends what follows.
-    pub resume: Position,
-    /// How far the parent may send.
-    pub upto: Offset,
+    /// What it and those below it hold, and how far the parent may send. The parent sends what follows
+    /// [`Floors::held`].
+    pub grant: Grant,
 }
 
 /// Bytes of an [`Attach`].
-pub const ATTACH_BYTES: usize = 16 + 4 + 4 + 8 + 8 + 8;
+pub const ATTACH_BYTES: usize = 16 + 4 + 4 + GRANT_BYTES;
 
 impl Attach {
     /// The frame's body.
@@ -93,9 +96,7 @@ impl Attach {
         b.extend(self.session.0);
         b.extend(self.child.0.to_le_bytes());
         b.extend(self.epoch.0.to_le_bytes());
-        b.extend(self.resume.item.to_le_bytes());
-        b.extend(self.resume.offset.0.to_le_bytes());
-        b.extend(self.upto.0.to_le_bytes());
+        b.extend(self.grant.encode());
         b
     }
 
@@ -109,11 +110,7 @@ impl Attach {
             session: SessionId(part(b, 0)),
             child: NodeId(u32::from_le_bytes(part(b, 16))),
             epoch: Epoch(u32::from_le_bytes(part(b, 20))),
-            resume: Position {
-                item: u64::from_le_bytes(part(b, 24)),
-                offset: Offset(u64::from_le_bytes(part(b, 32))),
-            },
-            upto: Offset(u64::from_le_bytes(part(b, 40))),
+            grant: Grant::decode(&b[24..])?,
         })
     }
 }
@@ -121,23 +118,25 @@ impl Attach {
 /// What a child tells its parent as it goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grant {
-    /// What the child holds, verified: the parent need not keep it for the child's sake.
-    pub held: Position,
+    /// What the child and those below it hold, verified: the parent need not keep it for their sake.
+    pub floors: Floors,
     /// How far the parent may send. Absolute, so that a grant read twice does no harm; it never goes down.
     pub upto: Offset,
 }
 
 /// Bytes of a [`Grant`].
-pub const GRANT_BYTES: usize = 8 + 8 + 8;
+pub const GRANT_BYTES: usize = 16 * (limits::LOSSES + 1) + 8;
 
 impl Grant {
     /// The frame's body.
     #[must_use]
     pub fn encode(&self) -> [u8; GRANT_BYTES] {
         let mut b = [0; GRANT_BYTES];
-        b[..8].copy_from_slice(&self.held.item.to_le_bytes());
-        b[8..16].copy_from_slice(&self.held.offset.0.to_le_bytes());
-        b[16..].copy_from_slice(&self.upto.0.to_le_bytes());
+        for (at, bytes) in self.floors.0.iter().zip(b.chunks_exact_mut(16)) {
+            bytes[..8].copy_from_slice(&at.item.to_le_bytes());
+            bytes[8..].copy_from_slice(&at.offset.0.to_le_bytes());
+        }
+        b[GRANT_BYTES - 8..].copy_from_slice(&self.upto.0.to_le_bytes());
         b
     }
 
@@ -147,13 +146,42 @@ impl Grant {
     /// [`Malformed::Content`] unless it has exactly [`GRANT_BYTES`].
     pub fn decode(body: &[u8]) -> Result<Self, Malformed> {
         let b: &[u8; GRANT_BYTES] = body.try_into().map_err(|_| Malformed::Content)?;
-        Ok(Self {
-            held: Position {
-                item: u64::from_le_bytes(part(b, 0)),
-                offset: Offset(u64::from_le_bytes(part(b, 8))),
-            },
-            upto: Offset(u64::from_le_bytes(part(b, 16))),
-        })
+        let number = |at| u64::from_le_bytes(part(b, at));
+        let floor = |level| Position { item: number(16 * level), offset: Offset(number(16 * level + 8)) };
+        Ok(Self { floors: Floors(core::array::from_fn(floor)), upto: Offset(number(GRANT_BYTES - 8)) })
+    }
+}
+
+/// Why a parent does not take a child.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refuse {
+    /// The parent holds the tape from here on only, and the child lacks what was before.
+    pub kept: Option<Offset>,
+    /// In words.
+    pub why: String,
+}
+
+/// Bytes of a [`Refuse`] without its words.
+const REFUSE_BYTES_MIN: usize = 8;
+
+impl Refuse {
+    /// The frame's body; no more words than fit.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut b = Vec::from(self.kept.map_or(u64::MAX, |o| o.0).to_le_bytes());
+        b.extend(printable(&self.why, limits::TEXT_BYTES).as_bytes());
+        b
+    }
+
+    /// Reads a frame's body.
+    ///
+    /// # Errors
+    /// [`Malformed::Content`] when it is shorter than it must be.
+    pub fn decode(body: &[u8]) -> Result<Self, Malformed> {
+        let (kept, why) = body.split_first_chunk().ok_or(Malformed::Content)?;
+        let kept = u64::from_le_bytes(*kept);
+        let why = printable(&String::from_utf8_lossy(why), limits::TEXT_BYTES);
+        Ok(Self { kept: (kept != u64::MAX).then_some(Offset(kept)), why })
     }
 }
 
