@@ -112,6 +112,10 @@ pub const SUSPECT: Duration = Duration::from_millis(800);
 /// How often the coordinator looks who is silent.
 pub const LOOK: Duration = Duration::from_millis(50);
 
+/// Before the start nobody depends on a node: it is counted until it has been silent for so long, which a disk that
+/// stalls a whole machine for ten seconds is not.
+pub const SILENCE: Duration = Duration::from_secs(11);
+
 /// A data link that has been silent for so long is dialled again.
 pub const LINK_SILENCE: Duration = Duration::from_millis(1000);
 

@@ -217,9 +217,11 @@ impl Window {
 
     /// The link to a child is gone: its cursor stays until a view says what becomes of it.
     pub fn child_lost(&mut self, node: NodeId) {
+        let all = if self.closed { self.received } else { Position::END };
         if let Some(child) = self.child(node).filter(|c| c.linked) {
             child.linked = false;
-            self.counters.holds += 1;
+            let lacks = child.floors.lowest() < all;
+            self.counters.holds += u64::from(lacks);
         }
     }
 
