@@ -12,6 +12,9 @@
 //! | `linked` | `node`, `parent` (0 is the server) |
 //! | `stream` | `number`, `name`, `size` in bytes or `null` |
 //! | `progress` | `node` (0: how far the source is read), `received`, `sunk`; twice a second for each node |
+//! | `suspected` | `node`, `why`: it is not heard; those below it go on without it, and it may come back |
+//! | `returned` | `node`, `at`: it is heard again, and goes on at that byte |
+//! | `rerouted` | `node`, `from`, `to`, `why`: it gets its bytes from another parent (0 is the server) |
 //! | `complete` | `node`: it holds every byte, its sink may still be at work |
 //! | `ended` | `node` (0: the source), `outcome`, `reason`, `at` |
 //! | `released` | `node`: it was let go |
@@ -85,6 +88,20 @@ pub enum Event<'a> {
         received: u64,
         sunk: u64,
     },
+    Suspected {
+        node: u32,
+        why: &'a str,
+    },
+    Returned {
+        node: u32,
+        at: u64,
+    },
+    Rerouted {
+        node: u32,
+        from: u32,
+        to: u32,
+        why: &'a str,
+    },
     Complete {
         node: u32,
     },
@@ -137,6 +154,11 @@ impl<'a> Event<'a> {
             proto::Event::Linked { node, parent } => Self::Linked { node: node.0, parent: parent.0 },
             proto::Event::Progress { node, progress } => {
                 Self::Progress { node: node.0, received: progress.received.0, sunk: progress.sunk.0 }
+            }
+            proto::Event::Suspected { node, why } => Self::Suspected { node: node.0, why },
+            proto::Event::Returned { node, at } => Self::Returned { node: node.0, at: at.0 },
+            proto::Event::Rerouted { node, from, to, why } => {
+                Self::Rerouted { node: node.0, from: from.0, to: to.0, why }
             }
             proto::Event::Complete { node } => Self::Complete { node: node.0 },
             proto::Event::Ended { node, outcome } => Self::Ended { node: node.0, ending: outcome.into() },

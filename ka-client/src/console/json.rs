@@ -80,11 +80,16 @@ pub struct Counters {
     pub evicted: u64,
     /// The most bytes held at one time.
     pub held_max: u64,
+    /// Times a child was lost and everything was held until it had another parent.
+    pub holds: u64,
+    /// Times it attached to a parent.
+    pub attaches: u64,
 }
 
 impl From<control::Counters> for Counters {
     fn from(c: control::Counters) -> Self {
-        Self { grants: c.grants, full: c.full, evicted: c.evicted, held_max: c.held_max }
+        let control::Counters { grants, full, evicted, held_max, holds, attaches } = c;
+        Self { grants, full, evicted, held_max, holds, attaches }
     }
 }
 
@@ -153,8 +158,8 @@ mod tests {
 
     #[test]
     fn counters() {
-        let c = control::Counters { grants: 1, full: 2, evicted: 3, held_max: 4 };
+        let c = control::Counters { grants: 1, full: 2, evicted: 3, held_max: 4, holds: 5, attaches: 6 };
         let text = serde_json::to_string(&Counters::from(c)).unwrap();
-        assert_eq!(text, r#"{"grants":1,"full":2,"evicted":3,"held_max":4}"#);
+        assert_eq!(text, r#"{"grants":1,"full":2,"evicted":3,"held_max":4,"holds":5,"attaches":6}"#);
     }
 }
