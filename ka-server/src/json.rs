@@ -327,7 +327,7 @@ mod tests {
     fn a_report() {
         let (report, options) = (report(), options(&["-s", "x"]));
         let text = serde_json::to_string(&Report::of(&report, &options, Exit::Sink)).unwrap();
-        let counters = r#""counters":{"grants":0,"full":0,"evicted":0,"held_max":0}"#;
+        let counters = r#""counters":{"grants":0,"full":0,"evicted":0,"held_max":0,"holds":0,"attaches":0}"#;
         let expected = [
             r#"{"ka":"0.1.0","version":1,"session":"07070707070707070707070707070707","name":"x","ok":false,"#,
             r#""exit":6,"error":null,"bytes":4194304,"started_s":1.0,"ended_s":3.0,"#,

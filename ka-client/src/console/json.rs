@@ -10,7 +10,7 @@
 //!   `"text"` says it in words.
 //! - `"at"`: the offset in bytes at which it failed, else `null`.
 //!
-//! **What a node's window did** is an object, `"counters"`: `"grants"`, `"full"`, `"evicted"`, `"held_max"`; see
+//! **What a node's window did** is an object, `"counters"`: `"grants"`, `"full"`, `"evicted"`, `"held_max"`, `"holds"`, `"attaches"`; see
 //! [`Counters`](ka_core::wire::control::Counters).
 
 use std::time::Duration;
