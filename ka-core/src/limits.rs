@@ -159,6 +159,20 @@ pub const PROBE: Duration = Duration::from_secs(1);
 /// How long a command that is told to stop may take before it is killed.
 pub const STOP_GRACE: Duration = Duration::from_secs(2);
 
+// ---- slow nodes ----
+
+/// A node's rate is measured over so long, and is too low when it has been so long.
+pub const TEMPO: Duration = Duration::from_secs(1);
+
+/// A node this far behind its parent, in bytes, though it has room, has a slow link.
+pub const BEHIND_BYTES: u64 = 16 << 20;
+
+/// A sink that has taken nothing for so long is named.
+pub const STUCK: Duration = Duration::from_secs(5);
+
+/// A node that is stuck or far too slow, and holds up the others for so long, is done without.
+pub const BYPASS: Duration = Duration::from_secs(30);
+
 // ---- ports ----
 
 /// Control TCP port of the original, and the first that a server tries.

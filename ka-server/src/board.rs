@@ -142,6 +142,7 @@ impl Board {
                 let (node, from, to) = (self.name(*node), self.name(*from), self.name(*to));
                 Some(Line::Say(format!("{node} gets no bytes from {from} ({why}), and gets them from {to}")))
             }
+            Event::Slow { node, why } => Some(Line::Say(format!("{} is slow: {why}", self.name(*node)))),
             Event::Progress { node, progress } => {
                 self.row(*node, |row| row.sunk = progress.sunk.0);
                 None
@@ -293,10 +294,7 @@ mod tests {
 
     fn progress(node: u32, sunk: u64) -> Event {
         let (received, sunk) = (Offset(sunk), Offset(sunk));
-        Event::Progress {
-            node: NodeId(node),
-            progress: Progress { received, sunk, ..Progress::default() },
-        }
+        Event::Progress { node: NodeId(node), progress: Progress { received, sunk, ..Progress::default() } }
     }
 
     fn tell(board: &mut Board, event: Event) -> Option<Line> {

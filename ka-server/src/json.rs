@@ -15,6 +15,7 @@
 //! | `suspected` | `node`, `why`: it is not heard; those below it go on without it, and it may come back |
 //! | `returned` | `node`, `at`: it is heard again, and goes on at that byte |
 //! | `rerouted` | `node`, `from`, `to`, `why`: it gets its bytes from another parent (0 is the server) |
+//! | `slow` | `node`, `why`: it holds up the others, and goes to the end of the line |
 //! | `complete` | `node`: it holds every byte, its sink may still be at work |
 //! | `ended` | `node` (0: the source), `outcome`, `reason`, `at` |
 //! | `released` | `node`: it was let go |
@@ -102,6 +103,10 @@ pub enum Event<'a> {
         to: u32,
         why: &'a str,
     },
+    Slow {
+        node: u32,
+        why: &'a str,
+    },
     Complete {
         node: u32,
     },
@@ -160,6 +165,7 @@ impl<'a> Event<'a> {
             proto::Event::Rerouted { node, from, to, why } => {
                 Self::Rerouted { node: node.0, from: from.0, to: to.0, why }
             }
+            proto::Event::Slow { node, why } => Self::Slow { node: node.0, why },
             proto::Event::Complete { node } => Self::Complete { node: node.0 },
             proto::Event::Ended { node, outcome } => Self::Ended { node: node.0, ending: outcome.into() },
             proto::Event::Released { node } => Self::Released { node: node.0 },

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 
 use super::event::NodeReport;
+use super::tempo::Tempo;
 use crate::limits;
 use crate::time::{Duration, Instant};
 use crate::types::{Epoch, NodeId};
@@ -67,6 +68,10 @@ pub struct Member {
     pub released: bool,
     /// When it came.
     pub joined: Instant,
+    /// How fast it is.
+    pub tempo: Tempo,
+    /// It was said that it is slow.
+    pub named: bool,
     /// When it was last heard.
     pub heard: Instant,
     /// How long it usually is between two of its messages.
@@ -128,6 +133,8 @@ impl Member {
             outcome: None,
             released: false,
             joined: now,
+            tempo: Tempo::new(now),
+            named: false,
             heard: now,
             gap: limits::BEAT,
             ended: None,

@@ -9,11 +9,14 @@
 //! Peers report, the coordinator decides. What it shows of a node at the end comes from that node's own receipt,
 //! or says why there is none: nobody is OK by assumption.
 //!
-//! Here: what happens, the gate, and what nodes say. `repair`: who is suspected, moved, and back. `ending`: how
-//! nodes end, who may go, how the session ends.
+//! Here: what happens, the gate, and what nodes say. `repair`: who is suspected, moved, and back. `slow`: who holds
+//! up the others. `ending`: how nodes end, who may go, how the session ends.
 
 mod ending;
 mod repair;
+mod slow;
+
+pub use slow::Slow;
 
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::format;
@@ -52,6 +55,10 @@ pub struct Config {
     pub start_after: Option<Duration>,
     /// … if at least so many nodes are in, or as soon as they are.
     pub min_nodes: u32,
+    /// What to do about a node that holds up all others.
+    pub slow: Slow,
+    /// Bytes per second that are never too slow; without it a quarter of the fastest node's rate.
+    pub min_rate: Option<u64>,
     /// The pause between two nodes that are let go after having waited.
     pub release_delay: Duration,
     /// Where the server's own data listener is.
@@ -116,6 +123,8 @@ pub struct Coordinator {
     /// Nodes without an outcome, and how many of them are suspected, so that the end costs no search.
     unsettled: u32,
     suspects: u32,
+    /// Bytes per second of the fastest node so far.
+    fastest: u64,
     /// Since when nobody has been heard.
     cut_off: Option<Instant>,
     /// Nodes that must hear of a new parent or new children, and those with a new parent.
@@ -163,6 +172,7 @@ impl Coordinator {
             tape: None,
             unsettled: 0,
             suspects: 0,
+            fastest: 0,
             cut_off: None,
             changed: BTreeSet::new(),
             moved: BTreeSet::new(),
@@ -413,7 +423,9 @@ impl Coordinator {
             }
             ToCoordinator::Progress(progress) => {
                 // A node whose sink failed relays on and has none to tell of; what the sink took stays.
-                m.progress = Progress { sunk: m.progress.sunk.max(progress.sunk), ..progress };
+                let progress = Progress { sunk: m.progress.sunk.max(progress.sunk), ..progress };
+                m.tempo.see(now, &m.progress, &progress);
+                m.progress = progress;
                 self.event(Event::Progress { node, progress });
                 self.try_return(now, node);
             }
@@ -494,6 +506,9 @@ impl Coordinator {
                 self.stood_still(late);
             }
             self.look(now);
+            if self.phase == Phase::Streaming {
+                self.look_for_slow(now);
+            }
         }
         if self.timers.due(Timer::StartAfter, now)
             && self.phase == Phase::Gathering
@@ -528,6 +543,7 @@ fn printable_reason(reason: Reason) -> Reason {
         Reason::Lost(who, why) => Reason::Lost(who, text(why)),
         Reason::Tainted(who, why) => Reason::Tainted(who, text(why)),
         Reason::Interrupted(who) => Reason::Interrupted(text(who)),
+        Reason::Slow(why) => Reason::Slow(text(why)),
         missing @ Reason::Missing(..) => missing,
     }
 }
