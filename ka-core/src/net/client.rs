@@ -7,12 +7,12 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::control::{self, Outbox};
 use super::discovery::{self, AskError, Target};
-use super::driver::{Brain, Driver, End, Incoming};
+use super::driver::{Brain, Driver, End, Incoming, NotBack, Task};
 use super::ends::{Drain, OpenSink};
 use super::relay::Relay;
 use super::session::{ClientConfig, ClientEvent, Inbox, JoinError, NodeEnd};
@@ -21,6 +21,7 @@ use crate::limits;
 use crate::proto::Node;
 use crate::seal::{Checker, StreamInfo};
 use crate::stream::Sink;
+use crate::types::{NodeId, SessionId, printable};
 use crate::wire::control::{Hello, Role, ToCoordinator, ToNode, Welcome};
 use crate::wire::{self, Malformed, Plane};
 
@@ -42,8 +43,8 @@ pub async fn join(
     let (listener, data_port) = ports::listen("data", config.ports.data, limits::DATA_PORT, &config.ports)
         .map_err(|(what, e)| JoinError::Port(what, e))?;
 
-    let role = Role::Node { data_port, wait: config.wait };
-    let got_in = get_in(&config, role, &mut events);
+    let hello = hello(&config, Role::Node { data_port, wait: config.wait, back: None })?;
+    let got_in = get_in(&config, &hello, &mut events);
     let (stream, answer) = unless_stopped(&mut inbox, got_in).await.map_err(JoinError::Stopped)??;
     let ToNode::Welcome(welcome) = answer else { return Err(strange(&stream)) };
     let checker = Checker::new(welcome.session, &welcome.key).ok_or_else(|| strange(&stream))?;
@@ -53,16 +54,16 @@ pub async fn join(
     let (sender, incoming) = mpsc::channel(1024);
     let mut tasks = JoinSet::new();
     tasks.spawn(link::accept_children(listener, sender.clone()));
-    let (reader, writer) = stream.into_split();
-    tasks.spawn(listen_to_server(reader, sender.clone()));
     let (writing, mut written) = mpsc::channel::<()>(1);
-    let outbox = Outbox::start(writer, writing);
+    let addr = stream.peer_addr().map_err(|_| strange(&stream))?;
+    let server = Server { addr, session, node, hello };
+    let line = Line::new(server, stream, sender.clone(), writing);
 
     let clock = Clock::start();
     let machine = Node::new(clock.now(), &welcome, window_bytes);
     let open: OpenSink = Box::new(open);
     let drain = Drain::start(open, window_bytes).map_err(|e| JoinError::Port("a thread".into(), e))?;
-    let brain = Brain::There(outbox, &mut events);
+    let brain = Brain::There(line, &mut events);
     let driver = Driver::new(clock, machine, Relay::node(checker, drain), brain, (sender, incoming));
     let End::Node(outcome, received, counters) = driver.run(&mut inbox).await else {
         unreachable!("a node's brain is elsewhere");
@@ -78,7 +79,7 @@ pub async fn join(
 /// [`JoinError`] when there is no such server, or it has nobody to start with.
 pub async fn go(config: &ClientConfig) -> Result<u32, JoinError> {
     check(config)?;
-    let (stream, answer) = get_in(config, Role::Go, &mut |_| ()).await?;
+    let (stream, answer) = get_in(config, &hello(config, Role::Go)?, &mut |_| ()).await?;
     match answer {
         ToNode::Going(nodes) => Ok(nodes),
         _ => Err(strange(&stream)),
@@ -100,14 +101,14 @@ fn check(config: &ClientConfig) -> Result<(), JoinError> {
 /// link that is) is tried again until the time to look is over.
 async fn get_in(
     config: &ClientConfig,
-    role: Role,
+    hello: &Hello,
     events: &mut (dyn FnMut(ClientEvent) + Send),
 ) -> Result<(TcpStream, ToNode), JoinError> {
     let end = Instant::now() + config.discover_timeout.unwrap_or(limits::DISCOVER);
     loop {
         let addr = find(config, end).await?;
         events(ClientEvent::Found(addr));
-        match say_hello(addr, config, role.clone()).await {
+        match say_hello(addr, hello).await {
             Err(JoinError::Unreachable(..)) if Instant::now() + limits::REDIAL < end => {
                 sleep(limits::REDIAL).await;
             }
@@ -149,35 +150,23 @@ async fn find(config: &ClientConfig, end: Instant) -> Result<SocketAddr, JoinErr
 /// How long a given host is asked for its control port before the usual one is tried.
 const ASK_HOST: Duration = Duration::from_secs(1);
 
-/// Connects and says hello.
-async fn say_hello(
-    addr: SocketAddr,
-    config: &ClientConfig,
-    role: Role,
-) -> Result<(TcpStream, ToNode), JoinError> {
-    let unreachable = |e: io::Error| JoinError::Unreachable(addr, e);
-    let mut stream = link::connect(addr).await.map_err(unreachable)?;
+/// What a process says of itself, with an incarnation of its own.
+fn hello(config: &ClientConfig, role: Role) -> Result<Hello, JoinError> {
     let mut incarnation = [0; 8];
-    getrandom::fill(&mut incarnation).map_err(|e| unreachable(e.into()))?;
-    let hello = ToCoordinator::Hello(Hello {
+    getrandom::fill(&mut incarnation).map_err(|e| JoinError::Port("a random number".into(), e.into()))?;
+    Ok(Hello {
         session: config.session.clone(),
         incarnation: u64::from_le_bytes(incarnation),
         role,
-        label: crate::types::printable(&config.label, limits::SESSION_NAME_BYTES),
-    });
-    let mut bytes = Vec::from(wire::preface(Plane::Control));
-    bytes.extend(control::frame(&hello).map_err(|e| JoinError::Protocol(addr, e))?);
-    stream.write_all(&bytes).await.map_err(unreachable)?;
-    let answer = timeout(limits::PREFACE, async {
-        let mut preface = [0; wire::PREFACE_BYTES];
-        tokio::io::AsyncReadExt::read_exact(&mut stream, &mut preface).await.map_err(unreachable)?;
-        wire::check_preface(Plane::Control, &preface).map_err(|e| JoinError::Protocol(addr, e))?;
-        control::receive::<ToNode>(&mut stream)
-            .await
-            .map_err(|why| unreachable(io::Error::other(why)))?
-            .ok_or_else(|| unreachable(io::Error::other("it closed the connection without an answer")))
-    });
-    match answer.await {
+        label: printable(&config.label, limits::SESSION_NAME_BYTES),
+    })
+}
+
+/// Connects and says hello.
+async fn say_hello(addr: SocketAddr, hello: &Hello) -> Result<(TcpStream, ToNode), JoinError> {
+    let unreachable = |e: io::Error| JoinError::Unreachable(addr, e);
+    let mut stream = link::connect(addr).await.map_err(unreachable)?;
+    match timeout(limits::PREFACE, exchange(&mut stream, addr, hello)).await {
         Err(_) => Err(unreachable(io::Error::new(
             io::ErrorKind::TimedOut,
             "it accepts the connection but does not answer",
@@ -187,16 +176,150 @@ async fn say_hello(
     }
 }
 
+/// Says hello and hears the answer.
+async fn exchange(stream: &mut TcpStream, addr: SocketAddr, hello: &Hello) -> Result<ToNode, JoinError> {
+    let unreachable = |e: io::Error| JoinError::Unreachable(addr, e);
+    let mut bytes = Vec::from(wire::preface(Plane::Control));
+    let hello = ToCoordinator::Hello(hello.clone());
+    bytes.extend(control::frame(&hello).map_err(|e| JoinError::Protocol(addr, e))?);
+    stream.write_all(&bytes).await.map_err(unreachable)?;
+    let mut preface = [0; wire::PREFACE_BYTES];
+    tokio::io::AsyncReadExt::read_exact(stream, &mut preface).await.map_err(unreachable)?;
+    wire::check_preface(Plane::Control, &preface).map_err(|e| JoinError::Protocol(addr, e))?;
+    control::receive::<ToNode>(stream)
+        .await
+        .map_err(|why| unreachable(io::Error::other(why)))?
+        .ok_or_else(|| unreachable(io::Error::other("it closed the connection without an answer")))
+}
+
 fn strange(stream: &TcpStream) -> JoinError {
     let addr = stream.peer_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
     JoinError::Protocol(addr, Malformed::Content)
 }
 
-async fn listen_to_server(mut reader: tokio::net::tcp::OwnedReadHalf, sender: mpsc::Sender<Incoming>) {
+// ---- the connection to the server, and the next one ----
+
+/// Where a node belongs.
+#[derive(Clone, Debug)]
+pub(super) struct Server {
+    addr: SocketAddr,
+    session: SessionId,
+    node: NodeId,
+    /// What it said when it joined.
+    hello: Hello,
+}
+
+/// A node's connection to its server, by and by several. There is one at a time: with an attempt at a new one the old
+/// one is given up, and whatever still comes of it has an older number.
+pub(super) struct Line {
+    server: Server,
+    number: u32,
+    outbox: Outbox,
+    /// Reads from the connection.
+    reader: AbortHandle,
+    /// Dials the server.
+    attempt: Option<Task>,
+    /// How many times in a row nobody was listening there.
+    closed: u32,
+    /// For the writers: dropped by the last one that has sent everything.
+    writing: mpsc::Sender<()>,
+}
+
+/// A host that is up and says so often that nobody listens: the server has ended.
+const CLOSED: u32 = 3;
+
+impl Line {
+    fn new(
+        server: Server,
+        stream: TcpStream,
+        sender: mpsc::Sender<Incoming>,
+        writing: mpsc::Sender<()>,
+    ) -> Self {
+        let (outbox, reader) = attend(0, stream, sender, writing.clone());
+        Self { server, number: 0, outbox, reader, attempt: None, closed: 0, writing }
+    }
+
+    /// The number of the connection, or of the attempt at one.
+    pub(super) fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Sends a message; without a connection it is lost.
+    pub(super) fn send(&self, message: &ToCoordinator) {
+        self.outbox.send(message);
+    }
+
+    /// Gives the connection up and dials the server again: [`Incoming::Rejoined`] tells what came of it.
+    pub(super) fn dial(&mut self, sender: &mpsc::Sender<Incoming>) {
+        self.outbox.abort();
+        self.reader.abort();
+        self.number += 1;
+        let (server, number, sender) = (self.server.clone(), self.number, sender.clone());
+        self.attempt = Some(Task::spawn(async move {
+            let result = come_back(server).await;
+            let _ = sender.send(Incoming::Rejoined(number, result)).await;
+        }));
+    }
+
+    /// The new connection is up.
+    pub(super) fn open(&mut self, stream: TcpStream, sender: mpsc::Sender<Incoming>) {
+        self.closed = 0;
+        self.attempt = None;
+        (self.outbox, self.reader) = attend(self.number, stream, sender, self.writing.clone());
+    }
+
+    /// It is not: why, and whether it may come up later.
+    pub(super) fn failed(&mut self, why: NotBack) -> (String, bool) {
+        self.closed = if matches!(why, NotBack::Closed(_)) { self.closed + 1 } else { 0 };
+        match why {
+            NotBack::Closed(why) => (why, self.closed < CLOSED),
+            NotBack::Silent(why) => (why, true),
+            NotBack::Refused(why) => (why, false),
+        }
+    }
+}
+
+/// Starts to read from a connection and to write to it.
+fn attend(
+    number: u32,
+    stream: TcpStream,
+    sender: mpsc::Sender<Incoming>,
+    writing: mpsc::Sender<()>,
+) -> (Outbox, AbortHandle) {
+    let (reader, writer) = stream.into_split();
+    let reading = tokio::spawn(listen_to_server(number, reader, sender));
+    (Outbox::start(writer, writing), reading.abort_handle())
+}
+
+/// Says hello again, as the node that is in already.
+async fn come_back(server: Server) -> Result<TcpStream, NotBack> {
+    let Server { addr, session, node, mut hello } = server;
+    if let Role::Node { back, .. } = &mut hello.role {
+        *back = Some(node);
+    }
+    let mut stream = link::connect(addr).await.map_err(|e| match e.kind() {
+        io::ErrorKind::ConnectionRefused => NotBack::Closed(e.to_string()),
+        _ => NotBack::Silent(e.to_string()),
+    })?;
+    let silent = "it accepts the connection but does not answer";
+    let answer = timeout(limits::CONNECT, exchange(&mut stream, addr, &hello)).await;
+    match answer.map_err(|_| NotBack::Silent(silent.into()))? {
+        Ok(ToNode::Welcome(welcome)) if (welcome.session, welcome.node) == (session, node) => Ok(stream),
+        Ok(ToNode::Refused(why)) => Err(NotBack::Refused(why.to_string())),
+        Ok(_) => Err(NotBack::Refused("another session is served there now".into())),
+        Err(why) => Err(NotBack::Silent(why.to_string())),
+    }
+}
+
+async fn listen_to_server(
+    number: u32,
+    mut reader: tokio::net::tcp::OwnedReadHalf,
+    sender: mpsc::Sender<Incoming>,
+) {
     let why = loop {
         match control::receive(&mut reader).await {
             Ok(Some(message)) => {
-                if sender.send(Incoming::Told(message)).await.is_err() {
+                if sender.send(Incoming::Told(number, message)).await.is_err() {
                     return;
                 }
             }
@@ -204,5 +327,5 @@ async fn listen_to_server(mut reader: tokio::net::tcp::OwnedReadHalf, sender: mp
             Err(why) => break why,
         }
     };
-    let _ = sender.send(Incoming::Lost(why)).await;
+    let _ = sender.send(Incoming::Lost(number, why)).await;
 }

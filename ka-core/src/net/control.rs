@@ -9,6 +9,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+use tokio::time::timeout;
 
 use crate::limits;
 use crate::wire::{Malformed, codec};
@@ -17,22 +19,29 @@ use crate::wire::{Malformed, codec};
 ///
 /// Dropping the last clone closes the connection once everything is sent.
 #[derive(Clone, Debug)]
-pub(super) struct Outbox(mpsc::UnboundedSender<Vec<u8>>);
+pub(super) struct Outbox(mpsc::UnboundedSender<Vec<u8>>, AbortHandle);
 
 impl Outbox {
-    /// Takes over the writing half of a connection. `open` is dropped when everything is sent, or cannot be.
+    /// Takes over the writing half of a connection. `open` is dropped when everything is sent, or cannot be: a peer
+    /// that is gone takes nothing and says nothing, so it gets no longer for it than it may be silent.
     pub(super) fn start<T: Send + 'static>(mut half: OwnedWriteHalf, open: T) -> Self {
         let (tx, mut rx) = mpsc::unbounded_channel::<Vec<u8>>();
-        tokio::spawn(async move {
+        let writer = tokio::spawn(async move {
             while let Some(frame) = rx.recv().await {
-                if half.write_all(&frame).await.is_err() {
+                let longest = if rx.is_closed() { limits::CONNECT } else { limits::CUT_OFF };
+                if !matches!(timeout(longest, half.write_all(&frame)).await, Ok(Ok(()))) {
                     break;
                 }
             }
-            let _ = half.shutdown().await;
+            let _ = timeout(limits::CONNECT, half.shutdown()).await;
             drop(open);
         });
-        Self(tx)
+        Self(tx, writer.abort_handle())
+    }
+
+    /// Gives up what is not sent yet.
+    pub(super) fn abort(&self) {
+        self.1.abort();
     }
 
     /// Whether somebody can still send on it: a handle for whoever reads the same connection.

@@ -9,8 +9,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 use tokio::time::Sleep;
 
+use super::client::Line;
 use super::control::Outbox;
 use super::relay::Relay;
 use super::session::{Candidate, ClientEvent, Command, Inbox, ServerEvent};
@@ -21,9 +23,8 @@ use crate::proto::roster::Conn;
 use crate::proto::{Coordinator, Event, Node, Report, coordinator};
 use crate::time::Instant;
 use crate::types::{LinkId, Position, printable};
-use crate::wire;
-use crate::wire::control::{Counters, Hello, Outcome, Refusal, Role, ToCoordinator, ToNode};
-use crate::wire::data::{Attach, Header, Kind};
+use crate::wire::control::{Counters, Hello, LinkFault, Outcome, Refusal, Role, ToCoordinator, ToNode};
+use crate::wire::data::{Attach, Refuse};
 
 /// What the connections' tasks bring.
 #[derive(Debug)]
@@ -34,14 +35,27 @@ pub(super) enum Incoming {
     Said(Conn, ToCoordinator),
     /// Server: a control connection is gone.
     Gone(Conn, String),
-    /// Node: the coordinator said something.
-    Told(ToNode),
-    /// Node: the control connection is gone.
-    Lost(String),
+    /// Node: the coordinator said something, on the connection of this number.
+    Told(u32, ToNode),
+    /// Node: that control connection is gone.
+    Lost(u32, String),
+    /// Node: the attempt at this control connection has ended.
+    Rejoined(u32, Result<TcpStream, NotBack>),
     /// A child dialled.
     Offer(TcpStream, Attach),
     /// A dialled parent accepted, or could not be reached.
-    Dialled(LinkId, Result<TcpStream, String>),
+    Dialled(LinkId, Result<TcpStream, LinkFault>),
+}
+
+/// Why a node is not back with its server.
+#[derive(Debug)]
+pub(super) enum NotBack {
+    /// Nobody listens there.
+    Closed(String),
+    /// It cannot be reached, or does not answer.
+    Silent(String),
+    /// The server, or whoever is there now, says no.
+    Refused(String),
 }
 
 /// Where the session's decisions are taken.
@@ -49,7 +63,7 @@ pub(super) enum Brain<'a> {
     /// Here: this is the server.
     Here(Box<Host<'a>>),
     /// At the other end of this connection.
-    There(Outbox, &'a mut (dyn FnMut(ClientEvent) + Send)),
+    There(Line, &'a mut (dyn FnMut(ClientEvent) + Send)),
 }
 
 /// The server's half.
@@ -68,6 +82,22 @@ pub(super) enum End {
     Node(Outcome, Position, Counters),
 }
 
+/// A task that is given up when nobody waits for it any more.
+#[derive(Debug)]
+pub(super) struct Task(AbortHandle);
+
+impl Task {
+    pub(super) fn spawn(work: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self(tokio::spawn(work).abort_handle())
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// The run loop and everything it owns.
 pub(super) struct Driver<'a> {
     clock: Clock,
@@ -78,10 +108,10 @@ pub(super) struct Driver<'a> {
     /// For the tasks that dial.
     sender: mpsc::Sender<Incoming>,
     next_link: u32,
-    /// The dial whose result counts; an older one that is still under way does not.
-    dialling: Option<LinkId>,
+    /// The dial whose result counts.
+    dialling: Option<(LinkId, Task)>,
     /// Offered links that the node has not decided about.
-    offered: BTreeMap<LinkId, TcpStream>,
+    offered: BTreeMap<LinkId, (TcpStream, Attach)>,
     end: Option<End>,
 }
 
@@ -163,7 +193,7 @@ impl<'a> Driver<'a> {
                 output => self.act(output),
             }
         };
-        self.relay.forget(self.node.window().low());
+        self.relay.forget(self.node.window().kept());
         node.min(self.settle_host())
     }
 
@@ -200,6 +230,9 @@ impl<'a> Driver<'a> {
     }
 
     fn handle(&mut self, input: NodeInput) {
+        if let NodeInput::Control(ToNode::View(_)) = &input {
+            self.offer_again();
+        }
         if let Brain::There(_, events) = &mut self.brain {
             match &input {
                 NodeInput::Control(ToNode::View(view)) => {
@@ -224,17 +257,26 @@ impl<'a> Driver<'a> {
         match output {
             NodeOutput::Tell(message) => self.tell(message),
             NodeOutput::Dial(peer, attach) => self.dial(peer.addr, attach),
-            NodeOutput::Accept(link, _, at) => {
-                if let Some(stream) = self.offered.remove(&link) {
-                    self.relay.add_child(link, stream, at);
+            NodeOutput::Rejoin => {
+                if let Brain::There(line, _) = &mut self.brain {
+                    line.dial(&self.sender);
                 }
             }
-            NodeOutput::Drop(link, why) => {
+            NodeOutput::Accept(link, ..) => {
+                if let Some((stream, attach)) = self.offered.remove(&link) {
+                    self.relay.add_child(link, stream, attach.grant);
+                }
+            }
+            NodeOutput::Refuse(link, why) => {
+                if let Some((stream, _)) = self.offered.remove(&link) {
+                    link::refuse(&stream, &why);
+                }
+            }
+            NodeOutput::Drop(link) => {
                 self.relay.drop_link(link);
-                if let Some(stream) = self.offered.remove(&link) {
-                    refuse(&stream, why.as_deref().unwrap_or("not now"));
-                }
+                self.offered.remove(&link);
             }
+            NodeOutput::Live => self.relay.live(),
             NodeOutput::Grant(grant) => self.relay.grant(grant),
             NodeOutput::AbortSink => self.relay.abort_sink(),
             // Taken by `settle`.
@@ -245,25 +287,47 @@ impl<'a> Driver<'a> {
     fn tell(&mut self, message: ToCoordinator) {
         match &mut self.brain {
             Brain::Here(_) => self.coordinate(coordinator::Input::Said(Conn::ROOT, message)),
-            Brain::There(outbox, events) => {
+            Brain::There(line, events) => {
                 match &message {
                     ToCoordinator::Progress(progress) => events(ClientEvent::Progress(*progress)),
                     ToCoordinator::Complete => events(ClientEvent::Complete),
                     ToCoordinator::Receipt(receipt) => events(ClientEvent::Ended(receipt.outcome.clone())),
                     _ => {}
                 }
-                outbox.send(&message);
+                line.send(&message);
             }
         }
     }
 
     fn dial(&mut self, addr: SocketAddr, attach: Attach) {
         let (link, sender) = (self.new_link(), self.sender.clone());
-        self.dialling = Some(link);
-        tokio::spawn(async move {
+        let task = Task::spawn(async move {
             let result = link::dial(addr, attach).await;
             let _ = sender.send(Incoming::Dialled(link, result)).await;
         });
+        self.dialling = Some((link, task));
+    }
+
+    /// Lets the node decide about a child that dialled.
+    fn offer(&mut self, link: LinkId, stream: TcpStream, attach: Attach) {
+        match self.relay.believe(attach.grant) {
+            Some(grant) => {
+                self.offered.insert(link, (stream, attach));
+                self.handle(NodeInput::Offered(link, Attach { grant, ..attach }));
+            }
+            None => {
+                let why = "its place is not one of the tape that is held here".into();
+                link::refuse(&stream, &Refuse { kept: None, why });
+            }
+        }
+    }
+
+    /// The tape went on while children were waiting for a view: what can be believed of them is another now.
+    fn offer_again(&mut self) {
+        for (link, (stream, attach)) in std::mem::take(&mut self.offered) {
+            self.handle(NodeInput::LinkLost(link, LinkFault::Broken("it is looked at again".into())));
+            self.offer(link, stream, attach);
+        }
     }
 
     fn new_link(&mut self) -> LinkId {
@@ -283,29 +347,63 @@ impl<'a> Driver<'a> {
                 }
                 self.coordinate(coordinator::Input::Gone(conn, why));
             }
-            Incoming::Told(message) => self.handle(NodeInput::Control(message)),
-            Incoming::Lost(why) => self.handle(NodeInput::ControlLost(why)),
+            Incoming::Told(number, message) => {
+                if self.line(number).is_some() {
+                    self.handle(NodeInput::Control(message));
+                }
+            }
+            Incoming::Lost(number, why) => {
+                if self.line(number).is_some() {
+                    self.handle(NodeInput::ControlLost(why));
+                }
+            }
+            Incoming::Rejoined(number, result) => self.rejoined(number, result),
             Incoming::Offer(stream, attach) => {
-                if !self.relay.knows(attach.resume) {
-                    refuse(&stream, "its place is not one of the tape that is held here");
+                let link = self.new_link();
+                self.offer(link, stream, attach);
+            }
+            Incoming::Dialled(link, result) => {
+                if self.dialling.take_if(|(dialled, _)| *dialled == link).is_none() {
                     return;
                 }
-                let link = self.new_link();
-                self.offered.insert(link, stream);
-                self.handle(NodeInput::Offered(link, attach));
+                match result {
+                    Ok(stream) => {
+                        self.relay.set_parent(link, stream);
+                        self.handle(NodeInput::Linked(link));
+                    }
+                    Err(fault) => self.handle(NodeInput::DialFailed(fault)),
+                }
             }
-            Incoming::Dialled(link, _) if self.dialling != Some(link) => {}
-            Incoming::Dialled(link, Ok(stream)) => {
-                self.relay.set_parent(link, stream);
-                self.handle(NodeInput::Linked(link));
-            }
-            Incoming::Dialled(_, Err(why)) => self.handle(NodeInput::DialFailed(why)),
         }
+    }
+
+    /// The connection to the server, if this is its number and not that of an older one.
+    fn line(&mut self, number: u32) -> Option<&mut Line> {
+        match &mut self.brain {
+            Brain::There(line, _) if line.number() == number => Some(line),
+            _ => None,
+        }
+    }
+
+    fn rejoined(&mut self, number: u32, result: Result<TcpStream, NotBack>) {
+        let sender = self.sender.clone();
+        let Some(line) = self.line(number) else { return };
+        let input = match result {
+            Ok(stream) => {
+                line.open(stream, sender);
+                NodeInput::Rejoined
+            }
+            Err(why) => {
+                let (why, again) = line.failed(why);
+                NodeInput::RejoinFailed(why, again)
+            }
+        };
+        self.handle(input);
     }
 
     fn hello(&mut self, conn: Conn, addr: SocketAddr, server_ip: IpAddr, hello: Hello, outbox: Outbox) {
         let Brain::Here(host) = &mut self.brain else { return };
-        if let (Some(Admit(rule)), Role::Node { .. }) = (&mut host.admit, &hello.role) {
+        if let (Some(Admit(rule)), Role::Node { back: None, .. }) = (&mut host.admit, &hello.role) {
             let label = printable(&hello.label, limits::SESSION_NAME_BYTES);
             if let Err(why) = rule(&Candidate { addr, label }) {
                 let why = Refusal::Rule(printable(&why, limits::TEXT_BYTES));
@@ -326,13 +424,4 @@ impl<'a> Driver<'a> {
             (Command::Rate(rate), _) => self.handle(NodeInput::SetRate(rate)),
         }
     }
-}
-
-/// Tells a child why it may not attach, as far as its socket takes that without waiting.
-fn refuse(stream: &TcpStream, why: &str) {
-    let why = printable(why, limits::TEXT_BYTES);
-    let mut bytes = Vec::from(wire::refusing_preface());
-    bytes.extend(Header { kind: Kind::Refuse, len: why.len() }.encode());
-    bytes.extend(why.as_bytes());
-    let _ = stream.try_write(&bytes);
 }

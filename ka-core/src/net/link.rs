@@ -15,24 +15,31 @@ use tokio::time::timeout;
 
 use super::driver::Incoming;
 use crate::limits;
-use crate::types::printable;
-use crate::wire::data::{ATTACH_BYTES, Attach, HEADER_BYTES, Header, Kind};
+use crate::wire::control::LinkFault;
+use crate::wire::data::{ATTACH_BYTES, Attach, HEADER_BYTES, Header, Kind, Refuse};
 use crate::wire::{self, Malformed, PREFACE_BYTES, Plane};
 
 /// Dials a parent, attaches, and waits for its preface: the sign that it accepts.
-pub(super) async fn dial(addr: SocketAddr, attach: Attach) -> Result<TcpStream, String> {
-    let mut stream = connect(addr).await.map_err(|e| e.to_string())?;
+///
+/// # Errors
+/// [`LinkFault::Gone`] if it does not hold what the child lacks, [`LinkFault::Unreachable`] for any other reason.
+pub(super) async fn dial(addr: SocketAddr, attach: Attach) -> Result<TcpStream, LinkFault> {
+    let mut stream = connect(addr).await.map_err(unreachable)?;
     let attempt = async {
         let mut hello = Vec::from(wire::preface(Plane::Data));
         hello.extend(Header { kind: Kind::Attach, len: ATTACH_BYTES }.encode());
         hello.extend(attach.encode());
-        stream.write_all(&hello).await.map_err(|e| e.to_string())?;
+        stream.write_all(&hello).await.map_err(unreachable)?;
         hear_parent(&mut stream).await
     };
     match timeout(limits::OFFER + limits::CONNECT, attempt).await {
         Ok(result) => result.map(|()| stream),
-        Err(_) => Err("it accepts the connection but does not answer".into()),
+        Err(_) => Err(unreachable("it accepts the connection but does not answer")),
     }
+}
+
+fn unreachable(why: impl ToString) -> LinkFault {
+    LinkFault::Unreachable(why.to_string())
 }
 
 /// Connects within [`limits::CONNECT`], without delay for small messages.
@@ -45,23 +52,33 @@ pub(super) async fn connect(addr: SocketAddr) -> io::Result<TcpStream> {
 }
 
 /// Reads whether a parent accepts.
-async fn hear_parent(stream: &mut TcpStream) -> Result<(), String> {
+async fn hear_parent(stream: &mut TcpStream) -> Result<(), LinkFault> {
     let mut preface = [0; PREFACE_BYTES];
-    stream.read_exact(&mut preface).await.map_err(|e| e.to_string())?;
-    wire::check_preface(Plane::Data, &preface).map_err(|e| e.to_string())?;
+    stream.read_exact(&mut preface).await.map_err(unreachable)?;
+    wire::check_preface(Plane::Data, &preface).map_err(unreachable)?;
     if !wire::refuses(&preface) {
         return Ok(());
     }
     let mut header = [0; HEADER_BYTES];
-    stream.read_exact(&mut header).await.map_err(|e| e.to_string())?;
-    match Header::decode(header) {
-        Ok(Header { kind: Kind::Refuse, len }) => {
-            let mut why = vec![0; len];
-            stream.read_exact(&mut why).await.map_err(|e| e.to_string())?;
-            Err(format!("it refuses: {}", printable(&String::from_utf8_lossy(&why), limits::TEXT_BYTES)))
-        }
-        _ => Err(Malformed::Content.to_string()),
+    stream.read_exact(&mut header).await.map_err(unreachable)?;
+    let Ok(Header { kind: Kind::Refuse, len }) = Header::decode(header) else {
+        return Err(unreachable(Malformed::Content));
+    };
+    let mut body = vec![0; len];
+    stream.read_exact(&mut body).await.map_err(unreachable)?;
+    match Refuse::decode(&body).map_err(unreachable)? {
+        Refuse { kept: Some(kept), .. } => Err(LinkFault::Gone(kept)),
+        Refuse { kept: None, why } => Err(unreachable(format!("it refuses: {why}"))),
     }
+}
+
+/// Tells a child why it may not attach, as far as its socket takes that without waiting.
+pub(super) fn refuse(stream: &TcpStream, refuse: &Refuse) {
+    let body = refuse.encode();
+    let mut bytes = Vec::from(wire::refusing_preface());
+    bytes.extend(Header { kind: Kind::Refuse, len: body.len() }.encode());
+    bytes.extend(body);
+    let _ = stream.try_write(&bytes);
 }
 
 /// Accepts connections for ever, and hears each out in a task of its own; at most [`limits::HALF_OPEN`] at a time,

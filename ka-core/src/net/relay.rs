@@ -28,7 +28,7 @@ use crate::proto::Node;
 use crate::proto::node::Input;
 use crate::ring::{Item, Ring};
 use crate::seal::{Checker, SEALED_BYTES_MAX, Sealer, Statement, StreamEnd, StreamInfo};
-use crate::types::{LinkId, Position, printable};
+use crate::types::{Floors, LinkId, Offset, Position, printable};
 use crate::wire::control::LinkFault;
 use crate::wire::data::{GRANT_BYTES, Grant, HEADER_BYTES, Header, Kind};
 use crate::wire::{self, Plane};
@@ -44,6 +44,8 @@ pub(super) struct Relay {
     drain: Option<Drain>,
     /// What happened, for the node.
     happened: VecDeque<Input>,
+    /// The parent has sent something, and the node was not told yet.
+    heard: Option<LinkId>,
     /// Streams that began, for the application.
     begun: Vec<StreamInfo>,
 }
@@ -75,6 +77,7 @@ impl Relay {
             children: Vec::new(),
             drain,
             happened: VecDeque::new(),
+            heard: None,
             begun: Vec::new(),
         }
     }
@@ -88,19 +91,36 @@ impl Relay {
                 buffer: BytesMut::with_capacity(BUFFER_BYTES),
                 grants: BytesMut::new(),
                 wakes_for: 1,
+                heard: true,
             });
         }
     }
 
-    /// A child is accepted and resumes at `at`.
-    pub(super) fn add_child(&mut self, id: LinkId, stream: TcpStream, at: Position) {
-        let out = Out { head: BytesMut::from(&wire::preface(Plane::Data)[..]), next: at, written: 0 };
-        self.children.push(Child { id, stream, out, held: at, grants: BytesMut::with_capacity(4096) });
+    /// A child is accepted, whose claim was [believed](Self::believe) just now.
+    pub(super) fn add_child(&mut self, id: LinkId, stream: TcpStream, claim: Grant) {
+        let Grant { floors, upto } = claim;
+        let (end, head) = (self.ring.end(), BytesMut::from(&wire::preface(Plane::Data)[..]));
+        let out = Out { head, next: floors.held(), written: 0 };
+        let ahead = (floors.held().item > end.item).then_some(end);
+        let known = Floors::all(Position::END);
+        let grants = BytesMut::with_capacity(4096);
+        self.children.push(Child { id, stream, out, floors, upto, known, ahead, wrote: true, grants });
     }
 
-    /// Whether `at` is a place of the tape that is held here: what a child says of itself may be wrong.
-    pub(super) fn knows(&self, at: Position) -> bool {
-        self.ring.walk(self.ring.first(), at.item) == Some(at)
+    /// What can be believed of a child that wants to attach; `None` if it names a place that is none of this tape.
+    ///
+    /// One that lacks what is forgotten is for the node to refuse. One that is ahead is put at the end of what is here:
+    /// it waits there until the tape has come to its place, and only then is it known whether that is one.
+    pub(super) fn believe(&self, claim: Grant) -> Option<Grant> {
+        let Grant { mut floors, upto } = claim;
+        let known = Floors::all(Position::END);
+        floors.0[0] = match Place::of(&self.ring, known.held(), floors.held()) {
+            Place::Forgotten | Place::Held => floors.held(),
+            Place::Ahead => self.ring.end(),
+            Place::Nowhere => return None,
+        };
+        let below = floors_below(&self.ring, &known, &floors)?;
+        (claim.floors.held().offset <= upto).then_some(Grant { floors: below, upto })
     }
 
     /// Closes a link, whoever is at its other end.
@@ -116,6 +136,14 @@ impl Relay {
         if let Origin::Parent { link: Some(link), .. } = &mut self.origin {
             link.grants.extend_from_slice(&Header { kind: Kind::Grant, len: GRANT_BYTES }.encode());
             link.grants.extend_from_slice(&grant.encode());
+        }
+    }
+
+    /// Lets idle children know that this node lives, and hears of less than a whole frame from a silent parent.
+    pub(super) fn live(&mut self) {
+        self.children.iter_mut().for_each(Child::live);
+        if let Origin::Parent { link: Some(link), .. } = &mut self.origin {
+            link.live();
         }
     }
 
@@ -158,10 +186,10 @@ impl Relay {
             let read = self.poll_origin(cx, node);
             self.poll_children(cx, node);
             self.poll_sink(cx);
-            if !self.happened.is_empty() {
-                return Poll::Ready(());
+            if !self.happened.is_empty() || read.is_pending() {
+                self.happened.extend(self.heard.take().map(Input::Heard));
+                return if self.happened.is_empty() { Poll::Pending } else { Poll::Ready(()) };
             }
-            ready!(read);
         }
     }
 
@@ -169,7 +197,7 @@ impl Relay {
         match &mut self.origin {
             Origin::Source(root) => {
                 // A child that has been sent everything would have to wait: what is read is sealed for it now.
-                let starving = self.children.iter().any(|c| c.out.next == self.ring.end());
+                let starving = self.children.iter().any(|c| c.out.next >= self.ring.end());
                 let sealed = ready!(root.poll(cx, node.window(), starving, self.ring.end()));
                 sealed.items.into_iter().for_each(|item| self.ring.push(item));
                 self.begun.extend(sealed.begun);
@@ -183,6 +211,9 @@ impl Relay {
                 let before = self.ring.end();
                 let result = ready!(link.poll(cx, pool)).and_then(|()| {
                     while let Some((kind, body)) = link.frame()? {
+                        if kind == Kind::Beat {
+                            continue;
+                        }
                         let (item, statement) = check(checker, kind, body)?;
                         take(&mut self.ring, self.drain.as_mut(), &mut self.begun, item, statement.as_ref());
                         match statement {
@@ -196,11 +227,19 @@ impl Relay {
                             _ => {}
                         }
                     }
-                    link.wake_for(checker.next_block());
+                    // A parent that only says that it lives is heard the next time, too.
+                    if self.ring.end() > before || !link.buffer.is_empty() {
+                        link.wake_for(checker.next_block());
+                    }
                     Ok(())
                 });
-                if self.ring.end() > before && !checker.closed() {
-                    self.happened.push_back(Input::Received(self.ring.end()));
+                if self.ring.end() == before {
+                    self.heard = result.is_ok().then_some(link.id);
+                } else {
+                    self.heard = None;
+                    if !checker.closed() {
+                        self.happened.push_back(Input::Received(self.ring.end()));
+                    }
                 }
                 if let Err(fault) = result {
                     self.happened.push_back(Input::LinkLost(link.id, fault));
@@ -245,7 +284,7 @@ fn check(checker: &mut Checker, kind: Kind, body: Bytes) -> Result<(Item, Option
             Ok(statement) => Ok((Item::Statement(body), Some(statement))),
             Err(tainted) => Err(LinkFault::Tainted(tainted.to_string())),
         },
-        Kind::Attach | Kind::Grant | Kind::Refuse => {
+        Kind::Attach | Kind::Grant | Kind::Refuse | Kind::Beat => {
             Err(LinkFault::Tainted("a message that has no place in the tape".into()))
         }
     }
@@ -285,6 +324,8 @@ struct ParentLink {
     grants: BytesMut,
     /// Bytes that must be there before the system wakes us.
     wakes_for: usize,
+    /// Whether anything came since [`live`](Self::live).
+    heard: bool,
 }
 
 impl ParentLink {
@@ -305,7 +346,10 @@ impl ParentLink {
         let read = pin!(self.stream.read_buf(&mut self.buffer)).poll(cx);
         Poll::Ready(match ready!(read) {
             Ok(0) => Err(LinkFault::Broken("it closed the connection before the end".into())),
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                self.heard = true;
+                Ok(())
+            }
             Err(e) => Err(broken(&e)),
         })
     }
@@ -317,9 +361,20 @@ impl ParentLink {
             Some(Ok(header)) => HEADER_BYTES + header.len,
             _ => HEADER_BYTES + block.unwrap_or(0),
         };
-        let missing = frame.saturating_sub(self.buffer.len()).max(1);
-        if missing != self.wakes_for && set_receive_low_water(&self.stream, missing).is_ok() {
-            self.wakes_for = missing;
+        self.set_wakes_for(frame.saturating_sub(self.buffer.len()).max(1));
+    }
+
+    /// If nothing came since the last time, lets any byte wake us: part of a frame is a sign of life, too, and on a
+    /// slow link it may be long before the rest comes. Bytes that are there already wake us at once.
+    fn live(&mut self) {
+        if !std::mem::take(&mut self.heard) {
+            self.set_wakes_for(1);
+        }
+    }
+
+    fn set_wakes_for(&mut self, bytes: usize) {
+        if bytes != self.wakes_for && set_receive_low_water(&self.stream, bytes).is_ok() {
+            self.wakes_for = bytes;
         }
     }
 
@@ -345,14 +400,60 @@ struct Child {
     id: LinkId,
     stream: TcpStream,
     out: Out,
-    /// What it said it holds.
-    held: Position,
+    /// What it said last of itself and those below it.
+    floors: Floors,
+    upto: Offset,
+    /// What of that is known here, below the child's own place: from there the next places are looked for.
+    known: Floors,
+    /// It is ahead of this node, which has told of itself that it is here.
+    ahead: Option<Position>,
+    /// Whether anything was written since [`live`](Self::live).
+    wrote: bool,
     grants: BytesMut,
+}
+
+/// Where a place that somebody claims is, as seen from a ring.
+enum Place {
+    Forgotten,
+    Held,
+    Ahead,
+    /// It is no place of this tape.
+    Nowhere,
+}
+
+impl Place {
+    /// Where `at` is; `known` is a place to begin to look from.
+    fn of(ring: &Ring, known: Position, at: Position) -> Self {
+        let (first, end) = (ring.first(), ring.end());
+        if at.item < first.item {
+            return Self::Forgotten;
+        }
+        if at.item > end.item {
+            return if at.offset >= end.offset { Self::Ahead } else { Self::Nowhere };
+        }
+        let from = if first.item <= known.item && known.item <= at.item { known } else { first };
+        if ring.walk(from, at.item) == Some(at) { Self::Held } else { Self::Nowhere }
+    }
+}
+
+/// `floors` with the levels below the first as they can be known here: no further back and no further ahead than
+/// `ring`. `None` if one of them is no place of this tape.
+fn floors_below(ring: &Ring, known: &Floors, floors: &Floors) -> Option<Floors> {
+    let mut believed = *floors;
+    for (at, known) in believed.0.iter_mut().zip(known.0).skip(1).filter(|(at, _)| **at != Position::END) {
+        *at = match Place::of(ring, known, *at) {
+            Place::Forgotten => ring.first(),
+            Place::Held => *at,
+            Place::Ahead => ring.end(),
+            Place::Nowhere => return None,
+        };
+    }
+    Some(believed)
 }
 
 /// Where a child's connection stands.
 struct Out {
-    /// What goes before the tape: the preface.
+    /// What goes before the next item: the preface, or a sign of life.
     head: BytesMut,
     /// The next item to write.
     next: Position,
@@ -368,6 +469,7 @@ impl Child {
         node: &Node,
         happened: &mut VecDeque<Input>,
     ) -> Result<(), LinkFault> {
+        self.catch_up(ring, happened)?;
         self.poll_read(cx, ring, happened)?;
         let before = self.out.next;
         let written = self.poll_write(cx, ring, node);
@@ -375,6 +477,33 @@ impl Child {
             happened.push_back(Input::Sent(self.id, self.out.next));
         }
         written.map_err(|e| broken(&e))
+    }
+
+    /// Moves the place of a child that is ahead as far as the tape is here. Once it has come to the place that the
+    /// child claims, that must be one.
+    fn catch_up(&mut self, ring: &Ring, happened: &mut VecDeque<Input>) -> Result<(), LinkFault> {
+        let (claimed, end) = (self.floors.held(), ring.end());
+        if self.ahead.is_none_or(|told| told == end) {
+            return Ok(());
+        }
+        let there = match Place::of(ring, Position::END, claimed) {
+            Place::Ahead => end,
+            Place::Held => claimed,
+            Place::Forgotten | Place::Nowhere => return Err(cannot_be()),
+        };
+        self.ahead = (there != claimed).then_some(end);
+        happened.push_back(Input::Sent(self.id, there));
+        let grant = self.believe(ring, there)?;
+        happened.push_back(Input::Granted(self.id, grant));
+        Ok(())
+    }
+
+    /// What the child said last, as far as it can be known here; `held` is its own place.
+    fn believe(&mut self, ring: &Ring, held: Position) -> Result<Grant, LinkFault> {
+        let mut floors = floors_below(ring, &self.known, &self.floors).ok_or_else(cannot_be)?;
+        floors.0[0] = held;
+        self.known = floors;
+        Ok(Grant { floors, upto: self.upto })
     }
 
     /// Reads grants, until none is left.
@@ -405,12 +534,16 @@ impl Child {
                 self.grants.advance(HEADER_BYTES + GRANT_BYTES);
             }
             if let Some(grant) = latest {
-                // It holds what it held before, no more than it was sent, and ends where an item does.
-                let held = ring.walk(self.held, grant.held.item).filter(|at| *at <= self.out.next);
-                if held != Some(grant.held) {
-                    return Err(LinkFault::Tainted("a grant that cannot be".into()));
-                }
-                self.held = grant.held;
+                let (before, now) = (self.floors.held(), grant.floors.held());
+                let held = match self.ahead {
+                    // Nothing was sent to it, so it holds what it held.
+                    Some(told) => (now == before).then_some(told),
+                    // It holds what it held before, no more than it was sent, and ends where an item does.
+                    None => ring.walk(before, now.item).filter(|at| *at == now && *at <= self.out.next),
+                };
+                let held = held.ok_or_else(cannot_be)?;
+                (self.floors, self.upto) = (grant.floors, grant.upto);
+                let grant = self.believe(ring, held)?;
                 happened.push_back(Input::Granted(self.id, grant));
             }
             self.grants.reserve(4096);
@@ -424,6 +557,10 @@ impl Child {
                 Poll::Ready(n) => self.out.head.advance(n?),
                 Poll::Pending => return Ok(()),
             }
+            self.wrote = true;
+        }
+        if self.ahead.is_some() {
+            return Ok(());
         }
         let Some((_, upto)) = node.sendable(self.id) else { return Ok(()) };
         loop {
@@ -456,8 +593,20 @@ impl Child {
                 Poll::Ready(n) => self.out.advance(n?, items.iter().flatten()),
                 Poll::Pending => return Ok(()),
             }
+            self.wrote = true;
         }
     }
+
+    /// Says that this node lives, if nothing else was said since the last time.
+    fn live(&mut self) {
+        if !std::mem::take(&mut self.wrote) && self.out.written == 0 && self.out.head.is_empty() {
+            self.out.head.extend_from_slice(&Header { kind: Kind::Beat, len: 0 }.encode());
+        }
+    }
+}
+
+fn cannot_be() -> LinkFault {
+    LinkFault::Tainted("a grant that cannot be".into())
 }
 
 impl Out {

@@ -236,8 +236,8 @@ async fn hear_node(
     }
     tokio::spawn(async move {
         let why = loop {
-            // A node says something twice a second. Whoever was hung up on is heard until it closes, but not for long.
-            match timeout(limits::SILENCE, control::receive(&mut reader)).await {
+            // About silence the coordinator decides. Whoever was hung up on is heard until it closes, but not for ever.
+            match timeout(limits::CUT_OFF, control::receive(&mut reader)).await {
                 Ok(Ok(Some(message))) => {
                     if watch.hung_up() || sender.send(Incoming::Said(conn, message)).await.is_err() {
                         return;
@@ -245,7 +245,7 @@ async fn hear_node(
                 }
                 Ok(Ok(None)) => break "it closed the connection".to_string(),
                 Ok(Err(why)) => break why,
-                Err(_) => break format!("it has said nothing for {} s", limits::SILENCE.as_secs()),
+                Err(_) => break format!("it has said nothing for {} s", limits::CUT_OFF.as_secs()),
             }
         };
         let _ = sender.send(Incoming::Gone(conn, why)).await;
