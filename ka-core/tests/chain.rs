@@ -146,7 +146,7 @@ fn a_slow_sink_slows_the_chain_once_its_window_is_full() {
     assert!(world.report().is_ok());
     let slow = world.counters(2);
     assert!(slow.full > 0, "its window was full: {slow:?}");
-    assert_eq!(slow.evicted, 64 * MIB, "everything was forgotten in the end");
+    assert!(slow.evicted >= 60 * MIB, "all but a window was forgotten: {slow:?}");
     assert!(slow.held_max <= 4 * MIB, "{slow:?}");
     let seconds = world.stream_time().as_secs_f64();
     let should = 60.0 * MIB as f64 / 20e6;

@@ -166,7 +166,7 @@ impl World {
         host.down.push(link);
         self.links[link as usize].parent_open = true;
         self.links[link as usize].arriving = at;
-        self.to_child(link, Due::Linked(link));
+        self.send_to_child(link, Due::Linked(link));
         self.marks.ahead += u64::from(at > self.node(h).window().received());
     }
 
@@ -183,7 +183,7 @@ impl World {
             self.check_cycle(child);
             self.drive(child, Input::Linked(LinkId(link)));
         } else if host.state != State::Frozen {
-            self.to_parent(link, Due::LostToParent(link));
+            self.send_to_parent(link, Due::LostToParent(link));
         }
     }
 
@@ -207,7 +207,7 @@ impl World {
 
     fn refuse(&mut self, link: u32, fault: LinkFault) {
         self.links[link as usize].refusal = Some(fault);
-        self.to_child(link, Due::Refused(link));
+        self.send_to_child(link, Due::Refused(link));
     }
 
     pub(super) fn refused(&mut self, link: u32) {
@@ -223,7 +223,7 @@ impl World {
     }
 
     /// Something is on its way to the child, behind whatever was sent before.
-    fn to_child(&mut self, link: u32, due: Due) {
+    fn send_to_child(&mut self, link: u32, due: Due) {
         let l = &self.links[link as usize];
         let at = self.arrival(l.parent, l.child, l.to_child_last);
         self.links[link as usize].to_child_last = at;
@@ -231,7 +231,7 @@ impl World {
     }
 
     /// The same towards the parent.
-    fn to_parent(&mut self, link: u32, due: Due) {
+    fn send_to_parent(&mut self, link: u32, due: Due) {
         let l = &self.links[link as usize];
         let at = self.arrival(l.child, l.parent, l.to_parent_last);
         self.links[link as usize].to_parent_last = at;
@@ -246,7 +246,7 @@ impl World {
             let link = self.hosts[h as usize].down[i];
             let l = &mut self.links[link as usize];
             if !mem::take(&mut l.busy) && l.sending.is_none() {
-                self.to_child(link, Due::Heard(link));
+                self.send_to_child(link, Due::Heard(link));
             }
         }
         if let Some(link) = self.hosts[h as usize].up {
@@ -280,7 +280,7 @@ impl World {
         let l = &mut self.links[link as usize];
         if mem::take(&mut l.parent_open) {
             self.hosts[l.parent as usize].down.retain(|d| *d != link);
-            self.to_child(link, Due::LostToChild(link));
+            self.send_to_child(link, Due::LostToChild(link));
         }
     }
 
@@ -288,7 +288,7 @@ impl World {
         let l = &mut self.links[link as usize];
         if mem::take(&mut l.child_open) {
             self.hosts[l.child as usize].up = None;
-            self.to_parent(link, Due::LostToParent(link));
+            self.send_to_parent(link, Due::LostToParent(link));
         }
     }
 
@@ -361,7 +361,7 @@ impl World {
             && self.is_in(parent)
         {
             self.drive(parent, Input::Sent(LinkId(link), behind));
-            self.to_child(link, Due::Arrived(link));
+            self.send_to_child(link, Due::Arrived(link));
             self.start_sending(link);
         }
     }
@@ -392,7 +392,7 @@ impl World {
             self.source.upto = grant.upto;
         } else if let Some(link) = self.hosts[h as usize].up {
             self.links[link as usize].grants.push_back(grant);
-            self.to_parent(link, Due::Granted(link));
+            self.send_to_parent(link, Due::Granted(link));
         }
     }
 

@@ -182,6 +182,8 @@ impl World {
     }
 
     fn arm(&mut self, h: u32, when: Instant) {
+        // After a pause a timer may be overdue.
+        let when = when.max(self.clock.now);
         let host = &mut self.hosts[h as usize];
         host.wait = when;
         if when == NEVER {
@@ -275,6 +277,7 @@ impl World {
     }
 
     fn arm_server(&mut self, when: Instant) {
+        let when = when.max(self.clock.now);
         self.server_wait = when;
         if when == NEVER && self.report.is_none() {
             self.checker.breach("no wait without a deadline", "the coordinator waits for ever".to_owned());
