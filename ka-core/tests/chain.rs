@@ -1,4 +1,5 @@
-//! A story per phase of a session, told by simulated worlds: gathering, streaming, failing, ending.
+//! A story per phase of a session, told by simulated worlds: gathering, streaming, failing, ending; `repair` tells the
+//! others.
 //!
 //! Nothing here is left to chance: a story that fails once fails always. Every rule of
 //! [`checker`](ka_core::sim::checker) is on in each of them.
@@ -19,10 +20,6 @@ const MIB: u64 = 1 << 20;
 /// Whether `node` failed because the bytes were lost at `culprit`.
 fn lost_at(world: &World, node: usize, culprit: u32) -> bool {
     matches!(world.outcome(node), Outcome::Failed(Reason::Lost(n, _), _) if *n == NodeId(culprit))
-}
-
-fn tainted_by(world: &World, node: usize, culprit: u32) -> bool {
-    matches!(world.outcome(node), Outcome::Failed(Reason::Tainted(n, _), _) if *n == NodeId(culprit))
 }
 
 fn interrupted(world: &World, node: usize) -> bool {
@@ -63,7 +60,7 @@ fn a_frozen_machine_is_not_waited_for() {
     let world = world.start_after(secs(5), 2).with(Fault::Freeze { node: 1, at: secs(1) }).run();
     // At 5 s it is not yet known to be gone, so the session starts with it, and goes on without it.
     assert_eq!(started_with(&world), Some(2));
-    assert!(lost_at(&world, 1, 1) && lost_at(&world, 2, 1));
+    assert!(lost_at(&world, 1, 1) && world.outcome(2).is_ok());
     assert!(world.refusal(3).is_some());
 }
 
@@ -149,7 +146,7 @@ fn a_slow_sink_slows_the_chain_once_its_window_is_full() {
     assert!(world.report().is_ok());
     let slow = world.counters(2);
     assert!(slow.full > 0, "its window was full: {slow:?}");
-    assert_eq!(slow.evicted, 64 * MIB, "everything was forgotten in the end");
+    assert!(slow.evicted >= 60 * MIB, "all but a window was forgotten: {slow:?}");
     assert!(slow.held_max <= 4 * MIB, "{slow:?}");
     let seconds = world.stream_time().as_secs_f64();
     let should = 60.0 * MIB as f64 / 20e6;
@@ -192,29 +189,13 @@ fn a_session_may_last_for_hours() {
 // ---- failing ----
 
 #[test]
-fn when_the_third_dies_the_two_before_it_are_ok() {
-    let world = World::chain(5).stream(64 * MIB).with(Fault::Kill { node: 3, at: ms(200) }).run();
-    assert!(world.outcome(1).is_ok() && world.outcome(2).is_ok());
-    assert!((3..=5).all(|n| lost_at(&world, n, 3)));
-    assert!(!world.report().is_ok());
-}
-
-#[test]
-fn when_a_branch_of_a_tree_dies_the_other_is_ok() {
-    let world =
-        World::tree(6, 2).stream(64 * MIB).window(2 * MIB).with(Fault::Kill { node: 1, at: ms(100) }).run();
-    assert!([1, 3, 4].iter().all(|n| lost_at(&world, *n, 1)));
-    assert!([2, 5, 6].iter().all(|n| world.outcome(*n).is_ok()));
-}
-
-#[test]
 fn two_deaths_at_different_times_are_both_named() {
     let world = World::tree(7, 2).stream(64 * MIB);
     let world =
         world.with(Fault::Kill { node: 7, at: ms(50) }).with(Fault::Kill { node: 1, at: ms(200) }).run();
     assert!(lost_at(&world, 7, 7));
-    assert!([1, 3, 4].iter().all(|n| lost_at(&world, *n, 1)));
-    assert!([2, 5, 6].iter().all(|n| world.outcome(*n).is_ok()));
+    assert!(lost_at(&world, 1, 1));
+    assert!((2..=6).all(|n| world.outcome(n).is_ok()));
 }
 
 #[test]
@@ -226,8 +207,7 @@ fn one_loss_does_not_hide_another() {
         .with(Fault::Taint { node: 1, offset: 40 * MIB })
         .run();
     assert!(lost_at(&world, 7, 7));
-    assert!(tainted_by(&world, 3, 1) && tainted_by(&world, 4, 1));
-    assert!([1, 2, 5, 6].iter().all(|n| world.outcome(*n).is_ok()));
+    assert!((2..=6).all(|n| world.outcome(n).is_ok()));
 }
 
 #[test]
@@ -278,16 +258,9 @@ fn a_sink_that_stalls_for_half_a_minute_is_no_failure() {
 }
 
 #[test]
-fn whoever_is_below_a_tainting_relay_is_told_so() {
-    let world = World::chain(5).stream(32 * MIB).with(Fault::Taint { node: 2, offset: 5 * MIB }).run();
-    assert!(world.outcome(1).is_ok() && world.outcome(2).is_ok());
-    assert!((3..=5).all(|n| tainted_by(&world, n, 2)));
-}
-
-#[test]
 fn a_bad_last_word_is_as_bad_as_a_bad_block() {
     let world = World::chain(3).stream(MIB).with(Fault::Taint { node: 1, offset: MIB }).run();
-    assert!(tainted_by(&world, 2, 1) && tainted_by(&world, 3, 1));
+    assert!(world.outcome(2).is_ok() && world.outcome(3).is_ok());
 }
 
 #[test]
@@ -308,29 +281,14 @@ fn when_the_admin_stops_it_everyone_is_interrupted() {
 }
 
 #[test]
-fn a_node_stopped_where_it_runs_says_so_and_takes_those_below_along() {
-    let world = World::chain(4).stream(64 * MIB).with(Fault::Stop { node: 2, at: ms(200) }).run();
-    assert!(world.outcome(1).is_ok() && interrupted(&world, 2));
-    assert!(lost_at(&world, 3, 2) && lost_at(&world, 4, 2));
-}
-
-#[test]
-fn a_silent_node_is_lost_after_the_silence_and_no_sooner() {
-    let world = World::chain(4).stream(64 * MIB).with(Fault::Freeze { node: 2, at: ms(200) }).run();
-    assert!(world.outcome(1).is_ok());
-    assert!((2..=4).all(|n| lost_at(&world, n, 2)));
-    let (_, told) = world.ended(4).unwrap();
-    assert!((limits::SILENCE..limits::SILENCE + secs(2)).contains(&told.since(Instant::ZERO)), "at {told}");
-}
-
-#[test]
 fn a_relay_whose_sink_has_failed_may_still_fall_silent() {
     let world = World::chain(3).stream(64 * MIB);
     let world = world
         .with(Fault::SinkFails { node: 2, offset: MIB })
         .with(Fault::Freeze { node: 2, at: ms(200) })
         .run();
-    assert!(world.outcome(1).is_ok() && lost_at(&world, 3, 2));
+    assert!(world.outcome(1).is_ok() && world.outcome(3).is_ok());
+    assert!(matches!(world.outcome(2), Outcome::Failed(Reason::Sink(_), _)));
 }
 
 #[test]

@@ -1,39 +1,65 @@
 //! Storms: many small worlds in which anything may go wrong at any time, with every checker on.
 //!
-//! `KA_SEED=7 cargo test -p ka-core --features sim --test storm -- --nocapture` runs the one world of seed 7 and
-//! prints its trace; `KA_STORMS=100000 …` runs that many worlds instead of three hundred.
+//! `KA_SEED=7 cargo test -p ka-core --features sim --test storm three_hundred -- --nocapture` runs the one world of
+//! seed 7 and prints its trace; `KA_STORMS=100000 …` runs that many worlds instead of three hundred. `KA_LIVELY_SEED`
+//! and `KA_LIVELY` do the same for the storms that stop (`when_faults_stop`).
 
 #![cfg(feature = "sim")]
 
 use std::time::Duration;
 
-use ka_core::sim::{Fault, Plan};
+use ka_core::sim::{Fault, Marks, Plan, secs};
 use proptest::prelude::*;
 
 #[test]
-fn three_hundred_storms_break_no_rule() {
-    if let Some(seed) = std::env::var("KA_SEED").ok().and_then(|s| s.parse().ok()) {
-        let plan = Plan::from_seed(seed);
-        println!("{plan:#?}");
-        let traced = plan.world().traced().try_run();
-        match traced {
-            Ok(world) => println!("{}", world.trace().text()),
-            Err(violation) => panic!("{violation}\n{}", violation.trace),
-        }
-        return;
+fn three_hundred_storms_break_no_rule_and_reach_every_rare_path() {
+    let storms = weather("KA_STORMS", 300);
+    let Some(marks) = run_all("KA_SEED", storms, Plan::from_seed) else { return };
+    for (what, times) in marks.named() {
+        assert!(times > 0 || storms < 300, "no storm reached this: {what}");
     }
-    let storms = std::env::var("KA_STORMS").ok().and_then(|n| n.parse().ok()).unwrap_or(300);
+}
+
+/// Faults come for ten seconds and then stop: every checker is on, and who was spared must be done soon after.
+#[test]
+fn when_faults_stop_everyone_who_can_finish_does() {
+    let until = secs(10);
+    let plan = |seed| Plan::lively(seed, until);
+    let _ = run_all("KA_LIVELY_SEED", weather("KA_LIVELY", 100), plan);
+}
+
+/// A number from the environment.
+fn weather(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(default)
+}
+
+/// The plans of the first `storms` seeds, or of the one that the environment names, with its trace
+/// and no marks.
+fn run_all(seed_name: &str, storms: u64, plan: impl Fn(u64) -> Plan) -> Option<Marks> {
+    if let Some(seed) = std::env::var(seed_name).ok().and_then(|s| s.parse().ok()) {
+        let plan = plan(seed);
+        println!("{plan:#?}");
+        match plan.world().traced().try_run() {
+            Ok(world) => println!("{}", world.trace().text()),
+            Err(violation) => panic!("{}\n{violation}", violation.trace),
+        }
+        return None;
+    }
+    let mut marks = Marks::default();
     for seed in 0..storms {
         let again =
-            format!("KA_SEED={seed} cargo test -p ka-core --features sim --test storm -- --nocapture");
-        let _ = Plan::from_seed(seed).world().repeated_by(again).run();
+            format!("{seed_name}={seed} cargo test -p ka-core --features sim --test storm -- --nocapture");
+        marks += plan(seed).world().repeated_by(again).run().marks();
     }
+    println!("{marks:#?}");
+    Some(marks)
 }
 
 /// A fault in a world of `nodes` nodes and `bytes` bytes.
 fn fault(nodes: usize, bytes: u64) -> impl Strategy<Value = Fault> {
     let node = || 1..=nodes;
-    let at = || (0..400_000_u64).prop_map(Duration::from_micros);
+    let at = || (0..4_000_000_u64).prop_map(Duration::from_micros);
+    let lasts = || (0..15_000_u64).prop_map(Duration::from_millis);
     let offset = || 0..=bytes;
     prop_oneof![
         (node(), offset()).prop_map(|(node, offset)| Fault::SinkFails { node, offset }),
@@ -42,6 +68,18 @@ fn fault(nodes: usize, bytes: u64) -> impl Strategy<Value = Fault> {
         (node(), at()).prop_map(|(node, at)| Fault::Kill { node, at }),
         (node(), at()).prop_map(|(node, at)| Fault::Stop { node, at }),
         (node(), at()).prop_map(|(node, at)| Fault::Freeze { node, at }),
+        (node(), at(), lasts()).prop_map(|(node, at, lasts)| Fault::Pause { node, at, lasts }),
+        (0..=nodes, at(), lasts()).prop_map(|(node, at, lasts)| Fault::Cut { node, at, lasts }),
+        (node(), node(), at(), lasts()).prop_map(|(a, b, at, lasts)| Fault::CutMany {
+            first: a.min(b),
+            last: a.max(b),
+            at,
+            lasts
+        }),
+        (node(), at(), lasts()).prop_map(|(node, at, lasts)| Fault::Deaf { node, at, lasts }),
+        (node(), at()).prop_map(|(node, at)| Fault::Reset { node, at }),
+        (node(), at(), lasts()).prop_map(|(node, at, after)| Fault::Restart { node, at, after }),
+        Just(Fault::Isolate),
         (node(), offset()).prop_map(|(node, offset)| Fault::Taint { node, offset }),
         offset().prop_map(|offset| Fault::SourceFails { offset }),
         at().prop_map(|at| Fault::StopAll { at }),
@@ -54,14 +92,18 @@ fn plan() -> impl Strategy<Value = Plan> {
         1..4_u32,
         0..(20_u64 << 20),
         any::<u64>(),
+        prop::sample::select(vec![1_u64 << 20, 2 << 20, 8 << 20, 64 << 20]),
+        proptest::option::of(2_000_000..50_000_000_u64),
         proptest::option::of(20_000_000..400_000_000_u64),
     )
-        .prop_flat_map(|(nodes, fan_out, bytes, seed, sink_rate)| {
+        .prop_flat_map(|(nodes, fan_out, bytes, seed, window, source_rate, sink_rate)| {
             proptest::collection::vec(fault(nodes, bytes), 0..5).prop_map(move |faults| Plan {
                 seed,
                 nodes,
                 fan_out,
                 bytes,
+                window,
+                source_rate,
                 sink_rate,
                 faults,
             })

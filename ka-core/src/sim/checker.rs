@@ -1,10 +1,11 @@
-//! What must hold in every run, whatever goes wrong; each rule has a name.
+//! What must hold during a run, whatever goes wrong; each rule has a name.
 //!
-//! During the run: *no gap, no duplicate* (each node gets the items of the tape one by one, each once; each sink
-//! likewise), *credit kept* (nothing arrives that was not granted), *bounded memory* (a node holds no more than its window),
-//! *nothing forgotten too early* (not before every child has it), *one parent*, *no cycle*, *a stale view is inert*,
-//! *no wait without a deadline*. At its end: *OK is true*, *every failure has a reason*, *the blame is right* (who is
-//! said to have lost or spoilt the bytes did), *everyone alive ends*.
+//! *No gap, no duplicate* (each node gets the items of the tape one by one, each once; each sink likewise), *credit
+//! kept* (nothing arrives that was not granted), *bounded memory* (a node holds no more than its window), *nothing
+//! forgotten too early* (a node keeps what those up to [`limits::LOSSES`](crate::limits::LOSSES) levels below its
+//! children lack), *one parent*, *no cycle* (in the coordinator's tree everyone has one parent, whose child it is, and
+//! everyone with a place is below the root), *a stale view is inert*, *a welcome comes first*, *no wait without a
+//! deadline*. What must hold at its end: `verdict`.
 //!
 //! It keeps its own count of everything, and believes no state machine about itself.
 
@@ -16,8 +17,8 @@ use core::fmt;
 use super::World;
 use super::network::Tape;
 use crate::proto::Window;
+use crate::time::Duration;
 use crate::types::{NodeId, Position};
-use crate::wire::control::{Outcome, Reason};
 
 /// A rule was broken: which, how, and what repeats it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,24 +43,29 @@ impl core::error::Error for Violation {}
 
 /// What the checker knows of one host, by its own count.
 #[derive(Clone, Copy, Debug, Default)]
-struct Seen {
+pub(super) struct Seen {
     received: Position,
     sunk: Position,
     sink_ended: bool,
     /// The coordinator got its word that all is well, and had no other word on it before.
-    believed: bool,
+    pub(super) believed: bool,
 }
 
 /// The checker of one run. It remembers the first breach.
 #[derive(Debug, Default)]
 pub(super) struct Checker {
-    hosts: Vec<Seen>,
-    breach: Option<(&'static str, String)>,
+    pub(super) hosts: Vec<Seen>,
+    pub(super) breach: Option<(&'static str, String)>,
 }
 
 impl Checker {
     pub(super) fn new(hosts: usize) -> Self {
         Self { hosts: alloc::vec![Seen::default(); hosts], breach: None }
+    }
+
+    /// One host more.
+    pub(super) fn add_host(&mut self) {
+        self.hosts.push(Seen::default());
     }
 
     pub(super) fn broken(&self) -> bool {
@@ -88,9 +94,12 @@ impl Checker {
             let granted = window.granted();
             self.breach("credit kept", format!("host {host} granted {granted} and got bytes to {behind:?}"));
         }
-        if behind.offset - window.low().offset > size {
-            let low = window.low();
-            self.breach("bounded memory", format!("host {host} holds {low:?} to {behind:?} in {size} bytes"));
+        if behind.offset - window.kept().offset > size {
+            let kept = window.kept();
+            self.breach(
+                "bounded memory",
+                format!("host {host} holds {kept:?} to {behind:?} in {size} bytes"),
+            );
         }
     }
 
@@ -113,15 +122,20 @@ impl Checker {
         self.hosts[host as usize].believed = true;
     }
 
-    /// What a node has forgotten, held against what a child that needs it has got.
-    pub(super) fn forgot(&mut self, host: u32, low: Position, child: u32) {
-        let has = self.hosts[child as usize].received;
-        if low > has {
+    /// A node has forgotten what is from `before` to `kept`; `below` is attached somewhere below it, and what it had
+    /// not got before may still have been held by somebody between.
+    pub(super) fn forgot(&mut self, host: u32, before: Position, kept: Position, below: u32) {
+        let has = self.hosts[below as usize].received;
+        if before <= has && has < kept {
             self.breach(
                 "nothing forgotten too early",
-                format!("host {host} forgot what is before {low:?}, its child {child} has {has:?}"),
+                format!("host {host} forgot what is before {kept:?}, {below} below it has {has:?}"),
             );
         }
+    }
+
+    pub(super) fn has_received(&self, host: usize, items: u64) -> bool {
+        self.hosts[host].received.item == items
     }
 
     pub(super) fn has_everything(&self, host: usize, items: u64) -> bool {
@@ -130,85 +144,57 @@ impl Checker {
     }
 }
 
+/// Big trees are looked at this often.
+const LOOK: Duration = Duration::from_millis(10);
+
 impl World {
-    /// The run has stopped: was anything wrong?
-    pub(super) fn verdict(&mut self) -> Option<Violation> {
-        if !self.checker.broken() {
-            self.check_end();
-        }
-        let (rule, what) = self.checker.breach.clone()?;
-        let what = format!("at {}: {what}", self.now());
-        let trace = self.trace.text().into();
-        Some(Violation { rule, what, repeat: self.setup.repeat.clone(), trace })
-    }
-
-    fn check_end(&mut self) {
-        if let Some(h) = self.hosts.iter().skip(1).position(|h| h.alive()) {
-            let (number, state) = (h + 1, self.hosts[h + 1].state);
-            self.checker.breach("everyone alive ends", format!("host {number} is still {state:?}"));
+    /// The coordinator has changed its tree: is it one?
+    pub(super) fn check_tree(&mut self) {
+        let Some(roster) = self.coordinator.as_ref().map(|c| c.roster()) else { return };
+        if roster.len() > 256 && self.clock.now < self.tree_checked + LOOK {
             return;
         }
-        let Some(report) = self.report.clone() else {
-            if self.started {
-                self.checker.breach("everyone alive ends", "the session is not over".into());
+        self.tree_checked = self.clock.now;
+        let mut below = alloc::vec![false; roster.iter().last().map_or(0, |m| m.node.index() + 1)];
+        let mut todo = Vec::from([NodeId::ROOT]);
+        let mut wrong = None;
+        while let Some(m) = todo.pop().and_then(|n| roster.get(n)) {
+            if core::mem::replace(&mut below[m.node.index()], true) {
+                wrong = Some(("one parent", format!("{} is the child of two", m.node)));
+                break;
             }
-            return;
-        };
-        for node in &report.nodes {
-            let host = self.by_id[&node.node] as usize;
-            let who = format!("{} (host {host})", node.node);
-            self.check_outcome(host, &format!("the server of {who}"), &node.outcome);
-            if self.checker.hosts[host].believed && !node.outcome.is_ok() {
-                let outcome = &node.outcome;
-                self.checker.breach("OK is true", format!("{who} said OK first and is shown as {outcome}"));
-            }
-        }
-        if report.root.outcome.is_ok() && self.source.fails {
-            self.checker.breach("OK is true", "the source failed and is shown as OK".into());
-        }
-        for host in 1..self.hosts.len() {
-            if let Some((outcome, _)) = self.hosts[host].ended.clone() {
-                self.check_outcome(host, &format!("host {host} of itself"), &outcome);
-            }
-        }
-    }
-
-    /// An outcome that somebody tells of `host`.
-    fn check_outcome(&mut self, host: usize, who: &str, outcome: &Outcome) {
-        let (rule, right) = match outcome {
-            Outcome::Ok => ("OK is true", self.truly_ok(host)),
-            Outcome::Unknown => ("every failure has a reason", false),
-            Outcome::Failed(reason, at) => match reason {
-                _ if at.0 > self.tape.length => ("every failure has a reason", false),
-                Reason::Source(why) => ("the blame is right", self.source.fails && !why.is_empty()),
-                Reason::Sink(why) => {
-                    ("the blame is right", self.hosts[host].sink.fails_at.is_some() && !why.is_empty())
+            for child in &m.children {
+                if roster.get(*child).is_none_or(|c| c.parent != Some(m.node)) {
+                    wrong = Some(("one parent", format!("{child} is a child of {}, and is not", m.node)));
                 }
-                Reason::Lost(node, why) => (
-                    "the blame is right",
-                    self.host_of(*node).is_some_and(|h| h.disturbed) && !why.is_empty(),
-                ),
-                Reason::Tainted(node, why) => (
-                    "the blame is right",
-                    self.host_of(*node).is_some_and(|h| h.taints_from.is_some()) && !why.is_empty(),
-                ),
-                Reason::Interrupted(why) => ("every failure has a reason", !why.is_empty()),
-            },
-        };
-        if !right {
-            self.checker.breach(rule, format!("{who}: {outcome}"));
+                todo.push(*child);
+            }
         }
-    }
-
-    fn host_of(&self, node: NodeId) -> Option<&super::host::Host> {
-        self.hosts.get(*self.by_id.get(&node)? as usize)
+        let placed =
+            |m: &&crate::proto::roster::Member| m.parent.is_some() && m.outcome.is_none() && !m.complete;
+        for m in roster.nodes().filter(placed) {
+            if let Some(parent) = m.parent.and_then(|p| roster.get(p))
+                && !parent.children.contains(&m.node)
+            {
+                wrong = wrong.or_else(|| {
+                    Some(("one parent", format!("{} is not a child of its parent {}", m.node, parent.node)))
+                });
+            } else if !below[m.node.index()] {
+                wrong = wrong.or_else(|| Some(("no cycle", format!("{} is not below the root", m.node))));
+            }
+        }
+        if let Some((rule, what)) = wrong {
+            self.checker.breach(rule, what);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::Instant;
 
+    const NOW: Instant = Instant::ZERO;
     const TAPE: Tape = Tape { block: 10, length: 25 };
     const SIZE: u64 = crate::limits::WINDOW_BYTES_MIN;
 
@@ -219,10 +205,10 @@ mod tests {
     /// A checker, and a window that has granted everything and received the first block.
     fn after_one_block() -> (Checker, Window, Position) {
         let (mut checker, mut window) = (Checker::new(2), Window::new(SIZE, true));
-        window.set_children(&[]);
-        window.grant().unwrap();
+        window.set_children(NOW, &[], false);
+        window.grant(false).unwrap();
         let one = TAPE.behind(Position::START);
-        window.receive(one, false);
+        window.receive(NOW, one, false);
         checker.received(1, Position::START, TAPE, &window, SIZE);
         assert_eq!(rule(&checker), None);
         (checker, window, one)
@@ -236,7 +222,7 @@ mod tests {
 
         let (mut gap, mut window, _) = after_one_block();
         let two = TAPE.behind(one);
-        window.receive(TAPE.behind(two), false);
+        window.receive(NOW, TAPE.behind(two), false);
         gap.received(1, two, TAPE, &window, SIZE);
         assert_eq!(rule(&gap), Some("no gap, no duplicate"));
 
@@ -249,22 +235,23 @@ mod tests {
     fn bytes_without_a_grant_and_beyond_the_window_are_seen() {
         let mut checker = Checker::new(2);
         let mut window = Window::new(SIZE, true);
-        window.receive(TAPE.behind(Position::START), false);
+        window.receive(NOW, TAPE.behind(Position::START), false);
         checker.received(1, Position::START, TAPE, &window, SIZE);
         assert_eq!(rule(&checker), Some("credit kept"));
 
         let mut checker = Checker::new(2);
-        window.grant().unwrap();
+        window.grant(false).unwrap();
         checker.received(1, Position::START, TAPE, &window, 9);
         assert_eq!(rule(&checker), Some("bounded memory"));
     }
 
     #[test]
-    fn forgetting_what_a_child_lacks_is_seen() {
+    fn forgetting_what_somebody_below_lacks_is_seen() {
         let (mut checker, _, one) = after_one_block();
-        checker.forgot(0, one, 1);
+        checker.forgot(0, Position::START, one, 1);
+        checker.forgot(0, TAPE.behind(one), TAPE.behind(TAPE.behind(one)), 1);
         assert_eq!(rule(&checker), None);
-        checker.forgot(0, TAPE.behind(one), 1);
+        checker.forgot(0, one, TAPE.behind(one), 1);
         assert_eq!(rule(&checker), Some("nothing forgotten too early"));
     }
 }

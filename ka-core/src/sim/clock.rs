@@ -5,15 +5,21 @@ use core::cmp::Ordering;
 
 use crate::time::{Duration, Instant};
 
-/// What is due. The number is a host's or a link's.
+/// What is due. The number is a host's, a link's or a control connection's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Due {
     /// A host connects to the server.
     Join(u32),
-    /// The next message of a host's control connection reaches the server.
+    /// The next message of a control connection reaches the server.
     ToServer(u32),
-    /// The next message of a host's control connection reaches the host.
+    /// The next message of a control connection reaches the host.
     ToNode(u32),
+    /// The server notices that a control connection was given up.
+    ConnGone(u32),
+    /// A host has waited long enough for its new control connection.
+    RejoinFailed(u32),
+    /// There is no server any more to which a host could connect.
+    RejoinRefused(u32),
     /// A host's node has a timer.
     Wake(u32),
     /// The coordinator has a timer.
@@ -24,6 +30,10 @@ pub(super) enum Due {
     Linked(u32),
     /// The parent's no reaches the child.
     Refused(u32),
+    /// The child has waited long enough for an answer to its dial.
+    DialFailed(u32),
+    /// A sign of life of the parent reaches the child.
+    Heard(u32),
     /// The link's sender has handed over an item.
     Sent(u32),
     /// The item is with the child, whole.

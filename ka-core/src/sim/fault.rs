@@ -1,10 +1,7 @@
-//! What goes wrong, and plans of it: by hand, from a seed, or from a property test that shrinks them.
+//! What goes wrong, one thing at a time; [`plan`](super::plan) puts them together.
 
-use alloc::vec::Vec;
-
-use super::World;
-use super::rng::Rng;
-use crate::time::Duration;
+use super::path::Cut;
+use crate::time::{Duration, Instant};
 
 /// One thing that goes wrong. `node` is a host's number, 1 the first behind the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +19,63 @@ pub enum Fault {
         node: usize,
         /// When.
         at: Duration,
+    },
+    /// The process stands still for a while (SIGSTOP, SIGCONT; a machine that stalls): what arrives waits, timers go
+    /// off late, and the kernel goes on accepting connections. 0 is the server.
+    Pause {
+        /// Which.
+        node: usize,
+        /// From when on.
+        at: Duration,
+        /// How long.
+        lasts: Duration,
+    },
+    /// Its cable is out, both ways: what is sent arrives once it is in again. 0 is the server's cable.
+    Cut {
+        /// Whose.
+        node: usize,
+        /// From when on.
+        at: Duration,
+        /// How long.
+        lasts: Duration,
+    },
+    /// A switch's cable is out: these hosts reach each other, and nobody else does.
+    CutMany {
+        /// The first host behind the switch.
+        first: usize,
+        /// The last one.
+        last: usize,
+        /// From when on.
+        at: Duration,
+        /// How long.
+        lasts: Duration,
+    },
+    /// Nothing arrives there, but what it sends arrives.
+    Deaf {
+        /// Where.
+        node: usize,
+        /// From when on.
+        at: Duration,
+        /// How long.
+        lasts: Duration,
+    },
+    /// The switch lets no node reach another one, only the server (port isolation).
+    Isolate,
+    /// The link to its parent is reset; both live.
+    Reset {
+        /// Whose.
+        node: usize,
+        /// When.
+        at: Duration,
+    },
+    /// The process is killed, and after a while somebody starts it anew: another incarnation, and another host here.
+    Restart {
+        /// Whose.
+        node: usize,
+        /// When it is killed.
+        at: Duration,
+        /// How long until it is there again.
+        after: Duration,
     },
     /// Somebody presses Ctrl-C there.
     Stop {
@@ -72,91 +126,50 @@ impl Fault {
         match self {
             Self::Kill { at, .. }
             | Self::Freeze { at, .. }
+            | Self::Pause { at, .. }
+            | Self::Cut { at, .. }
+            | Self::CutMany { at, .. }
+            | Self::Deaf { at, .. }
+            | Self::Reset { at, .. }
+            | Self::Restart { at, .. }
             | Self::Stop { at, .. }
             | Self::SinkStalls { at, .. }
             | Self::StopAll { at } => Some(*at),
-            Self::Taint { .. } | Self::SinkFails { .. } | Self::SourceFails { .. } => None,
+            Self::Taint { .. } | Self::SinkFails { .. } | Self::SourceFails { .. } | Self::Isolate => None,
         }
     }
 
     /// When it is over: the time from which on the world may be expected to come to its end.
     #[must_use]
     pub fn over(&self) -> Duration {
-        match self {
-            Self::SinkStalls { at, lasts, .. } => *at + *lasts,
-            other => other.at().unwrap_or_default(),
-        }
-    }
-}
-
-/// A small world and what goes wrong in it. Smaller numbers are simpler worlds, so that a property test can shrink it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Plan {
-    /// The seed of the control messages' jitter.
-    pub seed: u64,
-    /// Nodes behind the server.
-    pub nodes: usize,
-    /// Children per node.
-    pub fan_out: u32,
-    /// Bytes of the stream.
-    pub bytes: u64,
-    /// Bytes per second of every sink.
-    pub sink_rate: Option<u64>,
-    /// What goes wrong.
-    pub faults: Vec<Fault>,
-}
-
-impl Plan {
-    /// The plan of this seed: up to 12 nodes and up to 4 faults in the first half second of the stream.
-    #[must_use]
-    pub fn from_seed(seed: u64) -> Self {
-        let mut rng = Rng::new(seed);
-        let nodes = 1 + rng.below(12) as usize;
-        let bytes = [0, 1, 3 << 20, 24 << 20][rng.below(4) as usize] + rng.below(1 << 20);
-        let mut plan = Self {
-            seed,
-            nodes,
-            fan_out: 1 + rng.below(3) as u32,
-            bytes,
-            sink_rate: [None, Some(60_000_000), Some(300_000_000)][rng.below(3) as usize],
-            faults: Vec::new(),
+        let lasts = match self {
+            Self::SinkStalls { lasts, .. } => *lasts,
+            Self::Restart { after, .. } => *after,
+            other => other.silence().map_or(Duration::ZERO, |(.., lasts)| lasts),
         };
-        for _ in 0..rng.below(5) {
-            plan.faults.push(plan.any_fault(&mut rng));
-        }
-        plan
+        self.at().unwrap_or_default() + lasts
     }
 
-    fn any_fault(&self, rng: &mut Rng) -> Fault {
-        let node = 1 + rng.below(self.nodes as u64) as usize;
-        // Many happen while the nodes join and link up, which takes about a millisecond.
-        let span = [2_000, 500_000][rng.below(2) as usize];
-        let at = Duration::from_micros(rng.below(span));
-        let offset = rng.below(self.bytes + 1);
-        match rng.below(8) {
-            0 => Fault::Kill { node, at },
-            1 => Fault::Freeze { node, at },
-            2 => Fault::Stop { node, at },
-            3 => Fault::Taint { node, offset },
-            4 => Fault::SinkFails { node, offset },
-            5 => Fault::SinkStalls { node, at, lasts: Duration::from_millis(rng.below(3000)) },
-            6 => Fault::SourceFails { offset },
-            _ => Fault::StopAll { at },
-        }
-    }
-
-    /// The world of this plan. Its gate also opens after a second, for nodes may be lost before it does.
+    /// Whom it silences for how long: the first host, the last one, and the time.
     #[must_use]
-    pub fn world(&self) -> World {
-        let mut world = World::tree(self.nodes, self.fan_out)
-            .stream(self.bytes)
-            .window(2 << 20)
-            .start_after(Duration::from_secs(1), 0)
-            .jitter(Duration::from_micros(400))
-            .seed(self.seed);
-        if let Some(rate) = self.sink_rate {
-            world = (1..=self.nodes).fold(world, |w, n| w.sink_rate(n, rate));
+    pub fn silence(&self) -> Option<(usize, usize, Duration)> {
+        match *self {
+            Self::Pause { node, lasts, .. }
+            | Self::Cut { node, lasts, .. }
+            | Self::Deaf { node, lasts, .. } => Some((node, node, lasts)),
+            Self::CutMany { first, last, lasts, .. } => Some((first, last, lasts)),
+            _ => None,
         }
-        self.faults.iter().fold(world, |w, f| w.with(*f))
+    }
+
+    /// Which paths it cuts.
+    pub(super) fn cut(&self) -> Option<Cut> {
+        let ((first, last, lasts), at) = (self.silence()?, self.at()?);
+        let deaf = match self {
+            Self::Pause { .. } => return None,
+            other => matches!(other, Self::Deaf { .. }),
+        };
+        let from = Instant::ZERO + at;
+        Some(Cut { first: first as u32, last: last as u32, from, to: from + lasts, deaf })
     }
 }

@@ -53,6 +53,9 @@ pub(super) struct Host {
     pub(super) ended: Option<(Outcome, Instant)>,
     /// The server's refusal.
     pub(super) refused: Option<String>,
+    /// Which attempt its control connection is, and whether that is not up again yet.
+    pub(super) attempt: u32,
+    pub(super) rejoining: bool,
     pub(super) to_server: VecDeque<Up>,
     pub(super) to_node: VecDeque<Down>,
     /// When the last message each way arrives: one behind another, whatever the jitter.
@@ -74,8 +77,9 @@ pub(super) struct Host {
     pub(super) rate: u64,
     /// It forwards bad blocks from this offset on.
     pub(super) taints_from: Option<u64>,
-    /// Killed, frozen or stopped: others may lose bytes because of it.
-    pub(super) disturbed: bool,
+    /// It stands still until then.
+    pub(super) paused_until: Instant,
+    pub(super) harm: Harm,
     /// When its last byte arrived.
     pub(super) last_byte: Instant,
 }
@@ -89,12 +93,14 @@ impl Host {
             hello: Hello {
                 session: None,
                 incarnation: u64::from(number),
-                role: Role::Node { data_port: limits::DATA_PORT, wait: false },
+                role: Role::Node { data_port: limits::DATA_PORT, wait: false, back: None },
                 label: String::new(),
             },
             joins_at: Duration::ZERO,
             ended: None,
             refused: None,
+            attempt: 0,
+            rejoining: false,
             to_server: VecDeque::new(),
             to_node: VecDeque::new(),
             to_server_last: Instant::ZERO,
@@ -109,7 +115,8 @@ impl Host {
             sink: Sink::default(),
             rate,
             taints_from: None,
-            disturbed: false,
+            paused_until: Instant::ZERO,
+            harm: Harm::default(),
             last_byte: Instant::ZERO,
         }
     }
@@ -117,6 +124,26 @@ impl Host {
     /// Whether its process will end by itself some day.
     pub(super) fn alive(&self) -> bool {
         matches!(self.state, State::Away | State::Joining | State::In)
+    }
+}
+
+/// What was done to a host.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Harm {
+    /// Killed, frozen or stopped: it is not expected to end well.
+    pub(super) ended: bool,
+    /// Somebody stopped it.
+    pub(super) stopped: bool,
+    /// How long it was paused, cut off or deaf, how often, and when that was over.
+    pub(super) away: Duration,
+    pub(super) times: u32,
+    pub(super) back: Instant,
+}
+
+impl Harm {
+    /// Whether anything was: others may lose time because of it, and it may be suspected.
+    pub(super) fn any(&self) -> bool {
+        self.ended || self.times > 0
     }
 }
 

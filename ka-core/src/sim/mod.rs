@@ -16,7 +16,7 @@
 //! use ka_core::sim::{Fault, World, ms};
 //!
 //! let world = World::chain(5).stream(8 << 20).with(Fault::Kill { node: 3, at: ms(20) }).run();
-//! assert!(world.outcome(2).is_ok() && !world.outcome(4).is_ok());
+//! assert!(world.outcome(2).is_ok() && !world.outcome(3).is_ok() && world.outcome(4).is_ok());
 //! ```
 //! There is one thread, one seed and one heap of events ordered by time and then by number, so that the same world
 //! runs the same way every time. A [`Violation`] names the checker that saw it and the command that repeats the
@@ -25,26 +25,37 @@
 //!
 //! ## Where to look
 //! [`world`]: a story's words, and what can be asked after a run. `run`: from event to input, from output to event.
-//! [`network`]: data links and the tape. `ends`: source and sinks. `host`: one machine. [`fault`]: what goes wrong.
-//! [`checker`]: what must hold. `clock`: the heap. [`trace`]: the record.
+//! [`network`]: data links and the tape. `control`: the connections to the server. `path`: cuts. `ends`: source and
+//! sinks. `host`: one machine. [`fault`]: what goes wrong, and `harm`: how. [`plan`]: many faults. [`checker`]: what
+//! must hold during a run, `verdict`: at its end. [`marks`]: what a run has shown. `clock`: the heap. [`trace`]: the
+//! record.
 //!
 //! ## What is absent
 //! Payload, hashes and signatures (a block is a number here; [`seal`](crate::seal) has tests of its own), discovery,
-//! lost packets (TCP hides them), and machines that share one network card: each data link has a rate of its own.
+//! lost packets (TCP hides them, and makes a cut a delay), the room in a kernel's buffers (a cut link takes what the
+//! child has granted), and machines that share one network card: each data link has a rate of its own.
 
 pub mod checker;
 mod clock;
+mod control;
 mod ends;
 pub mod fault;
+mod harm;
 mod host;
+pub mod marks;
 pub mod network;
+mod path;
+pub mod plan;
 mod rng;
 mod run;
 pub mod trace;
+mod verdict;
 pub mod world;
 
 pub use checker::Violation;
-pub use fault::{Fault, Plan};
+pub use fault::Fault;
+pub use marks::Marks;
+pub use plan::Plan;
 pub use trace::Trace;
 pub use world::World;
 

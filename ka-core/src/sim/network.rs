@@ -3,18 +3,18 @@
 use alloc::borrow::ToOwned;
 use alloc::collections::VecDeque;
 use alloc::format;
-use alloc::string::String;
 use core::mem;
 
 use super::World;
 use super::clock::Due;
 use super::host::{State, host_at};
 use super::run::note;
+use crate::limits;
 use crate::proto::node::Input;
-use crate::time::Duration;
+use crate::time::{Duration, Instant};
 use crate::types::{LinkId, NodeId, Position};
 use crate::wire::control::{LinkFault, Peer};
-use crate::wire::data::{Attach, Grant};
+use crate::wire::data::{Attach, Grant, Refuse};
 
 /// The whole tape, known beforehand: items of `block` bytes, a shorter last one, and the close, which has none.
 #[derive(Clone, Copy, Debug)]
@@ -65,8 +65,16 @@ pub(super) struct Link {
     pub(super) parent_open: bool,
     /// Whether the child's end is open: from the parent's yes to its close.
     pub(super) child_open: bool,
-    /// What is being sent ends here.
+    /// When the child's end opened.
+    pub(super) since: Instant,
+    /// What is being sent ends here, and when it is handed over.
     pub(super) sending: Option<Position>,
+    pub(super) sent_at: Instant,
+    /// Whether anything was sent since the last sign of life.
+    pub(super) busy: bool,
+    /// When the last of what was sent arrives, to the child and to the parent: one behind another.
+    pub(super) to_child_last: Instant,
+    pub(super) to_parent_last: Instant,
     /// The item that arrives next begins here.
     pub(super) arriving: Position,
     /// Grants on their way to the parent.
@@ -74,7 +82,7 @@ pub(super) struct Link {
     /// What the child said when it dialled.
     pub(super) attach: Attach,
     /// Why the parent said no.
-    pub(super) refusal: String,
+    pub(super) refusal: Option<LinkFault>,
 }
 
 impl Link {
@@ -84,11 +92,16 @@ impl Link {
             child,
             parent_open: false,
             child_open: false,
+            since: Instant::ZERO,
             sending: None,
+            sent_at: Instant::ZERO,
+            busy: false,
+            to_child_last: Instant::ZERO,
+            to_parent_last: Instant::ZERO,
             arriving: Position::START,
             grants: VecDeque::new(),
             attach,
-            refusal: String::new(),
+            refusal: None,
         }
     }
 }
@@ -102,7 +115,7 @@ impl World {
             self.checker.breach("one parent", format!("host {h} dials {peer:?}, who is not there"));
             return;
         };
-        note!(self, h, "dials {parent} from {:?} to {}", attach.resume, attach.upto);
+        note!(self, h, "dials {parent} from {:?} to {}", attach.grant.floors.held(), attach.grant.upto);
         let link = self.links.len() as u32;
         self.links.push(Link::dialled(h, parent, attach));
         // An older dial, to a parent that does not answer, is given up.
@@ -112,7 +125,25 @@ impl World {
         {
             self.checker.breach("one parent", format!("host {h} dials {parent} twice at once"));
         }
-        self.clock.after(3 * self.setup.latency, Due::Offered(link));
+        if !self.reaches(h, parent) || self.hosts[parent as usize].state == State::Frozen {
+            self.clock.after(limits::CONNECT, Due::DialFailed(link));
+        } else {
+            let at = self.clock.now + 3 * self.setup.latency;
+            self.links[link as usize].to_parent_last = at;
+            self.clock.at(at, Due::Offered(link));
+            self.clock.after(limits::CONNECT + limits::OFFER, Due::DialFailed(link));
+        }
+    }
+
+    /// There was no answer.
+    pub(super) fn dial_failed(&mut self, link: u32) {
+        let child = self.links[link as usize].child;
+        let dialling = &mut self.hosts[child as usize].dialling;
+        if dialling.take_if(|l| *l == link).is_some() {
+            let fault = LinkFault::Unreachable("connection timed out".to_owned());
+            note!(self, child, "dialled in vain: {fault:?}");
+            self.drive(child, Input::DialFailed(fault));
+        }
     }
 
     pub(super) fn offered(&mut self, link: u32) {
@@ -124,7 +155,7 @@ impl World {
                 self.pump(parent);
             }
             State::Frozen => {}
-            _ => self.refuse(link, "connection refused".to_owned()),
+            _ => self.refuse(link, LinkFault::Unreachable("connection refused".to_owned())),
         }
     }
 
@@ -135,7 +166,8 @@ impl World {
         host.down.push(link);
         self.links[link as usize].parent_open = true;
         self.links[link as usize].arriving = at;
-        self.clock.after(self.setup.latency, Due::Linked(link));
+        self.send_to_child(link, Due::Linked(link));
+        self.marks.ahead += u64::from(at > self.node(h).window().received());
     }
 
     pub(super) fn linked(&mut self, link: u32) {
@@ -143,14 +175,15 @@ impl World {
         let host = &mut self.hosts[child as usize];
         if host.state == State::In && host.dialling == Some(link) {
             host.dialling = None;
-            self.links[link as usize].child_open = true;
+            let l = &mut self.links[link as usize];
+            (l.child_open, l.since) = (true, self.clock.now);
             if let Some(old) = host.up.replace(link) {
                 self.checker.breach("one parent", format!("host {child} has links {old} and {link}"));
             }
             self.check_cycle(child);
             self.drive(child, Input::Linked(LinkId(link)));
         } else if host.state != State::Frozen {
-            self.clock.after(self.setup.latency, Due::LostToParent(link));
+            self.send_to_parent(link, Due::LostToParent(link));
         }
     }
 
@@ -165,30 +198,78 @@ impl World {
         self.checker.breach("no cycle", format!("host {from} is below itself"));
     }
 
-    fn refuse(&mut self, link: u32, words: String) {
-        self.links[link as usize].refusal = words;
-        self.clock.after(self.setup.latency, Due::Refused(link));
+    /// A node does not want a link that was offered.
+    pub(super) fn decline(&mut self, h: u32, link: u32, refuse: Refuse) {
+        self.hosts[h as usize].offered.retain(|l| *l != link);
+        let fault = refuse.kept.map_or(LinkFault::Broken(refuse.why), LinkFault::Gone);
+        self.refuse(link, fault);
+    }
+
+    fn refuse(&mut self, link: u32, fault: LinkFault) {
+        self.links[link as usize].refusal = Some(fault);
+        self.send_to_child(link, Due::Refused(link));
     }
 
     pub(super) fn refused(&mut self, link: u32) {
         let Link { child, .. } = self.links[link as usize];
-        if self.hosts[child as usize].dialling == Some(link) {
+        if self.hosts[child as usize].dialling == Some(link)
+            && let Some(fault) = self.links[link as usize].refusal.take()
+        {
             self.hosts[child as usize].dialling = None;
-            let words = mem::take(&mut self.links[link as usize].refusal);
-            note!(self, child, "dialled in vain: {words}");
-            self.drive(child, Input::DialFailed(words));
+            note!(self, child, "dialled in vain: {fault:?}");
+            self.marks.gone += u64::from(matches!(fault, LinkFault::Gone(_)));
+            self.drive(child, Input::DialFailed(fault));
+        }
+    }
+
+    /// Something is on its way to the child, behind whatever was sent before.
+    fn send_to_child(&mut self, link: u32, due: Due) {
+        let l = &self.links[link as usize];
+        let at = self.arrival(l.parent, l.child, l.to_child_last);
+        self.links[link as usize].to_child_last = at;
+        self.clock.at(at, due);
+    }
+
+    /// The same towards the parent.
+    fn send_to_parent(&mut self, link: u32, due: Due) {
+        let l = &self.links[link as usize];
+        let at = self.arrival(l.child, l.parent, l.to_parent_last);
+        self.links[link as usize].to_parent_last = at;
+        self.clock.at(at, due);
+    }
+
+    // ---- signs of life ----
+
+    /// A node lets idle children know that it lives, and hears its parent out: an item may take long.
+    pub(super) fn live(&mut self, h: u32) {
+        for i in 0..self.hosts[h as usize].down.len() {
+            let link = self.hosts[h as usize].down[i];
+            let l = &mut self.links[link as usize];
+            if !mem::take(&mut l.busy) && l.sending.is_none() {
+                self.send_to_child(link, Due::Heard(link));
+            }
+        }
+        if let Some(link) = self.hosts[h as usize].up {
+            let l = &self.links[link as usize];
+            let flows = l.parent_open && l.sending.is_some() && l.sent_at > self.clock.now + limits::LIVE;
+            if flows && self.paths.blocked(l.parent, h, self.clock.now).is_none() {
+                self.clock.after(Duration::ZERO, Due::Heard(link));
+            }
+        }
+    }
+
+    pub(super) fn heard(&mut self, link: u32) {
+        let l = &self.links[link as usize];
+        if l.child_open {
+            self.drive(l.child, Input::Heard(LinkId(link)));
         }
     }
 
     // ---- a link goes down ----
 
-    /// A node closes one of its links; one that was only offered is refused with words.
-    pub(super) fn drop_link(&mut self, h: u32, link: u32, words: Option<String>) {
-        let offered = &mut self.hosts[h as usize].offered;
-        if let Some(i) = offered.iter().position(|l| *l == link) {
-            offered.swap_remove(i);
-            self.refuse(link, words.unwrap_or_default());
-        } else if self.links[link as usize].parent == h {
+    /// A node closes one of its links.
+    pub(super) fn drop_link(&mut self, h: u32, link: u32) {
+        if self.links[link as usize].parent == h {
             self.close_at_parent(link);
         } else {
             self.close_at_child(link);
@@ -199,7 +280,7 @@ impl World {
         let l = &mut self.links[link as usize];
         if mem::take(&mut l.parent_open) {
             self.hosts[l.parent as usize].down.retain(|d| *d != link);
-            self.clock.after(self.setup.latency, Due::LostToChild(link));
+            self.send_to_child(link, Due::LostToChild(link));
         }
     }
 
@@ -207,7 +288,7 @@ impl World {
         let l = &mut self.links[link as usize];
         if mem::take(&mut l.child_open) {
             self.hosts[l.child as usize].up = None;
-            self.clock.after(self.setup.latency, Due::LostToParent(link));
+            self.send_to_parent(link, Due::LostToParent(link));
         }
     }
 
@@ -218,7 +299,7 @@ impl World {
         let (up, down, offered) = (host.up, mem::take(&mut host.down), mem::take(&mut host.offered));
         up.into_iter().for_each(|l| self.close_at_child(l));
         down.into_iter().for_each(|l| self.close_at_parent(l));
-        offered.into_iter().for_each(|l| self.refuse(l, "connection reset".to_owned()));
+        offered.into_iter().for_each(|l| self.refuse(l, broken()));
     }
 
     pub(super) fn lost_to_parent(&mut self, link: u32) {
@@ -253,12 +334,21 @@ impl World {
         if at.item >= node.window().received().item {
             return;
         }
+        if at < node.window().kept() {
+            let (kept, parent) = (node.window().kept(), l.parent);
+            self.checker.breach(
+                "nothing forgotten too early",
+                format!("host {parent} should send what is at {at:?} and holds {kept:?} on"),
+            );
+            return;
+        }
         let behind = self.tape.behind(at);
         if behind.offset > upto {
             return;
         }
         let takes = transfer(behind.offset - at.offset, self.hosts[l.child as usize].rate);
-        self.links[link as usize].sending = Some(behind);
+        let l = &mut self.links[link as usize];
+        (l.sending, l.sent_at, l.busy) = (Some(behind), self.clock.now + takes, true);
         self.first_sent.get_or_insert(self.clock.now);
         self.clock.after(takes, Due::Sent(link));
     }
@@ -271,7 +361,7 @@ impl World {
             && self.is_in(parent)
         {
             self.drive(parent, Input::Sent(LinkId(link), behind));
-            self.clock.after(self.setup.latency, Due::Arrived(link));
+            self.send_to_child(link, Due::Arrived(link));
             self.start_sending(link);
         }
     }
@@ -302,7 +392,7 @@ impl World {
             self.source.upto = grant.upto;
         } else if let Some(link) = self.hosts[h as usize].up {
             self.links[link as usize].grants.push_back(grant);
-            self.clock.after(self.setup.latency, Due::Granted(link));
+            self.send_to_parent(link, Due::Granted(link));
         }
     }
 

@@ -4,18 +4,18 @@
 
 use alloc::borrow::ToOwned;
 use alloc::format;
-use core::net::SocketAddr;
 
+use super::World;
 use super::clock::Due;
+use super::control;
 use super::host::{self, Down, NEVER, State, Up};
-use super::{Fault, World};
+use crate::limits;
 use crate::proto::coordinator::{Input as ServerInput, Output as ServerOutput};
 use crate::proto::node::{Input, Node, Output};
-use crate::proto::roster::Conn;
 use crate::proto::{Coordinator, Event};
 use crate::time::Instant;
-use crate::types::LinkId;
-use crate::wire::control::{Outcome, ToCoordinator, ToNode, View};
+use crate::types::{LinkId, Position};
+use crate::wire::control::{Outcome, ToNode};
 
 /// Adds a line to the trace; formats nothing unless somebody wants it.
 macro_rules! note {
@@ -31,6 +31,9 @@ impl World {
     /// Lets the next thing happen. False when nothing happens until `limit`, or a rule is broken.
     pub(super) fn step(&mut self, limit: Instant) -> bool {
         let Some(due) = self.clock.next(limit) else { return false };
+        if self.waits_for_somebody(due) {
+            return true;
+        }
         match due {
             Due::Sent(link) => self.sent(link),
             Due::Arrived(link) => self.arrived(link),
@@ -38,14 +41,19 @@ impl World {
             Due::Offered(link) => self.offered(link),
             Due::Linked(link) => self.linked(link),
             Due::Refused(link) => self.refused(link),
+            Due::DialFailed(link) => self.dial_failed(link),
+            Due::Heard(link) => self.heard(link),
             Due::LostToParent(link) => self.lost_to_parent(link),
             Due::LostToChild(link) => self.lost_to_child(link),
             Due::SinkTook(h) => self.sink_took(h),
             Due::SinkEnded(h) => self.sink_ended(h),
             Due::SourceRead => self.source_read(),
             Due::Join(h) => self.join(h),
-            Due::ToServer(h) => self.at_server(h),
-            Due::ToNode(h) => self.at_node(h),
+            Due::ToServer(conn) => self.at_server(conn),
+            Due::ToNode(conn) => self.at_node(conn),
+            Due::ConnGone(conn) => self.conn_gone(conn),
+            Due::RejoinFailed(conn) => self.rejoin_failed(conn, "the server does not answer", true),
+            Due::RejoinRefused(conn) => self.rejoin_failed(conn, "connection refused", false),
             Due::Wake(h) => self.wake(h),
             Due::WakeServer => self.wake_server(),
             Due::Fault(i) => self.fault(self.setup.faults[i as usize]),
@@ -54,18 +62,51 @@ impl World {
         !self.checker.broken()
     }
 
+    /// Whoever would handle this stands still; then it waits.
+    fn waits_for_somebody(&mut self, due: Due) -> bool {
+        if self.pauses == 0 {
+            return false;
+        }
+        let link = |l: u32| &self.links[l as usize];
+        let h = match due {
+            Due::Sent(l) | Due::Offered(l) | Due::Granted(l) | Due::LostToParent(l) => link(l).parent,
+            Due::Arrived(l) | Due::Linked(l) | Due::Refused(l) | Due::DialFailed(l) => link(l).child,
+            Due::LostToChild(l) | Due::Heard(l) => link(l).child,
+            Due::Join(h) | Due::Wake(h) | Due::SinkTook(h) | Due::SinkEnded(h) => h,
+            Due::ToNode(c) | Due::RejoinFailed(c) | Due::RejoinRefused(c) => control::host_of(c),
+            Due::ToServer(_) | Due::ConnGone(_) | Due::WakeServer | Due::SourceRead | Due::Go => 0,
+            Due::Fault(i) => match self.setup.faults[i as usize] {
+                super::Fault::Stop { node, .. } => node as u32,
+                super::Fault::StopAll { .. } => 0,
+                _ => return false,
+            },
+        };
+        let until = self.hosts[h as usize].paused_until;
+        if until <= self.clock.now {
+            return false;
+        }
+        match due {
+            Due::Wake(h) if self.hosts[h as usize].wake != self.clock.now => return true,
+            Due::Wake(h) => self.hosts[h as usize].wake = until,
+            Due::WakeServer if self.server_wake != self.clock.now => return true,
+            Due::WakeServer => self.server_wake = until,
+            _ => {}
+        }
+        self.clock.at(until, due);
+        true
+    }
+
     // ---- a node ----
 
     /// Gives a node an input and does what it wants.
     pub(super) fn drive(&mut self, h: u32, input: Input) {
         let host = &mut self.hosts[h as usize];
         let (State::In, Some(node)) = (host.state, &mut host.node) else { return };
-        let low = node.window().low();
+        let kept = node.window().kept();
         node.handle(self.clock.now, input);
         self.poll(h);
-        let low_now = self.node(h).window().low();
-        if low_now != low {
-            self.check_forgotten(h);
+        if self.node(h).window().kept() != kept {
+            self.check_forgotten(h, kept);
         }
     }
 
@@ -78,7 +119,7 @@ impl World {
         self.hosts[h as usize].state == State::In
     }
 
-    fn poll(&mut self, h: u32) {
+    pub(super) fn poll(&mut self, h: u32) {
         while let Some(node) = &mut self.hosts[h as usize].node {
             match node.poll() {
                 Output::Wait(when) => return self.arm(h, when),
@@ -95,8 +136,11 @@ impl World {
                 self.send_up(h, Up::Say(message));
             }
             Output::Dial(peer, attach) => self.dial(h, peer, attach),
-            Output::Accept(LinkId(link), child, at) => self.accept(h, link, child, at),
-            Output::Drop(LinkId(link), words) => self.drop_link(h, link, words),
+            Output::Rejoin => self.rejoin(h),
+            Output::Accept(LinkId(link), child, floors) => self.accept(h, link, child, floors.held()),
+            Output::Refuse(LinkId(link), refuse) => self.decline(h, link, refuse),
+            Output::Drop(LinkId(link)) => self.drop_link(h, link),
+            Output::Live => self.live(h),
             Output::Grant(grant) => self.grant(h, grant),
             Output::AbortSink => {
                 note!(self, h, "aborts its sink");
@@ -119,17 +163,27 @@ impl World {
         }
     }
 
-    fn check_forgotten(&mut self, h: u32) {
-        let node = self.node(h);
-        let low = node.window().low();
-        let id = self.hosts[h as usize].id;
-        let member = id.and_then(|id| self.coordinator.as_ref()?.roster().get(id));
-        for child in member.map(|m| m.children.as_slice()).unwrap_or_default() {
-            self.checker.forgot(h, low, self.by_id[child]);
+    /// A node has forgotten what is behind `before`: does anybody below it lack that?
+    fn check_forgotten(&mut self, h: u32, before: Position) {
+        let kept = self.node(h).window().kept();
+        let mut level: alloc::vec::Vec<u32> = [h].into();
+        for _ in 0..=limits::LOSSES {
+            let mut next = alloc::vec::Vec::new();
+            for link in level.iter().flat_map(|h| &self.hosts[*h as usize].down) {
+                let l = &self.links[*link as usize];
+                // Word of a child that has just come may still be under way.
+                if l.child_open && l.since + self.settles < self.clock.now {
+                    next.push(l.child);
+                }
+            }
+            next.iter().for_each(|below| self.checker.forgot(h, before, kept, *below));
+            level = next;
         }
     }
 
     fn arm(&mut self, h: u32, when: Instant) {
+        // After a pause a timer may be overdue.
+        let when = when.max(self.clock.now);
         let host = &mut self.hosts[h as usize];
         host.wait = when;
         if when == NEVER {
@@ -165,7 +219,7 @@ impl World {
     }
 
     /// The process is gone: its links and its control connection break.
-    fn leave(&mut self, h: u32) {
+    pub(super) fn leave(&mut self, h: u32) {
         if self.hosts[h as usize].alive() && h != 0 {
             self.alive -= 1;
         }
@@ -177,160 +231,9 @@ impl World {
         }
     }
 
-    fn fault(&mut self, fault: Fault) {
-        note!(self, "!", "{fault:?}");
-        match fault {
-            Fault::Kill { node, .. } => {
-                if self.hosts[node].state != State::Gone {
-                    self.hosts[node].disturbed = true;
-                    self.leave(node as u32);
-                }
-            }
-            Fault::Freeze { node, .. } => {
-                if self.hosts[node].alive() {
-                    self.hosts[node].disturbed = true;
-                    self.hosts[node].state = State::Frozen;
-                    self.alive -= 1;
-                }
-            }
-            Fault::Stop { node, .. } => {
-                self.hosts[node].disturbed |= self.hosts[node].alive();
-                if self.is_in(node as u32) {
-                    self.drive(node as u32, Input::Stop("Ctrl-C".to_owned()));
-                } else if self.hosts[node].alive() {
-                    self.leave(node as u32);
-                }
-            }
-            Fault::SinkStalls { node, lasts, .. } => {
-                let until = &mut self.hosts[node].sink.stalled_until;
-                *until = (*until).max(self.clock.now + lasts);
-            }
-            Fault::StopAll { .. } => self.drive_server(ServerInput::Stop("the admin".to_owned())),
-            // These wait for an offset, not for a time.
-            Fault::Taint { .. } | Fault::SinkFails { .. } | Fault::SourceFails { .. } => {}
-        }
-    }
-
-    // ---- control connections ----
-
-    fn join(&mut self, h: u32) {
-        if self.hosts[h as usize].state == State::Away {
-            self.hosts[h as usize].state = State::Joining;
-            self.send_up(h, Up::Hello);
-        }
-    }
-
-    fn send_up(&mut self, h: u32, message: Up) {
-        let when = self.arrival(h).max(self.hosts[h as usize].to_server_last);
-        let host = &mut self.hosts[h as usize];
-        host.to_server_last = when;
-        host.to_server.push_back(message);
-        self.clock.at(when, Due::ToServer(h));
-    }
-
-    fn send_down(&mut self, h: u32, message: Down) {
-        let host = &self.hosts[h as usize];
-        // The server may still speak to somebody it has hung up on; nothing of that is sent.
-        if host.hung_up || !host.alive() {
-            return;
-        }
-        let when = self.arrival(h).max(self.hosts[h as usize].to_node_last);
-        let host = &mut self.hosts[h as usize];
-        host.hung_up = matches!(message, Down::HangUp);
-        host.to_node_last = when;
-        host.to_node.push_back(message);
-        self.clock.at(when, Due::ToNode(h));
-    }
-
-    /// When a control message of now arrives. The root's needs no network.
-    fn arrival(&mut self, h: u32) -> Instant {
-        if h == 0 {
-            return self.clock.now;
-        }
-        let jitter = self.rng.below(self.setup.jitter.as_nanos() as u64);
-        self.clock.now + self.setup.latency + core::time::Duration::from_nanos(jitter)
-    }
-
-    fn at_server(&mut self, h: u32) {
-        let conn = Conn(h);
-        match self.hosts[h as usize].to_server.pop_front() {
-            Some(Up::Hello) => {
-                let hello = self.hosts[h as usize].hello.clone();
-                let addr = SocketAddr::new(host::addr(h), 40_000);
-                let server_ip = host::addr(0);
-                self.drive_server(ServerInput::Joined { conn, addr, server_ip, hello });
-            }
-            Some(Up::Say(message)) => {
-                if let ToCoordinator::Receipt(receipt) = &message
-                    && receipt.outcome.is_ok()
-                    && let Some(c) = &self.coordinator
-                    && c.roster()
-                        .by_conn(conn)
-                        .and_then(|n| c.roster().get(n))
-                        .is_some_and(|m| m.outcome.is_none())
-                {
-                    self.checker.believed(h);
-                }
-                self.drive_server(ServerInput::Said(conn, message));
-            }
-            Some(Up::Gone) => self.drive_server(ServerInput::Gone(conn, "connection reset".to_owned())),
-            None => {}
-        }
-    }
-
-    fn at_node(&mut self, h: u32) {
-        let Some(message) = self.hosts[h as usize].to_node.pop_front() else { return };
-        let host = &mut self.hosts[h as usize];
-        match (host.state, message) {
-            (State::Joining, Down::Say(ToNode::Welcome(welcome))) => {
-                note!(self, h, "is in as {}", welcome.node);
-                host.state = State::In;
-                host.id = Some(welcome.node);
-                host.node = Some(Node::new(self.clock.now, &welcome, self.setup.window));
-                self.poll(h);
-            }
-            (State::Joining, Down::Say(ToNode::Refused(refusal))) => {
-                note!(self, h, "is refused: {refusal}");
-                host.refused = Some(format!("{refusal}"));
-                self.leave(h);
-            }
-            (State::Joining, Down::HangUp) => {
-                host.refused = Some("the server has closed the connection".to_owned());
-                self.leave(h);
-            }
-            (State::In, Down::Say(message)) => {
-                note!(self, h, "hears {message:?}");
-                let epoch = if let ToNode::View(view) = &message { Some(view.epoch) } else { None };
-                self.drive(h, Input::Control(message));
-                if let Some(epoch) = epoch {
-                    self.check_stale(h, View { epoch, parent: None, children: [].into() });
-                }
-                self.pump(h);
-            }
-            (State::In, Down::HangUp) => {
-                self.drive(h, Input::ControlLost("the server has closed the connection".to_owned()));
-            }
-            _ => {}
-        }
-    }
-
-    /// A view whose number is not new must change nothing, whatever it says.
-    fn check_stale(&mut self, h: u32, stale: View) {
-        if !self.is_in(h) {
-            return;
-        }
-        let now = self.clock.now;
-        let Some(node) = &mut self.hosts[h as usize].node else { return };
-        node.handle(now, Input::Control(ToNode::View(stale)));
-        let output = node.poll();
-        if !matches!(output, Output::Wait(_)) {
-            self.checker.breach("a stale view is inert", format!("it made host {h} want {output:?}"));
-        }
-    }
-
     // ---- the server ----
 
-    fn drive_server(&mut self, input: ServerInput) {
+    pub(super) fn drive_server(&mut self, input: ServerInput) {
         let now = self.clock.now;
         self.server().handle(now, input);
         self.poll_server();
@@ -341,37 +244,40 @@ impl World {
     }
 
     pub(super) fn poll_server(&mut self) {
+        let mut views = false;
         loop {
             match self.server().poll() {
-                ServerOutput::Tell(Conn(h), message) => {
+                ServerOutput::Tell(conn, message) => {
                     if let ToNode::Welcome(welcome) = &message {
-                        self.by_id.insert(welcome.node, h);
+                        self.by_id.insert(welcome.node, control::host_of(conn.0));
                     }
-                    self.send_down(h, Down::Say(message));
+                    views |= matches!(message, ToNode::View(_));
+                    self.send_down(conn, Down::Say(message));
                 }
-                ServerOutput::HangUp(Conn(h)) => self.send_down(h, Down::HangUp),
+                ServerOutput::HangUp(conn) => self.send_down(conn, Down::HangUp),
                 ServerOutput::Event(Event::Progress { .. }) => {}
                 ServerOutput::Event(event) => {
                     note!(self, "ka", "{event:?}");
                     self.started |= matches!(event, Event::Started { .. });
                     self.events.push((self.clock.now, event));
                 }
-                ServerOutput::Wait(when) => return self.arm_server(when),
+                ServerOutput::Wait(when) => {
+                    if views {
+                        self.check_tree();
+                    }
+                    return self.arm_server(when);
+                }
                 ServerOutput::Done(report) => {
                     note!(self, "ka", "is done");
                     self.report = Some(report);
-                    // The server's process ends, and with it every connection that is left.
-                    for h in 1..self.hosts.len() {
-                        if self.hosts[h].state != State::Away {
-                            self.send_down(h as u32, Down::HangUp);
-                        }
-                    }
+                    self.hang_up_on_all();
                 }
             }
         }
     }
 
     fn arm_server(&mut self, when: Instant) {
+        let when = when.max(self.clock.now);
         self.server_wait = when;
         if when == NEVER && self.report.is_none() {
             self.checker.breach("no wait without a deadline", "the coordinator waits for ever".to_owned());

@@ -8,7 +8,9 @@ use alloc::vec::Vec;
 use super::checker::{Checker, Violation};
 use super::clock::{Clock, Due};
 use super::host::{Host, NEVER, State};
+use super::marks::Marks;
 use super::network::{Link, Tape, transfer};
+use super::path::Paths;
 use super::rng::Rng;
 use super::{Fault, Trace};
 use crate::limits;
@@ -19,6 +21,9 @@ use crate::types::{NodeId, Offset, SessionId, SessionName};
 use crate::wire::control::{Counters, Outcome, Role};
 
 const SESSION: SessionId = SessionId([0x5a; 16]);
+
+/// How long a grant takes up a few levels, with all that may hold it up in one place.
+const SETTLE: Duration = Duration::from_secs(1);
 
 /// A server (host 0), its nodes (hosts 1 and up), and the network between them.
 ///
@@ -44,6 +49,16 @@ pub struct World {
     pub(super) started: bool,
     pub(super) report: Option<Report>,
     pub(super) first_sent: Option<Instant>,
+    pub(super) paths: Paths,
+    /// How many pauses there are, under way or to come.
+    pub(super) pauses: usize,
+    /// How long word of a new link may take to all ancestors that must know.
+    pub(super) settles: Duration,
+    /// When the tree was looked at last.
+    pub(super) tree_checked: Instant,
+    pub(super) marks: Marks,
+    /// The admin has stopped the session.
+    pub(super) stopped: bool,
     /// Hosts whose end is still to come.
     pub(super) alive: usize,
 }
@@ -127,6 +142,12 @@ impl World {
             started: false,
             report: None,
             first_sent: None,
+            paths: Paths::default(),
+            pauses: 0,
+            settles: Duration::ZERO,
+            tree_checked: Instant::ZERO,
+            marks: Marks::default(),
+            stopped: false,
             alive: nodes,
         }
     }
@@ -254,7 +275,7 @@ impl World {
     /// `node` waits until it is let go.
     #[must_use]
     pub fn waits(mut self, node: usize) -> Self {
-        self.hosts[node].hello.role = Role::Node { data_port: limits::DATA_PORT, wait: true };
+        self.hosts[node].hello.role = Role::Node { data_port: limits::DATA_PORT, wait: true, back: None };
         self
     }
 
@@ -277,6 +298,12 @@ impl World {
     /// Something goes wrong.
     #[must_use]
     pub fn with(mut self, fault: Fault) -> Self {
+        if let Fault::Restart { at, after, .. } = fault {
+            let host = Host::new(self.hosts.len() as u32, self.setup.rate);
+            self.hosts.push(Host { joins_at: at + after, ..host });
+            self.checker.add_host();
+            self.alive += 1;
+        }
         self.setup.faults.push(fault);
         self
     }
@@ -343,8 +370,16 @@ impl World {
             + s.config.start_after.unwrap_or_default()
             + 2 * transfer(self.tape.length, slowest)
             + nodes * (hop + s.config.release_delay)
-            // A silent node, then a link that does not come up, each for as many faults as there are.
-            + (1 + s.faults.len() as u32) * (limits::SILENCE + limits::LINK_UP + limits::OFFER)
+            // What a fault may cost: silence that is noticed, links and connections that are dialled again.
+            + (1 + s.faults.len() as u32)
+                * (limits::SUSPECT
+                    + limits::CONTROL_SILENCE
+                    + limits::OFFER
+                    + limits::PREFACE
+                    + 4 * (limits::REDIAL + limits::CONNECT))
+            // Everybody may be gone at once, and somebody may come and go again and again.
+            + limits::CUT_OFF
+            + limits::STEADY_MAX
     }
 
     // ---- what became of it ----
@@ -402,6 +437,12 @@ impl World {
         last - self.first_sent.unwrap_or_default()
     }
 
+    /// How often rare things have happened.
+    #[must_use]
+    pub fn marks(&self) -> Marks {
+        self.marks.of(self)
+    }
+
     /// What the coordinator told its application, except for progress.
     #[must_use]
     pub fn events(&self) -> &[(Instant, Event)] {
@@ -429,6 +470,7 @@ impl World {
     // ---- the start ----
 
     fn begin(&mut self) {
+        self.equip_restarted();
         for fault in &self.setup.faults {
             match *fault {
                 Fault::Taint { node, offset } => {
@@ -443,9 +485,14 @@ impl World {
                     self.source.fails = true;
                     self.tape.length = self.tape.length.min(offset);
                 }
+                Fault::Isolate => self.paths.isolated = true,
+                Fault::Pause { .. } => self.pauses += 1,
                 _ => {}
             }
+            self.paths.cuts.extend(fault.cut());
+            self.settles += fault.silence().map_or(Duration::ZERO, |(.., lasts)| lasts + SETTLE);
         }
+        self.settles += SETTLE;
         assert!(4 * self.tape.block <= self.setup.window, "a window has room for a few blocks");
         for (i, at) in self.setup.faults.iter().enumerate().filter_map(|(i, f)| Some((i, f.at()?))) {
             self.clock.after(at, Due::Fault(i as u32));

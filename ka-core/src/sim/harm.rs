@@ -1,0 +1,93 @@
+//! How a fault is done to the world.
+
+use alloc::borrow::ToOwned;
+
+use super::World;
+use super::clock::Due;
+use super::fault::Fault;
+use super::host::{Host, State};
+use super::run::note;
+use crate::proto::coordinator::Input as ServerInput;
+use crate::proto::node::Input;
+use crate::time::Duration;
+
+impl World {
+    pub(super) fn fault(&mut self, fault: Fault) {
+        note!(self, "!", "{fault:?}");
+        if let Some((first, last, lasts)) = fault.silence() {
+            self.silence(first, last, lasts);
+        }
+        match fault {
+            Fault::Kill { node, .. } | Fault::Restart { node, .. } => {
+                if self.hosts[node].state != State::Gone {
+                    self.hosts[node].harm.ended = true;
+                    self.leave(node as u32);
+                }
+            }
+            Fault::Freeze { node, .. } => {
+                if self.hosts[node].alive() {
+                    self.hosts[node].harm.ended = true;
+                    self.hosts[node].state = State::Frozen;
+                    self.alive -= 1;
+                }
+            }
+            Fault::Pause { node, lasts, .. } => {
+                let until = &mut self.hosts[node].paused_until;
+                *until = (*until).max(self.clock.now + lasts);
+            }
+            Fault::Reset { node, .. } => {
+                if let Some(link) = self.hosts[node].up {
+                    self.clock.after(Duration::ZERO, Due::LostToChild(link));
+                    self.clock.after(Duration::ZERO, Due::LostToParent(link));
+                }
+            }
+            Fault::Stop { node, .. } => {
+                let host = &mut self.hosts[node];
+                host.harm.ended |= host.alive();
+                host.harm.stopped |= host.alive();
+                if self.is_in(node as u32) {
+                    self.drive(node as u32, Input::Stop("Ctrl-C".to_owned()));
+                } else if self.hosts[node].alive() {
+                    self.leave(node as u32);
+                }
+            }
+            Fault::SinkStalls { node, lasts, .. } => {
+                let until = &mut self.hosts[node].sink.stalled_until;
+                *until = (*until).max(self.clock.now + lasts);
+            }
+            Fault::StopAll { .. } => {
+                self.stopped = true;
+                self.drive_server(ServerInput::Stop("the admin".to_owned()));
+            }
+            // These wait for an offset or are there from the start, and a cut is a matter of the paths.
+            Fault::Taint { .. } | Fault::SinkFails { .. } | Fault::SourceFails { .. } | Fault::Isolate => {}
+            Fault::Cut { .. } | Fault::CutMany { .. } | Fault::Deaf { .. } => {}
+        }
+    }
+
+    fn silence(&mut self, first: usize, last: usize, lasts: Duration) {
+        let back = self.clock.now + lasts;
+        for host in self.hosts.iter_mut().take(last + 1).skip(first).filter(|h| h.alive()) {
+            host.harm.away += lasts;
+            host.harm.times += 1;
+            host.harm.back = host.harm.back.max(back);
+        }
+    }
+
+    /// A host that starts again is as it was.
+    pub(super) fn equip_restarted(&mut self) {
+        let nodes = self.setup.faults.iter().filter_map(|f| match f {
+            Fault::Restart { node, .. } => Some(*node),
+            _ => None,
+        });
+        let nodes: alloc::vec::Vec<_> = nodes.collect();
+        let first = self.hosts.len() - nodes.len();
+        for (i, node) in nodes.into_iter().enumerate() {
+            let Host { rate, sink, hello, .. } = &self.hosts[node];
+            let (rate, sink, mut hello) = (*rate, *sink, hello.clone());
+            let host = &mut self.hosts[first + i];
+            hello.incarnation = host.hello.incarnation;
+            (host.rate, host.sink, host.hello) = (rate, sink, hello);
+        }
+    }
+}

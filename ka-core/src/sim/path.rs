@@ -1,0 +1,80 @@
+//! Who reaches whom, and when: cuts of the network, and what TCP makes of them.
+//!
+//! What is sent across a cut is not lost but late: it arrives, in order, up to a second after the cut (that is when the
+//! sender's kernel tries again). Nobody is told of a cut.
+
+use alloc::vec::Vec;
+
+use super::World;
+use super::host::NEVER;
+use crate::time::{Duration, Instant};
+
+/// The hosts from `first` to `last` are cut off from all the others for a while; those among them reach each other.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cut {
+    pub(super) first: u32,
+    pub(super) last: u32,
+    pub(super) from: Instant,
+    pub(super) to: Instant,
+    /// Only what comes in is cut.
+    pub(super) deaf: bool,
+}
+
+impl Cut {
+    fn covers(&self, sender: u32, receiver: u32, at: Instant) -> bool {
+        let within = |h| (self.first..=self.last).contains(&h);
+        let between =
+            within(receiver) && !within(sender) || !self.deaf && within(sender) && !within(receiver);
+        between && (self.from..self.to).contains(&at)
+    }
+}
+
+/// Every cut of a run, known beforehand.
+#[derive(Debug, Default)]
+pub(super) struct Paths {
+    pub(super) cuts: Vec<Cut>,
+    /// Nodes reach the server only.
+    pub(super) isolated: bool,
+}
+
+impl Paths {
+    /// Until when nothing gets from `sender` to `receiver`, if that is so at `at`.
+    pub(super) fn blocked(&self, sender: u32, receiver: u32, at: Instant) -> Option<Instant> {
+        if self.isolated && sender != 0 && receiver != 0 {
+            return Some(NEVER);
+        }
+        self.cuts.iter().find(|c| c.covers(sender, receiver, at)).map(|c| c.to)
+    }
+}
+
+impl World {
+    /// Whether a connection can be opened now.
+    pub(super) fn reaches(&self, from: u32, to: u32) -> bool {
+        let now = self.clock.now;
+        self.paths.blocked(from, to, now).is_none() && self.paths.blocked(to, from, now).is_none()
+    }
+
+    /// When what is sent now arrives, no sooner than `last`, what was sent before it.
+    pub(super) fn arrival(&mut self, sender: u32, receiver: u32, last: Instant) -> Instant {
+        let mut at = self.clock.now + self.setup.latency;
+        while let Some(until) = self.paths.blocked(sender, receiver, at).filter(|u| *u < NEVER) {
+            at = until + Duration::from_millis(200 + self.rng.below(800));
+        }
+        at.max(last)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_switch_cuts_its_hosts_off_and_a_deaf_host_is_still_heard() {
+        let (from, to) = (Instant(10), Instant(20));
+        let switch = Cut { first: 3, last: 5, from, to, deaf: false };
+        assert!(switch.covers(3, 2, from) && switch.covers(0, 5, from));
+        assert!(!switch.covers(3, 5, from) && !switch.covers(1, 2, from) && !switch.covers(3, 2, to));
+        let deaf = Cut { first: 3, last: 3, deaf: true, ..switch };
+        assert!(deaf.covers(2, 3, from) && !deaf.covers(3, 2, from));
+    }
+}

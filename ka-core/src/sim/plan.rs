@@ -1,0 +1,136 @@
+//! Plans of faults: by hand, from a seed, or from a property test that shrinks them.
+
+use alloc::vec::Vec;
+
+use super::rng::Rng;
+use super::{Fault, World};
+use crate::time::Duration;
+
+/// A small world and what goes wrong in it. Smaller numbers are simpler worlds, so that a property test can shrink it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// The seed of whatever is left to chance.
+    pub seed: u64,
+    /// Nodes behind the server.
+    pub nodes: usize,
+    /// Children per node.
+    pub fan_out: u32,
+    /// Bytes of the stream.
+    pub bytes: u64,
+    /// Bytes of every window.
+    pub window: u64,
+    /// Bytes per second of the source.
+    pub source_rate: Option<u64>,
+    /// Bytes per second of every sink.
+    pub sink_rate: Option<u64>,
+    /// What goes wrong.
+    pub faults: Vec<Fault>,
+}
+
+impl Plan {
+    /// The plan of this seed: up to 12 nodes and up to 5 faults while they join and the stream flows.
+    #[must_use]
+    pub fn from_seed(seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        let nodes = 1 + rng.below(12) as usize;
+        let bytes = [0, 1, 3 << 20, 24 << 20][rng.below(4) as usize] + rng.below(1 << 20);
+        let mut plan = Self {
+            seed,
+            nodes,
+            fan_out: 1 + rng.below(3) as u32,
+            bytes,
+            window: [1 << 20, 2 << 20, 8 << 20, 64 << 20][rng.below(4) as usize],
+            source_rate: [None, Some(20_000_000), Some(4_000_000)][rng.below(3) as usize],
+            sink_rate: [None, Some(60_000_000), Some(300_000_000)][rng.below(3) as usize],
+            faults: Vec::new(),
+        };
+        for _ in 0..rng.below(6) {
+            plan.faults.push(plan.any_fault(&mut rng));
+        }
+        plan
+    }
+
+    /// A plan of this seed in which faults come for `until` and then stop, one or two each second, and some nodes
+    /// are spared: they must be OK, and soon.
+    #[must_use]
+    pub fn lively(seed: u64, until: Duration) -> Self {
+        let mut rng = Rng::new(seed);
+        let nodes = 4 + rng.below(12) as usize;
+        let rate = 2_000_000;
+        let mut plan = Self {
+            seed,
+            nodes,
+            fan_out: 1 + rng.below(2) as u32,
+            bytes: rate * until.as_secs(),
+            window: [2 << 20, 16 << 20, 128 << 20][rng.below(3) as usize],
+            source_rate: Some(rate),
+            sink_rate: None,
+            faults: Vec::new(),
+        };
+        let mut at = Duration::from_millis(rng.below(1000));
+        while at < until {
+            let node = 1 + rng.below(nodes as u64) as usize;
+            let longest = (until - at).min(Duration::from_secs(8)).as_millis() as u64;
+            let lasts = Duration::from_millis(rng.below(longest + 1));
+            plan.faults.push(match rng.below(8) {
+                0 => Fault::Kill { node, at },
+                1 => Fault::Freeze { node, at },
+                2 => Fault::Pause { node, at, lasts },
+                3 => Fault::Cut { node, at, lasts },
+                4 => Fault::Cut { node: 0, at, lasts },
+                5 => Fault::Deaf { node, at, lasts },
+                6 => Fault::CutMany { first: node, last: (node + 2).min(nodes), at, lasts },
+                _ => Fault::Reset { node, at },
+            });
+            at += Duration::from_millis(300 + rng.below(2500));
+        }
+        plan
+    }
+
+    fn any_fault(&self, rng: &mut Rng) -> Fault {
+        let node = 1 + rng.below(self.nodes as u64) as usize;
+        // Many happen while the nodes join and link up, which takes about a millisecond.
+        let span = [2_000, 500_000, 5_000_000][rng.below(3) as usize];
+        let at = Duration::from_micros(rng.below(span));
+        let offset = rng.below(self.bytes + 1);
+        let longest = [500, 3_000, 12_000, 60_000][rng.below(4) as usize];
+        let lasts = Duration::from_millis(rng.below(longest));
+        match rng.below(17) {
+            0 | 1 => Fault::Kill { node, at },
+            2 => Fault::Freeze { node, at },
+            3 => Fault::Stop { node, at },
+            4 => Fault::Taint { node, offset },
+            5 => Fault::SinkFails { node, offset },
+            6 => Fault::SinkStalls { node, at, lasts: lasts.min(Duration::from_secs(3)) },
+            7 | 8 => Fault::Pause { node, at, lasts },
+            9 | 10 => Fault::Cut { node, at, lasts },
+            11 => Fault::Cut { node: 0, at, lasts },
+            12 => {
+                let last = node + rng.below((self.nodes - node + 1) as u64) as usize;
+                Fault::CutMany { first: node, last, at, lasts }
+            }
+            13 => Fault::Deaf { node, at, lasts },
+            14 => Fault::Reset { node, at },
+            15 => [Fault::Isolate, Fault::Restart { node, at, after: lasts }][rng.below(2) as usize],
+            _ => [Fault::SourceFails { offset }, Fault::StopAll { at }][rng.below(2) as usize],
+        }
+    }
+
+    /// The world of this plan. Its gate also opens after a second, for nodes may be lost before it does.
+    #[must_use]
+    pub fn world(&self) -> World {
+        let mut world = World::tree(self.nodes, self.fan_out)
+            .stream(self.bytes)
+            .window(self.window)
+            .start_after(Duration::from_secs(1), 0)
+            .jitter(Duration::from_micros(400))
+            .seed(self.seed);
+        if let Some(rate) = self.source_rate {
+            world = world.source_rate(rate);
+        }
+        if let Some(rate) = self.sink_rate {
+            world = (1..=self.nodes).fold(world, |w, n| w.sink_rate(n, rate));
+        }
+        self.faults.iter().fold(world, |w, f| w.with(*f))
+    }
+}

@@ -1,0 +1,136 @@
+//! What must hold at the end of a run; each rule has a name.
+//!
+//! *OK is true*, *every failure has a reason*, *the blame is right* (who is said to have lost or spoilt the bytes was
+//! disturbed, or did), *everyone alive ends*, *who can finish finishes* (a node to which nothing was done is OK, whatever
+//! became of others), *nobody healthy is given up* (a node that was away for a while only is OK, or nobody held any
+//! more what it lacked).
+
+use alloc::format;
+
+use super::World;
+use super::checker::Violation;
+use super::host::Host;
+use crate::limits;
+use crate::time::Duration;
+use crate::types::NodeId;
+use crate::wire::control::{Outcome, Reason};
+
+/// Who was away for no longer than this is not given up.
+const AWAY: Duration = Duration::from_secs(10);
+
+/// How long after it is back a node may take to be known again: what was sent arrives, what is silent is dialled again.
+const KNOWN_AGAIN: Duration = Duration::from_secs(5);
+
+impl World {
+    /// The run has stopped: was anything wrong?
+    pub(super) fn verdict(&mut self) -> Option<Violation> {
+        if !self.checker.broken() {
+            self.check_end();
+        }
+        let (rule, what) = self.checker.breach.clone()?;
+        let what = format!("at {}: {what}", self.now());
+        let trace = self.trace.text().into();
+        Some(Violation { rule, what, repeat: self.setup.repeat.clone(), trace })
+    }
+
+    fn check_end(&mut self) {
+        if let Some(h) = self.hosts.iter().skip(1).position(Host::alive) {
+            let (number, state) = (h + 1, self.hosts[h + 1].state);
+            self.checker.breach("everyone alive ends", format!("host {number} is still {state:?}"));
+            return;
+        }
+        let Some(report) = self.report.clone() else {
+            if self.started {
+                self.checker.breach("everyone alive ends", "the session is not over".into());
+            }
+            return;
+        };
+        for node in &report.nodes {
+            let host = self.by_id[&node.node] as usize;
+            let who = format!("{} (host {host})", node.node);
+            self.check_outcome(host, &format!("the server of {who}"), &node.outcome);
+            if report.started.is_some() {
+                self.check_finished(host, &who, &node.outcome);
+            }
+            if self.checker.hosts[host].believed && !node.outcome.is_ok() {
+                let outcome = &node.outcome;
+                self.checker.breach("OK is true", format!("{who} said OK first and is shown as {outcome}"));
+            }
+        }
+        if report.root.outcome.is_ok() && self.source.fails {
+            self.checker.breach("OK is true", "the source failed and is shown as OK".into());
+        }
+        for host in 1..self.hosts.len() {
+            if let Some((outcome, _)) = self.hosts[host].ended.clone() {
+                self.check_outcome(host, &format!("host {host} of itself"), &outcome);
+            }
+        }
+    }
+
+    /// An outcome that somebody tells of `host`.
+    fn check_outcome(&mut self, host: usize, who: &str, outcome: &Outcome) {
+        let it = &self.hosts[host];
+        let (rule, right) = match outcome {
+            Outcome::Ok => ("OK is true", self.truly_ok(host)),
+            Outcome::Unknown => (
+                "every failure has a reason",
+                it.harm.any() && self.checker.has_received(host, self.tape.items()) || self.server_is_lost(),
+            ),
+            Outcome::Failed(reason, at) => match reason {
+                _ if at.0 > self.tape.length => ("every failure has a reason", false),
+                Reason::Source(why) => ("the blame is right", self.source.fails && !why.is_empty()),
+                Reason::Sink(why) => ("the blame is right", it.sink.fails_at.is_some() && !why.is_empty()),
+                // Who was away himself may find the server gone on without him.
+                Reason::Lost(NodeId::ROOT, why) => {
+                    ("the blame is right", (it.harm.any() || self.server_is_lost()) && !why.is_empty())
+                }
+                Reason::Lost(node, why) => (
+                    "the blame is right",
+                    self.host_of(*node).is_some_and(|h| h.harm.any() || h.taints_from.is_some())
+                        && !why.is_empty(),
+                ),
+                Reason::Tainted(node, why) => (
+                    "the blame is right",
+                    self.host_of(*node).is_some_and(|h| h.taints_from.is_some()) && !why.is_empty(),
+                ),
+                Reason::Interrupted(why) => {
+                    ("the blame is right", (it.harm.stopped || self.stopped) && !why.is_empty())
+                }
+                Reason::Missing(from, to) => ("the blame is right", it.harm.any() && from < to),
+            },
+        };
+        if !right {
+            self.checker.breach(rule, format!("{who}: {outcome}"));
+        }
+    }
+
+    /// Whether `host` should have come further.
+    fn check_finished(&mut self, host: usize, who: &str, outcome: &Outcome) {
+        let it = &self.hosts[host];
+        let harmed = it.harm.ended || it.sink.fails_at.is_some() || it.taints_from.is_some();
+        if self.source.fails || self.stopped || self.server_is_lost() || harmed || outcome.is_ok() {
+            return;
+        }
+        if it.harm.times == 0 {
+            self.checker.breach("who can finish finishes", format!("{who}: {outcome}"));
+        } else if it.harm.away <= AWAY && !matches!(outcome, Outcome::Failed(Reason::Missing(..), _)) {
+            // Who comes and goes again and again must be steady for a while.
+            let steady = if it.harm.times > 1 { limits::STEADY_MAX } else { Duration::ZERO };
+            let known = it.harm.back + KNOWN_AGAIN + self.hosts[0].harm.away + steady;
+            if self.report().ended > known {
+                let back = it.harm.back;
+                let what = format!("{who}, back at {back}: {outcome}");
+                self.checker.breach("nobody healthy is given up", what);
+            }
+        }
+    }
+
+    /// Whether the server was away for so long that nobody need have waited for it.
+    fn server_is_lost(&self) -> bool {
+        self.hosts[0].harm.away + 2 * AWAY > limits::CUT_OFF
+    }
+
+    fn host_of(&self, node: NodeId) -> Option<&Host> {
+        self.hosts.get(*self.by_id.get(&node)? as usize)
+    }
+}
