@@ -56,7 +56,12 @@ pub struct Member {
     pub suspicion: Option<Suspicion>,
     /// Times it was suspected, one soon after another, and when it was last.
     pub flaps: (u32, Instant),
-    /// Suspected nodes that may come back and lack what it holds.
+    /// Its parent before this one, which names it a child until its link to this one is up.
+    pub held_by: Option<NodeId>,
+    /// For whom it does so itself.
+    pub holds_for: Vec<NodeId>,
+    /// Who keeps what it may lack when it comes back, and for how many others it does so itself.
+    pub kept_by: Vec<NodeId>,
     pub keeps_for: u32,
     /// The last it said of itself.
     pub progress: Progress,
@@ -89,8 +94,6 @@ pub struct Suspicion {
     pub back: Option<Instant>,
     /// Why, in words.
     pub why: String,
-    /// Who keeps what it may lack when it comes back.
-    pub keeper: NodeId,
 }
 
 impl Member {
@@ -127,6 +130,9 @@ impl Member {
             barred: false,
             suspicion: None,
             flaps: (0, now),
+            held_by: None,
+            holds_for: Vec::new(),
+            kept_by: Vec::new(),
             keeps_for: 0,
             progress: Progress::default(),
             complete: false,

@@ -75,8 +75,7 @@ impl Window {
     #[must_use]
     pub fn new(size: u64, sink: bool) -> Self {
         let size = size.max(limits::WINDOW_BYTES_MIN);
-        // The root's parent is the source, which gains nothing from less room.
-        let room = if sink { limits::ROOM_BYTES.min(size / 2) } else { size };
+        let room = limits::ROOM_BYTES.min(size / 2);
         Self {
             size,
             room_least: room,

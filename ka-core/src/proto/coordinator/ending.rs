@@ -20,6 +20,7 @@ impl Coordinator {
         }
         m.outcome = Some(outcome.clone());
         m.ended = Some(now);
+        self.keep_no_more(node);
         self.event(Event::Ended { node, outcome });
         self.let_go(node);
     }

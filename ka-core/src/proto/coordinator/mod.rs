@@ -418,6 +418,7 @@ impl Coordinator {
                 m.linked = true;
                 m.linkless = None;
                 if let Some(parent) = m.parent.filter(|_| epoch >= m.parent_since) {
+                    self.keep_no_more(node);
                     self.event(Event::Linked { node, parent });
                 }
             }
@@ -484,7 +485,8 @@ impl Coordinator {
         }
         if self.phase == Phase::Gathering {
             self.leave(node);
-        } else if m.suspicion.is_none() {
+        } else if m.suspicion.is_none() && m.heard + 2 * limits::BEAT + limits::LOOK >= now {
+            // One that was silent already may have lost its connection to that, and is on its way back.
             self.suspect(now, &[node], Vec::from([printable(why, limits::TEXT_BYTES)]));
         }
     }

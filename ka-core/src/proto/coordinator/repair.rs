@@ -43,6 +43,11 @@ impl Coordinator {
                 self.reroute(now, node, parent, &printable(&why, limits::TEXT_BYTES));
             }
             LinkFault::Gone(kept) => {
+                if let Some(old) = self.hold_no_more(node) {
+                    // Whoever fed it before still holds what it lacks.
+                    self.move_to(node, old);
+                    return;
+                }
                 if let Some(p) = self.roster.get_mut(parent) {
                     p.progress.kept = p.progress.kept.max(kept);
                 }
@@ -77,15 +82,8 @@ impl Coordinator {
         // It is alive as far as is known, but would share its parent's link with the node it lost.
         let crowded = |m: &Member| m.children.len() > self.config.fan_out as usize;
         let above = self.roster.get(from).filter(|f| f.children.is_empty()).and_then(|f| f.parent);
-        if let Some(above) = above
-            && above == to
-            && self.roster.get(above).is_some_and(crowded)
-            && self.unfinished(from)
-        {
-            let at = self.roster.get(from).map_or(Offset::ZERO, |f| f.progress.received);
-            if let Some(holder) = self.holder(from, at, Some(above)) {
-                self.move_to(from, holder);
-            }
+        if above == Some(to) && self.roster.get(to).is_some_and(crowded) {
+            self.transfer(from);
         }
     }
 
@@ -163,12 +161,11 @@ impl Coordinator {
             let Some(m) = self.roster.get_mut(*node) else { continue };
             let soon = now.since(m.flaps.1) < limits::STEADY_MAX;
             m.flaps = (if soon { m.flaps.0 + 1 } else { 1 }, now);
-            m.suspicion = Some(Suspicion { since: now, back: None, why: why.clone(), keeper });
-            let unsettled = m.outcome.is_none();
-            if unsettled {
+            m.suspicion = Some(Suspicion { since: now, back: None, why: why.clone() });
+            if m.outcome.is_none() {
                 self.suspects += 1;
                 self.event(Event::Suspected { node: *node, why });
-                self.keep(keeper, 1);
+                self.keep_for(*node, keeper);
             }
         }
         self.detach(nodes);
@@ -176,17 +173,11 @@ impl Coordinator {
         let orphaned: Vec<_> = self
             .roster
             .nodes()
-            .filter(|m| m.outcome.is_none())
-            .filter_map(|m| Some((m.node, m.suspicion.as_ref()?.keeper)))
-            .filter(|(_, keeper)| nodes.contains(keeper))
+            .filter(|m| m.kept_by.iter().any(|k| nodes.contains(k)))
+            .map(|m| m.node)
             .collect();
-        for (node, lost) in orphaned {
-            self.keep(lost, -1);
-            let keeper = self.leaf_below(NodeId::ROOT);
-            self.keep(keeper, 1);
-            if let Some(s) = self.roster.get_mut(node).and_then(|m| m.suspicion.as_mut()) {
-                s.keeper = keeper;
-            }
+        for node in orphaned {
+            self.keep_for(node, self.leaf_below(NodeId::ROOT));
         }
     }
 
@@ -214,10 +205,26 @@ impl Coordinator {
         node
     }
 
-    fn keep(&mut self, keeper: NodeId, more: i32) {
-        if let Some(m) = self.roster.get_mut(keeper) {
-            m.keeps_for = m.keeps_for.saturating_add_signed(more);
+    /// From now on `keeper` forgets nothing that `node` may lack, as far as it has room.
+    fn keep_for(&mut self, node: NodeId, keeper: NodeId) {
+        if let Some(m) = self.roster.get_mut(node) {
+            m.kept_by.push(keeper);
+        }
+        if let Some(k) = self.roster.get_mut(keeper) {
+            k.keeps_for += 1;
             self.changed.insert(keeper);
+        }
+    }
+
+    /// Nobody need keep anything, or name it a child, for the sake of a node that has a link again, or none any more.
+    pub(super) fn keep_no_more(&mut self, node: NodeId) {
+        self.hold_no_more(node);
+        let Some(m) = self.roster.get_mut(node) else { return };
+        for keeper in core::mem::take(&mut m.kept_by) {
+            if let Some(k) = self.roster.get_mut(keeper) {
+                k.keeps_for = k.keeps_for.saturating_sub(1);
+                self.changed.insert(keeper);
+            }
         }
     }
 
@@ -240,7 +247,10 @@ impl Coordinator {
             return;
         }
         match self.holder(node, at, None) {
-            Some(holder) => self.move_to(node, holder),
+            Some(holder) => {
+                self.move_to(node, holder);
+                self.keep_for(node, holder);
+            }
             None => {
                 let kept = self.roster.iter().map(|m| m.progress.kept).min().unwrap_or(at);
                 self.fail(now, node, Reason::Missing(at, kept.max(at)), at);
@@ -251,12 +261,13 @@ impl Coordinator {
     /// Nothing is held against a node any more.
     pub(super) fn trust(&mut self, node: NodeId) {
         let Some(m) = self.roster.get_mut(node) else { return };
-        let Some(suspicion) = m.suspicion.take() else { return };
+        if m.suspicion.take().is_none() {
+            return;
+        }
         m.avoid.clear();
         m.linkless = None;
         if m.outcome.is_none() {
             self.suspects = self.suspects.saturating_sub(1);
-            self.keep(suspicion.keeper, -1);
         }
     }
 
@@ -297,7 +308,11 @@ impl Coordinator {
         }
         for (orphan, home) in homes {
             if self.unfinished(orphan) {
+                let crowded = self.children(home).len() >= self.config.fan_out as usize;
                 self.move_to(orphan, home);
+                if crowded {
+                    self.transfer(orphan);
+                }
             }
         }
     }
@@ -329,8 +344,41 @@ impl Coordinator {
         }
     }
 
+    /// Moves a node, with everybody below it, from its parent to somebody who has room for a child, if there is anybody.
+    /// Its parent holds what it lacks until its new link is up: nothing is risked.
+    pub(super) fn transfer(&mut self, node: NodeId) {
+        let Some(m) = self.roster.get(node) else { return };
+        let (Some(old), at) = (m.parent, m.progress.received) else { return };
+        let Some(holder) = self.holder(node, at, Some(old)) else { return };
+        let full = self.children(holder).len() >= self.config.fan_out as usize;
+        if full || !self.unfinished(node) {
+            return;
+        }
+        self.move_to(node, holder);
+        self.hold_for(node, old);
+    }
+
+    /// `old` goes on to name `node` a child, until its link to its new parent is up.
+    pub(super) fn hold_for(&mut self, node: NodeId, old: NodeId) {
+        if let Some(m) = self.roster.get_mut(node) {
+            m.held_by = Some(old);
+        }
+        if let Some(o) = self.roster.get_mut(old) {
+            o.holds_for.push(node);
+            self.changed.insert(old);
+        }
+    }
+
+    fn hold_no_more(&mut self, node: NodeId) -> Option<NodeId> {
+        let old = self.roster.get_mut(node)?.held_by.take()?;
+        self.roster.get_mut(old)?.holds_for.retain(|n| *n != node);
+        self.changed.insert(old);
+        Some(old)
+    }
+
     /// Takes a node, with everybody below it, from its parent.
     fn unlink(&mut self, node: NodeId) {
+        self.hold_no_more(node);
         let Some(parent) = self.roster.get_mut(node).and_then(|m| m.parent.take()) else { return };
         if let Some(p) = self.roster.get_mut(parent) {
             p.children.retain(|c| *c != node);
@@ -407,7 +455,8 @@ impl Coordinator {
         let parent =
             m.parent.and_then(|p| self.roster.get(p)).map(|p| Peer { node: p.node, addr: seen(p, m) });
         let keep = m.keeps_for > 0;
-        let view = View { epoch: self.epoch, parent, children: m.children.clone(), keep };
+        let children = m.children.iter().chain(&m.holds_for).copied().collect();
+        let view = View { epoch: self.epoch, parent, children, keep };
         self.tell_node(node, ToNode::View(view));
     }
 }

@@ -91,6 +91,9 @@ impl Coordinator {
         self.detach(&[node]);
         if let Some(parent) = self.holder(node, at, None).or(old) {
             self.move_to(node, parent);
+            if let Some(old) = old.filter(|old| *old != parent) {
+                self.hold_for(node, old);
+            }
         }
     }
 
