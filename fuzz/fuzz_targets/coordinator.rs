@@ -27,6 +27,8 @@ fuzz_target!(|bytes: &[u8]| {
             fan_out: u32::from(setup[1] % 4) + 1,
             start_after: (setup[2] > 128).then(|| Duration::from_millis(u64::from(setup[2]) * 10)),
             min_nodes: 1,
+            slow: Default::default(),
+            min_rate: None,
             release_delay: Duration::from_millis(u64::from(setup[3])),
             data_port: 1,
         },

@@ -112,6 +112,10 @@ pub const SUSPECT: Duration = Duration::from_millis(800);
 /// How often the coordinator looks who is silent.
 pub const LOOK: Duration = Duration::from_millis(50);
 
+/// Before the start nobody depends on a node: it is counted until it has been silent for so long, which a disk that
+/// stalls a whole machine for ten seconds is not.
+pub const SILENCE: Duration = Duration::from_secs(11);
+
 /// A data link that has been silent for so long is dialled again.
 pub const LINK_SILENCE: Duration = Duration::from_millis(1000);
 
@@ -154,6 +158,20 @@ pub const PROBE: Duration = Duration::from_secs(1);
 
 /// How long a command that is told to stop may take before it is killed.
 pub const STOP_GRACE: Duration = Duration::from_secs(2);
+
+// ---- slow nodes ----
+
+/// A node's rate is measured over so long, and is too low when it has been so long.
+pub const TEMPO: Duration = Duration::from_secs(1);
+
+/// A node this far behind its parent, in bytes, though it has room, has a slow link.
+pub const BEHIND_BYTES: u64 = 16 << 20;
+
+/// A sink that has taken nothing for so long is named.
+pub const STUCK: Duration = Duration::from_secs(5);
+
+/// A node that is stuck or far too slow, and holds up the others for so long, is done without.
+pub const BYPASS: Duration = Duration::from_secs(30);
 
 // ---- ports ----
 

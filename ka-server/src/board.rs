@@ -42,6 +42,7 @@ struct Row {
 enum Stage {
     In,
     Linked,
+    Away(String),
     Complete,
     Ok,
     Failed(String),
@@ -57,13 +58,18 @@ impl Row {
         matches!(self.stage, Stage::Failed(_))
     }
 
+    /// Whether the others need not wait for it.
+    fn out(&self) -> bool {
+        self.failed() || matches!(self.stage, Stage::Away(_))
+    }
+
     fn has_ended(&self) -> bool {
         self.failed() || self.stage == Stage::Ok
     }
 
     /// Trouble first, then those that are farthest behind; those that are done last.
     fn urgency(&self) -> (bool, bool, u64) {
-        (!self.failed(), self.stage == Stage::Ok, self.sunk)
+        (!self.out(), self.stage == Stage::Ok, self.sunk)
     }
 }
 
@@ -124,6 +130,19 @@ impl Board {
                 self.row(*node, |row| row.stage = Stage::Linked);
                 Some(Line::Note(format!("{node} is linked to {parent}")))
             }
+            Event::Suspected { node, why } => {
+                self.row(*node, |row| row.stage = Stage::Away(format!("not heard: {why}")));
+                Some(Line::Say(format!("{}: {why}; the others go on without it", self.name(*node))))
+            }
+            Event::Returned { node, at } => {
+                self.row(*node, |row| row.stage = Stage::In);
+                Some(Line::Say(format!("{} is back, and goes on at byte {at}", self.name(*node))))
+            }
+            Event::Rerouted { node, from, to, why } => {
+                let (node, from, to) = (self.name(*node), self.name(*from), self.name(*to));
+                Some(Line::Say(format!("{node} gets no bytes from {from} ({why}), and gets them from {to}")))
+            }
+            Event::Slow { node, why } => Some(Line::Say(format!("{} is slow: {why}", self.name(*node)))),
             Event::Progress { node, progress } => {
                 self.row(*node, |row| row.sunk = progress.sunk.0);
                 None
@@ -171,7 +190,7 @@ impl Board {
 
     /// The node that the others will have to wait for.
     fn slowest(&self) -> Option<(&NodeId, &Row)> {
-        self.nodes.iter().filter(|(_, row)| !row.failed()).min_by_key(|(_, row)| row.sunk)
+        self.nodes.iter().filter(|(_, row)| !row.out()).min_by_key(|(_, row)| row.sunk)
     }
 
     /// How far it is, for a log.
@@ -237,6 +256,7 @@ impl Board {
         let stage = match &row.stage {
             Stage::In => "no link yet",
             Stage::Linked => "receiving",
+            Stage::Away(why) => why,
             Stage::Complete => "finishing",
             Stage::Ok => "OK",
             Stage::Failed(why) => why,
@@ -258,7 +278,7 @@ fn names(all: impl Iterator<Item = String>) -> String {
 mod tests {
     use ka_core::seal::StreamInfo;
     use ka_core::types::Offset;
-    use ka_core::wire::control::{Counters, Progress, Reason};
+    use ka_core::wire::control::{Progress, Reason};
 
     use super::*;
 
@@ -274,10 +294,7 @@ mod tests {
 
     fn progress(node: u32, sunk: u64) -> Event {
         let (received, sunk) = (Offset(sunk), Offset(sunk));
-        Event::Progress {
-            node: NodeId(node),
-            progress: Progress { received, sunk, counters: Counters::default() },
-        }
+        Event::Progress { node: NodeId(node), progress: Progress { received, sunk, ..Progress::default() } }
     }
 
     fn tell(board: &mut Board, event: Event) -> Option<Line> {

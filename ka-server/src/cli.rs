@@ -11,6 +11,7 @@ use ka_client::console::exit::Exit;
 use ka_client::console::units;
 use ka_core::limits;
 use ka_core::net::ServerConfig;
+use ka_core::proto::coordinator::Slow;
 use ka_core::types::SessionName;
 
 use crate::PROGRAM;
@@ -62,6 +63,14 @@ pub struct Options {
     #[arg(long, value_name = "NUM", value_parser = nodes, requires = "start_after")]
     pub min_nodes: Option<u32>,
 
+    /// When a node holds up all others: wait for it, bypass it after 30 s, or drop it as soon as that is known
+    #[arg(long, value_name = "POLICY", value_enum, default_value = "bypass")]
+    pub slow: Policy,
+
+    /// A slow node that takes at least so much per second is not bypassed [default: a quarter of the fastest one's]
+    #[arg(long, value_name = "RATE", value_parser = units::parse_rate)]
+    pub min_rate: Option<u64>,
+
     /// Let the nodes that wait (ka-d-client -w) go one by one, so many tenths of a second apart
     #[arg(short, long, value_name = "TENTHS", value_parser = delay, default_value = "0")]
     pub delay: u32,
@@ -100,6 +109,15 @@ pub struct Options {
 
     #[arg(skip)]
     given: Vec<Given>,
+}
+
+/// What to do about a node that holds up all others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[expect(missing_docs, reason = "a doc comment would become help")]
+pub enum Policy {
+    Wait,
+    Bypass,
+    Drop,
 }
 
 /// An option as it was given, so that it can be given again.
@@ -169,6 +187,12 @@ impl Options {
             fan_out: self.arity,
             start_after: self.start_after,
             min_nodes: self.min_nodes.unwrap_or(1),
+            slow: match self.slow {
+                Policy::Wait => Slow::Wait,
+                Policy::Bypass => Slow::Bypass,
+                Policy::Drop => Slow::Drop,
+            },
+            min_rate: self.min_rate,
             release_delay: Duration::from_millis(100) * self.delay,
             window_bytes: self.net.window,
             rate: self.rate,

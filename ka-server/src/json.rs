@@ -12,6 +12,10 @@
 //! | `linked` | `node`, `parent` (0 is the server) |
 //! | `stream` | `number`, `name`, `size` in bytes or `null` |
 //! | `progress` | `node` (0: how far the source is read), `received`, `sunk`; twice a second for each node |
+//! | `suspected` | `node`, `why`: it is not heard; those below it go on without it, and it may come back |
+//! | `returned` | `node`, `at`: it is heard again, and goes on at that byte |
+//! | `rerouted` | `node`, `from`, `to`, `why`: it gets its bytes from another parent (0 is the server) |
+//! | `slow` | `node`, `why`: it holds up the others, and goes to the end of the line |
 //! | `complete` | `node`: it holds every byte, its sink may still be at work |
 //! | `ended` | `node` (0: the source), `outcome`, `reason`, `at` |
 //! | `released` | `node`: it was let go |
@@ -85,6 +89,24 @@ pub enum Event<'a> {
         received: u64,
         sunk: u64,
     },
+    Suspected {
+        node: u32,
+        why: &'a str,
+    },
+    Returned {
+        node: u32,
+        at: u64,
+    },
+    Rerouted {
+        node: u32,
+        from: u32,
+        to: u32,
+        why: &'a str,
+    },
+    Slow {
+        node: u32,
+        why: &'a str,
+    },
     Complete {
         node: u32,
     },
@@ -138,6 +160,12 @@ impl<'a> Event<'a> {
             proto::Event::Progress { node, progress } => {
                 Self::Progress { node: node.0, received: progress.received.0, sunk: progress.sunk.0 }
             }
+            proto::Event::Suspected { node, why } => Self::Suspected { node: node.0, why },
+            proto::Event::Returned { node, at } => Self::Returned { node: node.0, at: at.0 },
+            proto::Event::Rerouted { node, from, to, why } => {
+                Self::Rerouted { node: node.0, from: from.0, to: to.0, why }
+            }
+            proto::Event::Slow { node, why } => Self::Slow { node: node.0, why },
             proto::Event::Complete { node } => Self::Complete { node: node.0 },
             proto::Event::Ended { node, outcome } => Self::Ended { node: node.0, ending: outcome.into() },
             proto::Event::Released { node } => Self::Released { node: node.0 },
@@ -305,7 +333,7 @@ mod tests {
     fn a_report() {
         let (report, options) = (report(), options(&["-s", "x"]));
         let text = serde_json::to_string(&Report::of(&report, &options, Exit::Sink)).unwrap();
-        let counters = r#""counters":{"grants":0,"full":0,"evicted":0,"held_max":0}"#;
+        let counters = r#""counters":{"grants":0,"full":0,"evicted":0,"held_max":0,"holds":0,"attaches":0}"#;
         let expected = [
             r#"{"ka":"0.1.0","version":1,"session":"07070707070707070707070707070707","name":"x","ok":false,"#,
             r#""exit":6,"error":null,"bytes":4194304,"started_s":1.0,"ended_s":3.0,"#,

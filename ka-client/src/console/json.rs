@@ -5,14 +5,15 @@
 //!
 //! **How a node ended** is three fields, in `ended` and in reports alike:
 //! - `"outcome"`: `"ok"`, `"failed"` or `"unknown"` (cut off when it may already have been done).
-//! - `"reason"`: `null` unless it failed; else an object: `"kind"` is `"source"`, `"sink"`, `"lost"`, `"tainted"`
-//!   or `"interrupted"`; `"node"` is the node that was lost or sent wrong bytes (0 is the server), else `null`;
-//!   `"text"` says it in words.
+//! - `"reason"`: `null` unless it failed; else an object: `"kind"` is `"source"`, `"sink"`, `"lost"`, `"tainted"`,
+//!   `"interrupted"`, `"slow"` or `"missing"` (it came back too late: nobody holds what it lacks any more); `"node"` is the node
+//!   that was lost or sent wrong bytes (0 is the server), else `null`; `"text"` says it in words.
 //! - `"at"`: the offset in bytes at which it failed, else `null`.
 //!
-//! **What a node's window did** is an object, `"counters"`: `"grants"`, `"full"`, `"evicted"`, `"held_max"`; see
-//! [`Counters`](ka_core::wire::control::Counters).
+//! **What a node's window did** is an object, `"counters"`: `"grants"`, `"full"`, `"evicted"`, `"held_max"`, `"holds"`,
+//! `"attaches"`; see [`Counters`](ka_core::wire::control::Counters).
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use ka_core::wire::control;
@@ -52,7 +53,7 @@ pub struct Reason<'a> {
     /// Whose fault it is, where it is a node's.
     pub node: Option<u32>,
     /// The same in words.
-    pub text: &'a str,
+    pub text: Cow<'a, str>,
 }
 
 impl<'a> From<&'a control::Reason> for Reason<'a> {
@@ -63,8 +64,11 @@ impl<'a> From<&'a control::Reason> for Reason<'a> {
             control::Reason::Lost(node, text) => ("lost", Some(node.0), text.as_str()),
             control::Reason::Tainted(node, text) => ("tainted", Some(node.0), text.as_str()),
             control::Reason::Interrupted(text) => ("interrupted", None, text.as_str()),
+            control::Reason::Slow(text) => ("slow", None, text.as_str()),
+            control::Reason::Missing(..) => ("missing", None, ""),
             _ => ("other", None, ""),
         };
+        let text = if text.is_empty() { reason.to_string().into() } else { text.into() };
         Self { kind, node, text }
     }
 }
@@ -80,11 +84,16 @@ pub struct Counters {
     pub evicted: u64,
     /// The most bytes held at one time.
     pub held_max: u64,
+    /// Times a child was lost and everything was held until it had another parent.
+    pub holds: u64,
+    /// Times it attached to a parent.
+    pub attaches: u64,
 }
 
 impl From<control::Counters> for Counters {
     fn from(c: control::Counters) -> Self {
-        Self { grants: c.grants, full: c.full, evicted: c.evicted, held_max: c.held_max }
+        let control::Counters { grants, full, evicted, held_max, holds, attaches } = c;
+        Self { grants, full, evicted, held_max, holds, attaches }
     }
 }
 
@@ -136,6 +145,8 @@ mod tests {
             let json = ending(&Outcome::Failed(reason, Offset(0)));
             assert!(json.contains(&format!(r#"{{"kind":"{kind}","node":null,"text":"x"}}"#)), "{json}");
         }
+        let missing = ending(&Outcome::Failed(Reason::Missing(Offset(5), Offset(9)), Offset(5)));
+        assert!(missing.contains(r#""kind":"missing""#) && missing.contains("bytes 5 to 9"), "{missing}");
         let tainted = Outcome::Failed(Reason::Tainted(NodeId(0), "x".into()), Offset(0));
         assert!(ending(&tainted).contains(r#"{"kind":"tainted","node":0,"text":"x"}"#));
     }
@@ -153,8 +164,8 @@ mod tests {
 
     #[test]
     fn counters() {
-        let c = control::Counters { grants: 1, full: 2, evicted: 3, held_max: 4 };
+        let c = control::Counters { grants: 1, full: 2, evicted: 3, held_max: 4, holds: 5, attaches: 6 };
         let text = serde_json::to_string(&Counters::from(c)).unwrap();
-        assert_eq!(text, r#"{"grants":1,"full":2,"evicted":3,"held_max":4}"#);
+        assert_eq!(text, r#"{"grants":1,"full":2,"evicted":3,"held_max":4,"holds":5,"attaches":6}"#);
     }
 }

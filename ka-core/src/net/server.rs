@@ -82,6 +82,8 @@ pub async fn serve(
             fan_out: config.fan_out,
             start_after: config.start_after,
             min_nodes: config.min_nodes,
+            slow: config.slow,
+            min_rate: config.min_rate,
             release_delay: config.release_delay,
             data_port,
         },

@@ -58,6 +58,10 @@ pub struct ServerConfig {
     pub start_after: Option<Duration>,
     /// … with at least so many nodes, or as soon as they are in.
     pub min_nodes: u32,
+    /// What to do about a node that holds up all others.
+    pub slow: Slow,
+    /// Bytes per second that are never too slow. `None`: a quarter of what the fastest node gets.
+    pub min_rate: Option<u64>,
     /// The pause between two nodes that are let go after having waited.
     pub release_delay: Duration,
     /// Bytes of the tape to hold at most. `None`: by the memory there is.
@@ -78,6 +82,8 @@ impl Default for ServerConfig {
             fan_out: 1,
             start_after: None,
             min_nodes: 1,
+            slow: Slow::default(),
+            min_rate: None,
             release_delay: Duration::ZERO,
             window_bytes: None,
             rate: None,

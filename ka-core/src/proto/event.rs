@@ -78,6 +78,13 @@ pub enum Event {
         /// Why, in words.
         why: String,
     },
+    /// A node holds up the others, and goes to the end of the line.
+    Slow {
+        /// Which node.
+        node: NodeId,
+        /// What is slow, in words.
+        why: String,
+    },
     /// A node tells how far it is.
     Progress {
         /// Which node ([`NodeId::ROOT`]: how far the source is read).

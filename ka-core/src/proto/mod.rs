@@ -22,6 +22,7 @@ pub mod node;
 pub mod pace;
 pub mod release;
 pub mod roster;
+pub mod tempo;
 pub mod timer;
 pub mod topology;
 pub mod window;

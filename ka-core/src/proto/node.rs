@@ -594,6 +594,7 @@ impl Node {
             received: self.window.received().offset,
             sunk: self.window.sunk().unwrap_or_default().offset,
             kept: self.window.kept().offset,
+            blocked: self.window.blocked(),
             counters: self.window.counters(),
         }
     }

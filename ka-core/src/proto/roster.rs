@@ -6,7 +6,9 @@ use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 
 use super::event::NodeReport;
-use crate::time::Instant;
+use super::tempo::Tempo;
+use crate::limits;
+use crate::time::{Duration, Instant};
 use crate::types::{Epoch, NodeId};
 use crate::wire::control::{Outcome, Progress};
 
@@ -36,12 +38,26 @@ pub struct Member {
     pub incarnation: u64,
     /// Whether it stays until it is let go.
     pub waits: bool,
-    /// Its parent, once the session has started.
+    /// Its parent, once the session has started; `None` while it has no place, or needs none any more.
     pub parent: Option<NodeId>,
     /// The first view that names this parent; later ones may change its children only.
     pub parent_since: Epoch,
     /// Its children.
     pub children: Vec<NodeId>,
+    /// Its link to a parent was up once.
+    pub linked: bool,
+    /// Parents it could not get its bytes from.
+    pub avoid: Vec<NodeId>,
+    /// Since when its links have failed, one after another.
+    pub linkless: Option<Instant>,
+    /// Somebody got false bytes from it: it feeds nobody any more.
+    pub barred: bool,
+    /// It is not heard, or its connection broke.
+    pub suspicion: Option<Suspicion>,
+    /// Times it was suspected, one soon after another, and when it was last.
+    pub flaps: (u32, Instant),
+    /// Suspected nodes that may come back and lack what it holds.
+    pub keeps_for: u32,
     /// The last it said of itself.
     pub progress: Progress,
     /// It holds the whole tape.
@@ -52,13 +68,45 @@ pub struct Member {
     pub released: bool,
     /// When it came.
     pub joined: Instant,
+    /// How fast it is.
+    pub tempo: Tempo,
+    /// It was said that it is slow.
+    pub named: bool,
     /// When it was last heard.
     pub heard: Instant,
+    /// How long it usually is between two of its messages.
+    pub gap: Duration,
     /// When its outcome was known.
     pub ended: Option<Instant>,
 }
 
+/// Why a node has no place for now.
+#[derive(Clone, Debug)]
+pub struct Suspicion {
+    /// Since when.
+    pub since: Instant,
+    /// Since when it is heard again.
+    pub back: Option<Instant>,
+    /// Why, in words.
+    pub why: String,
+    /// Who keeps what it may lack when it comes back.
+    pub keeper: NodeId,
+}
+
 impl Member {
+    /// Whether it may be somebody's parent.
+    #[must_use]
+    pub fn feeds(&self) -> bool {
+        self.node == NodeId::ROOT
+            || (self.parent.is_some() && self.suspicion.is_none() && !self.released && !self.barred)
+    }
+
+    /// Whether it needs bytes for itself.
+    #[must_use]
+    pub fn lacks(&self) -> bool {
+        !self.complete && self.outcome.is_none()
+    }
+
     /// A member that has just come: nothing is known of it but where it is.
     #[must_use]
     pub fn new(now: Instant, node: NodeId, conn: Conn, addr: SocketAddr, server_ip: IpAddr) -> Self {
@@ -73,12 +121,22 @@ impl Member {
             parent: None,
             parent_since: Epoch::default(),
             children: Vec::new(),
+            linked: false,
+            avoid: Vec::new(),
+            linkless: None,
+            barred: false,
+            suspicion: None,
+            flaps: (0, now),
+            keeps_for: 0,
             progress: Progress::default(),
             complete: false,
             outcome: None,
             released: false,
             joined: now,
+            tempo: Tempo::new(now),
+            named: false,
             heard: now,
+            gap: limits::BEAT,
             ended: None,
         }
     }
@@ -123,6 +181,28 @@ impl Roster {
         node
     }
 
+    /// Puts a member back under a number that it had before; false if it cannot have had it.
+    pub fn restore(&mut self, member: Member) -> bool {
+        if member.node.0 >= self.next || self.members.contains_key(&member.node) {
+            return false;
+        }
+        if let Some(conn) = member.conn {
+            self.conns.insert(conn, member.node);
+        }
+        self.members.insert(member.node, member);
+        true
+    }
+
+    /// A member speaks on a new connection from now on; the old one, if there is one, is returned.
+    pub fn reconnect(&mut self, node: NodeId, conn: Conn) -> Option<Conn> {
+        let old = self.members.get_mut(&node)?.conn.replace(conn);
+        if let Some(old) = old {
+            self.conns.remove(&old);
+        }
+        self.conns.insert(conn, node);
+        old
+    }
+
     /// Takes a member out, as if it had never been there.
     pub fn remove(&mut self, node: NodeId) {
         if let Some(conn) = self.members.remove(&node).and_then(|m| m.conn) {
@@ -152,6 +232,11 @@ impl Roster {
     /// A member by its number, to change it.
     pub fn get_mut(&mut self, node: NodeId) -> Option<&mut Member> {
         self.members.get_mut(&node)
+    }
+
+    /// Every member but the root, to change it.
+    pub fn nodes_mut(&mut self) -> impl Iterator<Item = &mut Member> {
+        self.members.values_mut().filter(|m| m.node != NodeId::ROOT)
     }
 
     /// Every member, the root first.

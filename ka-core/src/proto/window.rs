@@ -26,7 +26,7 @@ use alloc::vec::Vec;
 use crate::limits;
 use crate::time::Instant;
 use crate::types::{Floors, NodeId, Offset, Position};
-use crate::wire::control::Counters;
+use crate::wire::control::{Blocked, Counters};
 use crate::wire::data::Grant;
 
 /// What one node holds, has granted and may send.
@@ -217,9 +217,11 @@ impl Window {
 
     /// The link to a child is gone: its cursor stays until a view says what becomes of it.
     pub fn child_lost(&mut self, node: NodeId) {
+        let all = if self.closed { self.received } else { Position::END };
         if let Some(child) = self.child(node).filter(|c| c.linked) {
             child.linked = false;
-            self.counters.holds += 1;
+            let lacks = child.floors.lowest() < all;
+            self.counters.holds += u64::from(lacks);
         }
     }
 
@@ -287,6 +289,21 @@ impl Window {
     #[must_use]
     pub fn untold(&self) -> bool {
         self.floors() != self.told.floors || self.upto() != self.told.upto
+    }
+
+    /// What keeps the window full, however far it opens.
+    #[must_use]
+    pub fn blocked(&self) -> Blocked {
+        let block = limits::BLOCK_BYTES as u64;
+        if self.closed || self.room < self.size || self.told.upto - self.received.offset >= block {
+            return Blocked::No;
+        }
+        let child = self.children.iter().min_by_key(|c| c.floors.lowest());
+        match (self.sink, child) {
+            (sink, Some(c)) if sink.is_none_or(|sink| c.floors.lowest() < sink) => Blocked::Child(c.node),
+            (Some(_), _) => Blocked::Sink,
+            (None, _) => Blocked::No,
+        }
     }
 
     /// Gives more room if a consumer has stalled or stayed behind for too long.

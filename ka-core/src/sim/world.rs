@@ -12,7 +12,7 @@ use super::network::{Link, Tape, transfer};
 use super::rng::Rng;
 use super::{Fault, Trace};
 use crate::limits;
-use crate::proto::coordinator::{Config, Coordinator};
+use crate::proto::coordinator::{Config, Coordinator, Slow};
 use crate::proto::{Event, Node, Report};
 use crate::time::{Duration, Instant};
 use crate::types::{NodeId, Offset, SessionId, SessionName};
@@ -94,6 +94,8 @@ impl World {
             fan_out,
             start_after: None,
             min_nodes: 1,
+            slow: Slow::default(),
+            min_rate: None,
             release_delay: Duration::ZERO,
             data_port: limits::DATA_PORT,
         };

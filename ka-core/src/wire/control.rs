@@ -66,8 +66,22 @@ pub struct Progress {
     pub sunk: Offset,
     /// Where what it still holds begins.
     pub kept: Offset,
+    /// What keeps its window full.
+    pub blocked: Blocked,
     /// What its window has done so far.
     pub counters: Counters,
+}
+
+/// What keeps a window full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Blocked {
+    /// Nothing: it has room, or everything is here.
+    #[default]
+    No,
+    /// The node's own sink.
+    Sink,
+    /// This child, or somebody below it.
+    Child(NodeId),
 }
 
 /// What a node's window has done: the proof that its mechanisms were at work.
@@ -148,6 +162,8 @@ pub enum Reason {
     Tainted(NodeId, String),
     /// Somebody stopped it: who, in words.
     Interrupted(String),
+    /// It was so slow that the session went on without it: how slow, in words.
+    Slow(String),
     /// It came back too late: nobody holds the bytes from the first offset to the second any more.
     Missing(Offset, Offset),
 }
@@ -160,6 +176,7 @@ impl fmt::Display for Reason {
             Self::Lost(who, why) => write!(f, "lost on the way at {who}: {why}"),
             Self::Tainted(who, why) => write!(f, "{who} sent bytes that are not the true ones: {why}"),
             Self::Interrupted(who) => write!(f, "interrupted: {who}"),
+            Self::Slow(why) => write!(f, "too slow: {why}"),
             Self::Missing(from, to) => {
                 write!(f, "it was away too long: bytes {from} to {to} are held by nobody any more")
             }

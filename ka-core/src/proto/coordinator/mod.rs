@@ -9,21 +9,27 @@
 //! Peers report, the coordinator decides. What it shows of a node at the end comes from that node's own receipt,
 //! or says why there is none: nobody is OK by assumption.
 //!
-//! What it does not do yet: find another parent for a node whose parent is lost. Everything below a lost node
-//! fails, and is told whom to thank.
+//! Here: what happens, the gate, and what nodes say. `repair`: who is suspected, moved, and back. `slow`: who holds
+//! up the others. `ending`: how nodes end, who may go, how the session ends.
 
-use alloc::collections::VecDeque;
+mod ending;
+mod repair;
+mod slow;
+
+pub use slow::Slow;
+
+use alloc::collections::{BTreeSet, VecDeque};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 
-use super::event::{Event, Report};
-use super::release::Release;
-use super::roster::{Conn, Member, Roster};
-use super::timer::{Timer, Timers};
-use super::topology;
 use crate::limits;
+use crate::proto::event::{Event, Report};
+use crate::proto::release::Release;
+use crate::proto::roster::{Conn, Member, Roster};
+use crate::proto::timer::{Timer, Timers};
+use crate::proto::topology;
 use crate::seal::Hash;
 use crate::time::{Duration, Instant};
 use crate::types::{Epoch, NodeId, Offset, SessionId, SessionName, printable};
@@ -49,6 +55,10 @@ pub struct Config {
     pub start_after: Option<Duration>,
     /// … if at least so many nodes are in, or as soon as they are.
     pub min_nodes: u32,
+    /// What to do about a node that holds up all others.
+    pub slow: Slow,
+    /// Bytes per second that are never too slow; without it a quarter of the fastest node's rate.
+    pub min_rate: Option<u64>,
     /// The pause between two nodes that are let go after having waited.
     pub release_delay: Duration,
     /// Where the server's own data listener is.
@@ -110,8 +120,16 @@ pub struct Coordinator {
     started: Option<Instant>,
     /// The whole tape as the root's own receipt tells it: its length, and the last value of its chain.
     tape: Option<(u64, Hash)>,
-    /// Nodes without an outcome, so that the end costs no search.
+    /// Nodes without an outcome, and how many of them are suspected, so that the end costs no search.
     unsettled: u32,
+    suspects: u32,
+    /// Bytes per second of the fastest node so far.
+    fastest: u64,
+    /// Since when nobody has been heard.
+    cut_off: Option<Instant>,
+    /// Nodes that must hear of a new parent or new children, and those with a new parent.
+    changed: BTreeSet<NodeId>,
+    moved: BTreeSet<NodeId>,
     timers: Timers,
     outputs: VecDeque<Output>,
 }
@@ -138,7 +156,8 @@ impl Coordinator {
         let addr = SocketAddr::new(unspecified, config.data_port);
         roster.add(|node| Member::new(now, node, Conn::ROOT, addr, unspecified));
         let mut timers = Timers::default();
-        timers.set(Timer::Beat, now + limits::BEAT);
+        timers.set(Timer::Beat, now + limits::LIVE);
+        timers.set(Timer::Silence, now + limits::LOOK);
         if let Some(after) = config.start_after {
             timers.set(Timer::StartAfter, now + after);
         }
@@ -152,6 +171,11 @@ impl Coordinator {
             started: None,
             tape: None,
             unsettled: 0,
+            suspects: 0,
+            fastest: 0,
+            cut_off: None,
+            changed: BTreeSet::new(),
+            moved: BTreeSet::new(),
             timers,
             outputs: VecDeque::new(),
         }
@@ -186,6 +210,7 @@ impl Coordinator {
             Input::Timeout => self.timeout(now),
         }
         self.advance(now);
+        self.send_views();
     }
 
     /// What to do next.
@@ -205,19 +230,34 @@ impl Coordinator {
             (Role::Node { data_port: 0, .. }, _) => {
                 Refusal::Rule("a node listens on a port of its own".into())
             }
-            (_, Phase::Streaming) => Refusal::Started(self.roster.len()),
+            (Role::Node { data_port, wait, back: Some(node) }, _) => {
+                let addr = SocketAddr::new(addr.ip(), *data_port);
+                let (node, waits) = (*node, *wait);
+                if self.back(now, node, conn, addr, server_ip, waits, &hello) {
+                    return;
+                }
+                Refusal::Unknown
+            }
             (_, Phase::Draining | Phase::Done) => Refusal::Ending("every node has ended".into()),
+            (Role::Node { .. }, _) if self.roster.len() >= limits::NODES => Refusal::Full,
+            (Role::Node { data_port, wait, back: None }, phase) => {
+                let addr = SocketAddr::new(addr.ip(), *data_port);
+                let (waits, late) = (*wait, *phase == Phase::Streaming);
+                // The same process started anew: the old one cannot come back.
+                self.replaced(now, addr, hello.incarnation);
+                let holder = self.holder(NodeId(u32::MAX), Offset::ZERO, None);
+                if !late || holder.is_some() {
+                    self.welcome(now, conn, addr, server_ip, waits, hello, holder.filter(|_| late));
+                    return;
+                }
+                Refusal::Started(self.roster.len())
+            }
+            (Role::Go, Phase::Streaming) => Refusal::Started(self.roster.len()),
             (Role::Go, Phase::Gathering) if self.roster.is_empty() => Refusal::NobodyReady,
             (Role::Go, Phase::Gathering) => {
                 self.tell(conn, ToNode::Going(self.roster.len()));
                 self.outputs.push_back(Output::HangUp(conn));
                 self.start(now);
-                return;
-            }
-            (Role::Node { .. }, Phase::Gathering) if self.roster.len() >= limits::NODES => Refusal::Full,
-            (Role::Node { data_port, wait, .. }, Phase::Gathering) => {
-                let (port, waits) = (*data_port, *wait);
-                self.welcome(now, conn, SocketAddr::new(addr.ip(), port), server_ip, waits, hello);
                 return;
             }
         };
@@ -230,6 +270,7 @@ impl Coordinator {
         self.outputs.push_back(Output::HangUp(conn));
     }
 
+    #[allow(clippy::too_many_arguments)]
     fn welcome(
         &mut self,
         now: Instant,
@@ -238,6 +279,7 @@ impl Coordinator {
         server_ip: IpAddr,
         waits: bool,
         hello: Hello,
+        holder: Option<NodeId>,
     ) {
         let label = printable(&hello.label, limits::SESSION_NAME_BYTES);
         let node = self.roster.add(|node| Member {
@@ -246,15 +288,90 @@ impl Coordinator {
             waits,
             ..Member::new(now, node, conn, addr, server_ip)
         });
-        self.timers.start(Timer::Silence, now + limits::CUT_OFF);
+        self.greet(conn, node);
         let expected = self.config.nodes;
-        self.tell(
-            conn,
-            ToNode::Welcome(Welcome { node, session: self.config.session, key: self.config.key, expected }),
-        );
         self.event(Event::Joined { node, addr, label, ready: self.roster.len(), expected });
-        if self.roster.len() >= expected || (self.late(now) && self.roster.len() >= self.config.min_nodes) {
+        if let Some(holder) = holder {
+            self.unsettled += 1;
+            self.move_to(node, holder);
+        } else {
+            self.start_if_ready(now);
+        }
+    }
+
+    fn greet(&mut self, conn: Conn, node: NodeId) {
+        let Config { session, key, nodes: expected, .. } = self.config;
+        self.tell(conn, ToNode::Welcome(Welcome { node, session, key, expected }));
+    }
+
+    fn start_if_ready(&mut self, now: Instant) {
+        let enough = if self.late(now) { self.config.min_nodes } else { self.config.nodes };
+        if self.phase == Phase::Gathering && self.roster.len() >= enough {
             self.start(now);
+        }
+    }
+
+    /// A node that is in already speaks on a new connection. False if it is not known.
+    #[allow(clippy::too_many_arguments)]
+    fn back(
+        &mut self,
+        now: Instant,
+        node: NodeId,
+        conn: Conn,
+        addr: SocketAddr,
+        server_ip: IpAddr,
+        waits: bool,
+        hello: &Hello,
+    ) -> bool {
+        match self.roster.get(node) {
+            Some(m) if m.node == NodeId::ROOT || m.incarnation != hello.incarnation || m.released => {
+                return false;
+            }
+            Some(_) => {
+                let old = self.roster.reconnect(node, conn);
+                self.outputs.extend(old.map(Output::HangUp));
+                self.greet(conn, node);
+                self.heard(now, node);
+                // What it was told last it may not have heard.
+                if self.phase != Phase::Gathering {
+                    self.changed.insert(node);
+                }
+            }
+            None if self.phase == Phase::Gathering => {
+                let label = printable(&hello.label, limits::SESSION_NAME_BYTES);
+                let incarnation = hello.incarnation;
+                let member = Member::new(now, node, conn, addr, server_ip);
+                if !self.roster.restore(Member { label: label.clone(), incarnation, waits, ..member }) {
+                    return false;
+                }
+                self.greet(conn, node);
+                let (ready, expected) = (self.roster.len(), self.config.nodes);
+                self.event(Event::Joined { node, addr, label, ready, expected });
+                self.start_if_ready(now);
+            }
+            None => return false,
+        }
+        true
+    }
+
+    /// A process that listens where another one did has taken its place.
+    fn replaced(&mut self, now: Instant, addr: SocketAddr, incarnation: u64) {
+        let old = self.roster.nodes().find(|m| m.addr == addr && m.incarnation != incarnation && !m.released);
+        let Some((node, conn)) = old.map(|m| (m.node, m.conn)) else { return };
+        self.hang_up(conn);
+        if self.phase == Phase::Gathering {
+            self.leave(node);
+        } else {
+            let at = self.roster.get(node).map_or(Offset::ZERO, |m| m.progress.received);
+            self.fail(now, node, Reason::Lost(node, "it was started anew".into()), at);
+        }
+    }
+
+    /// Gives a connection up, and whoever is at its other end with it.
+    fn hang_up(&mut self, conn: Option<Conn>) {
+        if let Some(conn) = conn {
+            self.roster.hang_up(conn);
+            self.outputs.push_back(Output::HangUp(conn));
         }
     }
 
@@ -280,55 +397,48 @@ impl Coordinator {
         let mut order: Vec<_> = self.roster.nodes().map(|m| (m.addr, m.node)).collect();
         order.sort_unstable();
         let ranks: Vec<_> = core::iter::once(NodeId::ROOT).chain(order.into_iter().map(|(_, n)| n)).collect();
-        self.epoch = Epoch(self.epoch.0 + 1);
         let fan_out = self.config.fan_out as usize;
         for (rank, node) in ranks.iter().enumerate() {
             let Some(m) = self.roster.get_mut(*node) else { continue };
             m.parent = topology::parent(rank, fan_out).map(|r| ranks[r]);
-            m.parent_since = self.epoch;
             m.children = topology::children(rank, fan_out, ranks.len()).map(|r| ranks[r]).collect();
+            self.changed.insert(*node);
+            self.moved.insert(*node);
         }
-        for node in ranks {
-            self.send_view(node);
-        }
-    }
-
-    /// Tells a node who its parent and children are.
-    fn send_view(&mut self, node: NodeId) {
-        let Some(m) = self.roster.get(node) else { return };
-        let parent =
-            m.parent.and_then(|p| self.roster.get(p)).map(|p| Peer { node: p.node, addr: seen(p, m) });
-        let view = View { epoch: self.epoch, parent, children: m.children.clone(), keep: false };
-        self.tell_node(node, ToNode::View(view));
     }
 
     // ---- the tape is under way ----
 
     fn said(&mut self, now: Instant, node: NodeId, message: ToCoordinator) {
+        self.heard(now, node);
         let Some(m) = self.roster.get_mut(node) else { return };
-        m.heard = now;
         match message {
             ToCoordinator::Hello(_) => {}
-            ToCoordinator::Linked(_) => {
-                if let Some(parent) = m.parent {
+            ToCoordinator::Linked(epoch) => {
+                m.linked = true;
+                m.linkless = None;
+                if let Some(parent) = m.parent.filter(|_| epoch >= m.parent_since) {
                     self.event(Event::Linked { node, parent });
                 }
             }
             ToCoordinator::Progress(progress) => {
                 // A node whose sink failed relays on and has none to tell of; what the sink took stays.
-                m.progress = Progress { sunk: m.progress.sunk.max(progress.sunk), ..progress };
+                let progress = Progress { sunk: m.progress.sunk.max(progress.sunk), ..progress };
+                m.tempo.see(now, &m.progress, &progress);
+                m.progress = progress;
                 self.event(Event::Progress { node, progress });
+                self.try_return(now, node);
             }
             ToCoordinator::Complete => {
                 // Nobody can hold what the root has not sealed yet.
                 if node != NodeId::ROOT && !self.roster.get(NodeId::ROOT).is_some_and(|r| r.complete) {
                     return;
                 }
-                if let Some(m) = self.roster.get_mut(node) {
+                if let Some(m) = self.roster.get_mut(node).filter(|m| !m.complete) {
                     m.complete = true;
+                    self.event(Event::Complete { node });
+                    self.let_go(node);
                 }
-                self.event(Event::Complete { node });
-                self.let_go(node);
             }
             ToCoordinator::LinkLost(epoch, at, fault) => {
                 // A fault of the link to an earlier parent is no news.
@@ -366,18 +476,6 @@ impl Coordinator {
         self.settle(now, node, outcome);
     }
 
-    /// A node cannot go on: its link to its parent is gone.
-    fn link_lost(&mut self, now: Instant, node: NodeId, at: Offset, fault: LinkFault) {
-        let Some(parent) = self.roster.get(node).and_then(|m| m.parent) else { return };
-        let text = |t: &str| printable(t, limits::TEXT_BYTES);
-        let reason = match fault {
-            LinkFault::Broken(why) | LinkFault::Unreachable(why) => Reason::Lost(parent, text(&why)),
-            LinkFault::Gone(kept) => Reason::Missing(at, kept),
-            LinkFault::Tainted(why) => Reason::Tainted(parent, text(&why)),
-        };
-        self.fail(now, node, &reason, Some(at));
-    }
-
     /// A node's control connection is gone.
     fn gone(&mut self, now: Instant, node: NodeId, why: &str) {
         let Some(m) = self.roster.get(node) else { return };
@@ -386,157 +484,30 @@ impl Coordinator {
         }
         if self.phase == Phase::Gathering {
             self.leave(node);
-        } else {
-            self.fail(now, node, &Reason::Lost(node, printable(why, limits::TEXT_BYTES)), None);
+        } else if m.suspicion.is_none() {
+            self.suspect(now, &[node], Vec::from([printable(why, limits::TEXT_BYTES)]));
         }
     }
 
-    /// A node and everything it feeds fails for `reason`. A node that holds the whole tape already feeds its
-    /// own subtree, and is spared.
-    fn fail(&mut self, now: Instant, node: NodeId, reason: &Reason, at: Option<Offset>) {
-        if let Some(parent) = self.roster.get(node).and_then(|m| m.parent) {
-            self.drop_child(parent, node);
-        }
-        let mut todo = Vec::from([node]);
-        while let Some(n) = todo.pop() {
-            let Some(m) = self.roster.get_mut(n) else { continue };
-            if m.complete && n != node {
-                continue;
-            }
-            // It feeds nobody any more.
-            todo.append(&mut m.children);
-            let at = at.filter(|_| n == node).unwrap_or(m.progress.received);
-            if m.outcome.is_none() {
-                self.tell_node(n, ToNode::Abort(reason.clone()));
-                self.settle(now, n, Outcome::Failed(reason.clone(), at));
-            } else {
-                // Only a relay by now (its own end was known), and nothing to relay any more.
-                self.let_go(n);
-            }
-        }
-    }
-
-    /// The parent need not wait for a child that is lost.
-    fn drop_child(&mut self, parent: NodeId, child: NodeId) {
-        let Some(m) = self.roster.get_mut(parent) else { return };
-        let Some(i) = m.children.iter().position(|c| *c == child) else { return };
-        m.children.remove(i);
-        self.epoch = Epoch(self.epoch.0 + 1);
-        self.send_view(parent);
-    }
-
-    fn settle(&mut self, now: Instant, node: NodeId, outcome: Outcome) {
-        let Some(m) = self.roster.get_mut(node) else { return };
-        if m.outcome.is_some() {
-            return;
-        }
-        m.outcome = Some(outcome.clone());
-        m.ended = Some(now);
-        if node != NodeId::ROOT {
-            self.unsettled = self.unsettled.saturating_sub(1);
-        }
-        self.event(Event::Ended { node, outcome });
-        self.let_go(node);
-    }
-
-    // ---- the end ----
-
-    /// Lets a node go if it has ended and nobody below needs it; then looks at its parent, for which this may
-    /// have been the last.
-    fn let_go(&mut self, node: NodeId) {
-        // Who has everything needs its parent no more, whether or not it may go itself.
-        let complete = self.roster.get(node).is_some_and(|m| m.complete);
-        let mut next = self.try_let_go(node);
-        if complete {
-            next = self.roster.get(node).and_then(|m| m.parent);
-        }
-        while let Some(node) = next {
-            next = self.try_let_go(node);
-        }
-    }
-
-    /// Lets this one node go if it may; then its parent is next.
-    fn try_let_go(&mut self, node: NodeId) -> Option<NodeId> {
-        let m = self.roster.get(node)?;
-        if node == NodeId::ROOT || m.released || m.outcome.is_none() || self.needed(node) {
-            return None;
-        }
-        let (parent, complete) = (m.parent, m.complete);
-        let waits = m.waits && m.outcome.as_ref().is_some_and(Outcome::is_ok) && m.conn.is_some();
-        if let (Some(parent), false) = (parent, complete) {
-            // It goes without having everything; the parent must not keep the rest for it.
-            self.drop_child(parent, node);
-        }
-        if waits {
-            self.release.queue(node);
-            self.roster.get_mut(node)?.released = true;
-        } else {
-            self.send_off(node);
-        }
-        parent
-    }
-
-    /// Whether some child still lacks bytes, or feeds one that does.
-    fn needed(&self, node: NodeId) -> bool {
-        let mut todo: Vec<NodeId> = self.roster.get(node).map(|m| m.children.clone()).unwrap_or_default();
-        while let Some(m) = todo.pop().and_then(|n| self.roster.get(n)) {
-            if m.complete {
-                continue;
-            }
-            if m.outcome.is_none() {
-                return true;
-            }
-            todo.extend(&m.children);
-        }
-        false
-    }
-
-    fn send_off(&mut self, node: NodeId) {
-        let Some(m) = self.roster.get_mut(node) else { return };
-        m.released = true;
-        if let Some(conn) = m.conn {
-            self.tell(conn, ToNode::Release);
-            self.outputs.push_back(Output::HangUp(conn));
-            self.event(Event::Released { node });
-        }
-    }
-
-    /// Somebody stops the session: everyone is told, and no sink believes it is complete.
-    fn stop(&mut self, now: Instant, who: &str) {
-        if matches!(self.phase, Phase::Draining | Phase::Done) {
-            return;
-        }
-        if self.phase == Phase::Gathering {
-            self.unsettled = self.roster.len();
-            self.phase = Phase::Streaming;
-        }
-        let reason = Reason::Interrupted(printable(who, limits::TEXT_BYTES));
-        let open: Vec<_> = self.roster.iter().filter(|m| m.outcome.is_none()).map(|m| m.node).collect();
-        for node in open {
-            let at = self.roster.get(node).map_or(Offset::ZERO, |m| m.progress.received);
-            self.tell_node(node, ToNode::Abort(reason.clone()));
-            self.settle(now, node, Outcome::Failed(reason.clone(), at));
-        }
-    }
+    // ---- time ----
 
     fn timeout(&mut self, now: Instant) {
         if self.timers.due(Timer::Beat, now) {
-            self.timers.set(Timer::Beat, now + limits::BEAT);
+            self.timers.set(Timer::Beat, now + limits::LIVE);
             let conns: Vec<_> = self.roster.nodes().filter_map(|m| m.conn).collect();
             for conn in conns {
                 self.tell(conn, ToNode::Beat);
             }
         }
+        let late = self.timers.when(Timer::Silence).map(|when| now.since(when));
         if self.timers.due(Timer::Silence, now) {
-            self.timers.set(Timer::Silence, now + limits::BEAT);
-            let silent: Vec<_> = self
-                .roster
-                .nodes()
-                .filter(|m| m.conn.is_some() && m.heard + limits::CUT_OFF <= now)
-                .map(|m| m.node)
-                .collect();
-            for node in silent {
-                self.silent(now, node);
+            self.timers.set(Timer::Silence, now + limits::LOOK);
+            if let Some(late) = late.filter(|late| *late > limits::LATE) {
+                self.stood_still(late);
+            }
+            self.look(now);
+            if self.phase == Phase::Streaming {
+                self.look_for_slow(now);
             }
         }
         if self.timers.due(Timer::StartAfter, now)
@@ -546,63 +517,6 @@ impl Coordinator {
             self.start(now);
         }
         self.timers.stop(Timer::Release);
-    }
-
-    /// A node that says nothing is taken for lost.
-    fn silent(&mut self, now: Instant, node: NodeId) {
-        let Some(conn) = self.roster.get(node).and_then(|m| m.conn) else { return };
-        self.roster.hang_up(conn);
-        self.outputs.push_back(Output::HangUp(conn));
-        self.gone(now, node, &format!("it has said nothing for {} s", limits::CUT_OFF.as_secs()));
-    }
-
-    /// From phase to phase, once what a phase waits for has happened.
-    fn advance(&mut self, now: Instant) {
-        let root_ended = self.roster.get(NodeId::ROOT).is_some_and(|r| r.outcome.is_some());
-        if self.phase == Phase::Streaming && self.unsettled == 0 {
-            if !root_ended {
-                // Nobody is left to send to: there is no point in reading the source to its end.
-                let why = if self.roster.is_empty() { "no node ever joined" } else { "no node is left" };
-                let reason = Reason::Interrupted(why.into());
-                self.tell_node(NodeId::ROOT, ToNode::Abort(reason.clone()));
-                let at = self.roster.get(NodeId::ROOT).map_or(Offset::ZERO, |m| m.progress.received);
-                self.settle(now, NodeId::ROOT, Outcome::Failed(reason, at));
-            }
-            self.phase = Phase::Draining;
-        }
-        if self.phase != Phase::Draining {
-            return;
-        }
-        while let Some(node) = self.release.pop(now) {
-            self.send_off(node);
-        }
-        match self.release.due() {
-            Some(when) => self.timers.set(Timer::Release, when),
-            None => self.done(now),
-        }
-    }
-
-    fn done(&mut self, now: Instant) {
-        self.phase = Phase::Done;
-        self.timers = Timers::default();
-        self.tell(Conn::ROOT, ToNode::Release);
-        let report = self.report(now);
-        self.outputs.push_back(Output::Done(report));
-    }
-
-    /// What is known of the session by now.
-    #[must_use]
-    pub fn report(&self, now: Instant) -> Report {
-        let root = self.roster.get(NodeId::ROOT).expect("the root is always in").report(now);
-        let nodes: Vec<_> = self.roster.nodes().map(|m| m.report(now)).collect();
-        Report {
-            session: self.config.session,
-            bytes: root.bytes,
-            started: self.started,
-            ended: nodes.iter().map(|n| n.ended).max().unwrap_or(now),
-            root,
-            nodes,
-        }
     }
 
     fn tell_node(&mut self, node: NodeId, message: ToNode) {
@@ -629,16 +543,7 @@ fn printable_reason(reason: Reason) -> Reason {
         Reason::Lost(who, why) => Reason::Lost(who, text(why)),
         Reason::Tainted(who, why) => Reason::Tainted(who, text(why)),
         Reason::Interrupted(who) => Reason::Interrupted(text(who)),
+        Reason::Slow(why) => Reason::Slow(text(why)),
         missing @ Reason::Missing(..) => missing,
     }
-}
-
-/// Where `child` reaches `parent`.
-///
-/// The root listens wherever the child reached the server. A node that joined over loopback shares the
-/// server's host: others reach it where they reach the server.
-fn seen(parent: &Member, child: &Member) -> SocketAddr {
-    let ip = parent.addr.ip();
-    let same_host = parent.node == NodeId::ROOT || (ip.is_loopback() && !child.addr.ip().is_loopback());
-    SocketAddr::new(if same_host { child.server_ip } else { ip }, parent.addr.port())
 }

@@ -1,0 +1,423 @@
+//! Repair: who is suspected, who gets another parent, who comes back where.
+//!
+//! ```text
+//!   silent, or its connection broke ─▶ suspected: out of the tree ─┬─ heard again ─▶ a leaf, at its own offset
+//!   its parent cannot be reached ─▶ the next ancestor, or the root  └─ all others have ended ─▶ failed
+//! ```
+//!
+//! **Suspicion re-routes, it does not evict.** So it may come quickly: whoever a suspected node fed gets the nearest
+//! ancestor that is left, which still holds what it lacks (see [`Floors`](crate::types::Floors)). The suspected
+//! node itself comes back as a leaf, at its own offset, below somebody who holds that.
+//!
+//! If nobody at all has been heard lately, it is this machine that is cut off, and nobody is suspected.
+
+use super::*;
+use crate::proto::roster::Suspicion;
+
+impl Coordinator {
+    // ---- links ----
+
+    /// Something is wrong with a node's link to its parent. It dials again by itself.
+    pub(super) fn link_lost(&mut self, now: Instant, node: NodeId, at: Offset, fault: LinkFault) {
+        let Some(m) = self.roster.get_mut(node).filter(|m| m.suspicion.is_none()) else { return };
+        let Some(parent) = m.parent else { return };
+        m.progress.received = m.progress.received.max(at);
+        let since = *m.linkless.get_or_insert(now);
+        if !self.unfinished(node) {
+            return;
+        }
+        match fault {
+            // It was up: the parent may be well, and is asked again first.
+            LinkFault::Broken(_) => {}
+            LinkFault::Tainted(why) => {
+                if let Some(liar) = self.roster.get_mut(parent).filter(|p| p.node != NodeId::ROOT) {
+                    liar.barred = true;
+                }
+                self.reroute(now, node, parent, &printable(&why, limits::TEXT_BYTES));
+            }
+            LinkFault::Unreachable(why) if since + limits::CUT_OFF <= now => {
+                let reason = Reason::Lost(parent, printable(&why, limits::TEXT_BYTES));
+                self.fail(now, node, reason, at);
+            }
+            LinkFault::Unreachable(why) => {
+                self.reroute(now, node, parent, &printable(&why, limits::TEXT_BYTES));
+            }
+            LinkFault::Gone(kept) => {
+                if let Some(p) = self.roster.get_mut(parent) {
+                    p.progress.kept = p.progress.kept.max(kept);
+                }
+                match self.holder(node, at, Some(parent)) {
+                    Some(holder) => self.move_to(node, holder),
+                    None => self.fail(now, node, Reason::Missing(at, kept), at),
+                }
+            }
+        }
+    }
+
+    /// Finds another parent for a node that cannot get its bytes from `from`.
+    fn reroute(&mut self, now: Instant, node: NodeId, from: NodeId, why: &str) {
+        let Some(m) = self.roster.get_mut(node) else { return };
+        let first = !m.linked;
+        if from == NodeId::ROOT {
+            // It dials again. If that does not help soon, somebody else may.
+            let patient = m.linkless.is_some_and(|since| now < since + limits::OFFER);
+            let at = m.progress.received;
+            if !patient && let Some(holder) = self.holder(node, at, Some(from)) {
+                self.rerouted(node, from, holder, why);
+            }
+            return;
+        }
+        m.avoid.push(from);
+        // Who never reached a neighbour may be on a switch that keeps its ports apart: only the server is left.
+        let to = if first { NodeId::ROOT } else { self.above(from, node) };
+        self.rerouted(node, from, to, why);
+        if first {
+            return;
+        }
+        // It is alive as far as is known, but would share its parent's link with the node it lost.
+        let crowded = |m: &Member| m.children.len() > self.config.fan_out as usize;
+        let above = self.roster.get(from).filter(|f| f.children.is_empty()).and_then(|f| f.parent);
+        if let Some(above) = above
+            && above == to
+            && self.roster.get(above).is_some_and(crowded)
+            && self.unfinished(from)
+        {
+            let at = self.roster.get(from).map_or(Offset::ZERO, |f| f.progress.received);
+            if let Some(holder) = self.holder(from, at, Some(above)) {
+                self.move_to(from, holder);
+            }
+        }
+    }
+
+    fn rerouted(&mut self, node: NodeId, from: NodeId, to: NodeId, why: &str) {
+        self.move_to(node, to);
+        self.event(Event::Rerouted { node, from, to, why: why.into() });
+    }
+
+    // ---- silence ----
+
+    /// A node was heard: is it back?
+    pub(super) fn heard(&mut self, now: Instant, node: NodeId) {
+        if node != NodeId::ROOT && self.cut_off.take().is_some() {
+            // The others may need a moment to come back, too.
+            self.roster.nodes_mut().for_each(|m| m.heard = m.heard.max(now + 2 * limits::CONNECT));
+        }
+        let Some(m) = self.roster.get_mut(node) else { return };
+        let gap = now.since(m.heard).min(limits::SUSPECT);
+        m.gap = (7 * m.gap + gap) / 8;
+        m.heard = now;
+        if let Some(suspicion) = &mut m.suspicion {
+            suspicion.back.get_or_insert(now);
+        }
+    }
+
+    /// Looks who is silent, and who has come back for good.
+    pub(super) fn look(&mut self, now: Instant) {
+        if self.phase == Phase::Gathering {
+            let silent = |m: &&Member| m.heard + limits::SILENCE <= now;
+            let gone: Vec<_> = self.roster.nodes().filter(silent).map(|m| (m.node, m.conn)).collect();
+            for (node, conn) in gone {
+                self.hang_up(conn);
+                self.leave(node);
+            }
+            return;
+        }
+        let fresh = |m: &Member| m.heard + 2 * limits::BEAT + limits::LOOK >= now;
+        for m in self.roster.nodes_mut() {
+            let steady = fresh(m);
+            if let Some(suspicion) = m.suspicion.as_mut().filter(|_| !steady) {
+                suspicion.back = None;
+            }
+        }
+        let quiet = |m: &&Member| m.heard + limits::SUSPECT.max(5 * m.gap).min(limits::SILENCE) <= now;
+        let active = |m: &&Member| m.suspicion.is_none() && !m.released;
+        let mut silent: Vec<_> =
+            self.roster.nodes().filter(active).filter(quiet).map(|m| (m.node, m.heard)).collect();
+        // Somebody was heard when they were not, so this machine is not cut off.
+        let latest = self.roster.nodes().map(|m| m.heard).max().unwrap_or(now);
+        let patience = if self.unsettled < self.roster.len() { limits::SILENCE } else { limits::CUT_OFF };
+        if silent.iter().any(|(_, heard)| latest.since(*heard) < 2 * limits::BEAT + limits::LOOK) {
+            let since = *self.cut_off.get_or_insert(now);
+            if now < since + patience {
+                silent.retain(|(_, heard)| latest.since(*heard) >= 2 * limits::BEAT + limits::LOOK);
+            }
+        }
+        if silent.is_empty() {
+            return;
+        }
+        let silent: Vec<_> = silent.into_iter().map(|(node, _)| node).collect();
+        let words = |m: &Member| format!("it has said nothing for {} ms", now.since(m.heard).as_millis());
+        let why = silent.iter().filter_map(|n| self.roster.get(*n)).map(words).collect();
+        self.suspect(now, &silent, why);
+    }
+
+    /// If this machine stood still for so long, the others were not silent.
+    pub(super) fn stood_still(&mut self, late: Duration) {
+        self.roster.nodes_mut().for_each(|m| m.heard = m.heard + late);
+    }
+
+    /// Takes nodes out of the tree, all at once: a dead switch is one loss.
+    pub(super) fn suspect(&mut self, now: Instant, nodes: &[NodeId], why: Vec<String>) {
+        let keepers: Vec<_> = nodes.iter().map(|n| self.keeper(*n, nodes)).collect();
+        for ((node, why), keeper) in nodes.iter().zip(why).zip(keepers) {
+            let Some(m) = self.roster.get_mut(*node) else { continue };
+            let soon = now.since(m.flaps.1) < limits::STEADY_MAX;
+            m.flaps = (if soon { m.flaps.0 + 1 } else { 1 }, now);
+            m.suspicion = Some(Suspicion { since: now, back: None, why: why.clone(), keeper });
+            let unsettled = m.outcome.is_none();
+            if unsettled {
+                self.suspects += 1;
+                self.event(Event::Suspected { node: *node, why });
+                self.keep(keeper, 1);
+            }
+        }
+        self.detach(nodes);
+        // Somebody else must keep what a lost keeper kept.
+        let orphaned: Vec<_> = self
+            .roster
+            .nodes()
+            .filter(|m| m.outcome.is_none())
+            .filter_map(|m| Some((m.node, m.suspicion.as_ref()?.keeper)))
+            .filter(|(_, keeper)| nodes.contains(keeper))
+            .collect();
+        for (node, lost) in orphaned {
+            self.keep(lost, -1);
+            let keeper = self.leaf_below(NodeId::ROOT);
+            self.keep(keeper, 1);
+            if let Some(s) = self.roster.get_mut(node).and_then(|m| m.suspicion.as_mut()) {
+                s.keeper = keeper;
+            }
+        }
+    }
+
+    /// Who will hold what a lost node lacks for the longest time, and feed it without harm to others: the last node
+    /// of its line, because that is behind it and feeds nobody.
+    fn keeper(&self, node: NodeId, lost: &[NodeId]) -> NodeId {
+        let mut todo = self.children(node);
+        while let Some(n) = todo.pop() {
+            if !lost.contains(&n) {
+                return self.leaf_below(n);
+            }
+            todo.extend(self.children(n));
+        }
+        let mut above = self.roster.get(node).and_then(|m| m.parent);
+        while let Some(a) = above.filter(|a| lost.contains(a)) {
+            above = self.roster.get(a).and_then(|m| m.parent);
+        }
+        above.unwrap_or(NodeId::ROOT)
+    }
+
+    fn leaf_below(&self, mut node: NodeId) -> NodeId {
+        while let Some(below) = self.roster.get(node).and_then(|m| m.children.last()) {
+            node = *below;
+        }
+        node
+    }
+
+    fn keep(&mut self, keeper: NodeId, more: i32) {
+        if let Some(m) = self.roster.get_mut(keeper) {
+            m.keeps_for = m.keeps_for.saturating_add_signed(more);
+            self.changed.insert(keeper);
+        }
+    }
+
+    /// Gives a suspected node that has been heard for long enough a place again.
+    pub(super) fn try_return(&mut self, now: Instant, node: NodeId) {
+        let Some(m) = self.roster.get(node).filter(|m| m.conn.is_some()) else { return };
+        let Some(back) = m.suspicion.as_ref().and_then(|s| s.back) else { return };
+        // A node that comes and goes would have everybody re-arranged each time.
+        let steady = limits::STEADY * (1 << (m.flaps.0.saturating_sub(1)).min(7)) / 2;
+        if m.flaps.0 > 1 && now < back + steady.min(limits::STEADY_MAX) {
+            return;
+        }
+        let (at, unsettled, lacks) = (m.progress.received, m.outcome.is_none(), m.lacks());
+        self.trust(node);
+        if !unsettled {
+            return;
+        }
+        self.event(Event::Returned { node, at });
+        if !lacks {
+            return;
+        }
+        match self.holder(node, at, None) {
+            Some(holder) => self.move_to(node, holder),
+            None => {
+                let kept = self.roster.iter().map(|m| m.progress.kept).min().unwrap_or(at);
+                self.fail(now, node, Reason::Missing(at, kept.max(at)), at);
+            }
+        }
+    }
+
+    /// Nothing is held against a node any more.
+    pub(super) fn trust(&mut self, node: NodeId) {
+        let Some(m) = self.roster.get_mut(node) else { return };
+        let Some(suspicion) = m.suspicion.take() else { return };
+        m.avoid.clear();
+        m.linkless = None;
+        if m.outcome.is_none() {
+            self.suspects = self.suspects.saturating_sub(1);
+            self.keep(suspicion.keeper, -1);
+        }
+    }
+
+    // ---- the tree ----
+
+    /// Takes nodes out of the tree. Whoever they fed and still needs bytes, for itself or for those below it, gets
+    /// the nearest ancestor that is left.
+    pub(super) fn detach(&mut self, nodes: &[NodeId]) {
+        let mut orphans = Vec::new();
+        for node in nodes {
+            for child in self.children(*node) {
+                if !nodes.contains(&child) {
+                    orphans.push((child, *node));
+                }
+            }
+        }
+        // While the tree is whole: who is above whom.
+        let homes: Vec<_> = orphans
+            .into_iter()
+            .map(|(orphan, lost)| {
+                let mut home = lost;
+                while nodes.contains(&home) {
+                    home = self.above(home, orphan);
+                }
+                (orphan, home)
+            })
+            .collect();
+        for node in nodes {
+            self.unlink(*node);
+            for child in
+                core::mem::take(self.roster.get_mut(*node).map_or(&mut Vec::new(), |m| &mut m.children))
+            {
+                if let Some(c) = self.roster.get_mut(child) {
+                    c.parent = None;
+                }
+            }
+            self.changed.insert(*node);
+        }
+        for (orphan, home) in homes {
+            if self.unfinished(orphan) {
+                self.move_to(orphan, home);
+            }
+        }
+    }
+
+    /// The nearest ancestor of `node` that may feed `child`.
+    fn above(&self, node: NodeId, child: NodeId) -> NodeId {
+        let avoid = self.roster.get(child).map(|m| m.avoid.as_slice()).unwrap_or_default();
+        let mut above = self.roster.get(node).and_then(|m| m.parent);
+        while let Some(m) = above.and_then(|a| self.roster.get(a)) {
+            if m.feeds() && !avoid.contains(&m.node) {
+                return m.node;
+            }
+            above = m.parent;
+        }
+        NodeId::ROOT
+    }
+
+    /// Makes `parent` the parent of `node`, with everybody below `node`.
+    pub(super) fn move_to(&mut self, node: NodeId, parent: NodeId) {
+        self.unlink(node);
+        if let Some(p) = self.roster.get_mut(parent) {
+            p.children.push(node);
+            self.changed.insert(parent);
+        }
+        if let Some(m) = self.roster.get_mut(node) {
+            m.parent = Some(parent);
+            self.changed.insert(node);
+            self.moved.insert(node);
+        }
+    }
+
+    /// Takes a node, with everybody below it, from its parent.
+    fn unlink(&mut self, node: NodeId) {
+        let Some(parent) = self.roster.get_mut(node).and_then(|m| m.parent.take()) else { return };
+        if let Some(p) = self.roster.get_mut(parent) {
+            p.children.retain(|c| *c != node);
+            self.changed.insert(parent);
+        }
+    }
+
+    /// Who holds the tape from `at` on and can feed `node`: rather somebody with room for a child, and far from the root,
+    /// so that few depend on it.
+    pub(super) fn holder(&self, node: NodeId, at: Offset, not: Option<NodeId>) -> Option<NodeId> {
+        let mut below = BTreeSet::from([node]);
+        let mut todo = self.children(node);
+        while let Some(n) = todo.pop() {
+            below.insert(n);
+            todo.extend(self.children(n));
+        }
+        let avoid = self.roster.get(node).map(|m| m.avoid.as_slice()).unwrap_or_default();
+        let mut best = None;
+        let mut level = Vec::from([NodeId::ROOT]);
+        let mut depth = 0_u32;
+        while !level.is_empty() {
+            for m in level.iter().filter_map(|n| self.roster.get(*n)) {
+                let can = m.feeds()
+                    && m.progress.kept <= at
+                    && Some(m.node) != not
+                    && !avoid.contains(&m.node)
+                    && !below.contains(&m.node);
+                let cost = (m.children.len() / self.config.fan_out as usize, u32::MAX - depth);
+                if can && best.is_none_or(|(c, _)| cost < c) {
+                    best = Some((cost, m.node));
+                }
+            }
+            level = level.iter().flat_map(|n| self.children(*n)).collect();
+            depth += 1;
+        }
+        best.map(|(_, node)| node)
+    }
+
+    fn children(&self, node: NodeId) -> Vec<NodeId> {
+        self.roster.get(node).map(|m| m.children.clone()).unwrap_or_default()
+    }
+
+    /// Whether a node or anybody below it still needs bytes.
+    pub(super) fn unfinished(&self, node: NodeId) -> bool {
+        let mut todo = Vec::from([node]);
+        while let Some(m) = todo.pop().and_then(|n| self.roster.get(n)) {
+            if m.lacks() {
+                return true;
+            }
+            todo.extend(&m.children);
+        }
+        false
+    }
+
+    /// Tells everybody whose parent or children have changed.
+    pub(super) fn send_views(&mut self) {
+        if self.changed.is_empty() {
+            return;
+        }
+        self.epoch = Epoch(self.epoch.0 + 1);
+        for node in core::mem::take(&mut self.moved) {
+            if let Some(m) = self.roster.get_mut(node) {
+                m.parent_since = self.epoch;
+            }
+        }
+        for node in core::mem::take(&mut self.changed) {
+            self.send_view(node);
+        }
+    }
+
+    /// Tells a node who its parent and children are.
+    pub(super) fn send_view(&mut self, node: NodeId) {
+        let Some(m) = self.roster.get(node).filter(|m| !m.released) else { return };
+        let parent =
+            m.parent.and_then(|p| self.roster.get(p)).map(|p| Peer { node: p.node, addr: seen(p, m) });
+        let keep = m.keeps_for > 0;
+        let view = View { epoch: self.epoch, parent, children: m.children.clone(), keep };
+        self.tell_node(node, ToNode::View(view));
+    }
+}
+
+/// Where `child` reaches `parent`.
+///
+/// The root listens wherever the child reached the server. A node that joined over loopback shares the
+/// server's host: others reach it where they reach the server.
+fn seen(parent: &Member, child: &Member) -> SocketAddr {
+    let ip = parent.addr.ip();
+    let same_host = parent.node == NodeId::ROOT || (ip.is_loopback() && !child.addr.ip().is_loopback());
+    SocketAddr::new(if same_host { child.server_ip } else { ip }, parent.addr.port())
+}

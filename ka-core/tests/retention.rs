@@ -1,0 +1,754 @@
+//! The rules by which a node keeps and forgets blocks, tried in every order in which things can happen.
+//!
+//! An orphan goes on at its exact position below its nearest living ancestor. That works only if the ancestor
+//! still has what the orphan lacks, whatever was lost before. Seven rules see to it ([`Rules`]). This model of
+//! them is so small that each of its states is visited: with all rules nobody meets a gap and nobody is left
+//! waiting, and without any one of them somebody is.
+//!
+//! ```text
+//!     source ─blocks─▶ server ───────▶ node 1 ───────▶ node 2 ───────▶ node 3
+//!                      low..holds      low..holds      low..holds      low..holds
+//!
+//!     as the server counts:            depth 1         depth 2         depth 3
+//!     its horizon, if F = 1:           ├─────────────────────┤
+//!     the floors it has from node 1:   3               2
+//! ```
+//!
+//! A place *holds* the blocks before a number and has forgotten those before its *low*. It tells its parent its
+//! *floors*: what it holds itself, and for each depth below it the least that is known to be held there. Floors
+//! end at the *horizon*, which is one depth more than the crashes to be covered (the protocol's F). What a parent
+//! knows may be older than the truth, and it forgets as soon as the rules let it: the worst case.
+//!
+//! The faults are crashes of nodes and false suspicions: one end gives up a link though both ends live. The
+//! other end notices at any later time, and so does the coordinator with a crash. It places an orphan below the
+//! nearest place before it in the chain that is not known to be gone.
+//!
+//! What the model leaves out:
+//! - Bytes, statements and sinks: a sink takes a block at once.
+//! - Time: what can happen may happen next, so deadlines do not show. Nor is it asked whether a run goes round
+//!   in circles, only whether it stops too early.
+//! - Messages under way: one is delivered at once, or later with what is true then, or never. Floors that were
+//!   told earlier could only have done their harm earlier.
+//! - What the coordinator does not know: it learns late of crashes, but at once of all else.
+//! - The view that names a replacement. A parent holds until the replacement has attached or the coordinator
+//!   knows that there is none: to be told its name must change nothing, neither for R2 nor for R3.
+//! - The loss of the server, which ends a session, and a node that restarts, which is a new one.
+//! - Other shapes than a chain, and other places for a suspect than its old one.
+//! - What only adds to the rules: memory that is kept while there is room, spools, release by an admin.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::ops::RangeInclusive;
+
+/// The server and at most four nodes.
+const PLACES: usize = 5;
+
+/// At most two crashes are covered, so a horizon has at most three depths.
+const DEPTHS: usize = 3;
+
+/// The floor of a depth at which there is no descendant: it keeps nothing.
+const NOBODY: u8 = u8::MAX;
+
+/// The place that the source feeds. Nodes are 1, 2, … in the order of the chain.
+const SERVER: usize = 0;
+
+/// For each depth below a parent, from its child on, the least that is known to be held there.
+type Floors = [u8; DEPTHS];
+
+/// The rules of retention and repair, each of which can be taken away.
+#[derive(Clone, Copy, Debug)]
+struct Rules {
+    /// R1: keep a block until every descendant within the horizon is known to hold it.
+    /// Without: until the children are.
+    keep_for_the_horizon: bool,
+    /// R2: on losing a child forget nothing until a view names its replacement or says that there is none.
+    hold_after_a_loss: bool,
+    /// R3: while so holding publish no position higher than before the loss.
+    publish_no_higher_while_holding: bool,
+    /// R4: an attach carries the floors of the whole subtree, and the parent pins before it answers.
+    /// Without: only what the node itself holds; the rest follows later.
+    attach_with_the_subtree: bool,
+    /// R5: a node that has everything but unfinished descendants must re-attach, too.
+    reattach_for_descendants: bool,
+    /// R6: leave only when all descendants within the horizon are done. Without: when the children are.
+    leave_after_the_horizon: bool,
+    /// R7: the children of a failed node are re-placed or failed, never left waiting.
+    replace_children_of_the_failed: bool,
+}
+
+impl Rules {
+    const ALL: Self = Self {
+        keep_for_the_horizon: true,
+        hold_after_a_loss: true,
+        publish_no_higher_while_holding: true,
+        attach_with_the_subtree: true,
+        reattach_for_descendants: true,
+        leave_after_the_horizon: true,
+        replace_children_of_the_failed: true,
+    };
+}
+
+/// How long the chain is, what runs along it, and what may happen to it.
+#[derive(Clone, Copy, Debug)]
+struct Model {
+    nodes: usize,
+    blocks: u8,
+    /// Blocks that a place keeps at most.
+    window: u8,
+    /// The protocol's F. A suspicion uses up none of it.
+    crashes_covered: usize,
+    crashes: usize,
+    suspicions: u8,
+    /// Nodes leave as soon as R6 lets them; else they stay until all is over.
+    early_leave: bool,
+    rules: Rules,
+}
+
+/// Where a place is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Life {
+    Up,
+    /// It crashed, and the coordinator does not know yet.
+    Crashed,
+    /// It crashed, and the coordinator knows.
+    Buried,
+    /// It met a gap and said so. It feeds nobody any more.
+    Failed,
+    /// It has everything and was not needed any more.
+    Left,
+}
+
+/// The server or a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Place {
+    life: Life,
+    /// It has received the blocks before this one.
+    holds: u8,
+    /// It has forgotten the blocks before this one.
+    low: u8,
+    parent: Option<u8>,
+    /// It lost a child; the replacement has not attached, and no view has said that there is none.
+    bereaved: bool,
+    /// What it knows of each of its children and of those below it.
+    children: [Option<Floors>; PLACES],
+}
+
+impl Place {
+    const NEW: Self =
+        Self { life: Life::Up, holds: 0, low: 0, parent: None, bereaved: false, children: [None; PLACES] };
+
+    /// A place that takes no part any more. What it had is of no meaning, so all such places are equal.
+    fn gone(life: Life) -> Self {
+        Self { life, ..Self::NEW }
+    }
+
+    fn is_up(&self) -> bool {
+        self.life == Life::Up
+    }
+
+    /// What is known of the children, and of those below them.
+    fn known(&self) -> impl Iterator<Item = &Floors> {
+        self.children.iter().flatten()
+    }
+}
+
+/// All that is true at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct State {
+    places: [Place; PLACES],
+    /// False suspicions so far. (Crashes can be seen.)
+    suspicions: u8,
+}
+
+/// What can happen next. `node` is never the server.
+///
+/// To miss somebody is to notice that the other end of a link is gone, or has given it up; to bury a node is the
+/// coordinator's noticing that it crashed. The end of holding is a view that says that nobody is to come.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Produce,
+    Receive { node: usize, parent: usize },
+    Publish { node: usize, parent: usize, floors: Floors },
+    MissParent { node: usize, parent: usize },
+    MissChild { node: usize, parent: usize },
+    Bury { node: usize },
+    Attach { node: usize, parent: usize, floors: Floors },
+    MeetGap { node: usize, parent: usize },
+    EndHolding { place: usize },
+    Leave { node: usize },
+    Crash { node: usize },
+    SuspectParent { node: usize, parent: usize },
+    SuspectChild { node: usize, parent: usize },
+}
+
+impl Step {
+    /// Whether nobody can count on it to happen.
+    fn is_fault(self) -> bool {
+        matches!(self, Self::Crash { .. } | Self::SuspectParent { .. } | Self::SuspectChild { .. })
+    }
+}
+
+impl Model {
+    /// A chain that is complete, and a stream that has not begun.
+    fn start(&self) -> State {
+        let mut places = [Place::NEW; PLACES];
+        for node in self.nodes() {
+            places[node].parent = Some(node as u8 - 1);
+        }
+        let mut state = State { places, suspicions: 0 };
+        for node in self.nodes().rev() {
+            state.places[node - 1].children[node] = Some(self.floors(&state, node));
+        }
+        state
+    }
+
+    fn nodes(&self) -> RangeInclusive<usize> {
+        1..=self.nodes
+    }
+
+    /// How many depths below it a place cares for.
+    fn horizon(&self) -> usize {
+        self.crashes_covered + 1
+    }
+
+    // ---- what can happen ----
+
+    /// Everything that can happen next.
+    fn steps(&self, state: &State) -> Vec<Step> {
+        let mut steps = Vec::new();
+        if self.has_room(&state.places[SERVER]) {
+            steps.push(Step::Produce);
+        }
+        for node in self.nodes() {
+            match state.places[node].life {
+                Life::Up => self.steps_of_a_node(state, node, &mut steps),
+                Life::Crashed => steps.push(Step::Bury { node }),
+                Life::Buried | Life::Failed | Life::Left => {}
+            }
+        }
+        for place in SERVER..=self.nodes {
+            if state.places[place].is_up() {
+                self.steps_of_a_parent(state, place, &mut steps);
+            }
+        }
+        steps
+    }
+
+    fn steps_of_a_node(&self, state: &State, node: usize, steps: &mut Vec<Step>) {
+        match state.places[node].parent.map(usize::from) {
+            None => steps.extend(self.attempt(state, node)),
+            Some(parent) if self.is_linked(state, node, parent) => {
+                self.steps_of_a_link(state, node, parent, steps);
+            }
+            Some(parent) if self.wants_a_parent(state, node) => steps.push(Step::MissParent { node, parent }),
+            Some(_) => {}
+        }
+        if self.early_leave && self.may_leave(&state.places[node]) {
+            steps.push(Step::Leave { node });
+        }
+        if self.crashed(state) < self.crashes {
+            steps.push(Step::Crash { node });
+        }
+    }
+
+    fn steps_of_a_link(&self, state: &State, node: usize, parent: usize, steps: &mut Vec<Step>) {
+        let (child, feeder) = (&state.places[node], &state.places[parent]);
+        // Only without R7 does anybody look up to a place that is not up.
+        let Some(known) = feeder.children[node] else { return };
+        if child.holds < feeder.holds && self.has_room(child) {
+            steps.push(Step::Receive { node, parent });
+        }
+        let floors = self.floors_to_publish(state, node, &known);
+        if floors != known {
+            steps.push(Step::Publish { node, parent, floors });
+        }
+        if state.suspicions < self.suspicions {
+            steps.push(Step::SuspectParent { node, parent });
+            steps.push(Step::SuspectChild { node, parent });
+        }
+    }
+
+    fn steps_of_a_parent(&self, state: &State, parent: usize, steps: &mut Vec<Step>) {
+        let place = &state.places[parent];
+        for node in self.nodes().filter(|node| place.children[*node].is_some()) {
+            let child = &state.places[node];
+            if !child.is_up() || child.parent != Some(parent as u8) {
+                steps.push(Step::MissChild { node, parent });
+            }
+        }
+        if place.bereaved && !self.nodes().any(|node| self.is_awaited(state, node, parent)) {
+            steps.push(Step::EndHolding { place: parent });
+        }
+    }
+
+    /// What an orphan can do: nothing while the place that it is sent to is dead and nobody knows.
+    fn attempt(&self, state: &State, node: usize) -> Option<Step> {
+        let parent = placement(state, node);
+        if !self.wants_a_parent(state, node) || !state.places[parent].is_up() {
+            return None;
+        }
+        let is_gap = state.places[node].holds < state.places[parent].low;
+        Some(if is_gap {
+            Step::MeetGap { node, parent }
+        } else {
+            Step::Attach { node, parent, floors: self.floors_to_attach(state, node) }
+        })
+    }
+
+    // ---- what it leads to ----
+
+    /// The state after a step.
+    fn after(&self, state: &State, step: Step) -> State {
+        let mut next = *state;
+        let places = &mut next.places;
+        match step {
+            Step::Produce => places[SERVER].holds += 1,
+            Step::Receive { node, .. } => places[node].holds += 1,
+            Step::Publish { node, parent, floors } => places[parent].children[node] = Some(floors),
+            Step::MissParent { node, .. } => places[node].parent = None,
+            Step::MissChild { node, parent } => {
+                let left = places[node].life == Life::Left;
+                places[parent].children[node] = None;
+                places[parent].bereaved |= !left;
+            }
+            Step::Bury { node } => places[node] = Place::gone(Life::Buried),
+            Step::Attach { node, parent, floors } => {
+                places[node].parent = Some(parent as u8);
+                places[parent].children[node] = Some(floors);
+            }
+            Step::MeetGap { node, .. } => places[node] = Place::gone(Life::Failed),
+            Step::EndHolding { place } => places[place].bereaved = false,
+            Step::Leave { node } => places[node] = Place::gone(Life::Left),
+            Step::Crash { node } => places[node] = Place::gone(Life::Crashed),
+            Step::SuspectParent { node, .. } => {
+                places[node].parent = None;
+                next.suspicions += 1;
+            }
+            Step::SuspectChild { node, parent } => {
+                places[parent].children[node] = None;
+                places[parent].bereaved = true;
+                next.suspicions += 1;
+            }
+        }
+        for place in &mut next.places {
+            self.forget(place);
+        }
+        next
+    }
+
+    /// R1 and R2: forgets at once what may be forgotten.
+    fn forget(&self, place: &mut Place) {
+        if self.rules.hold_after_a_loss && place.bereaved {
+            return;
+        }
+        let depths = if self.rules.keep_for_the_horizon { self.horizon() } else { 1 };
+        let needed = place.known().flat_map(|floors| &floors[..depths]).copied().min().unwrap_or(NOBODY);
+        place.low = place.low.max(needed.min(place.holds));
+    }
+
+    // ---- what is said ----
+
+    /// What a node holds, and what it knows to be held below it.
+    fn floors(&self, state: &State, node: usize) -> Floors {
+        let place = &state.places[node];
+        let mut floors = [NOBODY; DEPTHS];
+        floors[0] = place.holds;
+        for depth in 1..self.horizon() {
+            floors[depth] = place.known().map(|below| below[depth - 1]).min().unwrap_or(NOBODY);
+        }
+        floors
+    }
+
+    /// R3: a node that lost a child says of its descendants no more than it `said` before.
+    fn floors_to_publish(&self, state: &State, node: usize, said: &Floors) -> Floors {
+        let mut floors = self.floors(state, node);
+        if self.rules.publish_no_higher_while_holding && state.places[node].bereaved {
+            for (floor, said) in floors.iter_mut().zip(said).skip(1) {
+                *floor = (*floor).min(*said);
+            }
+        }
+        floors
+    }
+
+    /// R4, and R3 towards a new parent: no more than was said to the old one, which was at least what the node
+    /// itself still keeps.
+    fn floors_to_attach(&self, state: &State, node: usize) -> Floors {
+        let place = &state.places[node];
+        if !self.rules.attach_with_the_subtree {
+            let mut floors = [NOBODY; DEPTHS];
+            floors[0] = place.holds;
+            return floors;
+        }
+        let mut floors = self.floors(state, node);
+        if self.rules.publish_no_higher_while_holding && place.bereaved {
+            for floor in &mut floors[1..self.horizon()] {
+                *floor = (*floor).min(place.low);
+            }
+        }
+        floors
+    }
+
+    // ---- what is so ----
+
+    fn has_room(&self, place: &Place) -> bool {
+        place.holds < self.blocks && place.holds - place.low < self.window
+    }
+
+    fn crashed(&self, state: &State) -> usize {
+        state.places.iter().filter(|place| matches!(place.life, Life::Crashed | Life::Buried)).count()
+    }
+
+    /// Whether a node and its parent still have each other. R7: nobody has a failed parent.
+    fn is_linked(&self, state: &State, node: usize, parent: usize) -> bool {
+        match state.places[parent].life {
+            Life::Up => state.places[parent].children[node].is_some(),
+            Life::Failed => !self.rules.replace_children_of_the_failed,
+            Life::Crashed | Life::Buried | Life::Left => false,
+        }
+    }
+
+    /// R5: whether a node without a parent would ask for one.
+    fn wants_a_parent(&self, state: &State, node: usize) -> bool {
+        let place = &state.places[node];
+        let unfinished_below = || place.bereaved || !self.are_done_below(place, self.horizon());
+        place.holds < self.blocks || (self.rules.reattach_for_descendants && unfinished_below())
+    }
+
+    /// Whether a node can go. R6: nobody within the horizon needs it.
+    fn may_leave(&self, place: &Place) -> bool {
+        let depths = if self.rules.leave_after_the_horizon { self.horizon() } else { 1 };
+        place.holds == self.blocks && !place.bereaved && self.are_done_below(place, depths)
+    }
+
+    /// Whether all descendants down to a depth are known to hold everything.
+    fn are_done_below(&self, place: &Place, depths: usize) -> bool {
+        place.known().flat_map(|floors| &floors[..depths]).all(|floor| *floor >= self.blocks)
+    }
+
+    /// Whether the coordinator expects a node to attach to a place to which it has not attached.
+    fn is_awaited(&self, state: &State, node: usize, parent: usize) -> bool {
+        let expected = match state.places[node].life {
+            Life::Up => self.wants_a_parent(state, node),
+            Life::Crashed => true,
+            Life::Buried | Life::Failed | Life::Left => false,
+        };
+        expected && state.places[parent].children[node].is_none() && placement(state, node) == parent
+    }
+
+    /// Whether a node waits for nothing any more.
+    fn has_ended(&self, place: &Place) -> bool {
+        !place.is_up() || (place.holds == self.blocks && !self.early_leave)
+    }
+}
+
+/// Where an orphan belongs: to the nearest place before it that the coordinator does not know to be gone.
+fn placement(state: &State, node: usize) -> usize {
+    let may_feed = |place: &usize| matches!(state.places[*place].life, Life::Up | Life::Crashed);
+    (SERVER..node).rev().find(may_feed).unwrap_or(SERVER)
+}
+
+// ---- the search ----
+
+/// What must not be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flaw {
+    /// The place below which an orphan is put has forgotten what the orphan lacks.
+    Gap,
+    /// Nothing more will happen, and somebody still waits.
+    Deadlock,
+}
+
+/// What a search has found.
+#[derive(Debug, Default)]
+struct Findings {
+    states: usize,
+    gaps: Sightings,
+    deadlocks: Sightings,
+}
+
+/// How often one flaw was met.
+#[derive(Debug, Default)]
+struct Sightings {
+    count: usize,
+    shortest: Option<Trace>,
+}
+
+/// The steps from the start to a flaw. The search goes breadth first, so none of them is superfluous.
+#[derive(Debug)]
+struct Trace(Vec<Step>);
+
+/// A state, and how it was first reached.
+struct Visit {
+    state: State,
+    from: usize,
+    by: Option<Step>,
+}
+
+impl Model {
+    /// Visits every state, the nearest first, or only as far as the first flaw of the kind that is sought.
+    fn search(&self, sought: Option<Flaw>) -> Findings {
+        let start = self.start();
+        let mut seen = HashSet::from([start]);
+        let mut visits = vec![Visit { state: start, from: 0, by: None }];
+        let mut findings = Findings::default();
+        let mut at = 0;
+        while at < visits.len() && sought.is_none_or(|flaw| findings.of(flaw).count == 0) {
+            let state = visits[at].state;
+            let steps = self.steps(&state);
+            if self.is_deadlock(&state, &steps) {
+                findings.deadlocks.add(|| Trace::to(&visits, at, None));
+            }
+            for step in steps {
+                if matches!(step, Step::MeetGap { .. }) {
+                    findings.gaps.add(|| Trace::to(&visits, at, Some(step)));
+                }
+                let next = self.after(&state, step);
+                if seen.insert(next) {
+                    visits.push(Visit { state: next, from: at, by: Some(step) });
+                }
+            }
+            at += 1;
+        }
+        findings.states = visits.len();
+        findings
+    }
+
+    /// Whether somebody waits, and only a fault could end it.
+    fn is_deadlock(&self, state: &State, steps: &[Step]) -> bool {
+        steps.iter().all(|step| step.is_fault())
+            && self.nodes().any(|node| !self.has_ended(&state.places[node]))
+    }
+}
+
+impl Findings {
+    fn of(&self, flaw: Flaw) -> &Sightings {
+        match flaw {
+            Flaw::Gap => &self.gaps,
+            Flaw::Deadlock => &self.deadlocks,
+        }
+    }
+}
+
+impl Sightings {
+    /// One more; the first one is one of the shortest.
+    fn add(&mut self, trace: impl FnOnce() -> Trace) {
+        self.count += 1;
+        self.shortest.get_or_insert_with(trace);
+    }
+}
+
+impl Trace {
+    /// The way to a visited state, and perhaps one step further.
+    fn to(visits: &[Visit], mut at: usize, last: Option<Step>) -> Self {
+        let mut steps: Vec<_> = last.into_iter().collect();
+        while let Some(step) = visits[at].by {
+            steps.push(step);
+            at = visits[at].from;
+        }
+        steps.reverse();
+        Self(steps)
+    }
+}
+
+impl fmt::Display for Findings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} states", self.states)?;
+        for (name, sightings) in [("gaps", &self.gaps), ("deadlocks", &self.deadlocks)] {
+            write!(f, ", {} {name}", sightings.count)?;
+        }
+        for (name, sightings) in [("gap", &self.gaps), ("deadlock", &self.deadlocks)] {
+            if let Some(trace) = &sightings.shortest {
+                write!(f, "\nthe shortest way to a {name}:{trace}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Trace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().enumerate().try_for_each(|(i, step)| write!(f, "\n{:4}. {step}", i + 1))
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Produce => write!(f, "the source gives a block to the server"),
+            Self::Receive { node, parent } => write!(f, "node {node} receives a block from {}", name(parent)),
+            Self::Publish { node, parent, floors } => {
+                write!(f, "node {node} tells {} its floors: {}", name(parent), list(&floors))
+            }
+            Self::MissParent { node, parent } => write!(f, "node {node} misses its parent, {}", name(parent)),
+            Self::MissChild { node, parent } => write!(f, "{} misses its child, node {node}", name(parent)),
+            Self::Bury { node } => write!(f, "the coordinator notices that node {node} crashed"),
+            Self::Attach { node, parent, floors } => {
+                write!(f, "node {node} attaches to {} with the floors {}", name(parent), list(&floors))
+            }
+            Self::MeetGap { node, parent } => {
+                write!(f, "GAP: {} has forgotten what node {node} lacks, which fails", name(parent))
+            }
+            Self::EndHolding { place } => write!(f, "a view tells {} that nobody is to come", name(place)),
+            Self::Leave { node } => write!(f, "node {node} leaves"),
+            Self::Crash { node } => write!(f, "FAULT: node {node} crashes"),
+            Self::SuspectParent { node, parent } => {
+                write!(f, "FAULT: node {node} gives up its parent, {}", name(parent))
+            }
+            Self::SuspectChild { node, parent } => {
+                write!(f, "FAULT: {} gives up its child, node {node}", name(parent))
+            }
+        }
+    }
+}
+
+fn name(place: usize) -> String {
+    if place == SERVER { "the server".to_owned() } else { format!("node {place}") }
+}
+
+/// Floors for people: a depth without anybody is a dash.
+fn list(floors: &Floors) -> String {
+    floors.map(|floor| if floor == NOBODY { "-".to_owned() } else { floor.to_string() }).join(" ")
+}
+
+// ---- all rules ----
+
+/// A crash and a false suspicion, in any order, are what most rules are about.
+const TWO_FAULTS: Model = Model {
+    nodes: 3,
+    blocks: 3,
+    window: 2,
+    crashes_covered: 1,
+    crashes: 1,
+    suspicions: 1,
+    early_leave: false,
+    rules: Rules::ALL,
+};
+
+const ONE_CRASH: Model = Model { suspicions: 0, ..TWO_FAULTS };
+const ONE_SUSPICION: Model = Model { crashes: 0, ..TWO_FAULTS };
+const TWO_CRASHES: Model = Model { crashes_covered: 2, crashes: 2, suspicions: 0, ..TWO_FAULTS };
+
+/// One crash, and it is one more than is covered.
+const ONE_TOO_MANY: Model = Model { crashes_covered: 0, ..ONE_CRASH };
+
+fn assert_sound(model: Model) {
+    let findings = model.search(None);
+    println!("{model:?}: {findings}");
+    assert_eq!((findings.gaps.count, findings.deadlocks.count), (0, 0), "in {model:?}: {findings}");
+}
+
+#[test]
+fn a_crash_and_a_false_suspicion_leave_no_gap_and_nobody_waiting() {
+    assert_sound(TWO_FAULTS);
+}
+
+#[test]
+fn two_crashes_leave_no_gap_and_nobody_waiting() {
+    assert_sound(TWO_CRASHES);
+}
+
+#[test]
+fn two_crashes_and_a_false_suspicion_leave_no_gap_and_nobody_waiting() {
+    assert_sound(Model { suspicions: 1, ..TWO_CRASHES });
+}
+
+#[test]
+fn nodes_that_leave_early_leave_no_gap_and_all_can_leave() {
+    assert_sound(Model { early_leave: true, ..TWO_FAULTS });
+    assert_sound(Model { early_leave: true, ..TWO_CRASHES });
+}
+
+#[test]
+fn a_window_of_one_block_is_enough() {
+    assert_sound(Model { window: 1, early_leave: true, ..TWO_FAULTS });
+    assert_sound(Model { window: 1, early_leave: true, ..TWO_CRASHES });
+}
+
+#[test]
+fn of_four_nodes_those_beyond_the_horizon_are_safe_too() {
+    assert_sound(Model { nodes: 4, blocks: 2, window: 1, early_leave: true, ..TWO_FAULTS });
+    assert_sound(Model { nodes: 4, blocks: 2, early_leave: true, ..TWO_CRASHES });
+}
+
+#[test]
+fn suspicions_alone_need_no_horizon_beyond_the_children() {
+    assert_sound(Model { crashes_covered: 0, suspicions: 2, blocks: 2, early_leave: true, ..ONE_SUSPICION });
+}
+
+#[test]
+fn a_crash_too_many_fails_somebody_and_leaves_nobody_waiting() {
+    for model in [ONE_TOO_MANY, Model { crashes_covered: 1, ..TWO_CRASHES }] {
+        let findings = model.search(None);
+        println!("{model:?}: {findings}");
+        assert!(findings.gaps.count > 0, "{model:?} covers it after all");
+        assert_eq!(findings.deadlocks.count, 0, "in {model:?}: {findings}");
+    }
+}
+
+// ---- all rules but one ----
+
+fn assert_flawed(model: Model, flaw: Flaw) {
+    let findings = model.search(Some(flaw));
+    println!("{model:?}: {findings}");
+    let trace = findings.of(flaw).shortest.as_ref();
+    let trace = trace.unwrap_or_else(|| panic!("no {flaw:?} in {model:?}: {findings}"));
+    assert!(!trace.0.is_empty(), "the start is sound");
+    assert_eq!(matches!(trace.0.last(), Some(Step::MeetGap { .. })), flaw == Flaw::Gap, "{findings}");
+}
+
+#[test]
+fn without_r1_a_crash_finds_forgotten_what_only_the_dead_held() {
+    let rules = Rules { keep_for_the_horizon: false, ..Rules::ALL };
+    assert_flawed(Model { rules, ..ONE_CRASH }, Flaw::Gap);
+}
+
+#[test]
+fn without_r2_a_parent_forgets_before_the_orphan_comes() {
+    let rules = Rules { hold_after_a_loss: false, ..Rules::ALL };
+    assert_flawed(Model { rules, ..ONE_CRASH }, Flaw::Gap);
+}
+
+#[test]
+fn without_r3_a_parent_that_lost_a_child_lets_its_own_parent_forget() {
+    let rules = Rules { publish_no_higher_while_holding: false, ..Rules::ALL };
+    assert_flawed(Model { rules, ..TWO_FAULTS }, Flaw::Gap);
+    assert_flawed(Model { rules, ..TWO_CRASHES }, Flaw::Gap);
+}
+
+#[test]
+fn without_r4_a_new_parent_forgets_what_grandchildren_lack() {
+    let rules = Rules { attach_with_the_subtree: false, ..Rules::ALL };
+    assert_flawed(Model { rules, ..TWO_FAULTS }, Flaw::Gap);
+    assert_flawed(Model { rules, ..TWO_CRASHES }, Flaw::Gap);
+}
+
+#[test]
+fn without_r5_nobody_keeps_anything_for_those_below_a_finished_node() {
+    let rules = Rules { reattach_for_descendants: false, ..Rules::ALL };
+    assert_flawed(Model { rules, ..TWO_FAULTS }, Flaw::Gap);
+    assert_flawed(Model { rules, ..TWO_CRASHES }, Flaw::Gap);
+}
+
+#[test]
+fn without_r6_a_node_takes_along_what_grandchildren_lack() {
+    let rules = Rules { leave_after_the_horizon: false, ..Rules::ALL };
+    assert_flawed(Model { rules, early_leave: true, ..ONE_CRASH }, Flaw::Gap);
+}
+
+#[test]
+fn without_r7_the_children_of_a_failed_node_wait_for_ever() {
+    let rules = Rules { replace_children_of_the_failed: false, ..Rules::ALL };
+    assert_flawed(Model { rules, ..ONE_TOO_MANY }, Flaw::Deadlock);
+}
+
+#[test]
+fn one_fault_alone_does_not_show_that_r3_r4_or_r5_is_missing() {
+    for rules in [
+        Rules { publish_no_higher_while_holding: false, ..Rules::ALL },
+        Rules { attach_with_the_subtree: false, ..Rules::ALL },
+        Rules { reattach_for_descendants: false, ..Rules::ALL },
+    ] {
+        assert_sound(Model { rules, early_leave: true, ..ONE_CRASH });
+        assert_sound(Model { rules, early_leave: true, ..ONE_SUSPICION });
+    }
+}
