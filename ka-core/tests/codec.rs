@@ -9,8 +9,8 @@ use ka_core::seal::{Checker, Hash, Sealer, Segment, Statement, StreamEnd, Stream
 use ka_core::types::{Epoch, Floors, NodeId, Offset, Position, SessionId, SessionName};
 use ka_core::wire::codec::{decode_control, decode_statement, encode_control, encode_statement};
 use ka_core::wire::control::{
-    Counters, Hello, LinkFault, Outcome, Peer, Progress, Reason, Receipt, Refusal, Role, ToCoordinator,
-    ToNode, View, Welcome,
+    Blocked, Counters, Hello, LinkFault, Outcome, Peer, Progress, Reason, Receipt, Refusal, Role,
+    ToCoordinator, ToNode, View, Welcome,
 };
 use ka_core::wire::data::{Attach, Grant, HEADER_BYTES, Header, Kind, Refuse};
 use ka_core::wire::{discovery, preface};
@@ -60,6 +60,10 @@ fn counters() -> impl Strategy<Value = Counters> {
     })
 }
 
+fn blocked() -> impl Strategy<Value = Blocked> {
+    prop_oneof![Just(Blocked::No), Just(Blocked::Sink), node().prop_map(Blocked::Child)]
+}
+
 fn reason() -> impl Strategy<Value = Reason> {
     prop_oneof![
         text().prop_map(Reason::Source),
@@ -67,6 +71,7 @@ fn reason() -> impl Strategy<Value = Reason> {
         (node(), text()).prop_map(|(n, t)| Reason::Lost(n, t)),
         (node(), text()).prop_map(|(n, t)| Reason::Tainted(n, t)),
         text().prop_map(Reason::Interrupted),
+        text().prop_map(Reason::Slow),
         (offset(), offset()).prop_map(|(from, to)| Reason::Missing(from, to)),
     ]
 }
@@ -98,9 +103,11 @@ fn to_coordinator() -> impl Strategy<Value = ToCoordinator> {
             }
         ),
         any::<u32>().prop_map(|e| ToCoordinator::Linked(Epoch(e))),
-        (offset(), offset(), offset(), counters()).prop_map(|(received, sunk, kept, counters)| {
-            ToCoordinator::Progress(Progress { received, sunk, kept, counters })
-        }),
+        (offset(), offset(), offset(), blocked(), counters()).prop_map(
+            |(received, sunk, kept, blocked, counters)| {
+                ToCoordinator::Progress(Progress { received, sunk, kept, blocked, counters })
+            }
+        ),
         (any::<u32>(), offset(), fault).prop_map(|(e, o, f)| ToCoordinator::LinkLost(Epoch(e), o, f)),
         Just(ToCoordinator::Complete),
         (outcome(), any::<u64>(), any::<[u8; 32]>(), counters()).prop_map(

@@ -12,11 +12,11 @@ use ka_core::limits::{BLOCK_BYTES, SEGMENT_BLOCKS};
 use ka_core::net::{ClientConfig, Control, JoinError, Ports, ServerEvent, join};
 use ka_core::proto::{Event, Report};
 use ka_core::seal::{Checker, Statement};
-use ka_core::types::{Epoch, NodeId, Offset, Position, SessionId};
+use ka_core::types::{Epoch, Floors, NodeId, Offset, Position, SessionId};
 use ka_core::wire::control::{
     Counters, Hello, Outcome, Peer, Reason, Receipt, Role, ToCoordinator, ToNode, View, Welcome,
 };
-use ka_core::wire::data::{ATTACH_BYTES, Attach, GRANT_BYTES, Grant, HEADER_BYTES, Header, Kind};
+use ka_core::wire::data::{ATTACH_BYTES, Attach, GRANT_BYTES, Grant, HEADER_BYTES, Header, Kind, Refuse};
 use ka_core::wire::{self, Malformed, PREFACE_BYTES, Plane, codec};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -86,7 +86,7 @@ impl Fake {
 
     fn attach(&self, epoch: Epoch) -> Attach {
         let (session, child) = (self.welcome.session, self.id());
-        Attach { session, child, epoch, resume: Position::START, upto: Offset(u64::MAX) }
+        Attach { session, child, epoch, grant: all(Position::START) }
     }
 
     /// Relays from its parent to the child that dials, byte for byte except for what `lie` does to the frames.
@@ -110,7 +110,7 @@ impl Fake {
             std::future::pending::<()>().await;
             drop(up_writes);
         });
-        while let Some((kind, mut body)) = read_frame(&mut up).await {
+        while let Some((kind, mut body)) = read_item(&mut up).await {
             self.check(kind, &body);
             let last = self.checker.closed();
             let times = match lie(kind, &mut body) {
@@ -179,7 +179,7 @@ fn hello(data_port: u16) -> Vec<u8> {
     let hello = Hello {
         session: None,
         incarnation: 1,
-        role: Role::Node { data_port, wait: false },
+        role: Role::Node { data_port, wait: false, back: None },
         label: "fake".into(),
     };
     [&wire::preface(Plane::Control)[..], &control_frame(&ToCoordinator::Hello(hello))].concat()
@@ -210,6 +210,16 @@ async fn read_frame(stream: &mut (impl AsyncReadExt + Unpin)) -> Option<(Kind, V
         Some((kind, body))
     };
     timeout(LONG, reads).await.expect("a frame, or the end, in time")
+}
+
+/// The next frame that is more than a sign of life.
+async fn read_item(stream: &mut (impl AsyncReadExt + Unpin)) -> Option<(Kind, Vec<u8>)> {
+    loop {
+        let frame = read_frame(stream).await;
+        if !matches!(frame, Some((Kind::Beat, _))) {
+            return frame;
+        }
+    }
 }
 
 async fn read_preface(stream: &mut TcpStream) -> [u8; PREFACE_BYTES] {
@@ -429,7 +439,7 @@ fn garbage(plane: Plane) -> Vec<(&'static str, Vec<u8>, bool)> {
     let (other, mut newer, unfit) = match plane {
         Plane::Control => (Plane::Data, hello(1), control_frame(&ToCoordinator::Complete)),
         Plane::Data => {
-            let grant = Grant { held: Position::START, upto: Offset(u64::MAX) };
+            let grant = all(Position::START);
             (Plane::Control, attaching(nobody(SessionId([0; 16]))), frame(Kind::Grant, &grant.encode()))
         }
     };
@@ -624,8 +634,12 @@ async fn who_leaves_before_the_start_is_not_counted() {
 
 /// A child that no view names.
 fn nobody(session: SessionId) -> Attach {
-    let upto = Offset(u64::MAX);
-    Attach { session, child: NodeId(99), epoch: Epoch(1), resume: Position::START, upto }
+    Attach { session, child: NodeId(99), epoch: Epoch(1), grant: all(Position::START) }
+}
+
+/// It and everybody below it holds the tape to `at`, and takes all that comes.
+fn all(at: Position) -> Grant {
+    Grant { floors: Floors::all(at), upto: Offset(u64::MAX) }
 }
 
 /// Attaches to a parent that refuses: its words.
@@ -636,7 +650,7 @@ async fn refused(parent: SocketAddr, attach: Attach) -> String {
     let (kind, body) = read_frame(&mut rest).await.expect("a refusal");
     assert_eq!(kind, Kind::Refuse);
     assert!(rest.is_empty());
-    String::from_utf8(body).unwrap()
+    Refuse::decode(&body).unwrap().why
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -665,7 +679,7 @@ async fn a_child_of_another_session_or_of_nobody_is_refused() {
             all.spawn(async move {
                 let why = refused(parent, attach).await;
                 // Who has forgotten the tape's start need not look any further.
-                assert!(why.contains(words) || why.contains("place"), "{parent} {attach:?}: {why}");
+                assert!(why.contains(words) || why.contains("holds bytes"), "{parent} {attach:?}: {why}");
             });
         }
     }
@@ -694,18 +708,37 @@ async fn a_child_cannot_be_where_it_was_never_sent() {
     assert_eq!(peer, Peer { node: parent, addr: port });
     let honest = fake.attach(epoch);
 
-    // Ahead of the tape by its items, by its bytes, and by both.
+    // Half of the tape is here. By its bytes it cannot be further than by its items, nor the other way round, nor may
+    // those below it; and it takes no less than it holds.
+    receives(&mut server, parent).await;
     let far = u64::MAX / 2;
-    for (item, offset) in [(far, 0), (0, far), (far, far)] {
-        let resume = Position { item, offset: Offset(offset) };
-        let why = refused(port, Attach { resume, ..honest }).await;
-        assert!(why.contains("place"), "{resume:?}: {why}");
+    let place = |item, offset| Position { item, offset: Offset(offset) };
+    let below = |level: usize, at| {
+        let mut grant = all(Position::START);
+        grant.floors.0[level] = at;
+        grant
+    };
+    for grant in [
+        all(place(far, 0)),
+        all(place(0, far)),
+        below(1, place(0, far)),
+        below(2, place(1, 17)),
+        below(3, place(3, 1)),
+        Grant { upto: Offset(far - 1), ..all(place(far, far)) },
+    ] {
+        let why = refused(port, Attach { grant, ..honest }).await;
+        assert!(why.contains("place"), "{grant:?}: {why}");
     }
     // It attaches in truth, then claims what it was not sent, or talks nonsense: hung up on each time.
-    let lies = [(far, 0), (0, far), (far, far)].map(|(item, offset)| {
-        let held = Position { item, offset: Offset(offset) };
-        frame(Kind::Grant, &Grant { held, upto: Offset(u64::MAX) }.encode())
-    });
+    let lies = [
+        all(place(far, 0)),
+        all(place(0, far)),
+        all(place(far, far)),
+        below(1, place(0, far)),
+        below(2, place(1, 17)),
+        below(3, place(3, 1)),
+    ]
+    .map(|grant| frame(Kind::Grant, &grant.encode()));
     let nonsense =
         [frame(Kind::Block, b"to its parent"), vec![0xff; GRANT_BYTES], frame(Kind::Grant, b"short")];
     for said in lies.into_iter().chain(nonsense) {
@@ -715,13 +748,25 @@ async fn a_child_cannot_be_where_it_was_never_sent() {
         all_said(stream).await;
     }
 
-    // And then it takes the tape like any other.
-    let mut stream = dial(port, honest).await;
-    assert_eq!(read_preface(&mut stream).await, wire::preface(Plane::Data));
+    // It may be ahead of its parent, which can know only later whether it is: here the tape comes to the items it
+    // claims, but not to the bytes. Until then it is told that its parent lives, and nothing else.
+    let ahead = all(place(150, 400 << 20));
+    let mut liar = dial(port, Attach { grant: ahead, ..honest }).await;
+    assert_eq!(read_preface(&mut liar).await, wire::preface(Plane::Data));
+    assert_eq!(read_frame(&mut liar).await, Some((Kind::Beat, Vec::new())));
     gate.open();
+    while let Some(said) = read_frame(&mut liar).await {
+        assert_eq!(said, (Kind::Beat, Vec::new()), "to a child that is nowhere");
+    }
+
+    // And then it takes the tape like any other. What those below it hold may be behind the tape or ahead of it.
+    let far = Floors([Position::START, place(far, far), Position::END, Position::START]);
+    let grant = Grant { floors: far, ..honest.grant };
+    let mut stream = dial(port, Attach { grant, ..honest }).await;
+    assert_eq!(read_preface(&mut stream).await, wire::preface(Plane::Data));
     let mut got = Vec::new();
     while !fake.checker.closed() {
-        let (kind, body) = read_frame(&mut stream).await.expect("the rest of the tape");
+        let (kind, body) = read_item(&mut stream).await.expect("the rest of the tape");
         fake.check(kind, &body);
         if kind == Kind::Block {
             got.extend(body);

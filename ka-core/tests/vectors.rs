@@ -11,8 +11,8 @@ use ka_core::seal::{Checker, Sealer, Segment, Statement, StreamEnd, StreamInfo, 
 use ka_core::types::{Epoch, Floors, NodeId, Offset, Position, SessionId, SessionName};
 use ka_core::wire::codec::{decode_control, decode_statement, encode_control};
 use ka_core::wire::control::{
-    Counters, Hello, LinkFault, Outcome, Peer, Progress, Reason, Receipt, Refusal, Role, ToCoordinator,
-    ToNode, View, Welcome,
+    Blocked, Counters, Hello, LinkFault, Outcome, Peer, Progress, Reason, Receipt, Refusal, Role,
+    ToCoordinator, ToNode, View, Welcome,
 };
 use ka_core::wire::data::{Attach, Grant, Header, Kind, Refuse};
 use ka_core::wire::discovery::{self, Answer, Question};
@@ -227,8 +227,10 @@ fn answer() -> Answer {
 fn to_coordinator() -> Vec<(&'static str, ToCoordinator)> {
     use ToCoordinator as T;
     let receipt = |outcome, bytes, chain| T::Receipt(Receipt { outcome, bytes, chain, counters: counters() });
-    let progress =
-        Progress { received: Offset(65536), sunk: Offset(32768), kept: Offset(16384), counters: counters() };
+    let progress = |blocked| {
+        let (received, sunk, kept) = (Offset(65536), Offset(32768), Offset(16384));
+        T::Progress(Progress { received, sunk, kept, blocked, counters: counters() })
+    };
     let lost = Reason::Lost(NodeId(2), "reset".into());
     let hello = |back| {
         T::Hello(Hello {
@@ -244,7 +246,9 @@ fn to_coordinator() -> Vec<(&'static str, ToCoordinator)> {
         ("hello-node-back", hello(Some(NodeId(3)))),
         ("hello-go", T::Hello(Hello { session: None, incarnation: 1, role: Role::Go, label: String::new() })),
         ("linked", T::Linked(Epoch(1))),
-        ("progress", T::Progress(progress)),
+        ("progress", progress(Blocked::No)),
+        ("progress-blocked-by-sink", progress(Blocked::Sink)),
+        ("progress-blocked-by-child", progress(Blocked::Child(NodeId(4)))),
         ("link-lost-broken", link_lost(LinkFault::Broken("reset".into()))),
         ("link-lost-tainted", link_lost(LinkFault::Tainted("hash".into()))),
         ("link-lost-unreachable", link_lost(LinkFault::Unreachable("refused".into()))),
@@ -285,6 +289,7 @@ fn to_node() -> Vec<(&'static str, ToNode)> {
         ("abort-lost", T::Abort(Reason::Lost(NodeId(2), "reset".into()))),
         ("abort-tainted", T::Abort(Reason::Tainted(NodeId(2), "hash".into()))),
         ("abort-interrupted", T::Abort(Reason::Interrupted("Ctrl-C".into()))),
+        ("abort-slow", T::Abort(Reason::Slow("1 MB/s".into()))),
         ("abort-missing", T::Abort(Reason::Missing(Offset(32768), Offset(65536)))),
         ("release", T::Release),
     ]
