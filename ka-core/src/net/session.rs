@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use super::discovery::{AskError, Found};
 use crate::limits;
 use crate::proto;
+use crate::proto::coordinator::Slow;
 use crate::seal::StreamInfo;
 use crate::stream::Source;
 use crate::types::{NodeId, Offset, SessionId, SessionName};
