@@ -1,7 +1,7 @@
 //! Frames of a data link: headers and the bodies that are decoded by hand.
 #![no_main]
 
-use ka_core::wire::data::{Attach, Grant, HEADER_BYTES, Header};
+use ka_core::wire::data::{Attach, Grant, HEADER_BYTES, Header, Refuse};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -15,5 +15,9 @@ fuzz_target!(|bytes: &[u8]| {
     }
     if let Ok(grant) = Grant::decode(bytes) {
         assert_eq!(grant.encode(), bytes);
+    }
+    if let Ok(refuse) = Refuse::decode(bytes) {
+        // Its words are made harmless, so that only what was read is read again.
+        assert_eq!(Refuse::decode(&refuse.encode()), Ok(refuse));
     }
 });

@@ -6,13 +6,13 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use ka_core::limits::{self, BLOCK_BYTES};
 use ka_core::seal::{Checker, Hash, Sealer, Segment, Statement, StreamEnd, StreamInfo};
-use ka_core::types::{Epoch, NodeId, Offset, Position, SessionId, SessionName};
+use ka_core::types::{Epoch, Floors, NodeId, Offset, Position, SessionId, SessionName};
 use ka_core::wire::codec::{decode_control, decode_statement, encode_control, encode_statement};
 use ka_core::wire::control::{
-    Counters, Hello, LinkFault, Outcome, Peer, Progress, Reason, Receipt, Refusal, Role, ToCoordinator,
-    ToNode, View, Welcome,
+    Blocked, Counters, Hello, LinkFault, Outcome, Peer, Progress, Reason, Receipt, Refusal, Role,
+    ToCoordinator, ToNode, View, Welcome,
 };
-use ka_core::wire::data::{Attach, Grant, HEADER_BYTES, Header, Kind};
+use ka_core::wire::data::{Attach, Grant, HEADER_BYTES, Header, Kind, Refuse};
 use ka_core::wire::{discovery, preface};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -50,12 +50,18 @@ fn addr() -> impl Strategy<Value = SocketAddr> {
 // ---- control messages ----
 
 fn counters() -> impl Strategy<Value = Counters> {
-    any::<[u64; 4]>().prop_map(|[grants, full, evicted, held_max]| Counters {
+    any::<[u64; 6]>().prop_map(|[grants, full, evicted, held_max, holds, attaches]| Counters {
         grants,
         full,
         evicted,
         held_max,
+        holds,
+        attaches,
     })
+}
+
+fn blocked() -> impl Strategy<Value = Blocked> {
+    prop_oneof![Just(Blocked::No), Just(Blocked::Sink), node().prop_map(Blocked::Child)]
 }
 
 fn reason() -> impl Strategy<Value = Reason> {
@@ -65,6 +71,8 @@ fn reason() -> impl Strategy<Value = Reason> {
         (node(), text()).prop_map(|(n, t)| Reason::Lost(n, t)),
         (node(), text()).prop_map(|(n, t)| Reason::Tainted(n, t)),
         text().prop_map(Reason::Interrupted),
+        text().prop_map(Reason::Slow),
+        (offset(), offset()).prop_map(|(from, to)| Reason::Missing(from, to)),
     ]
 }
 
@@ -79,9 +87,15 @@ fn outcome() -> impl Strategy<Value = Outcome> {
 fn to_coordinator() -> impl Strategy<Value = ToCoordinator> {
     let role = prop_oneof![
         Just(Role::Go),
-        (any::<u16>(), any::<bool>()).prop_map(|(data_port, wait)| Role::Node { data_port, wait }),
+        (any::<u16>(), any::<bool>(), proptest::option::of(node()))
+            .prop_map(|(data_port, wait, back)| Role::Node { data_port, wait, back }),
     ];
-    let fault = prop_oneof![text().prop_map(LinkFault::Broken), text().prop_map(LinkFault::Tainted)];
+    let fault = prop_oneof![
+        text().prop_map(LinkFault::Broken),
+        text().prop_map(LinkFault::Tainted),
+        text().prop_map(LinkFault::Unreachable),
+        offset().prop_map(LinkFault::Gone),
+    ];
     prop_oneof![
         (proptest::option::of(name()), any::<u64>(), role, text()).prop_map(
             |(session, incarnation, role, label)| {
@@ -89,9 +103,11 @@ fn to_coordinator() -> impl Strategy<Value = ToCoordinator> {
             }
         ),
         any::<u32>().prop_map(|e| ToCoordinator::Linked(Epoch(e))),
-        (offset(), offset(), counters()).prop_map(|(received, sunk, counters)| {
-            ToCoordinator::Progress(Progress { received, sunk, counters })
-        }),
+        (offset(), offset(), offset(), blocked(), counters()).prop_map(
+            |(received, sunk, kept, blocked, counters)| {
+                ToCoordinator::Progress(Progress { received, sunk, kept, blocked, counters })
+            }
+        ),
         (any::<u32>(), offset(), fault).prop_map(|(e, o, f)| ToCoordinator::LinkLost(Epoch(e), o, f)),
         Just(ToCoordinator::Complete),
         (outcome(), any::<u64>(), any::<[u8; 32]>(), counters()).prop_map(
@@ -106,6 +122,7 @@ fn to_node() -> impl Strategy<Value = ToNode> {
     let refusal = prop_oneof![
         Just(Refusal::OtherSession),
         any::<u32>().prop_map(Refusal::Started),
+        Just(Refusal::Unknown),
         Just(Refusal::Full),
         Just(Refusal::NobodyReady),
         text().prop_map(Refusal::Rule),
@@ -118,9 +135,10 @@ fn to_node() -> impl Strategy<Value = ToNode> {
         }),
         refusal.prop_map(ToNode::Refused),
         any::<u32>().prop_map(ToNode::Going),
-        (any::<u32>(), proptest::option::of(peer), vec(node(), 0..limits::FAN_OUT as usize)).prop_map(
-            |(epoch, parent, children)| ToNode::View(View { epoch: Epoch(epoch), parent, children })
-        ),
+        (any::<u32>(), proptest::option::of(peer), vec(node(), 0..limits::FAN_OUT as usize), any::<bool>())
+            .prop_map(|(epoch, parent, children, keep)| {
+                ToNode::View(View { epoch: Epoch(epoch), parent, children, keep })
+            }),
         Just(ToNode::Beat),
         reason().prop_map(ToNode::Abort),
         Just(ToNode::Release),
@@ -140,6 +158,17 @@ fn statement() -> impl Strategy<Value = Statement> {
     ]
 }
 
+fn grant() -> impl Strategy<Value = Grant> {
+    let floor = prop_oneof![position(), Just(Position::END)];
+    (proptest::array::uniform(floor), offset())
+        .prop_map(|(floors, upto)| Grant { floors: Floors(floors), upto })
+}
+
+fn kind() -> impl Strategy<Value = Kind> {
+    use Kind as K;
+    proptest::sample::select(vec![K::Attach, K::Statement, K::Block, K::Grant, K::Refuse, K::Beat])
+}
+
 proptest! {
     #[test]
     fn every_control_message_comes_back(up in to_coordinator(), down in to_node(), said in statement()) {
@@ -150,17 +179,18 @@ proptest! {
 
     #[test]
     fn every_data_message_comes_back(
-        session in session(), child in node(), epoch in any::<u32>(), resume in position(), upto in offset(),
+        session in session(), child in node(), epoch in any::<u32>(), grant in grant(),
+        kept in proptest::option::of((0..u64::MAX).prop_map(Offset)), why in text(),
     ) {
-        let attach = Attach { session, child, epoch: Epoch(epoch), resume, upto };
+        let attach = Attach { session, child, epoch: Epoch(epoch), grant };
         prop_assert_eq!(Attach::decode(&attach.encode()), Ok(attach));
-        let grant = Grant { held: resume, upto };
         prop_assert_eq!(Grant::decode(&grant.encode()), Ok(grant));
+        let refuse = Refuse { kept, why };
+        prop_assert_eq!(Refuse::decode(&refuse.encode()), Ok(refuse));
     }
 
     #[test]
-    fn every_header_within_its_limit_comes_back(kind in 1..=5_u8, len in 0..=BLOCK_BYTES) {
-        let kind = [Kind::Attach, Kind::Statement, Kind::Block, Kind::Grant, Kind::Refuse][usize::from(kind) - 1];
+    fn every_header_within_its_limit_comes_back(kind in kind(), len in 0..=BLOCK_BYTES) {
         let header = Header { kind, len };
         if let Ok(back) = Header::decode(header.encode()) {
             prop_assert_eq!(back, header);
@@ -192,7 +222,7 @@ proptest! {
         let _ = decode_statement::<Statement>(&bytes);
         let _ = discovery::decode_question(&bytes);
         let _ = discovery::decode_answer(&bytes);
-        let _ = (Attach::decode(&bytes), Grant::decode(&bytes));
+        let _ = (Attach::decode(&bytes), Grant::decode(&bytes), Refuse::decode(&bytes));
         let (mut sealer, mut checker) = sealed();
         let _ = (checker.statement(&bytes), checker.block(&bytes));
         prop_assert!(checker.statement(&sealer.seal(&begin())).is_ok(), "it stays where it was");

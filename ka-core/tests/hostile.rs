@@ -8,26 +8,29 @@ mod common;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use common::{Gate, LONG, Lab, NodeOutcome, NodeSink, Place, Serving, noise};
-use ka_core::limits::{BLOCK_BYTES, SEGMENT_BLOCKS};
+use ka_core::limits::{BEAT, BLOCK_BYTES, SEGMENT_BLOCKS};
 use ka_core::net::{ClientConfig, Control, JoinError, Ports, ServerEvent, join};
 use ka_core::proto::{Event, Report};
 use ka_core::seal::{Checker, Statement};
-use ka_core::types::{Epoch, NodeId, Offset, Position, SessionId};
+use ka_core::types::{Epoch, Floors, NodeId, Offset, Position, SessionId};
 use ka_core::wire::control::{
-    Counters, Hello, Outcome, Peer, Reason, Receipt, Role, ToCoordinator, ToNode, View, Welcome,
+    Counters, Hello, Outcome, Peer, Progress, Reason, Receipt, Role, ToCoordinator, ToNode, View, Welcome,
 };
-use ka_core::wire::data::{ATTACH_BYTES, Attach, GRANT_BYTES, Grant, HEADER_BYTES, Header, Kind};
+use ka_core::wire::data::{ATTACH_BYTES, Attach, GRANT_BYTES, Grant, HEADER_BYTES, Header, Kind, Refuse};
 use ka_core::wire::{self, Malformed, PREFACE_BYTES, Plane, codec};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
 // ---- a node written by hand ----
 
 struct Fake {
-    control: TcpStream,
+    control: OwnedReadHalf,
+    /// What it says to the server; in between it says that it lives.
+    says: mpsc::UnboundedSender<Vec<u8>>,
     welcome: Welcome,
     /// What it knows of the true tape.
     checker: Checker,
@@ -61,7 +64,8 @@ impl Fake {
         match hear(&mut control).await {
             Some(ToNode::Welcome(welcome)) => {
                 let checker = Checker::new(welcome.session, &welcome.key).expect("a key");
-                Self { control, welcome, checker, listener, links: None }
+                let (control, writer) = control.into_split();
+                Self { control, says: say_and_beat(writer), welcome, checker, listener, links: None }
             }
             other => panic!("no welcome but {other:?}"),
         }
@@ -71,8 +75,8 @@ impl Fake {
         self.welcome.node
     }
 
-    async fn say(&mut self, message: &ToCoordinator) {
-        self.control.write_all(&control_frame(message)).await.unwrap();
+    fn say(&self, message: &ToCoordinator) {
+        self.says.send(control_frame(message)).unwrap();
     }
 
     /// Waits for the first view: who is the parent.
@@ -86,7 +90,7 @@ impl Fake {
 
     fn attach(&self, epoch: Epoch) -> Attach {
         let (session, child) = (self.welcome.session, self.id());
-        Attach { session, child, epoch, resume: Position::START, upto: Offset(u64::MAX) }
+        Attach { session, child, epoch, grant: all(Position::START) }
     }
 
     /// Relays from its parent to the child that dials, byte for byte except for what `lie` does to the frames.
@@ -110,7 +114,7 @@ impl Fake {
             std::future::pending::<()>().await;
             drop(up_writes);
         });
-        while let Some((kind, mut body)) = read_frame(&mut up).await {
+        while let Some((kind, mut body)) = read_item(&mut up).await {
             self.check(kind, &body);
             let last = self.checker.closed();
             let times = match lie(kind, &mut body) {
@@ -143,17 +147,48 @@ impl Fake {
         checked.unwrap_or_else(|why| panic!("the true tape: {why}"));
     }
 
+    /// Takes what its parent sends to the end: these bytes.
+    async fn takes_the_rest(&mut self, stream: &mut TcpStream, bytes: &[u8]) {
+        let mut got = Vec::new();
+        while !self.checker.closed() {
+            let (kind, body) = read_item(stream).await.expect("the rest of the tape");
+            self.check(kind, &body);
+            if kind == Kind::Block {
+                got.extend(body);
+            }
+        }
+        assert!(got == bytes, "the bytes differ");
+    }
+
     /// Says it is well, and waits to be let go.
     async fn ends_well(mut self) {
         let (outcome, counters) = (Outcome::Ok, Counters::default());
         let (bytes, chain) = (self.checker.position().offset.0, self.checker.chain());
-        self.say(&ToCoordinator::Complete).await;
-        self.say(&ToCoordinator::Receipt(Receipt { outcome, bytes, chain, counters })).await;
+        self.say(&ToCoordinator::Complete);
+        self.say(&ToCoordinator::Receipt(Receipt { outcome, bytes, chain, counters }));
         while hear(&mut self.control).await.is_some_and(|m| m != ToNode::Release) {}
         if let Some((_, _, grants)) = self.links {
             grants.abort();
         }
     }
+}
+
+/// Says what is to be said, and that it lives when there is nothing, until nobody can say anything any more.
+fn say_and_beat(mut writer: OwnedWriteHalf) -> mpsc::UnboundedSender<Vec<u8>> {
+    let (tx, mut rx) = mpsc::unbounded_channel::<Vec<u8>>();
+    tokio::spawn(async move {
+        loop {
+            let bytes = match timeout(BEAT, rx.recv()).await {
+                Ok(Some(bytes)) => bytes,
+                Ok(None) => return,
+                Err(_) => control_frame(&ToCoordinator::Progress(Progress::default())),
+            };
+            if writer.write_all(&bytes).await.is_err() {
+                return;
+            }
+        }
+    });
+    tx
 }
 
 /// What becomes of a frame that passes a false relay.
@@ -179,14 +214,14 @@ fn hello(data_port: u16) -> Vec<u8> {
     let hello = Hello {
         session: None,
         incarnation: 1,
-        role: Role::Node { data_port, wait: false },
+        role: Role::Node { data_port, wait: false, back: None },
         label: "fake".into(),
     };
     [&wire::preface(Plane::Control)[..], &control_frame(&ToCoordinator::Hello(hello))].concat()
 }
 
 /// The next control message; `None` when the connection has ended.
-async fn hear(control: &mut TcpStream) -> Option<ToNode> {
+async fn hear(control: &mut (impl AsyncReadExt + Unpin)) -> Option<ToNode> {
     let reads = async {
         let len = control.read_u32_le().await.ok()?;
         let mut body = vec![0; len as usize];
@@ -210,6 +245,16 @@ async fn read_frame(stream: &mut (impl AsyncReadExt + Unpin)) -> Option<(Kind, V
         Some((kind, body))
     };
     timeout(LONG, reads).await.expect("a frame, or the end, in time")
+}
+
+/// The next frame that is more than a sign of life.
+async fn read_item(stream: &mut (impl AsyncReadExt + Unpin)) -> Option<(Kind, Vec<u8>)> {
+    loop {
+        let frame = read_frame(stream).await;
+        if !matches!(frame, Some((Kind::Beat, _))) {
+            return frame;
+        }
+    }
 }
 
 async fn read_preface(stream: &mut TcpStream) -> [u8; PREFACE_BYTES] {
@@ -249,6 +294,7 @@ fn good(_: &str) -> NodeSink {
 struct Fooled {
     liar: NodeId,
     report: Report,
+    events: Vec<ServerEvent>,
     nodes: Vec<NodeOutcome>,
     bytes: Vec<u8>,
 }
@@ -268,52 +314,39 @@ async fn fooled(lie: impl FnMut(Kind, &mut Vec<u8>) -> Act + Send + 'static) -> 
         }
     });
     let joining = [lab.join(good), lab.join(good)];
-    let report = server.report().await;
+    let (report, events) = server.report_and_events().await;
     let mut nodes = Vec::new();
     for node in joining {
         nodes.push(node.outcome().await);
     }
     timeout(LONG, lying).await.expect("the liar ends in time").unwrap();
-    Fooled { liar, report, nodes, bytes }
+    Fooled { liar, report, events, nodes, bytes }
 }
 
 /// Ends in the middle of a block and of a segment.
 const BYTES: usize = (9 << 20) + 4321;
 
 impl Fooled {
-    /// Both nodes failed, for a reason that names the liar; so does the report; and no sink got a wrong byte.
-    fn names(&self, what: &str, reason: impl Fn(&Reason) -> Option<NodeId>) {
-        let blames = |outcome: &Outcome| match outcome {
-            Outcome::Failed(why, _) => reason(why) == Some(self.liar),
+    /// Both nodes got every byte and no wrong one, each once: from somebody else, when they had seen through the liar.
+    fn others_are_whole(&self, what: &str) {
+        for node in &self.nodes {
+            assert!(node.end.outcome.is_ok(), "{what}: {:?}", node.end);
+            assert!(node.streams == [("data".into(), self.bytes.clone(), true)], "{what}: the bytes differ");
+            assert_eq!(node.aborted, 0, "{what}");
+            let line = self.report.nodes.iter().find(|n| n.node == node.end.node).unwrap();
+            assert!(line.outcome.is_ok(), "{what}: {line:?}");
+        }
+    }
+
+    /// Somebody was taken away from the liar, for a reason that is said.
+    fn names(&self, what: &str) {
+        let named = |e: &ServerEvent| match e {
+            ServerEvent::Session(Event::Rerouted { from, why, .. }) => *from == self.liar && !why.is_empty(),
             _ => false,
         };
-        assert!(!self.report.is_ok(), "{what}: {:?}", self.report);
-        for node in &self.nodes {
-            assert!(blames(&node.end.outcome), "{what}: {:?}", node.end);
-            let line = self.report.nodes.iter().find(|n| n.node == node.end.node).unwrap();
-            assert!(blames(&line.outcome), "{what}: {line:?}");
-            assert!(
-                node.streams.iter().all(|(_, got, _)| self.bytes.starts_with(got)),
-                "{what}: wrong bytes"
-            );
-        }
+        assert!(self.events.iter().any(named), "{what}: {:#?}", self.events);
+        self.others_are_whole(what);
     }
-
-    /// No sink took its stream for complete, and each that had begun was told.
-    fn aborted(&self, what: &str) {
-        for node in &self.nodes {
-            assert!(node.streams.iter().all(|(_, _, finished)| !finished), "{what}: it finished");
-            assert_eq!(node.aborted, node.streams.len(), "{what}: not told");
-        }
-    }
-}
-
-fn tainted(reason: &Reason) -> Option<NodeId> {
-    if let Reason::Tainted(who, _) = reason { Some(*who) } else { None }
-}
-
-fn lost(reason: &Reason) -> Option<NodeId> {
-    if let Reason::Lost(who, _) = reason { Some(*who) } else { None }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -351,10 +384,7 @@ async fn a_flipped_bit_of_a_block_goes_no_further_and_the_liar_is_named() {
     for (n, thousandth) in [(1, 0), (1, 1000), (SEGMENT_BLOCKS + 2, 500), (BYTES.div_ceil(BLOCK_BYTES), 1000)]
     {
         let what = format!("block {n}, {thousandth} thousandths into it");
-        let end = fooled(at(Kind::Block, n, flip(thousandth))).await;
-        end.names(&what, tainted);
-        end.aborted(&what);
-        assert!(end.nodes.iter().all(|node| node.end.received.0 <= ((n - 1) * BLOCK_BYTES) as u64), "{what}");
+        fooled(at(Kind::Block, n, flip(thousandth))).await.names(&what);
     }
 }
 
@@ -363,9 +393,7 @@ async fn a_flipped_bit_of_an_announcement_goes_no_further_and_the_liar_is_named(
     // The first says that the stream begins, the second which blocks come: signature, head and hashes.
     for (n, thousandth) in [(1, 0), (1, 1000), (2, 5), (2, 300), (2, 1000), (3, 700)] {
         let what = format!("statement {n}, {thousandth} thousandths into it");
-        let end = fooled(at(Kind::Statement, n, flip(thousandth))).await;
-        end.names(&what, tainted);
-        end.aborted(&what);
+        fooled(at(Kind::Statement, n, flip(thousandth))).await.names(&what);
     }
 }
 
@@ -376,33 +404,23 @@ async fn nothing_can_be_left_out_repeated_or_shortened() {
         Act::Pass
     };
     let (block, statement) = (Kind::Block, Kind::Statement);
-    for (what, end) in [
-        ("a block left out", fooled(at(block, 5, |_| Act::Skip)).await),
-        ("a block twice", fooled(at(block, 5, |_| Act::Twice)).await),
-        ("a block shortened", fooled(at(block, 5, shorten)).await),
-        ("an announcement left out", fooled(at(statement, 2, |_| Act::Skip)).await),
-        ("an announcement twice", fooled(at(statement, 2, |_| Act::Twice)).await),
-        ("an announcement shortened", fooled(at(statement, 2, shorten)).await),
-    ] {
-        end.names(what, tainted);
-        end.aborted(what);
-    }
+    fooled(at(block, 5, |_| Act::Skip)).await.names("a block left out");
+    fooled(at(block, 5, |_| Act::Twice)).await.names("a block twice");
+    fooled(at(block, 5, shorten)).await.names("a block shortened");
+    fooled(at(statement, 2, |_| Act::Skip)).await.names("an announcement left out");
+    fooled(at(statement, 2, |_| Act::Twice)).await.names("an announcement twice");
+    fooled(at(statement, 2, shorten)).await.names("an announcement shortened");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_link_that_closes_is_never_the_end_of_the_tape() {
-    let end = fooled(at(Kind::Block, 100, |_| Act::Cut)).await;
-    end.names("cut in the middle", lost);
-    end.aborted("cut in the middle");
+    fooled(at(Kind::Block, 100, |_| Act::Cut)).await.others_are_whole("cut in the middle");
 
     // Every byte has come by then, but not the word that these were all.
     let end = fooled(|kind, body| {
         if is_statement(kind, body, |s| matches!(s, Statement::End(_))) { Act::Cut } else { Act::Pass }
     });
-    let end = end.await;
-    end.aborted("cut before the end's announcement");
-    assert!(!end.report.is_ok());
-    assert!(end.nodes.iter().all(|n| !n.end.outcome.is_ok()), "{:?}", end.report);
+    end.await.others_are_whole("cut before the end's announcement");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -412,13 +430,7 @@ async fn a_tape_without_its_close_is_not_complete() {
             if is_statement(kind, body, |s| *s == Statement::Close) { Act::Cut } else { Act::Pass }
         },
     );
-    let end = end.await;
-    // The stream itself was complete, and a sink that was told so has every byte of it.
-    assert!(!end.report.is_ok(), "{:?}", end.report);
-    for node in &end.nodes {
-        assert!(!node.end.outcome.is_ok(), "{:?}", node.end);
-        assert!(node.streams.iter().all(|(_, got, finished)| !finished || *got == end.bytes));
-    }
+    end.await.others_are_whole("cut before the close");
 }
 
 // ---- strangers ----
@@ -429,7 +441,7 @@ fn garbage(plane: Plane) -> Vec<(&'static str, Vec<u8>, bool)> {
     let (other, mut newer, unfit) = match plane {
         Plane::Control => (Plane::Data, hello(1), control_frame(&ToCoordinator::Complete)),
         Plane::Data => {
-            let grant = Grant { held: Position::START, upto: Offset(u64::MAX) };
+            let grant = all(Position::START);
             (Plane::Control, attaching(nobody(SessionId([0; 16]))), frame(Kind::Grant, &grant.encode()))
         }
     };
@@ -597,10 +609,10 @@ async fn who_leaves_before_the_start_is_not_counted() {
     drop(fake);
     assert_eq!(server.until("it leaves", left(id)).await, 0);
 
-    let mut fake = Fake::last(place).await;
+    let fake = Fake::last(place).await;
     let id = fake.id();
     server.joined().await;
-    fake.control.write_all(&[0xff; 64]).await.unwrap();
+    fake.says.send(vec![0xff; 64]).unwrap();
     assert_eq!(server.until("it is shown out", left(id)).await, 0);
 
     let stopped = lab.join(good);
@@ -624,8 +636,12 @@ async fn who_leaves_before_the_start_is_not_counted() {
 
 /// A child that no view names.
 fn nobody(session: SessionId) -> Attach {
-    let upto = Offset(u64::MAX);
-    Attach { session, child: NodeId(99), epoch: Epoch(1), resume: Position::START, upto }
+    Attach { session, child: NodeId(99), epoch: Epoch(1), grant: all(Position::START) }
+}
+
+/// It and everybody below it holds the tape to `at`, and takes all that comes.
+fn all(at: Position) -> Grant {
+    Grant { floors: Floors::all(at), upto: Offset(u64::MAX) }
 }
 
 /// Attaches to a parent that refuses: its words.
@@ -636,7 +652,7 @@ async fn refused(parent: SocketAddr, attach: Attach) -> String {
     let (kind, body) = read_frame(&mut rest).await.expect("a refusal");
     assert_eq!(kind, Kind::Refuse);
     assert!(rest.is_empty());
-    String::from_utf8(body).unwrap()
+    Refuse::decode(&body).unwrap().why
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -665,7 +681,7 @@ async fn a_child_of_another_session_or_of_nobody_is_refused() {
             all.spawn(async move {
                 let why = refused(parent, attach).await;
                 // Who has forgotten the tape's start need not look any further.
-                assert!(why.contains(words) || why.contains("place"), "{parent} {attach:?}: {why}");
+                assert!(why.contains(words) || why.contains("holds bytes"), "{parent} {attach:?}: {why}");
             });
         }
     }
@@ -694,18 +710,37 @@ async fn a_child_cannot_be_where_it_was_never_sent() {
     assert_eq!(peer, Peer { node: parent, addr: port });
     let honest = fake.attach(epoch);
 
-    // Ahead of the tape by its items, by its bytes, and by both.
+    // Half of the tape is here. By its bytes it cannot be further than by its items, nor the other way round, nor may
+    // those below it; and it takes no less than it holds.
+    receives(&mut server, parent).await;
     let far = u64::MAX / 2;
-    for (item, offset) in [(far, 0), (0, far), (far, far)] {
-        let resume = Position { item, offset: Offset(offset) };
-        let why = refused(port, Attach { resume, ..honest }).await;
-        assert!(why.contains("place"), "{resume:?}: {why}");
+    let place = |item, offset| Position { item, offset: Offset(offset) };
+    let below = |level: usize, at| {
+        let mut grant = all(Position::START);
+        grant.floors.0[level] = at;
+        grant
+    };
+    for grant in [
+        all(place(far, 0)),
+        all(place(0, far)),
+        below(1, place(0, far)),
+        below(2, place(1, 17)),
+        below(3, place(3, 1)),
+        Grant { upto: Offset(far - 1), ..all(place(far, far)) },
+    ] {
+        let why = refused(port, Attach { grant, ..honest }).await;
+        assert!(why.contains("place"), "{grant:?}: {why}");
     }
     // It attaches in truth, then claims what it was not sent, or talks nonsense: hung up on each time.
-    let lies = [(far, 0), (0, far), (far, far)].map(|(item, offset)| {
-        let held = Position { item, offset: Offset(offset) };
-        frame(Kind::Grant, &Grant { held, upto: Offset(u64::MAX) }.encode())
-    });
+    let lies = [
+        all(place(far, 0)),
+        all(place(0, far)),
+        all(place(far, far)),
+        below(1, place(0, far)),
+        below(2, place(1, 17)),
+        below(3, place(3, 1)),
+    ]
+    .map(|grant| frame(Kind::Grant, &grant.encode()));
     let nonsense =
         [frame(Kind::Block, b"to its parent"), vec![0xff; GRANT_BYTES], frame(Kind::Grant, b"short")];
     for said in lies.into_iter().chain(nonsense) {
@@ -715,22 +750,51 @@ async fn a_child_cannot_be_where_it_was_never_sent() {
         all_said(stream).await;
     }
 
-    // And then it takes the tape like any other.
-    let mut stream = dial(port, honest).await;
+    // And then it takes the tape like any other. What those below it hold may be behind the tape or ahead of it.
+    let far = Floors([Position::START, place(far, far), Position::END, Position::START]);
+    let grant = Grant { floors: far, ..honest.grant };
+    let mut stream = dial(port, Attach { grant, ..honest }).await;
     assert_eq!(read_preface(&mut stream).await, wire::preface(Plane::Data));
     gate.open();
-    let mut got = Vec::new();
-    while !fake.checker.closed() {
-        let (kind, body) = read_frame(&mut stream).await.expect("the rest of the tape");
-        fake.check(kind, &body);
-        if kind == Kind::Block {
-            got.extend(body);
-        }
-    }
-    assert!(got == bytes, "the bytes differ");
+    fake.takes_the_rest(&mut stream, &bytes).await;
     fake.ends_well().await;
     let report = server.report().await;
     assert!(report.is_ok(), "{report:?}");
     let node = node.outcome().await;
     assert!(node.streams == [("data".into(), bytes, true)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_that_is_ahead_of_its_parent_waits_and_is_found_out() {
+    let gate = Gate::default();
+    let lab = Lab { gate: Some(gate.clone()), ..Lab::new("early") };
+    // So little that nobody forgets any of it: 48 blocks, and no more than as many announcements.
+    let bytes = noise(48 * BLOCK_BYTES);
+    let mut server = lab.serve(2, vec![("data", bytes.clone())]);
+    let place = server.open().await;
+    let node = lab.join(good);
+    let (parent, port) = server.joined().await;
+    let mut fake = Fake::last(place).await;
+    let (epoch, peer) = fake.view().await;
+    assert_eq!(peer, Peer { node: parent, addr: port });
+    let honest = fake.attach(epoch);
+
+    // The tape will come to so many items, but not to so many bytes. Until then the child is told that its parent
+    // lives, and nothing else.
+    let ahead = all(Position { item: 50, offset: Offset(400 << 20) });
+    let mut liar = dial(port, Attach { grant: ahead, ..honest }).await;
+    assert_eq!(read_preface(&mut liar).await, wire::preface(Plane::Data));
+    assert_eq!(read_frame(&mut liar).await, Some((Kind::Beat, Vec::new())));
+    gate.open();
+    while let Some(said) = read_frame(&mut liar).await {
+        assert_eq!(said, (Kind::Beat, Vec::new()), "to a child that is nowhere");
+    }
+
+    let mut stream = dial(port, honest).await;
+    assert_eq!(read_preface(&mut stream).await, wire::preface(Plane::Data));
+    fake.takes_the_rest(&mut stream, &bytes).await;
+    fake.ends_well().await;
+    let report = server.report().await;
+    assert!(report.is_ok(), "{report:?}");
+    assert!(node.outcome().await.streams == [("data".into(), bytes, true)]);
 }

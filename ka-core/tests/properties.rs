@@ -2,7 +2,7 @@
 
 #![cfg(feature = "sim")]
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,7 +11,7 @@ use ka_core::proto::pace::Pace;
 use ka_core::proto::{Window, topology};
 use ka_core::ring::{Item, Ring};
 use ka_core::time::Instant;
-use ka_core::types::{NodeId, Offset, Position};
+use ka_core::types::{Floors, NodeId, Offset, Position};
 use ka_core::wire::data::Grant;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -101,6 +101,7 @@ const BLOCK: u64 = BLOCK_BYTES as u64;
 /// A node with a sink and some children, each a plain number of items that it has.
 #[derive(Debug)]
 struct Model {
+    now: Instant,
     window: Window,
     /// Items received, sunk, and per child sent and held.
     received: u64,
@@ -114,15 +115,19 @@ fn at(item: u64) -> Position {
     Position { item, offset: Offset(item * BLOCK) }
 }
 
+fn leaf(held: u64) -> Grant {
+    Grant { floors: Floors::leaf(at(held)), upto: Offset(u64::MAX) }
+}
+
 impl Model {
     fn new(children: usize) -> Self {
+        let now = Instant::ZERO;
         let mut window = Window::new(SIZE, true);
-        window.set_children(&(0..children).map(|c| NodeId(c as u32 + 1)).collect::<Vec<_>>());
-        for c in 0..children {
-            window.attach(NodeId(c as u32 + 1), Position::START, Offset(u64::MAX));
-        }
-        let mut model =
-            Self { window, received: 0, sunk: 0, children: vec![(0, 0); children], granted: Offset::ZERO };
+        let ids: Vec<_> = (0..children).map(|c| NodeId(c as u32 + 1)).collect();
+        window.set_children(now, &ids, false);
+        ids.into_iter().for_each(|id| window.attach(now, id, leaf(0)));
+        let children = vec![(0, 0); children];
+        let mut model = Self { now, window, received: 0, sunk: 0, children, granted: Offset::ZERO };
         model.grant();
         model
     }
@@ -132,7 +137,7 @@ impl Model {
         let may = at(self.received + 1).offset <= self.granted;
         if may {
             self.received += 1;
-            self.window.receive(at(self.received), false);
+            self.window.receive(self.now, at(self.received), false);
             self.grant();
         }
         may
@@ -140,7 +145,7 @@ impl Model {
 
     fn sink(&mut self) {
         self.sunk = (self.sunk + 1).min(self.received);
-        self.window.sink_took(at(self.sunk));
+        self.window.sink_took(self.now, at(self.sunk));
         self.grant();
     }
 
@@ -154,13 +159,18 @@ impl Model {
     fn hold(&mut self, c: usize) {
         let (sent, held) = &mut self.children[c];
         *held = (*held + 1).min(*sent);
-        let grant = Grant { held: at(*held), upto: Offset(u64::MAX) };
-        assert!(self.window.child_granted(NodeId(c as u32 + 1), grant));
+        assert!(self.window.child_granted(self.now, NodeId(c as u32 + 1), leaf(*held)));
+        self.grant();
+    }
+
+    fn wait(&mut self) {
+        self.now = self.now + limits::STALL;
+        self.window.open(self.now);
         self.grant();
     }
 
     fn grant(&mut self) {
-        if let Some(grant) = self.window.grant() {
+        if let Some(grant) = self.window.grant(false) {
             assert!(grant.upto >= self.granted, "a grant never goes down");
             self.granted = grant.upto;
         }
@@ -168,21 +178,27 @@ impl Model {
 
     fn check(&self) {
         let slowest = self.children.iter().map(|c| c.1).chain([self.sunk]).min().unwrap();
-        assert_eq!(self.window.low(), at(slowest), "what every consumer has is forgotten, and no more");
+        let kept = self.window.kept();
+        assert_eq!(
+            self.window.low(),
+            at(slowest),
+            "what every consumer has is needed by nobody, and no more"
+        );
+        assert!(kept <= at(slowest), "what is needed is kept");
         assert_eq!(self.window.received(), at(self.received));
-        assert!(self.granted - self.window.low().offset <= SIZE, "no more is granted than there is room for");
+        assert!(self.granted - kept.offset <= SIZE, "no more is granted than there is room for");
         let counters = self.window.counters();
-        assert_eq!(counters.evicted, slowest * BLOCK);
+        assert_eq!(counters.evicted, kept.offset.0);
         assert!(counters.held_max <= SIZE);
     }
 }
 
 proptest! {
-    /// Any order of receiving, sinking, sending and confirming; then everyone takes all there is.
+    /// Any order of receiving, sinking, sending, confirming and waiting; then everyone takes all there is.
     #[test]
     fn a_window_keeps_what_is_needed_and_never_locks_up(
         children in 0..4_usize,
-        ops in vec((0..4_u8, 0..4_usize), 0..600),
+        ops in vec((0..5_u8, 0..4_usize), 0..600),
     ) {
         let mut model = Model::new(children);
         for (op, c) in ops {
@@ -190,6 +206,7 @@ proptest! {
                 1 => model.sink(),
                 2 if c < children => model.send(c),
                 3 if c < children => model.hold(c),
+                4 => model.wait(),
                 _ => { model.receive(); }
             }
             model.check();
@@ -209,11 +226,126 @@ proptest! {
 
     /// A child that says it holds more than it was sent is not believed.
     #[test]
-    fn no_child_holds_what_it_was_not_sent(sent in 0..=16_u64, held in 0..40_u64) {
+    fn no_child_holds_what_it_was_not_sent(sent in 0..=8_u64, held in 0..40_u64) {
         let mut model = Model::new(1);
-        (0..sent).for_each(|_| { model.receive(); model.send(0); });
-        let grant = Grant { held: at(held), upto: Offset(0) };
-        prop_assert_eq!(model.window.child_granted(NodeId(1), grant), held <= sent);
+        (0..sent).for_each(|_| { assert!(model.receive()); model.send(0); });
+        let grant = Grant { upto: Offset(0), ..leaf(held) };
+        prop_assert_eq!(model.window.child_granted(model.now, NodeId(1), grant), held <= sent);
+    }
+}
+
+/// What happens to a window whose children come, go and break.
+#[derive(Clone, Debug)]
+enum WindowOp {
+    Receive(u64),
+    Sink(u64),
+    /// The children that the view names, and whether it says to keep.
+    View(Vec<u32>, bool),
+    /// A child dials; its place and those of the levels below it, as parts of what is held.
+    Attach(u32, [u8; 4]),
+    Send(u32, u64),
+    Grant(u32, [u8; 4]),
+    Lose(u32),
+    /// Milliseconds.
+    Wait(u64),
+    /// Everything is told, whether it is worth it or not.
+    Tell,
+}
+
+fn window_op() -> impl Strategy<Value = WindowOp> {
+    use WindowOp as W;
+    let child = || 1..4_u32;
+    prop_oneof![
+        6 => (1..9_u64).prop_map(W::Receive),
+        3 => (1..9_u64).prop_map(W::Sink),
+        1 => (prop::sample::subsequence(vec![1, 2, 3], 0..=3), any::<bool>()).prop_map(|(c, k)| W::View(c, k)),
+        2 => (child(), any::<[u8; 4]>()).prop_map(|(c, f)| W::Attach(c, f)),
+        4 => (child(), 1..9_u64).prop_map(|(c, n)| W::Send(c, n)),
+        4 => (child(), any::<[u8; 4]>()).prop_map(|(c, f)| W::Grant(c, f)),
+        1 => child().prop_map(W::Lose),
+        1 => (1..200_u64).prop_map(W::Wait),
+        1 => Just(W::Tell),
+    ]
+}
+
+/// A named child: how far it was sent, if it is linked, and what it and those below it hold.
+#[derive(Debug)]
+struct Named {
+    sent: Option<u64>,
+    floors: [u64; 4],
+}
+
+/// A place between what is kept and what is here: no other reaches a window.
+fn place(window: &Window, part: u8) -> u64 {
+    let (kept, end) = (window.kept().item, window.received().item);
+    kept + (end - kept) * u64::from(part) / 255
+}
+
+proptest! {
+    /// Whatever children come, go, break and say: what a named one lacks is held, and what is granted has its room.
+    #[test]
+    fn a_window_forgets_nothing_that_a_named_child_lacks(ops in vec(window_op(), 0..400)) {
+        let mut window = Window::new(SIZE, true);
+        let mut now = Instant::ZERO;
+        let (mut received, mut sunk) = (0, 0);
+        let mut named: BTreeMap<u32, Named> = BTreeMap::new();
+        let floors = |at_: [u64; 4]| Grant { floors: Floors(at_.map(at)), upto: Offset(u64::MAX) };
+        let _ = window.grant(true);
+        for op in ops {
+            match op.clone() {
+                WindowOp::Receive(n) => {
+                    received = (received + n).min(window.granted().0 / BLOCK).max(received);
+                    window.receive(now, at(received), false);
+                }
+                WindowOp::Sink(n) => {
+                    sunk = (sunk + n).min(received);
+                    window.sink_took(now, at(sunk));
+                }
+                WindowOp::View(children, keep) => {
+                    let low = window.low().item;
+                    window.set_children(now, &children.iter().map(|c| NodeId(*c)).collect::<Vec<_>>(), keep);
+                    named.retain(|c, _| children.contains(c));
+                    for c in children {
+                        named.entry(c).or_insert(Named { sent: None, floors: [low; 4] });
+                    }
+                }
+                WindowOp::Attach(c, parts) => if let Some(child) = named.get_mut(&c) {
+                    let said = parts.map(|part| place(&window, part));
+                    window.attach(now, NodeId(c), floors(said));
+                    *child = Named { sent: Some(said[0]), floors: said };
+                },
+                WindowOp::Send(c, n) => if let Some(Named { sent: Some(sent), .. }) = named.get_mut(&c) {
+                    *sent = (*sent + n).min(received);
+                    window.sent(NodeId(c), at(*sent));
+                },
+                WindowOp::Grant(c, parts) => {
+                    if let Some(Named { sent: Some(sent), floors: old }) = named.get_mut(&c) {
+                        let mut said = parts.map(|part| place(&window, part));
+                        said[0] = said[0].clamp(old[0], *sent);
+                        prop_assert!(window.child_granted(now, NodeId(c), floors(said)));
+                        *old = said;
+                    }
+                }
+                WindowOp::Lose(c) => if let Some(child) = named.get_mut(&c) {
+                    window.child_lost(NodeId(c));
+                    child.sent = None;
+                },
+                WindowOp::Wait(ms) => {
+                    now = now + Duration::from_millis(ms);
+                    window.open(now);
+                }
+                WindowOp::Tell => { let _ = window.grant(true); }
+            }
+            let _ = window.grant(false);
+            let kept = window.kept();
+            for (c, child) in &named {
+                let lowest = at(*child.floors.iter().min().unwrap());
+                prop_assert!(kept <= lowest, "after {op:?}: {kept:?} is kept, but child {c} has {child:?}");
+            }
+            prop_assert!(kept <= at(sunk), "after {op:?}: {kept:?} is kept, but the sink has {sunk}");
+            let held = window.granted() - kept.offset;
+            prop_assert!(held <= SIZE, "after {op:?}: {held} bytes of {SIZE}, from {kept:?}");
+        }
     }
 }
 

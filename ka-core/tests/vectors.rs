@@ -8,13 +8,13 @@ use std::path::Path;
 
 use ka_core::limits::{BLOCK_BYTES, DISCOVERY_BYTES};
 use ka_core::seal::{Checker, Sealer, Segment, Statement, StreamEnd, StreamInfo, hash};
-use ka_core::types::{Epoch, NodeId, Offset, Position, SessionId, SessionName};
+use ka_core::types::{Epoch, Floors, NodeId, Offset, Position, SessionId, SessionName};
 use ka_core::wire::codec::{decode_control, decode_statement, encode_control};
 use ka_core::wire::control::{
-    Counters, Hello, LinkFault, Outcome, Peer, Progress, Reason, Receipt, Refusal, Role, ToCoordinator,
-    ToNode, View, Welcome,
+    Blocked, Counters, Hello, LinkFault, Outcome, Peer, Progress, Reason, Receipt, Refusal, Role,
+    ToCoordinator, ToNode, View, Welcome,
 };
-use ka_core::wire::data::{Attach, Grant, Header, Kind};
+use ka_core::wire::data::{Attach, Grant, Header, Kind, Refuse};
 use ka_core::wire::discovery::{self, Answer, Question};
 use ka_core::wire::{Plane, check_preface, preface};
 
@@ -56,35 +56,52 @@ answer-version
 frame-beat
   0400000004000000
 hello-node
-  000000000103000000000000006c61628877665544332211000000002c780104
-  0000000000000070633035
+  000000000103000000000000006c61628877665544332211000000002c780100
+  040000000000000070633035
+hello-node-back
+  000000000103000000000000006c61628877665544332211000000002c780101
+  03000000040000000000000070633035
 hello-go
   00000000000100000000000000010000000000000000000000
 linked
   0100000001000000
 progress
-  0200000000000100000000000080000000000000010000000000000002000000
-  0000000003000000000000000400000000000000
+  0200000000000100000000000080000000000000004000000000000000000000
+  0100000000000000020000000000000003000000000000000400000000000000
+  05000000000000000600000000000000
+progress-blocked-by-sink
+  0200000000000100000000000080000000000000004000000000000001000000
+  0100000000000000020000000000000003000000000000000400000000000000
+  05000000000000000600000000000000
+progress-blocked-by-child
+  0200000000000100000000000080000000000000004000000000000002000000
+  0400000001000000000000000200000000000000030000000000000004000000
+  0000000005000000000000000600000000000000
 link-lost-broken
   0300000001000000008000000000000000000000050000000000000072657365
   74
 link-lost-tainted
   0300000001000000008000000000000001000000040000000000000068617368
+link-lost-unreachable
+  0300000001000000008000000000000002000000070000000000000072656675
+  736564
+link-lost-gone
+  03000000010000000080000000000000030000000000010000000000
 complete
   04000000
 receipt-ok
   05000000000000000280000000000000cccccccccccccccccccccccccccccccc
   cccccccccccccccccccccccccccccccc01000000000000000200000000000000
-  03000000000000000400000000000000
+  0300000000000000040000000000000005000000000000000600000000000000
 receipt-failed
   0500000001000000020000000200000005000000000000007265736574008000
   0000000000000000000000000000000000000000000000000000000000000000
   0000000000000000000000000001000000000000000200000000000000030000
-  00000000000400000000000000
+  0000000000040000000000000005000000000000000600000000000000
 receipt-unknown
   0500000002000000000000000000000000000000000000000000000000000000
   0000000000000000000000000000000001000000000000000200000000000000
-  03000000000000000400000000000000
+  0300000000000000040000000000000005000000000000000600000000000000
 welcome
   0000000003000000000102030405060708090a0b0c0d0e0fcd14b37f956e9531
   94ff7fb73b3d81dcc561d61a7538094b7c3e1a643ee5f3aa08000000
@@ -92,24 +109,26 @@ refused-other-session
   0100000000000000
 refused-started
   010000000100000008000000
-refused-full
+refused-unknown
   0100000002000000
-refused-nobody-ready
+refused-full
   0100000003000000
+refused-nobody-ready
+  0100000004000000
 refused-rule
-  010000000400000002000000000000006e6f
+  010000000500000002000000000000006e6f
 refused-ending
-  010000000500000004000000000000006f766572
+  010000000600000004000000000000006f766572
 going
   0200000008000000
 view-of-the-root
-  03000000010000000002000000000000000100000002000000
+  0300000001000000000200000000000000010000000200000000
 view-ipv4
   03000000010000000102000000000000000a0000052c78010000000000000004
-  000000
+  00000000
 view-ipv6
   0300000001000000010200000001000000fd0000000000000000000000000000
-  052c780000000000000000
+  052c78000000000000000001
 beat
   04000000
 abort-source
@@ -122,23 +141,36 @@ abort-tainted
   050000000300000002000000040000000000000068617368
 abort-interrupted
   050000000400000006000000000000004374726c2d43
+abort-slow
+  0500000005000000060000000000000031204d422f73
+abort-missing
+  050000000600000000800000000000000000010000000000
 release
   06000000
 header-attach
-  0100000030000000
+  0100000060000000
 header-statement
   0200000044000000
 header-block
   0300000000000100
 header-grant
-  0400000018000000
+  0400000048000000
 header-refuse
-  0500000007000000
+  050000000c000000
+header-beat
+  0600000000000000
 attach
   000102030405060708090a0b0c0d0e0f03000000010000000400000000000000
-  00000100000000000000010400000000
+  0000010000000000ffffffffffffffffffffffffffffffffffffffffffffffff
+  ffffffffffffffffffffffffffffffffffffffffffffffff0000010400000000
 grant
-  140000000000000000000900000000000000090400000000
+  1400000000000000000009000000000013000000000000000000080000000000
+  03000000000000000000010000000000ffffffffffffffffffffffffffffffff
+  0000090400000000
+refuse-gone
+  0000010000000000676f6e65
+refuse-other
+  ffffffffffffffff616e6f746865722073657373696f6e
 tape-key
   cd14b37f956e953194ff7fb73b3d81dcc561d61a7538094b7c3e1a643ee5f3aa
 tape-chain-0
@@ -187,7 +219,7 @@ fn name() -> SessionName {
 }
 
 fn counters() -> Counters {
-    Counters { grants: 1, full: 2, evicted: 3, held_max: 4 }
+    Counters { grants: 1, full: 2, evicted: 3, held_max: 4, holds: 5, attaches: 6 }
 }
 
 fn questions() -> [(&'static str, Question); 2] {
@@ -205,23 +237,32 @@ fn answer() -> Answer {
 fn to_coordinator() -> Vec<(&'static str, ToCoordinator)> {
     use ToCoordinator as T;
     let receipt = |outcome, bytes, chain| T::Receipt(Receipt { outcome, bytes, chain, counters: counters() });
-    let progress = Progress { received: Offset(65536), sunk: Offset(32768), counters: counters() };
+    let progress = |blocked| {
+        let (received, sunk, kept) = (Offset(65536), Offset(32768), Offset(16384));
+        T::Progress(Progress { received, sunk, kept, blocked, counters: counters() })
+    };
     let lost = Reason::Lost(NodeId(2), "reset".into());
+    let hello = |back| {
+        T::Hello(Hello {
+            session: Some(name()),
+            incarnation: 0x1122_3344_5566_7788,
+            role: Role::Node { data_port: 30764, wait: true, back },
+            label: "pc05".into(),
+        })
+    };
+    let link_lost = |fault| T::LinkLost(Epoch(1), Offset(32768), fault);
     vec![
-        (
-            "hello-node",
-            T::Hello(Hello {
-                session: Some(name()),
-                incarnation: 0x1122_3344_5566_7788,
-                role: Role::Node { data_port: 30764, wait: true },
-                label: "pc05".into(),
-            }),
-        ),
+        ("hello-node", hello(None)),
+        ("hello-node-back", hello(Some(NodeId(3)))),
         ("hello-go", T::Hello(Hello { session: None, incarnation: 1, role: Role::Go, label: String::new() })),
         ("linked", T::Linked(Epoch(1))),
-        ("progress", T::Progress(progress)),
-        ("link-lost-broken", T::LinkLost(Epoch(1), Offset(32768), LinkFault::Broken("reset".into()))),
-        ("link-lost-tainted", T::LinkLost(Epoch(1), Offset(32768), LinkFault::Tainted("hash".into()))),
+        ("progress", progress(Blocked::No)),
+        ("progress-blocked-by-sink", progress(Blocked::Sink)),
+        ("progress-blocked-by-child", progress(Blocked::Child(NodeId(4)))),
+        ("link-lost-broken", link_lost(LinkFault::Broken("reset".into()))),
+        ("link-lost-tainted", link_lost(LinkFault::Tainted("hash".into()))),
+        ("link-lost-unreachable", link_lost(LinkFault::Unreachable("refused".into()))),
+        ("link-lost-gone", link_lost(LinkFault::Gone(Offset(65536)))),
         ("complete", T::Complete),
         ("receipt-ok", receipt(Outcome::Ok, 32770, [0xcc; 32])),
         ("receipt-failed", receipt(Outcome::Failed(lost, Offset(32768)), 0, [0; 32])),
@@ -233,8 +274,9 @@ fn to_node() -> Vec<(&'static str, ToNode)> {
     use ToNode as T;
     let v4 = SocketAddr::from((Ipv4Addr::new(10, 0, 0, 5), 30764));
     let v6 = SocketAddr::from((Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 5), 30764));
-    let view = |parent: Option<Peer>, children: &[u32]| {
-        T::View(View { epoch: Epoch(1), parent, children: children.iter().map(|c| NodeId(*c)).collect() })
+    let view = |parent: Option<Peer>, children: &[u32], keep| {
+        let children = children.iter().map(|c| NodeId(*c)).collect();
+        T::View(View { epoch: Epoch(1), parent, children, keep })
     };
     let peer = |node, addr| Some(Peer { node: NodeId(node), addr });
     let key = Sealer::new(SESSION, secret()).public_key();
@@ -242,20 +284,23 @@ fn to_node() -> Vec<(&'static str, ToNode)> {
         ("welcome", T::Welcome(Welcome { node: NodeId(3), session: SESSION, key, expected: 8 })),
         ("refused-other-session", T::Refused(Refusal::OtherSession)),
         ("refused-started", T::Refused(Refusal::Started(8))),
+        ("refused-unknown", T::Refused(Refusal::Unknown)),
         ("refused-full", T::Refused(Refusal::Full)),
         ("refused-nobody-ready", T::Refused(Refusal::NobodyReady)),
         ("refused-rule", T::Refused(Refusal::Rule("no".into()))),
         ("refused-ending", T::Refused(Refusal::Ending("over".into()))),
         ("going", T::Going(8)),
-        ("view-of-the-root", view(None, &[1, 2])),
-        ("view-ipv4", view(peer(2, v4), &[4])),
-        ("view-ipv6", view(peer(2, v6), &[])),
+        ("view-of-the-root", view(None, &[1, 2], false)),
+        ("view-ipv4", view(peer(2, v4), &[4], false)),
+        ("view-ipv6", view(peer(2, v6), &[], true)),
         ("beat", T::Beat),
         ("abort-source", T::Abort(Reason::Source("exit 1".into()))),
         ("abort-sink", T::Abort(Reason::Sink("disk full".into()))),
         ("abort-lost", T::Abort(Reason::Lost(NodeId(2), "reset".into()))),
         ("abort-tainted", T::Abort(Reason::Tainted(NodeId(2), "hash".into()))),
         ("abort-interrupted", T::Abort(Reason::Interrupted("Ctrl-C".into()))),
+        ("abort-slow", T::Abort(Reason::Slow("1 MB/s".into()))),
+        ("abort-missing", T::Abort(Reason::Missing(Offset(32768), Offset(65536)))),
         ("release", T::Release),
     ]
 }
@@ -265,22 +310,34 @@ fn attach() -> Attach {
         session: SESSION,
         child: NodeId(3),
         epoch: Epoch(1),
-        resume: Position { item: 4, offset: Offset(65536) },
-        upto: Offset(67_174_400),
+        grant: Grant { floors: Floors::leaf(at(4, 65536)), upto: Offset(67_174_400) },
     }
 }
 
 fn grant() -> Grant {
-    Grant { held: Position { item: 20, offset: Offset(589_824) }, upto: Offset(67_698_688) }
+    let floors = Floors([at(20, 589_824), at(19, 524_288), at(3, 65536), Position::END]);
+    Grant { floors, upto: Offset(67_698_688) }
 }
 
-fn headers() -> [(&'static str, Header); 5] {
+fn at(item: u64, offset: u64) -> Position {
+    Position { item, offset: Offset(offset) }
+}
+
+fn refusals() -> [(&'static str, Refuse); 2] {
     [
-        ("header-attach", Header { kind: Kind::Attach, len: 48 }),
+        ("refuse-gone", Refuse { kept: Some(Offset(65536)), why: "gone".into() }),
+        ("refuse-other", Refuse { kept: None, why: "another session".into() }),
+    ]
+}
+
+fn headers() -> [(&'static str, Header); 6] {
+    [
+        ("header-attach", Header { kind: Kind::Attach, len: 96 }),
         ("header-statement", Header { kind: Kind::Statement, len: 68 }),
         ("header-block", Header { kind: Kind::Block, len: BLOCK_BYTES }),
-        ("header-grant", Header { kind: Kind::Grant, len: 24 }),
-        ("header-refuse", Header { kind: Kind::Refuse, len: 7 }),
+        ("header-grant", Header { kind: Kind::Grant, len: 72 }),
+        ("header-refuse", Header { kind: Kind::Refuse, len: 12 }),
+        ("header-beat", Header { kind: Kind::Beat, len: 0 }),
     ]
 }
 
@@ -337,6 +394,7 @@ fn encoded() -> Vec<(&'static str, Vec<u8>)> {
     all.extend(headers().into_iter().map(|(name, header)| (name, header.encode().to_vec())));
     all.push(("attach", attach().encode()));
     all.push(("grant", grant().encode().to_vec()));
+    all.extend(refusals().into_iter().map(|(name, refuse)| (name, refuse.encode())));
     let mut sealer = Sealer::new(SESSION, secret());
     all.push(("tape-key", sealer.public_key().to_vec()));
     all.push(("tape-chain-0", sealer.chain().to_vec()));
@@ -441,6 +499,9 @@ fn the_vectors_of_the_data_plane_decode() {
     }
     assert_eq!(Attach::decode(&vector("attach")), Ok(attach()));
     assert_eq!(Grant::decode(&vector("grant")), Ok(grant()));
+    for (name, refuse) in refusals() {
+        assert_eq!(Refuse::decode(&vector(name)), Ok(refuse));
+    }
 }
 
 #[test]

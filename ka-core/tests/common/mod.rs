@@ -252,7 +252,17 @@ impl Serving {
 
     /// Waits for its end.
     pub(crate) async fn report(self) -> Report {
-        timeout(LONG, self.task).await.expect("the server ends in time").unwrap().unwrap()
+        self.report_and_events().await.0
+    }
+
+    /// Waits for its end; also what happened that nobody waited for.
+    pub(crate) async fn report_and_events(mut self) -> (Report, Vec<ServerEvent>) {
+        let report = timeout(LONG, self.task).await.expect("the server ends in time").unwrap().unwrap();
+        let mut events = Vec::new();
+        while let Ok(event) = self.events.try_recv() {
+            events.push(event);
+        }
+        (report, events)
     }
 }
 
