@@ -250,11 +250,14 @@ fn when_every_sink_has_failed_the_session_is_over() {
 }
 
 #[test]
-fn a_sink_that_stalls_for_half_a_minute_is_no_failure() {
+fn a_sink_that_stalls_for_twenty_seconds_is_no_failure() {
     let world = World::chain(3).stream(64 * MIB).window(2 * MIB);
-    let world = world.with(Fault::SinkStalls { node: 2, at: ms(100), lasts: secs(30) }).run();
+    let world = world.with(Fault::SinkStalls { node: 2, at: ms(100), lasts: secs(20) }).run();
     assert!(world.report().is_ok());
-    assert!(world.now() > Instant::ZERO + secs(30));
+    assert!(world.now() > Instant::ZERO + secs(20));
+    assert!(world.events().iter().any(|(at, e)| {
+        matches!(e, Event::Slow { node: NodeId(2), .. }) && *at < Instant::ZERO + secs(6)
+    }));
 }
 
 #[test]
@@ -296,7 +299,7 @@ fn who_has_everything_outlives_its_parent() {
     // The second has the whole tape while its slow sink is still at work, and its parent dies.
     let world = World::chain(2).stream(4 * MIB).sink_ends_after(1, secs(5)).sink_ends_after(2, secs(5));
     let world = world.with(Fault::Kill { node: 1, at: secs(2) }).run();
-    assert!(lost_at(&world, 1, 1) && world.outcome(2).is_ok());
+    assert!(*world.outcome(1) == Outcome::Unknown && world.outcome(2).is_ok());
 }
 
 // ---- ending ----
@@ -307,11 +310,13 @@ fn ends(world: &World, nodes: usize) -> Vec<Instant> {
 }
 
 #[test]
-fn a_node_leaves_only_when_nobody_below_needs_it() {
-    let world = World::chain(4).stream(16 * MIB).link_rate(3, 5_000_000).run();
-    let ends = ends(&world, 4);
-    assert!(ends[0] < ends[1], "the first need not wait for the third");
-    assert!(ends[1] > Instant::ZERO + secs(3), "the second feeds the third over a slow link");
+fn a_node_leaves_only_when_nobody_near_below_needs_it() {
+    let world = World::chain(8).stream(16 * MIB).window(32 * MIB).link_rate(8, 5_000_000).run();
+    assert!(world.report().is_ok());
+    let ends = ends(&world, 8);
+    assert!(ends[0] < Instant::ZERO + secs(1), "the first is too far above the last to feed it one day");
+    let near = limits::LOSSES + 1;
+    assert!(ends[7 - near..7].iter().all(|e| *e > Instant::ZERO + secs(3)), "the last takes that long");
 }
 
 #[test]

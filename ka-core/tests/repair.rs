@@ -17,12 +17,12 @@ const MIB: u64 = 1 << 20;
 
 /// A chain whose stream of 64 MiB takes about six seconds.
 fn chain(nodes: usize) -> World {
-    World::chain(nodes).stream(64 * MIB).source_rate(11_000_000).window(16 * MIB)
+    World::chain(nodes).stream(64 * MIB).source_rate(11_000_000).window(64 * MIB)
 }
 
 /// The same stream through a tree with two children per node.
 fn tree(nodes: usize) -> World {
-    World::tree(nodes, 2).stream(64 * MIB).source_rate(11_000_000).window(16 * MIB)
+    World::tree(nodes, 2).stream(64 * MIB).source_rate(11_000_000).window(64 * MIB)
 }
 
 fn lost_at(world: &World, node: usize, culprit: u32) -> bool {

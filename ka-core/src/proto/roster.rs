@@ -60,8 +60,9 @@ pub struct Member {
     pub held_by: Option<NodeId>,
     /// For whom it does so itself.
     pub holds_for: Vec<NodeId>,
-    /// Who keeps what it may lack when it comes back, and for how many others it does so itself.
+    /// Who keeps what it may lack when it comes back.
     pub kept_by: Vec<NodeId>,
+    /// For how many others it does so itself.
     pub keeps_for: u32,
     /// The last it said of itself.
     pub progress: Progress,

@@ -152,7 +152,7 @@ impl Window {
         // Full: not even one more block may come, and there is no room yet that is worth a grant.
         let (upto, block) = (self.upto(), limits::BLOCK_BYTES as u64);
         let left = self.told.upto - self.received.offset;
-        if !self.closed && left < block && upto - self.told.upto < self.step() {
+        if !self.closed && self.room == self.size && left < block && upto - self.told.upto < self.step() {
             self.counters.full += 1;
         }
     }

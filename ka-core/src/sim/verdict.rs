@@ -11,7 +11,7 @@ use super::World;
 use super::checker::Violation;
 use super::host::Host;
 use crate::limits;
-use crate::time::Duration;
+use crate::time::{Duration, Instant};
 use crate::types::NodeId;
 use crate::wire::control::{Outcome, Reason};
 
@@ -79,14 +79,22 @@ impl World {
             Outcome::Failed(reason, at) => match reason {
                 _ if at.0 > self.tape.length => ("every failure has a reason", false),
                 Reason::Source(why) => ("the blame is right", self.source.fails && !why.is_empty()),
-                Reason::Sink(why) => ("the blame is right", it.sink.fails_at.is_some() && !why.is_empty()),
+                Reason::Sink(why) => {
+                    let stalled = it.sink.stalled_until > Instant::ZERO;
+                    ("the blame is right", (it.sink.fails_at.is_some() || stalled) && !why.is_empty())
+                }
+                Reason::Slow(why) => {
+                    let slow = it.sink.rate.is_some() || it.rate < self.setup.rate;
+                    ("the blame is right", slow && !why.is_empty())
+                }
                 // Who was away himself may find the server gone on without him.
                 Reason::Lost(NodeId::ROOT, why) => {
                     ("the blame is right", (it.harm.any() || self.server_is_lost()) && !why.is_empty())
                 }
                 Reason::Lost(node, why) => (
                     "the blame is right",
-                    self.host_of(*node).is_some_and(|h| h.harm.any() || h.taints_from.is_some())
+                    (self.server_is_lost()
+                        || self.host_of(*node).is_some_and(|h| h.harm.any() || h.taints_from.is_some()))
                         && !why.is_empty(),
                 ),
                 Reason::Tainted(node, why) => (

@@ -252,7 +252,8 @@ impl Coordinator {
                 self.keep_for(node, holder);
             }
             None => {
-                let kept = self.roster.iter().map(|m| m.progress.kept).min().unwrap_or(at);
+                let feeders = self.roster.iter().filter(|m| m.feeds());
+                let kept = feeders.map(|m| m.progress.kept).min().unwrap_or(at);
                 self.fail(now, node, Reason::Missing(at, kept.max(at)), at);
             }
         }
@@ -297,6 +298,9 @@ impl Coordinator {
             .collect();
         for node in nodes {
             self.unlink(*node);
+            for held in self.roster.get(*node).map(|m| m.holds_for.clone()).unwrap_or_default() {
+                self.hold_no_more(held);
+            }
             for child in
                 core::mem::take(self.roster.get_mut(*node).map_or(&mut Vec::new(), |m| &mut m.children))
             {
