@@ -104,12 +104,15 @@ impl Coordinator {
             .nodes()
             .filter(|m| m.outcome.is_none())
             .filter_map(|m| Some((m, m.suspicion.as_ref()?)))
-            .map(|(m, s)| (m.node, s.since, s.back.is_some(), m.complete, m.progress.received, s.why.clone()))
+            .map(|(m, s)| {
+                let until = if m.conn.is_some() { m.heard + limits::FLAP } else { s.since + limits::RETURN };
+                (m.node, s.back.is_some() || now < until, m.complete, m.progress.received, s.why.clone())
+            })
             .collect();
-        if open.iter().any(|(_, since, back, ..)| *back || now < *since + limits::RETURN) {
+        if open.iter().any(|(_, may_come_back, ..)| *may_come_back) {
             return;
         }
-        for (node, _, _, complete, at, why) in open {
+        for (node, _, complete, at, why) in open {
             let outcome =
                 if complete { Outcome::Unknown } else { Outcome::Failed(Reason::Lost(node, why), at) };
             self.settle(now, node, outcome);

@@ -166,6 +166,8 @@ impl Coordinator {
                 self.suspects += 1;
                 self.event(Event::Suspected { node: *node, why });
                 self.keep_for(*node, keeper);
+                // The others may have left when it comes back.
+                self.keep_for(*node, NodeId::ROOT);
             }
         }
         self.detach(nodes);
