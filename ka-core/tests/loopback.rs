@@ -5,9 +5,16 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Lab, NodeSink, noise};
+use std::net::{Ipv4Addr, SocketAddr};
+
+use common::{Gate, Lab, NodeSink, noise};
 use ka_core::limits::BLOCK_BYTES;
+use ka_core::net::ServerEvent;
+use ka_core::proto::Event;
 use ka_core::wire::control::{Outcome, Reason};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn three_nodes_get_the_bytes() {
@@ -80,5 +87,66 @@ async fn a_stop_ends_everyone() {
             matches!(&node.end.outcome, Outcome::Failed(Reason::Interrupted(who), _) if who == "the test")
         );
         assert!(node.streams.iter().all(|s| !s.2));
+    }
+}
+
+/// Passes connections on to `to` until it is told to cut those that are there; hears new ones all the time.
+async fn pass_on(listener: TcpListener, to: SocketAddr, mut cut: mpsc::UnboundedReceiver<()>) {
+    let mut passing = JoinSet::new();
+    loop {
+        tokio::select! {
+            Ok((mut near, _)) = listener.accept() => {
+                passing.spawn(async move {
+                    let mut far = TcpStream::connect(to).await.unwrap();
+                    let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+                });
+            }
+            Some(()) = cut.recv() => passing.abort_all(),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_control_connection_is_cut_comes_back_and_nothing_is_lost() {
+    let gate = Gate::default();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let control = Some(listener.local_addr().unwrap().port());
+    let lab = Lab { gate: Some(gate.clone()), control, ..Lab::new("cut") };
+    let bytes = noise(9 << 20);
+    let mut server = lab.serve(2, vec![("data", bytes.clone())]);
+    let place = server.open().await;
+    let (cut, cuts) = mpsc::unbounded_channel();
+    let _passing = AbortOnDrop(tokio::spawn(pass_on(listener, place.control, cuts)));
+    let nodes = [lab.join(|_| NodeSink::Good), lab.join(|_| NodeSink::Good)];
+    for _ in &nodes {
+        server
+            .until("a link comes up", |e| {
+                matches!(e, ServerEvent::Session(Event::Linked { .. })).then_some(())
+            })
+            .await;
+    }
+    for _ in 0..3 {
+        cut.send(()).unwrap();
+        for _ in &nodes {
+            server
+                .until("it is back", |e| {
+                    matches!(e, ServerEvent::Session(Event::Returned { .. })).then_some(())
+                })
+                .await;
+        }
+    }
+    gate.open();
+    let report = server.report().await;
+    assert!(report.is_ok(), "{report:?}");
+    for node in nodes {
+        assert!(node.outcome().await.streams == [("data".into(), bytes.clone(), true)]);
+    }
+}
+
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }

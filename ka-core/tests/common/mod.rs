@@ -47,6 +47,8 @@ pub(crate) struct Lab {
     pub(crate) stop_after: Option<u64>,
     /// Each source waits there, half way.
     pub(crate) gate: Option<Gate>,
+    /// Nodes reach the server by this port of this host, and do not ask for it.
+    pub(crate) control: Option<u16>,
 }
 
 /// What came of it.
@@ -93,6 +95,7 @@ impl Lab {
             source_fails: false,
             stop_after: None,
             gate: None,
+            control: None,
         }
     }
 
@@ -148,7 +151,8 @@ impl Lab {
             session: Some(self.name.clone()),
             window_bytes: self.window,
             discover_timeout: Some(Duration::from_secs(20)),
-            ports: self.ports(),
+            server: self.control.map(|_| Ipv4Addr::LOCALHOST.into()),
+            ports: Ports { control: self.control, ..self.ports() },
             ..ClientConfig::default()
         };
         let kept: Arc<Mutex<Kept>> = Arc::default();
