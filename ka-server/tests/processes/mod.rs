@@ -1,6 +1,8 @@
 //! The programs as processes, each test's in a world of its own: directory, session name, discovery port.
 #![allow(dead_code, reason = "each file of tests takes what it needs")]
 
+pub(crate) mod hosts;
+
 use std::collections::VecDeque;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
