@@ -1,11 +1,23 @@
-//! Hosts that are network namespaces, on one switch.
+//! Hosts that are network namespaces, on one switch, and what can happen to their links.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Stdio};
+use std::thread;
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::{Lan, Running};
+
+/// What a port of the switch keeps of what is faster than the link, in bytes.
+const PORT_BYTES: u32 = 512 << 10;
+/// The same for a host, in bytes: so much that nothing is dropped. A real host waits for its card, and drops nothing
+/// of its own; one that did so would starve the small connections beside the large one.
+const CARD_BYTES: u32 = 8 << 20;
+/// What passes at once: two of the largest packets that a host hands to its card, or the link is slower than its rate.
+const BURST_BYTES: u32 = 128 << 10;
 
 /// Hosts on a switch, removed at the end.
 pub(crate) struct Hosts {
@@ -31,13 +43,11 @@ impl Hosts {
             }
             hosts.made.push(name);
         }
-        let switch = format!("{}sw", hosts.prefix);
-        let at_switch = |words: &str| ip(&format!("-n {switch} {words}")).unwrap();
-        at_switch("link add sw0 type bridge");
-        at_switch("link set sw0 up");
+        hosts.at_switch("link add sw0 type bridge stp_state 0 forward_delay 0");
+        hosts.at_switch("link set sw0 up");
         for i in 0..n {
-            at_switch(&format!("link add port{i} type veth peer name eth0 netns {}", hosts.name(i)));
-            at_switch(&format!("link set port{i} master sw0 up"));
+            hosts.at_switch(&format!("link add port{i} type veth peer name eth0 netns {}", hosts.name(i)));
+            hosts.at_switch(&format!("link set port{i} master sw0 up"));
             hosts.on(i, "link set lo up");
             hosts.on(i, &format!("addr add {}/24 dev eth0", hosts.addr(i)));
             hosts.on(i, "link set eth0 up");
@@ -56,6 +66,52 @@ impl Hosts {
     /// What `ip` does on a host.
     pub(crate) fn on(&self, i: usize, words: &str) {
         ip(&format!("-n {} {words}", self.name(i))).unwrap();
+    }
+
+    /// What `ip` does on the switch.
+    fn at_switch(&self, words: &str) {
+        ip(&format!("-n {} {words}", self.switch())).unwrap();
+    }
+
+    fn switch(&self) -> String {
+        format!("{}sw", self.prefix)
+    }
+
+    /// A link of this rate, both ways. An error where the system has no such thing.
+    pub(crate) fn limit(&self, i: usize, mbit: u32) -> Result<(), String> {
+        let links =
+            [(self.name(i), "eth0".to_owned(), CARD_BYTES), (self.switch(), format!("port{i}"), PORT_BYTES)];
+        for (host, link, queue) in links {
+            let bucket = format!("rate {mbit}mbit burst {BURST_BYTES} limit {queue}");
+            run("tc", &format!("-n {host} qdisc replace dev {link} root tbf {bucket}"))?;
+        }
+        Ok(())
+    }
+
+    /// Pulls a host's cable at the switch, or puts it back; the host sees it.
+    pub(crate) fn plug(&self, i: usize, in_it: bool) {
+        self.at_switch(&format!("link set port{i} {}", if in_it { "up" } else { "down" }));
+    }
+
+    /// The switch drops whatever comes from a host or goes to it; the host sees nothing.
+    pub(crate) fn swallow(&self, i: usize) {
+        run("bridge", &format!("-n {} link set dev port{i} state 0", self.switch())).unwrap();
+    }
+
+    /// Hosts that are isolated do not reach each other.
+    pub(crate) fn isolate(&self, i: usize) {
+        run("bridge", &format!("-n {} link set dev port{i} isolated on", self.switch())).unwrap();
+    }
+
+    /// Does something on a host, in this process.
+    pub(crate) fn inside<T: Send>(&self, i: usize, f: impl FnOnce() -> T + Send) -> T {
+        let place = File::open(format!("/run/netns/{}", self.name(i))).unwrap();
+        let there = || {
+            // For this thread only, which ends with it.
+            move_into_link_name_space(place.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+            f()
+        };
+        thread::scope(|s| s.spawn(there).join().unwrap())
     }
 
     /// A second link, dead at its other end, and a bridge as containers have it, with one of them.
@@ -96,12 +152,17 @@ impl Drop for Hosts {
 }
 
 /// Says so even though a passing test's output is hidden.
-fn cannot_run(test: &str, why: &str) {
+pub(super) fn cannot_run(test: &str, why: &str) {
     let _ = writeln!(io::stderr(), "test {test} cannot run here: {why}");
 }
 
 fn ip(words: &str) -> Result<(), String> {
-    let out = Command::new("ip").args(words.split(' ')).output().map_err(|e| format!("`ip`: {e}"))?;
+    run("ip", words)
+}
+
+fn run(program: &str, words: &str) -> Result<(), String> {
+    let command = format!("`{program} {words}`");
+    let out = Command::new(program).args(words.split(' ')).output().map_err(|e| format!("{command}: {e}"))?;
     let says = String::from_utf8_lossy(&out.stderr);
-    if out.status.success() { Ok(()) } else { Err(format!("`ip {words}`: {}", says.trim())) }
+    if out.status.success() { Ok(()) } else { Err(format!("{command}: {}", says.trim())) }
 }
