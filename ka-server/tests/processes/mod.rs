@@ -1,19 +1,23 @@
 //! The programs as processes, each test's in a world of its own: directory, session name, discovery port.
 #![allow(dead_code, reason = "each file of tests takes what it needs")]
 
+pub(crate) mod hosts;
+pub(crate) mod lab;
+
 use std::collections::VecDeque;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::UdpSocket;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -95,14 +99,22 @@ pub(crate) struct Lan {
 
 impl Lan {
     pub(crate) fn new() -> Self {
+        Self::within(tempfile::tempdir().unwrap())
+    }
+
+    /// A world whose files are in memory, if so many bytes find room there: a disk would only slow a test down.
+    pub(crate) fn in_memory(bytes: u64) -> Self {
+        let memory = Path::new("/dev/shm");
+        let room = rustix::fs::statvfs(memory).map_or(0, |s| s.f_bavail * s.f_frsize);
+        let dir = if room < bytes { Err(()) } else { tempfile::tempdir_in(memory).map_err(drop) };
+        Self::within(dir.unwrap_or_else(|()| tempfile::tempdir().unwrap()))
+    }
+
+    fn within(dir: TempDir) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let port = UdpSocket::bind(("0.0.0.0", 0)).unwrap().local_addr().unwrap().port();
-        Self {
-            dir: tempfile::tempdir().unwrap(),
-            session: format!("e2e-{}-{count}", std::process::id()),
-            discovery_port: port.to_string(),
-        }
+        Self { dir, session: format!("e2e-{}-{count}", std::process::id()), discovery_port: port.to_string() }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -149,17 +161,29 @@ impl Lan {
 
     pub(crate) fn start(&self, command: &mut Command) -> Running {
         let mut child = command.spawn().unwrap();
-        let pid = Pid::from_child(&child);
+        // Nobody waits for the child yet, so the number is still its own.
+        let pid = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();
         let (stdout, stderr) = (child.stdout.take().map(Lines::of), child.stderr.take().map(Lines::of));
         let (tx, exited) = mpsc::channel();
         thread::spawn(move || tx.send(child.wait().unwrap()));
-        Running { pid, stdout, stderr, exited, over: false }
+        Running { process: Process(Arc::new(pid)), stdout, stderr, exited, over: false }
+    }
+}
+
+/// A process, and nobody else who got its number when it had ended.
+#[derive(Clone)]
+pub(crate) struct Process(Arc<OwnedFd>);
+
+impl Process {
+    /// False if it has ended.
+    pub(crate) fn signal(&self, signal: Signal) -> bool {
+        pidfd_send_signal(&self.0, signal).is_ok()
     }
 }
 
 /// A program that runs. Dropped before its end, it is killed.
 pub(crate) struct Running {
-    pid: Pid,
+    process: Process,
     stdout: Option<Lines>,
     stderr: Option<Lines>,
     exited: Receiver<ExitStatus>,
@@ -167,6 +191,7 @@ pub(crate) struct Running {
 }
 
 /// What is left of a program that ran.
+#[derive(Default)]
 pub(crate) struct Ended {
     pub(crate) code: i32,
     pub(crate) stdout: String,
@@ -192,7 +217,7 @@ impl Running {
         let lines = self.stdout.as_mut().unwrap();
         loop {
             let Some(line) = lines.next() else {
-                panic!("no {event}: {}", self.stderr.take().unwrap().all())
+                panic!("no {event}: {}", self.stderr.as_mut().unwrap().all())
             };
             let value: Value = serde_json::from_str(&line).unwrap();
             if value["event"] == event && wanted(&value) {
@@ -214,23 +239,32 @@ impl Running {
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        kill_process(self.pid, signal).unwrap();
+        assert!(self.process.signal(signal), "it has ended already");
+    }
+
+    pub(crate) fn process(&self) -> Process {
+        self.process.clone()
     }
 
     /// Waits for its end.
     pub(crate) fn end(mut self) -> Ended {
-        let status = self.exited.recv_timeout(LONG).expect("it ends in time");
+        self.end_within(LONG).expect("it ends in time")
+    }
+
+    /// Waits so long for its end, once.
+    pub(crate) fn end_within(&mut self, time: Duration) -> Option<Ended> {
+        let status = self.exited.recv_timeout(time).ok()?;
         self.over = true;
-        let text = |lines: Option<Lines>| lines.map_or_else(String::new, Lines::all);
-        let (stdout, stderr) = (text(self.stdout.take()), text(self.stderr.take()));
-        Ended { code: status.code().unwrap_or(-1), stdout, stderr }
+        let text = |lines: &mut Option<Lines>| lines.as_mut().map_or_else(String::new, Lines::all);
+        let (stdout, stderr) = (text(&mut self.stdout), text(&mut self.stderr));
+        Some(Ended { code: status.code().unwrap_or(-1), stdout, stderr })
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         if !self.over {
-            let _ = kill_process(self.pid, Signal::KILL);
+            self.process.signal(Signal::KILL);
         }
     }
 }
@@ -262,7 +296,7 @@ impl Lines {
     }
 
     /// All that was said from the beginning.
-    fn all(mut self) -> String {
+    fn all(&mut self) -> String {
         while self.next().is_some() {}
         self.seen.iter().map(|line| format!("{line}\n")).collect()
     }
