@@ -78,6 +78,8 @@ pub struct Member {
     pub tempo: Tempo,
     /// It was said that it is slow.
     pub named: bool,
+    /// When its connection closed; `None` while it has one.
+    pub gone: Option<Instant>,
     /// When it was last heard.
     pub heard: Instant,
     /// How long it usually is between two of its messages.
@@ -140,6 +142,7 @@ impl Member {
             outcome: None,
             released: false,
             joined: now,
+            gone: None,
             tempo: Tempo::new(now),
             named: false,
             heard: now,
@@ -202,7 +205,9 @@ impl Roster {
 
     /// A member speaks on a new connection from now on; the old one, if there is one, is returned.
     pub fn reconnect(&mut self, node: NodeId, conn: Conn) -> Option<Conn> {
-        let old = self.members.get_mut(&node)?.conn.replace(conn);
+        let member = self.members.get_mut(&node)?;
+        member.gone = None;
+        let old = member.conn.replace(conn);
         if let Some(old) = old {
             self.conns.remove(&old);
         }

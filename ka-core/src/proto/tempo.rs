@@ -13,6 +13,8 @@ pub struct Tempo {
     /// Bytes per second that arrived, and that its sink took, in the last full measurement.
     received: Option<u64>,
     sunk: Option<u64>,
+    /// When something last arrived.
+    arrived: Instant,
     /// When its sink last took something, or had taken everything.
     moved: Instant,
     /// Since when its window is full because of its own sink, because of a child, or not at all.
@@ -29,6 +31,7 @@ impl Tempo {
             from: (now, Offset::ZERO, Offset::ZERO),
             received: None,
             sunk: None,
+            arrived: now,
             moved: now,
             blocked: (Blocked::No, now),
             slow: None,
@@ -37,6 +40,9 @@ impl Tempo {
 
     /// A node told how far it is; `before` is what it told before.
     pub fn see(&mut self, now: Instant, before: &Progress, progress: &Progress) {
+        if progress.received > before.received {
+            self.arrived = now;
+        }
         if progress.sunk > before.sunk || progress.sunk >= progress.received {
             self.moved = now;
         }
@@ -69,6 +75,12 @@ impl Tempo {
     #[must_use]
     pub fn stuck(&self, now: Instant) -> Duration {
         now.since(self.moved)
+    }
+
+    /// For how long nothing has arrived.
+    #[must_use]
+    pub fn idle(&self, now: Instant) -> Duration {
+        now.since(self.arrived)
     }
 
     /// What keeps its window full, and for how long.

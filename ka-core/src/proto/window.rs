@@ -361,7 +361,11 @@ impl Window {
         let low = consumers.fold(self.received, Position::min).max(self.kept);
         if low > self.low {
             self.moved = now;
-            self.marks.push_back(low);
+        }
+        // It may have gone back, and places further on are marked already.
+        let place = self.marks.partition_point(|mark| *mark < low);
+        if low > self.kept && self.marks.get(place) != Some(&low) {
+            self.marks.insert(place, low);
         }
         self.low = low;
         if 4 * (self.received.offset - low.offset) < self.room_least {

@@ -479,10 +479,8 @@ impl Coordinator {
 
     /// A node's control connection is gone.
     fn gone(&mut self, now: Instant, node: NodeId, why: &str) {
-        let Some(m) = self.roster.get(node) else { return };
-        if m.released {
-            return;
-        }
+        let Some(m) = self.roster.get_mut(node).filter(|m| !m.released) else { return };
+        m.gone = Some(now);
         if self.phase == Phase::Gathering {
             self.leave(node);
         } else if m.suspicion.is_none() && m.heard + 2 * limits::BEAT + limits::LOOK >= now {

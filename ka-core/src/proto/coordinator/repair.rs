@@ -81,7 +81,8 @@ impl Coordinator {
         }
         // It is alive as far as is known, but would share its parent's link with the node it lost.
         let crowded = |m: &Member| m.children.len() > self.config.fan_out as usize;
-        let above = self.roster.get(from).filter(|f| f.children.is_empty()).and_then(|f| f.parent);
+        let alone = |f: &&Member| f.children.is_empty() && !f.barred;
+        let above = self.roster.get(from).filter(alone).and_then(|f| f.parent);
         if above == Some(to) && self.roster.get(to).is_some_and(crowded) {
             self.transfer(from);
         }
@@ -129,21 +130,25 @@ impl Coordinator {
         }
         let quiet = |m: &&Member| m.heard + limits::SUSPECT.max(5 * m.gap).min(limits::SILENCE) <= now;
         let active = |m: &&Member| m.suspicion.is_none() && !m.released;
-        let mut silent: Vec<_> =
-            self.roster.nodes().filter(active).filter(quiet).map(|m| (m.node, m.heard)).collect();
-        // Somebody was heard when they were not, so this machine is not cut off.
+        // Somebody was heard when it was not, so this machine is not cut off; or its connection was closed: that came
+        // through, and whoever lives dials again at once.
         let latest = self.roster.nodes().map(|m| m.heard).max().unwrap_or(now);
+        let witnessed = |m: &&Member| {
+            latest.since(m.heard) >= 2 * limits::BEAT + limits::LOOK
+                || m.gone.is_some_and(|gone| gone + 2 * limits::CONNECT <= now)
+        };
+        let (mut silent, doubtful): (Vec<_>, Vec<_>) =
+            self.roster.nodes().filter(active).filter(quiet).partition(witnessed);
         let patience = if self.unsettled < self.roster.len() { limits::SILENCE } else { limits::CUT_OFF };
-        if silent.iter().any(|(_, heard)| latest.since(*heard) < 2 * limits::BEAT + limits::LOOK) {
-            let since = *self.cut_off.get_or_insert(now);
-            if now < since + patience {
-                silent.retain(|(_, heard)| latest.since(*heard) >= 2 * limits::BEAT + limits::LOOK);
-            }
+        let cut_off = self.cut_off.or((!doubtful.is_empty()).then_some(now));
+        if cut_off.is_some_and(|since| since + patience <= now) {
+            silent.extend(doubtful);
         }
+        let silent: Vec<_> = silent.into_iter().map(|m| m.node).collect();
+        self.cut_off = cut_off;
         if silent.is_empty() {
             return;
         }
-        let silent: Vec<_> = silent.into_iter().map(|(node, _)| node).collect();
         let words = |m: &Member| format!("it has said nothing for {} ms", now.since(m.heard).as_millis());
         let why = silent.iter().filter_map(|n| self.roster.get(*n)).map(words).collect();
         self.suspect(now, &silent, why);

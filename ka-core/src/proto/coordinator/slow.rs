@@ -27,6 +27,8 @@ enum Trouble {
     Sink(u64),
     /// So much per second comes over its link only.
     Link(u64),
+    /// Nothing comes, though its parent has something for it.
+    Idle(Duration),
 }
 
 impl Coordinator {
@@ -40,11 +42,11 @@ impl Coordinator {
             let Some(m) = self.roster.get_mut(node) else { continue };
             let lasts = m.tempo.slow_for(now, trouble.is_some());
             let Some(trouble) = trouble else { continue };
-            let sure = lasts >= limits::TEMPO || matches!(trouble, Trouble::Stuck(_));
+            let sure = lasts >= limits::TEMPO || matches!(trouble, Trouble::Stuck(_) | Trouble::Idle(_));
             if sure && !core::mem::replace(&mut m.named, true) {
                 let why = words(&trouble, self.fastest);
                 self.event(Event::Slow { node, why });
-                self.to_the_end(node);
+                self.send_to_the_end(node);
             }
             self.do_without(now, node, &trouble, lasts);
         }
@@ -71,18 +73,21 @@ impl Coordinator {
         let parent = self.roster.get(m.parent?)?;
         let behind = parent.progress.received - m.progress.received;
         let waits = parent.progress.blocked == Blocked::Child(node) || behind >= limits::BEHIND_BYTES;
-        if blocked == Blocked::No
-            && waits
-            && !m.complete
-            && let Some(rate) = m.tempo.received().filter(|r| slow(*r))
-        {
+        if blocked != Blocked::No || m.complete {
+            return None;
+        }
+        let idle = m.tempo.idle(now);
+        if behind > 0 && idle >= limits::STUCK {
+            return Some(Trouble::Idle(idle));
+        }
+        if waits && let Some(rate) = m.tempo.received().filter(|r| slow(*r)) {
             return Some(Trouble::Link(rate));
         }
         None
     }
 
     /// Those below it get its parent; it goes where nobody is behind it.
-    fn to_the_end(&mut self, node: NodeId) {
+    fn send_to_the_end(&mut self, node: NodeId) {
         let Some(m) = self.roster.get(node).filter(|m| !m.children.is_empty() && m.lacks()) else { return };
         if m.children.iter().all(|c| !self.unfinished(*c)) {
             return;
@@ -124,6 +129,8 @@ impl Coordinator {
             Trouble::Link(rate) if rate < least && lasts >= patience && parent_waits => {
                 Reason::Slow(words(trouble, self.fastest))
             }
+            // Whatever it is: no wait is for ever, and none is long for who sent false bytes.
+            Trouble::Idle(lasts) if lasts >= limits::BYPASS || m.barred => Reason::Slow(words(trouble, self.fastest)),
             _ => return,
         };
         let at = m.progress.received;
@@ -135,6 +142,7 @@ fn words(trouble: &Trouble, fastest: u64) -> String {
     let mib = |rate: u64| rate as f64 / f64::from(1 << 20);
     match trouble {
         Trouble::Stuck(lasts) => format!("its sink has taken nothing for {} s", lasts.as_secs()),
+        Trouble::Idle(lasts) => format!("nothing has reached it for {} s", lasts.as_secs()),
         Trouble::Sink(rate) => {
             format!("its sink takes {:.1} MiB/s, where others got {:.1}", mib(*rate), mib(fastest))
         }
