@@ -359,8 +359,9 @@ impl Node {
     /// Makes `peer` the parent, unless it is that already and all is well.
     fn follow(&mut self, peer: Peer) {
         match self.parent {
+            Parent::Linked(p, _) if p == peer => self.tell(ToCoordinator::Linked(self.epoch)),
             // Two dials at once would each close the other's link.
-            Parent::Linked(p, _) | Parent::Dialling(p) if p == peer => {}
+            Parent::Dialling(p) if p == peer => {}
             _ => {
                 self.unfollow();
                 self.dial(peer);

@@ -13,7 +13,7 @@ pub struct Tempo {
     /// Bytes per second that arrived, and that its sink took, in the last full measurement.
     received: Option<u64>,
     sunk: Option<u64>,
-    /// When something last arrived.
+    /// When something last arrived, or there was nothing to come.
     arrived: Instant,
     /// When its sink last took something, or had taken everything.
     moved: Instant,
@@ -77,7 +77,12 @@ impl Tempo {
         now.since(self.moved)
     }
 
-    /// For how long nothing has arrived.
+    /// There was nothing that could have arrived.
+    pub fn up_to_date(&mut self, now: Instant) {
+        self.arrived = now;
+    }
+
+    /// For how long nothing has arrived, though there was something.
     #[must_use]
     pub fn idle(&self, now: Instant) -> Duration {
         now.since(self.arrived)

@@ -20,6 +20,7 @@ impl Coordinator {
         }
         m.outcome = Some(outcome.clone());
         m.ended = Some(now);
+        self.hold_no_more(node);
         self.keep_no_more(node);
         self.event(Event::Ended { node, outcome });
         self.let_go(node);
@@ -113,9 +114,13 @@ impl Coordinator {
             return;
         }
         for (node, _, complete, at, why) in open {
-            let outcome =
-                if complete { Outcome::Unknown } else { Outcome::Failed(Reason::Lost(node, why), at) };
-            self.settle(now, node, outcome);
+            let reason = Reason::Lost(node, why);
+            if complete {
+                self.tell_node(node, ToNode::Abort(reason));
+                self.settle(now, node, Outcome::Unknown);
+            } else {
+                self.fail(now, node, reason, at);
+            }
         }
     }
 

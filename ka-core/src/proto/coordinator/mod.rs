@@ -418,7 +418,7 @@ impl Coordinator {
                 m.linked = true;
                 m.linkless = None;
                 if let Some(parent) = m.parent.filter(|_| epoch >= m.parent_since) {
-                    self.keep_no_more(node);
+                    self.hold_no_more(node);
                     self.event(Event::Linked { node, parent });
                 }
             }
@@ -428,6 +428,9 @@ impl Coordinator {
                 m.tempo.see(now, &m.progress, &progress);
                 m.progress = progress;
                 self.event(Event::Progress { node, progress });
+                if self.behind(node).is_some_and(|bytes| bytes <= limits::HISTORY_BYTES) {
+                    self.keep_no_more(node);
+                }
                 self.try_return(now, node);
             }
             ToCoordinator::Complete => {

@@ -223,9 +223,8 @@ impl Coordinator {
         }
     }
 
-    /// Nobody need keep anything, or name it a child, for the sake of a node that has a link again, or none any more.
+    /// Nobody need keep anything for a node that has caught up, or has ended.
     pub(super) fn keep_no_more(&mut self, node: NodeId) {
-        self.hold_no_more(node);
         let Some(m) = self.roster.get_mut(node) else { return };
         for keeper in core::mem::take(&mut m.kept_by) {
             if let Some(k) = self.roster.get_mut(keeper) {
@@ -380,7 +379,8 @@ impl Coordinator {
         }
     }
 
-    fn hold_no_more(&mut self, node: NodeId) -> Option<NodeId> {
+    /// A node has a link again: its former parent need not name it a child any more. Says who that was.
+    pub(super) fn hold_no_more(&mut self, node: NodeId) -> Option<NodeId> {
         let old = self.roster.get_mut(node)?.held_by.take()?;
         self.roster.get_mut(old)?.holds_for.retain(|n| *n != node);
         self.changed.insert(old);

@@ -38,6 +38,11 @@ impl Coordinator {
         self.fastest = self.fastest.max(fastest);
         let nodes: Vec<_> = self.roster.nodes().filter(|m| self.watched(m)).map(|m| m.node).collect();
         for node in nodes {
+            if self.behind(node) == Some(0)
+                && let Some(m) = self.roster.get_mut(node)
+            {
+                m.tempo.up_to_date(now);
+            }
             let trouble = self.trouble(now, node);
             let Some(m) = self.roster.get_mut(node) else { continue };
             let lasts = m.tempo.slow_for(now, trouble.is_some());
@@ -71,7 +76,7 @@ impl Coordinator {
         }
         // Its parent has far more than it has, though it has room.
         let parent = self.roster.get(m.parent?)?;
-        let behind = parent.progress.received - m.progress.received;
+        let behind = self.behind(node)?;
         let waits = parent.progress.blocked == Blocked::Child(node) || behind >= limits::BEHIND_BYTES;
         if blocked != Blocked::No || m.complete {
             return None;
@@ -84,6 +89,12 @@ impl Coordinator {
             return Some(Trouble::Link(rate));
         }
         None
+    }
+
+    /// How many bytes its parent has more than it.
+    pub(super) fn behind(&self, node: NodeId) -> Option<u64> {
+        let m = self.roster.get(node)?;
+        Some(self.roster.get(m.parent?)?.progress.received - m.progress.received)
     }
 
     /// Those below it get its parent; it goes where nobody is behind it.
@@ -130,7 +141,9 @@ impl Coordinator {
                 Reason::Slow(words(trouble, self.fastest))
             }
             // Whatever it is: no wait is for ever, and none is long for who sent false bytes.
-            Trouble::Idle(lasts) if lasts >= limits::BYPASS || m.barred => Reason::Slow(words(trouble, self.fastest)),
+            Trouble::Idle(lasts) if lasts >= limits::BYPASS || m.barred => {
+                Reason::Slow(words(trouble, self.fastest))
+            }
             _ => return,
         };
         let at = m.progress.received;
