@@ -457,7 +457,7 @@ impl Node {
     fn accept(&mut self, now: Instant, link: LinkId, attach: Attach) {
         let Attach { child, grant, .. } = attach;
         if !self.window.covers(grant.floors.held()) {
-            let (kept, end) = (self.window.kept().offset, self.window.received().offset);
+            let (kept, end) = (self.window.from(), self.window.received().offset);
             self.refuse(link, Some(kept), format!("{} holds bytes {kept} to {end} only", self.id));
             return;
         }
@@ -594,7 +594,7 @@ impl Node {
         Progress {
             received: self.window.received().offset,
             sunk: self.window.sunk().unwrap_or_default().offset,
-            kept: self.window.kept().offset,
+            kept: self.window.from(),
             blocked: self.window.blocked(),
             counters: self.window.counters(),
         }

@@ -34,6 +34,8 @@ use crate::wire::data::Grant;
 pub struct Window {
     /// The most that is held or granted, in bytes.
     size: u64,
+    /// Whether the tape comes from a source, not from a parent.
+    root: bool,
     /// What is granted beyond `low` while nobody stalls, and now.
     room_least: u64,
     room: u64,
@@ -78,6 +80,7 @@ impl Window {
         let room = limits::ROOM_BYTES.min(size / 2);
         Self {
             size,
+            root: !sink,
             room_least: room,
             room,
             behind: Instant::ZERO,
@@ -189,7 +192,15 @@ impl Window {
     /// Whether a child may resume at `at`: nothing it lacks is forgotten. It may be ahead of this node; then it waits.
     #[must_use]
     pub fn covers(&self, at: Position) -> bool {
-        self.kept.item <= at.item
+        self.kept.item <= at.item && self.from() <= at.offset
+    }
+
+    /// A child that lacks more than what is behind this cannot be served: either it is forgotten, or holding it would
+    /// take more room than the window has once everything granted is here.
+    #[must_use]
+    pub fn from(&self) -> Offset {
+        let granted = if self.root { self.received.offset } else { self.told.upto };
+        self.kept.offset.max(Offset(granted.0.saturating_sub(self.size)))
     }
 
     /// A child that [`set_children`](Self::set_children) named has attached, and resumes at what it holds, which
@@ -273,6 +284,7 @@ impl Window {
         let step = if all { 1 } else { self.step() };
         let pairs = || now.floors.0.iter().zip(&self.told.floors.0);
         let worth = now.upto - self.told.upto >= step
+            || now.upto < self.told.upto
             || pairs().any(|(now, told)| now.offset - told.offset >= step)
             || ((self.closed || all) && pairs().any(|(now, told)| now > told))
             || pairs().any(|(now, told)| now < told);
@@ -333,13 +345,14 @@ impl Window {
     fn tell(&mut self, grant: Grant) -> Grant {
         self.counters.grants += 1;
         self.told = grant;
-        self.forget();
         grant
     }
 
-    /// A grant never goes down, so a window that gets a slower cursor keeps its word.
+    /// A grant to a parent never goes down, so a window that gets a slower cursor keeps its word. The root's own source
+    /// can be told to wait.
     fn upto(&self) -> Offset {
-        (self.low.offset + self.room).max(self.told.upto)
+        let given = if self.root { self.received.offset } else { self.told.upto };
+        (self.low.offset + self.room).max(given)
     }
 
     /// What is held here and at each level below.
@@ -358,7 +371,13 @@ impl Window {
             return;
         }
         let consumers = self.children.iter().map(|c| c.floors.lowest()).chain(self.sink);
-        let low = consumers.fold(self.received, Position::min).max(self.kept);
+        let mut low = consumers.fold(self.received, Position::min).max(self.kept);
+        let from = self.from();
+        if low.offset < from {
+            // Somebody far below lacks more than can be held for him.
+            let place = self.marks.partition_point(|mark| mark.offset < from);
+            low = self.marks.get(place).copied().unwrap_or(self.received);
+        }
         if low > self.low {
             self.moved = now;
         }
@@ -374,11 +393,12 @@ impl Window {
         self.forget();
     }
 
-    /// Forgets what is not needed and has no room: all that is granted must find its place.
+    /// Forgets what is not needed, but for a little; or only what there is no room for.
     fn forget(&mut self) {
-        let limit = if self.keep { self.size } else { (self.room + limits::HISTORY_BYTES).min(self.size) };
+        let history = if self.keep { self.size } else { limits::HISTORY_BYTES };
         while let Some(mark) = self.marks.front().copied().filter(|m| *m <= self.low) {
-            if self.told.upto.max(self.received.offset) - self.kept.offset <= limit {
+            let (spare, held) = (self.low.offset - self.kept.offset, self.received.offset - self.kept.offset);
+            if spare <= history && held <= self.size {
                 break;
             }
             self.marks.pop_front();

@@ -125,6 +125,8 @@ pub struct Coordinator {
     suspects: u32,
     /// Bytes per second of the fastest node so far.
     fastest: u64,
+    /// When anybody was last heard.
+    heard_any: Instant,
     /// Since when nobody has been heard.
     cut_off: Option<Instant>,
     /// Nodes that must hear of a new parent or new children, and those with a new parent.
@@ -173,6 +175,7 @@ impl Coordinator {
             unsettled: 0,
             suspects: 0,
             fastest: 0,
+            heard_any: now,
             cut_off: None,
             changed: BTreeSet::new(),
             moved: BTreeSet::new(),
@@ -224,6 +227,7 @@ impl Coordinator {
     // ---- the gate ----
 
     fn joined(&mut self, now: Instant, conn: Conn, addr: SocketAddr, server_ip: IpAddr, hello: Hello) {
+        self.in_touch(now);
         let wrong_name = hello.session.is_some() && hello.session != self.config.name;
         let refusal = match (&hello.role, &self.phase) {
             _ if wrong_name => Refusal::OtherSession,
@@ -486,7 +490,7 @@ impl Coordinator {
         m.gone = Some(now);
         if self.phase == Phase::Gathering {
             self.leave(node);
-        } else if m.suspicion.is_none() && m.heard + 2 * limits::BEAT + limits::LOOK >= now {
+        } else if m.suspicion.is_none() && m.heard + repair::HOLE >= now {
             // One that was silent already may have lost its connection to that, and is on its way back.
             self.suspect(now, &[node], Vec::from([printable(why, limits::TEXT_BYTES)]));
         }

@@ -14,6 +14,10 @@
 use super::*;
 use crate::proto::roster::Suspicion;
 
+/// When a node is not heard for so long, a beat is missing.
+pub(super) const HOLE: Duration =
+    Duration::from_millis((2 * limits::BEAT.as_millis() + limits::LOOK.as_millis()) as u64);
+
 impl Coordinator {
     // ---- links ----
 
@@ -97,9 +101,8 @@ impl Coordinator {
 
     /// A node was heard: is it back?
     pub(super) fn heard(&mut self, now: Instant, node: NodeId) {
-        if node != NodeId::ROOT && self.cut_off.take().is_some() {
-            // The others may need a moment to come back, too.
-            self.roster.nodes_mut().for_each(|m| m.heard = m.heard.max(now + 2 * limits::CONNECT));
+        if node != NodeId::ROOT {
+            self.in_touch(now);
         }
         let Some(m) = self.roster.get_mut(node) else { return };
         let gap = now.since(m.heard).min(limits::SUSPECT);
@@ -107,6 +110,15 @@ impl Coordinator {
         m.heard = now;
         if let Some(suspicion) = &mut m.suspicion {
             suspicion.back.get_or_insert(now);
+        }
+    }
+
+    /// Somebody was heard. If nobody was for a while, this machine was cut off, and the others may need a moment to
+    /// come back, too.
+    pub(super) fn in_touch(&mut self, now: Instant) {
+        let hole = now.since(core::mem::replace(&mut self.heard_any, now));
+        if self.cut_off.take().is_some() || hole >= HOLE {
+            self.roster.nodes_mut().for_each(|m| m.heard = m.heard.max(now + limits::CONNECT));
         }
     }
 
@@ -121,7 +133,7 @@ impl Coordinator {
             }
             return;
         }
-        let fresh = |m: &Member| m.heard + 2 * limits::BEAT + limits::LOOK >= now;
+        let fresh = |m: &Member| m.heard + HOLE >= now;
         for m in self.roster.nodes_mut() {
             let steady = fresh(m);
             if let Some(suspicion) = m.suspicion.as_mut().filter(|_| !steady) {
@@ -134,8 +146,7 @@ impl Coordinator {
         // through, and whoever lives dials again at once.
         let latest = self.roster.nodes().map(|m| m.heard).max().unwrap_or(now);
         let witnessed = |m: &&Member| {
-            latest.since(m.heard) >= 2 * limits::BEAT + limits::LOOK
-                || m.gone.is_some_and(|gone| gone + 2 * limits::CONNECT <= now)
+            latest.since(m.heard) >= HOLE || m.gone.is_some_and(|gone| gone + 2 * limits::CONNECT <= now)
         };
         let (mut silent, doubtful): (Vec<_>, Vec<_>) =
             self.roster.nodes().filter(active).filter(quiet).partition(witnessed);

@@ -36,7 +36,7 @@ impl Coordinator {
     pub(super) fn look_for_slow(&mut self, now: Instant) {
         let fastest = self.roster.nodes().filter_map(|m| m.tempo.received()).max().unwrap_or(0);
         self.fastest = self.fastest.max(fastest);
-        let nodes: Vec<_> = self.roster.nodes().filter(|m| self.watched(m)).map(|m| m.node).collect();
+        let nodes: Vec<_> = self.roster.nodes().filter(|m| watched(now, m)).map(|m| m.node).collect();
         for node in nodes {
             if self.behind(node) == Some(0)
                 && let Some(m) = self.roster.get_mut(node)
@@ -55,10 +55,6 @@ impl Coordinator {
             }
             self.do_without(now, node, &trouble, lasts);
         }
-    }
-
-    fn watched(&self, m: &Member) -> bool {
-        m.outcome.is_none() && m.suspicion.is_none() && m.conn.is_some()
     }
 
     fn trouble(&self, now: Instant, node: NodeId) -> Option<Trouble> {
@@ -149,6 +145,11 @@ impl Coordinator {
         let at = m.progress.received;
         self.fail(now, node, reason, at);
     }
+}
+
+/// Who is not heard tells nothing of how fast it is.
+fn watched(now: Instant, m: &Member) -> bool {
+    m.outcome.is_none() && m.suspicion.is_none() && m.heard + repair::HOLE >= now
 }
 
 fn words(trouble: &Trouble, fastest: u64) -> String {
