@@ -127,7 +127,7 @@ pub const CONTROL_SILENCE: Duration = Duration::from_millis(1500);
 pub const CUT_OFF: Duration = Duration::from_secs(90);
 
 /// How long a node whose connection broke may take to come back before the session may end without it.
-pub const RETURN: Duration = Duration::from_millis(400);
+pub const RETURN: Duration = Duration::from_secs(1);
 
 /// How long a node may be silent before the session may end without it: longer than a link that comes and goes.
 pub const FLAP: Duration = Duration::from_secs(3);

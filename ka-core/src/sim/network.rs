@@ -150,6 +150,8 @@ impl World {
                 self.pump(parent);
             }
             State::Frozen => {}
+            // It listens before it says hello; whoever dials waits in the kernel.
+            State::Joining => self.clock.after(self.setup.latency, Due::Offered(link)),
             _ => self.refuse(link, LinkFault::Unreachable("connection refused".to_owned())),
         }
     }
@@ -364,6 +366,11 @@ impl World {
     pub(super) fn arrived(&mut self, link: u32) {
         let tape = self.tape;
         let l = &mut self.links[link as usize];
+        if !l.child_open && self.hosts[l.child as usize].dialling == Some(link) {
+            // The child has not got round to it; the bytes wait in the kernel.
+            self.clock.after(limits::STALL, Due::Arrived(link));
+            return;
+        }
         let at = l.arriving;
         l.arriving = tape.behind(at);
         let (parent, child) = (l.parent, l.child);

@@ -89,7 +89,8 @@ impl World {
                 }
                 // Who was away himself may find the server gone on without him.
                 Reason::Lost(NodeId::ROOT, why) => {
-                    ("the blame is right", (it.harm.any() || self.server_is_lost()) && !why.is_empty())
+                    let gone = self.server_is_lost() || self.stopped;
+                    ("the blame is right", (it.harm.any() || gone) && !why.is_empty())
                 }
                 Reason::Lost(node, why) => (
                     "the blame is right",

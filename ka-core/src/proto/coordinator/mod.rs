@@ -490,7 +490,7 @@ impl Coordinator {
         m.gone = Some(now);
         if self.phase == Phase::Gathering {
             self.leave(node);
-        } else if m.suspicion.is_none() && m.heard + repair::HOLE >= now {
+        } else if m.suspicion.is_none() && m.heard <= now && m.heard + repair::HOLE >= now {
             // One that was silent already may have lost its connection to that, and is on its way back.
             self.suspect(now, &[node], Vec::from([printable(why, limits::TEXT_BYTES)]));
         }
@@ -510,7 +510,7 @@ impl Coordinator {
         if self.timers.due(Timer::Silence, now) {
             self.timers.set(Timer::Silence, now + limits::LOOK);
             if let Some(late) = late.filter(|late| *late > limits::LATE) {
-                self.stood_still(late);
+                self.stood_still(now, late);
             }
             self.look(now);
             if self.phase == Phase::Streaming {

@@ -13,6 +13,7 @@
 
 use super::*;
 use crate::proto::roster::Suspicion;
+use crate::proto::tempo::Tempo;
 
 /// When a node is not heard for so long, a beat is missing.
 pub(super) const HOLE: Duration =
@@ -47,7 +48,10 @@ impl Coordinator {
                 self.reroute(now, node, parent, &printable(&why, limits::TEXT_BYTES));
             }
             LinkFault::Gone(kept) => {
-                if let Some(old) = self.hold_no_more(node) {
+                let avoids = |m: &Member, n| m.avoid.contains(&n);
+                if let Some(m) = self.roster.get(node)
+                    && let Some(old) = m.held_by.filter(|old| !avoids(m, *old))
+                {
                     // Whoever fed it before still holds what it lacks.
                     self.move_to(node, old);
                     return;
@@ -56,7 +60,11 @@ impl Coordinator {
                     p.progress.kept = p.progress.kept.max(kept);
                 }
                 match self.holder(node, at, Some(parent)) {
-                    Some(holder) => self.move_to(node, holder),
+                    Some(holder) => {
+                        let held_by = self.roster.get(node).and_then(|m| m.held_by);
+                        self.move_to(node, holder);
+                        held_by.into_iter().for_each(|old| self.hold_for(node, old));
+                    }
                     None => self.fail(now, node, Reason::Missing(at, kept), at),
                 }
             }
@@ -66,11 +74,10 @@ impl Coordinator {
     /// Finds another parent for a node that cannot get its bytes from `from`.
     fn reroute(&mut self, now: Instant, node: NodeId, from: NodeId, why: &str) {
         let Some(m) = self.roster.get_mut(node) else { return };
-        let first = !m.linked;
+        let (first, at) = (!m.linked, m.progress.received);
         if from == NodeId::ROOT {
             // It dials again. If that does not help soon, somebody else may.
             let patient = m.linkless.is_some_and(|since| now < since + limits::OFFER);
-            let at = m.progress.received;
             if !patient && let Some(holder) = self.holder(node, at, Some(from)) {
                 self.rerouted(node, from, holder, why);
             }
@@ -78,7 +85,8 @@ impl Coordinator {
         }
         m.avoid.push(from);
         // Who never reached a neighbour may be on a switch that keeps its ports apart: only the server is left.
-        let to = if first { NodeId::ROOT } else { self.above(from, node) };
+        let root_holds = |at| self.roster.get(NodeId::ROOT).is_some_and(|r| r.progress.kept <= at);
+        let to = if first && root_holds(at) { NodeId::ROOT } else { self.above(from, node) };
         self.rerouted(node, from, to, why);
         if first {
             return;
@@ -94,6 +102,8 @@ impl Coordinator {
 
     fn rerouted(&mut self, node: NodeId, from: NodeId, to: NodeId, why: &str) {
         self.move_to(node, to);
+        // Whoever cannot feed it may still hold what it lacks, and tells those above to hold it, too.
+        self.hold_for(node, from);
         self.event(Event::Rerouted { node, from, to, why: why.into() });
     }
 
@@ -150,7 +160,8 @@ impl Coordinator {
         };
         let (mut silent, doubtful): (Vec<_>, Vec<_>) =
             self.roster.nodes().filter(active).filter(quiet).partition(witnessed);
-        let patience = if self.unsettled < self.roster.len() { limits::SILENCE } else { limits::CUT_OFF };
+        let ending = self.roster.nodes().any(|m| m.outcome.as_ref().is_some_and(Outcome::is_ok));
+        let patience = if ending { limits::SILENCE } else { limits::CUT_OFF };
         let cut_off = self.cut_off.or((!doubtful.is_empty()).then_some(now));
         if cut_off.is_some_and(|since| since + patience <= now) {
             silent.extend(doubtful);
@@ -166,8 +177,11 @@ impl Coordinator {
     }
 
     /// If this machine stood still for so long, the others were not silent.
-    pub(super) fn stood_still(&mut self, late: Duration) {
-        self.roster.nodes_mut().for_each(|m| m.heard = m.heard + late);
+    pub(super) fn stood_still(&mut self, now: Instant, late: Duration) {
+        for m in self.roster.nodes_mut() {
+            m.heard = m.heard + late;
+            m.tempo = Tempo::new(now);
+        }
     }
 
     /// Takes nodes out of the tree, all at once: a dead switch is one loss.

@@ -5,6 +5,7 @@
 //! [`Slow`] decides.
 
 use super::*;
+use crate::proto::tempo::Tempo;
 use crate::wire::control::Blocked;
 
 /// What to do about a node that holds up all others.
@@ -36,7 +37,15 @@ impl Coordinator {
     pub(super) fn look_for_slow(&mut self, now: Instant) {
         let fastest = self.roster.nodes().filter_map(|m| m.tempo.received()).max().unwrap_or(0);
         self.fastest = self.fastest.max(fastest);
-        let nodes: Vec<_> = self.roster.nodes().filter(|m| watched(now, m)).map(|m| m.node).collect();
+        let mut nodes = Vec::new();
+        for m in self.roster.nodes_mut().filter(|m| m.outcome.is_none()) {
+            // Who is not heard tells nothing of how fast it is.
+            if m.suspicion.is_none() && m.heard + repair::HOLE >= now {
+                nodes.push(m.node);
+            } else {
+                m.tempo = Tempo::new(now);
+            }
+        }
         for node in nodes {
             if self.behind(node) == Some(0)
                 && let Some(m) = self.roster.get_mut(node)
@@ -145,11 +154,6 @@ impl Coordinator {
         let at = m.progress.received;
         self.fail(now, node, reason, at);
     }
-}
-
-/// Who is not heard tells nothing of how fast it is.
-fn watched(now: Instant, m: &Member) -> bool {
-    m.outcome.is_none() && m.suspicion.is_none() && m.heard + repair::HOLE >= now
 }
 
 fn words(trouble: &Trouble, fastest: u64) -> String {
