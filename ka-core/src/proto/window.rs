@@ -373,7 +373,7 @@ impl Window {
         let consumers = self.children.iter().map(|c| c.floors.lowest()).chain(self.sink);
         let mut low = consumers.fold(self.received, Position::min).max(self.kept);
         let from = self.from();
-        if low.offset < from {
+        if low.offset < from && !self.root {
             // Somebody far below lacks more than can be held for him.
             let place = self.marks.partition_point(|mark| mark.offset < from);
             low = self.marks.get(place).copied().unwrap_or(self.received);

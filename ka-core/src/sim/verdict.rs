@@ -11,6 +11,7 @@ use super::World;
 use super::checker::Violation;
 use super::host::Host;
 use crate::limits;
+use crate::proto::Report;
 use crate::time::{Duration, Instant};
 use crate::types::NodeId;
 use crate::wire::control::{Outcome, Reason};
@@ -105,7 +106,11 @@ impl World {
                 Reason::Interrupted(why) => {
                     ("the blame is right", (it.harm.stopped || self.stopped) && !why.is_empty())
                 }
-                Reason::Missing(from, to) => ("the blame is right", it.harm.any() && from < to),
+                Reason::Missing(from, to) => {
+                    let started = self.report.as_ref().and_then(|r| r.started);
+                    let late = started.is_some_and(|at| Instant::ZERO + it.joins_at > at);
+                    ("the blame is right", (it.harm.any() || late) && from < to)
+                }
             },
         };
         if !right {
@@ -118,6 +123,10 @@ impl World {
         let it = &self.hosts[host];
         let harmed = it.harm.ended || it.sink.fails_at.is_some() || it.taints_from.is_some();
         if self.source.fails || self.stopped || self.server_is_lost() || harmed || outcome.is_ok() {
+            return;
+        }
+        let late = self.report().started.is_some_and(|at| Instant::ZERO + it.joins_at > at);
+        if late && matches!(outcome, Outcome::Failed(Reason::Missing(..), _)) {
             return;
         }
         if it.harm.times == 0 {
@@ -136,7 +145,10 @@ impl World {
 
     /// Whether the server was away for so long that nobody need have waited for it.
     fn server_is_lost(&self) -> bool {
-        self.hosts[0].harm.away + 2 * AWAY > limits::CUT_OFF
+        let failed = |r: &Report| r.nodes.iter().filter(|n| !n.outcome.is_ok()).count();
+        let alone = self.report.as_ref().is_some_and(|r| failed(r) == 1 && r.nodes.len() > 1);
+        let patience = if alone { limits::SILENCE } else { limits::CUT_OFF };
+        self.hosts[0].harm.away + 2 * AWAY > patience.max(3 * AWAY)
     }
 
     fn host_of(&self, node: NodeId) -> Option<&Host> {

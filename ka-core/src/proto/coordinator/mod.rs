@@ -298,6 +298,7 @@ impl Coordinator {
         if let Some(holder) = holder {
             self.unsettled += 1;
             self.move_to(node, holder);
+            self.keep_for(node, holder);
         } else {
             self.start_if_ready(now);
         }

@@ -161,7 +161,7 @@ impl Coordinator {
         let (mut silent, doubtful): (Vec<_>, Vec<_>) =
             self.roster.nodes().filter(active).filter(quiet).partition(witnessed);
         let ending = self.roster.nodes().any(|m| m.outcome.as_ref().is_some_and(Outcome::is_ok));
-        let patience = if ending { limits::SILENCE } else { limits::CUT_OFF };
+        let patience = if ending && doubtful.len() == 1 { limits::SILENCE } else { limits::CUT_OFF };
         let cut_off = self.cut_off.or((!doubtful.is_empty()).then_some(now));
         if cut_off.is_some_and(|since| since + patience <= now) {
             silent.extend(doubtful);
@@ -238,7 +238,7 @@ impl Coordinator {
     }
 
     /// From now on `keeper` forgets nothing that `node` may lack, as far as it has room.
-    fn keep_for(&mut self, node: NodeId, keeper: NodeId) {
+    pub(super) fn keep_for(&mut self, node: NodeId, keeper: NodeId) {
         if let Some(m) = self.roster.get_mut(node) {
             m.kept_by.push(keeper);
         }
@@ -269,15 +269,18 @@ impl Coordinator {
             return;
         }
         let (at, unsettled, lacks) = (m.progress.received, m.outcome.is_none(), m.lacks());
+        let holder = self.holder(node, at, None);
+        // What it said first may have waited in its connection for long; so may what others said of themselves.
+        if unsettled && lacks && holder.is_none() && now < back + 2 * HOLE {
+            return;
+        }
         self.trust(node);
         if !unsettled {
             return;
         }
         self.event(Event::Returned { node, at });
-        if !lacks {
-            return;
-        }
-        match self.holder(node, at, None) {
+        match holder {
+            _ if !lacks => {}
             Some(holder) => {
                 self.move_to(node, holder);
                 self.keep_for(node, holder);
