@@ -109,7 +109,7 @@ impl World {
                 Reason::Missing(from, to) => {
                     let started = self.report.as_ref().and_then(|r| r.started);
                     let late = started.is_some_and(|at| Instant::ZERO + it.joins_at > at);
-                    ("the blame is right", (it.harm.any() || late) && from < to)
+                    ("the blame is right", (it.harm.any() || late || self.many_lost()) && from < to)
                 }
             },
         };
@@ -126,7 +126,7 @@ impl World {
             return;
         }
         let late = self.report().started.is_some_and(|at| Instant::ZERO + it.joins_at > at);
-        if late && matches!(outcome, Outcome::Failed(Reason::Missing(..), _)) {
+        if (late || self.many_lost()) && matches!(outcome, Outcome::Failed(Reason::Missing(..), _)) {
             return;
         }
         if it.harm.times == 0 {
@@ -143,9 +143,15 @@ impl World {
         }
     }
 
+    /// Whether more were lost than the floors cover if they were neighbours and lost at once.
+    fn many_lost(&self) -> bool {
+        self.hosts.iter().skip(1).filter(|h| h.harm.any()).count() > limits::LOSSES
+    }
+
     /// Whether the server was away for so long that nobody need have waited for it.
     fn server_is_lost(&self) -> bool {
-        let failed = |r: &Report| r.nodes.iter().filter(|n| !n.outcome.is_ok()).count();
+        let unharmed = |n: &NodeId| self.host_of(*n).is_some_and(|h| !h.harm.any());
+        let failed = |r: &Report| r.nodes.iter().filter(|n| !n.outcome.is_ok() && unharmed(&n.node)).count();
         let alone = self.report.as_ref().is_some_and(|r| failed(r) == 1 && r.nodes.len() > 1);
         let patience = if alone { limits::SILENCE } else { limits::CUT_OFF };
         self.hosts[0].harm.away + 2 * AWAY > patience.max(3 * AWAY)

@@ -320,7 +320,7 @@ impl Coordinator {
             }
         }
         // While the tree is whole: who is above whom.
-        let homes: Vec<_> = orphans
+        let mut homes: Vec<_> = orphans
             .into_iter()
             .map(|(orphan, lost)| {
                 let mut home = lost;
@@ -344,13 +344,13 @@ impl Coordinator {
             }
             self.changed.insert(*node);
         }
-        for (orphan, home) in homes {
-            if self.unfinished(orphan) {
-                let crowded = self.children(home).len() >= self.config.fan_out as usize;
-                self.move_to(orphan, home);
-                if crowded {
-                    self.transfer(orphan);
-                }
+        // Who has got somebody unfinished below it needs a parent, too.
+        while let Some(i) = homes.iter().position(|(orphan, _)| self.unfinished(*orphan)) {
+            let (orphan, home) = homes.swap_remove(i);
+            let crowded = self.children(home).len() >= self.config.fan_out as usize;
+            self.move_to(orphan, home);
+            if crowded {
+                self.transfer(orphan);
             }
         }
     }
