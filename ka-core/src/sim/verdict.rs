@@ -10,6 +10,7 @@ use alloc::format;
 use super::World;
 use super::checker::Violation;
 use super::host::Host;
+use super::network::transfer;
 use crate::limits;
 use crate::proto::Report;
 use crate::time::{Duration, Instant};
@@ -109,7 +110,7 @@ impl World {
                 Reason::Missing(from, to) => {
                     let started = self.report.as_ref().and_then(|r| r.started);
                     let late = started.is_some_and(|at| Instant::ZERO + it.joins_at > at);
-                    ("the blame is right", (it.harm.any() || late || self.many_lost()) && from < to)
+                    ("the blame is right", self.may_miss(it, late) && from < to)
                 }
             },
         };
@@ -126,7 +127,7 @@ impl World {
             return;
         }
         let late = self.report().started.is_some_and(|at| Instant::ZERO + it.joins_at > at);
-        if (late || self.many_lost()) && matches!(outcome, Outcome::Failed(Reason::Missing(..), _)) {
+        if self.may_miss(it, late) && matches!(outcome, Outcome::Failed(Reason::Missing(..), _)) {
             return;
         }
         if it.harm.times == 0 {
@@ -141,6 +142,17 @@ impl World {
                 self.checker.breach("nobody healthy is given up", what);
             }
         }
+    }
+
+    /// Whether `host` may come back, or come, too late for every window.
+    fn may_miss(&self, host: &Host, late: bool) -> bool {
+        late || host.harm.any() || self.many_lost() || self.windows_too_short()
+    }
+
+    /// Whether the server was away, so that everybody was away for it, and windows are shorter than that.
+    fn windows_too_short(&self) -> bool {
+        let lacked = transfer(self.setup.window, self.setup.rate);
+        self.hosts[0].harm.any() && lacked < self.hosts[0].harm.away + KNOWN_AGAIN
     }
 
     /// Whether more were lost than the floors cover if they were neighbours and lost at once.
