@@ -187,6 +187,10 @@ impl World {
     fn check_cycle(&mut self, from: u32) {
         let mut at = from;
         for _ in 0..self.hosts.len() {
+            if self.hosts[at as usize].harm.any() {
+                // Who is away has not heard yet that it has another parent.
+                return;
+            }
             match self.hosts[at as usize].up {
                 Some(link) => at = self.links[link as usize].parent,
                 None => return,
@@ -198,7 +202,7 @@ impl World {
     /// A node does not want a link that was offered.
     pub(super) fn decline(&mut self, h: u32, link: u32, refuse: Refuse) {
         self.hosts[h as usize].offered.retain(|l| *l != link);
-        let fault = refuse.kept.map_or(LinkFault::Broken(refuse.why), LinkFault::Gone);
+        let fault = refuse.kept.map_or(LinkFault::Unreachable(refuse.why), LinkFault::Gone);
         self.refuse(link, fault);
     }
 

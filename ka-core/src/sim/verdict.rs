@@ -162,8 +162,9 @@ impl World {
 
     /// Whether the server was away for so long that nobody need have waited for it.
     fn server_is_lost(&self) -> bool {
+        let lost = |o: &Outcome| matches!(o, Outcome::Unknown | Outcome::Failed(Reason::Lost(..), _));
         let unharmed = |n: &NodeId| self.host_of(*n).is_some_and(|h| !h.harm.any());
-        let failed = |r: &Report| r.nodes.iter().filter(|n| !n.outcome.is_ok() && unharmed(&n.node)).count();
+        let failed = |r: &Report| r.nodes.iter().filter(|n| lost(&n.outcome) && unharmed(&n.node)).count();
         let alone = self.report.as_ref().is_some_and(|r| failed(r) == 1 && r.nodes.len() > 1);
         let patience = if alone { limits::SILENCE } else { limits::CUT_OFF };
         self.hosts[0].harm.away + 2 * AWAY > patience.max(3 * AWAY)

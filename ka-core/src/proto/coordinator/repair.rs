@@ -73,6 +73,7 @@ impl Coordinator {
 
     /// Finds another parent for a node that cannot get its bytes from `from`.
     fn reroute(&mut self, now: Instant, node: NodeId, from: NodeId, why: &str) {
+        let kept = self.roster.get(NodeId::ROOT).map_or(Offset::ZERO, |r| r.progress.kept);
         let Some(m) = self.roster.get_mut(node) else { return };
         let (first, at) = (!m.linked, m.progress.received);
         if from == NodeId::ROOT {
@@ -85,8 +86,11 @@ impl Coordinator {
         }
         m.avoid.push(from);
         // Who never reached a neighbour may be on a switch that keeps its ports apart: only the server is left.
-        let root_holds = |at| self.roster.get(NodeId::ROOT).is_some_and(|r| r.progress.kept <= at);
-        let to = if first && root_holds(at) { NodeId::ROOT } else { self.above(from, node) };
+        let to = match m.held_by.filter(|old| !m.avoid.contains(old)) {
+            Some(old) => old,
+            None if first && kept <= at => NodeId::ROOT,
+            None => self.above(from, node),
+        };
         self.rerouted(node, from, to, why);
         if first {
             return;
@@ -154,9 +158,9 @@ impl Coordinator {
         let active = |m: &&Member| m.suspicion.is_none() && !m.released;
         // Somebody was heard when it was not, so this machine is not cut off; or its connection was closed: that came
         // through, and whoever lives dials again at once.
-        let latest = self.roster.nodes().map(|m| m.heard).max().unwrap_or(now);
         let witnessed = |m: &&Member| {
-            latest.since(m.heard) >= HOLE || m.gone.is_some_and(|gone| gone + 2 * limits::CONNECT <= now)
+            self.heard_any.since(m.heard) >= HOLE
+                || m.gone.is_some_and(|gone| gone + 2 * limits::CONNECT <= now)
         };
         let (mut silent, doubtful): (Vec<_>, Vec<_>) =
             self.roster.nodes().filter(active).filter(quiet).partition(witnessed);
