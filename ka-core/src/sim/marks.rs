@@ -29,8 +29,10 @@ pub struct Marks {
     pub missing: u64,
     /// Nobody knew how a node ended.
     pub unknown: u64,
-    /// Somebody was reported to have sent what is not the tape.
+    /// A node got false bytes, and went elsewhere.
     pub tainted: u64,
+    /// A node was named as slow.
+    pub slow: u64,
     /// A node was OK in a session in which another one was lost.
     pub survived: u64,
 }
@@ -38,7 +40,7 @@ pub struct Marks {
 impl Marks {
     /// Each counter by its name.
     #[must_use]
-    pub fn named(&self) -> [(&'static str, u64); 12] {
+    pub fn named(&self) -> [(&'static str, u64); 13] {
         [
             ("rejoined", self.rejoined),
             ("suspected", self.suspected),
@@ -51,6 +53,7 @@ impl Marks {
             ("missing", self.missing),
             ("unknown", self.unknown),
             ("tainted", self.tainted),
+            ("slow", self.slow),
             ("survived", self.survived),
         ]
     }
@@ -61,7 +64,13 @@ impl Marks {
             match event {
                 Event::Suspected { .. } => self.suspected += 1,
                 Event::Returned { .. } => self.returned += 1,
-                Event::Rerouted { .. } => self.rerouted += 1,
+                Event::Rerouted { from, .. } => {
+                    let liar =
+                        world.by_id.get(from).is_some_and(|h| world.hosts[*h as usize].taints_from.is_some());
+                    self.rerouted += 1;
+                    self.tainted += u64::from(liar);
+                }
+                Event::Slow { .. } => self.slow += 1,
                 _ => {}
             }
         }
@@ -75,7 +84,6 @@ impl Marks {
                 Outcome::Ok => ok += 1,
                 Outcome::Unknown => self.unknown += 1,
                 Outcome::Failed(Reason::Missing(..), _) => self.missing += 1,
-                Outcome::Failed(Reason::Tainted(..), _) => self.tainted += 1,
                 Outcome::Failed(Reason::Lost(..), _) => lost += 1,
                 Outcome::Failed(..) => {}
             }
@@ -94,7 +102,8 @@ impl AddAssign for Marks {
         self.rerouted += rerouted;
         self.replaced_twice += replaced_twice;
         self.ahead += ahead;
-        let Self { gone, held, missing, unknown, tainted, survived, .. } = other;
+        let Self { gone, held, missing, unknown, tainted, slow, survived, .. } = other;
+        self.slow += slow;
         self.gone += gone;
         self.held += held;
         self.missing += missing;

@@ -334,11 +334,23 @@ impl Coordinator {
                 (orphan, home)
             })
             .collect();
+        // Who was to hold something for others hands that up, too.
+        let mut held = Vec::new();
+        for node in nodes {
+            for other in self.roster.get(*node).map(|m| m.holds_for.clone()).unwrap_or_default() {
+                let mut home = *node;
+                while nodes.contains(&home) {
+                    home = self.above(home, other);
+                }
+                held.push((other, home));
+            }
+        }
+        for (other, home) in held {
+            self.hold_no_more(other);
+            self.hold_for(other, home);
+        }
         for node in nodes {
             self.unlink(*node);
-            for held in self.roster.get(*node).map(|m| m.holds_for.clone()).unwrap_or_default() {
-                self.hold_no_more(held);
-            }
             for child in
                 core::mem::take(self.roster.get_mut(*node).map_or(&mut Vec::new(), |m| &mut m.children))
             {
