@@ -199,8 +199,9 @@ impl Window {
     /// take more room than the window has once everything granted is here.
     #[must_use]
     pub fn from(&self) -> Offset {
-        let granted = if self.root { self.received.offset } else { self.told.upto };
-        self.kept.offset.max(Offset(granted.0.saturating_sub(self.size)))
+        // The root's source can be told to wait, so it has promised nothing.
+        let promised = if self.root { 0 } else { self.told.upto.0 };
+        self.kept.offset.max(Offset(promised.saturating_sub(self.size)))
     }
 
     /// A child that [`set_children`](Self::set_children) named has attached, and resumes at what it holds, which
@@ -373,7 +374,7 @@ impl Window {
         let consumers = self.children.iter().map(|c| c.floors.lowest()).chain(self.sink);
         let mut low = consumers.fold(self.received, Position::min).max(self.kept);
         let from = self.from();
-        if low.offset < from && !self.root {
+        if low.offset < from {
             // Somebody far below lacks more than can be held for him.
             let place = self.marks.partition_point(|mark| mark.offset < from);
             low = self.marks.get(place).copied().unwrap_or(self.received);
