@@ -46,6 +46,8 @@ pub struct Member {
     pub children: Vec<NodeId>,
     /// Its link to a parent was up once.
     pub linked: bool,
+    /// The parent that its link is up to, as far as is known.
+    pub fed_by: Option<NodeId>,
     /// Parents it could not get its bytes from.
     pub avoid: Vec<NodeId>,
     /// Since when its links have failed, one after another.
@@ -128,6 +130,7 @@ impl Member {
             parent_since: Epoch::default(),
             children: Vec::new(),
             linked: false,
+            fed_by: None,
             avoid: Vec::new(),
             linkless: None,
             barred: false,

@@ -423,8 +423,11 @@ impl Coordinator {
                 m.linked = true;
                 m.linkless = None;
                 if let Some(parent) = m.parent.filter(|_| epoch >= m.parent_since) {
+                    let news = m.fed_by.replace(parent) != Some(parent);
                     self.hold_no_more(node);
-                    self.event(Event::Linked { node, parent });
+                    if news {
+                        self.event(Event::Linked { node, parent });
+                    }
                 }
             }
             ToCoordinator::Progress(progress) => {

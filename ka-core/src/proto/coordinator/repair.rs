@@ -27,6 +27,7 @@ impl Coordinator {
         let Some(m) = self.roster.get_mut(node).filter(|m| m.suspicion.is_none()) else { return };
         let Some(parent) = m.parent else { return };
         m.progress.received = m.progress.received.max(at);
+        m.fed_by = None;
         let since = *m.linkless.get_or_insert(now);
         if !self.unfinished(node) {
             return;
@@ -434,7 +435,9 @@ impl Coordinator {
     /// Takes a node, with everybody below it, from its parent.
     fn unlink(&mut self, node: NodeId) {
         self.hold_no_more(node);
-        let Some(parent) = self.roster.get_mut(node).and_then(|m| m.parent.take()) else { return };
+        let Some(m) = self.roster.get_mut(node) else { return };
+        m.fed_by = None;
+        let Some(parent) = m.parent.take() else { return };
         if let Some(p) = self.roster.get_mut(parent) {
             p.children.retain(|c| *c != node);
             self.changed.insert(parent);
