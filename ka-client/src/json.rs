@@ -6,10 +6,10 @@
 //! |---|---|
 //! | `found` | `addr`: the server's control address |
 //! | `joined` | `node`: our number; `session`: 32 hex digits; `expected`: nodes; `data_port`; `window_bytes` |
-//! | `parent` | `node` and `addr` of the node that feeds us (0 is the server): the session has started |
+//! | `parent` | `node` and `addr` of the node that feeds us from now on (0 is the server) |
 //! | `linked` | none: the link to the parent is up |
 //! | `stream` | `number`, `name`, `size` in bytes or `null` |
-//! | `progress` | `received`: bytes that came and were checked; `sunk`: bytes that the sink took; twice a second |
+//! | `progress` | `received`: bytes that came and were checked; `sunk`: bytes that the sink took; six times a second |
 //! | `complete` | none: every byte is here, the sink may still be at work |
 //! | `ended` | `outcome`, `reason`, `at`; the node may still relay |
 //! | `going` | `nodes`: with `--go`, how many the session starts with |

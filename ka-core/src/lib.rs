@@ -17,9 +17,10 @@
 //! ```
 //!
 //! Two state machines take every decision, and neither touches a socket, a clock or a byte of the stream:
-//! the [`Coordinator`](proto::Coordinator), one per session, decides who is whose parent and when a session
-//! starts and ends; the [`Node`](proto::Node), one per process (the server has one, too: the root), decides how
-//! far its parent may send, what may be forwarded and what forgotten. Both take what happened and say what they want done.
+//! the [`Coordinator`](proto::Coordinator), one per session, decides when a session starts and ends, who is whose
+//! parent, who is suspected, and who feeds those whose parent is lost; the [`Node`](proto::Node), one per process (the
+//! server has one, too: the root), decides how far its parent may send, what may be forwarded and what forgotten. Both
+//! take what happened and say what they want done.
 //!
 //! ## Where to look
 //! - [`wire`]: the words. [`proto`]: the decisions. [`seal`]: why a wrong byte goes nowhere.

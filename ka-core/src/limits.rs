@@ -91,7 +91,7 @@ pub const LOSSES: usize = 3;
 /// A node tells its parent how far it is at least this often, in bytes, so that the parent can forget.
 ///
 /// Small enough that a relay without a stall keeps its buffers hot, large enough to cost nothing:
-/// 24 bytes per 512 KiB.
+/// 80 bytes per 512 KiB.
 pub const GRANT_STEP_BYTES: u64 = 512 << 10;
 
 /// What is not worth a grant of its own is told after so long, so that no window ever waits for it.

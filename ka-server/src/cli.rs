@@ -63,7 +63,7 @@ pub struct Options {
     #[arg(long, value_name = "NUM", value_parser = nodes, requires = "start_after")]
     pub min_nodes: Option<u32>,
 
-    /// When a node holds up all others: wait for it, bypass it after 30 s, or drop it as soon as that is known
+    /// When a node holds up all others: wait for it, bypass it after 30 s, or drop it after 5 s
     #[arg(long, value_name = "POLICY", value_enum, default_value = "bypass")]
     pub slow: Policy,
 

@@ -11,7 +11,7 @@
 //! | `started` | `nodes` |
 //! | `linked` | `node`, `parent` (0 is the server) |
 //! | `stream` | `number`, `name`, `size` in bytes or `null` |
-//! | `progress` | `node` (0: how far the source is read), `received`, `sunk`; twice a second for each node |
+//! | `progress` | `node` (0: how far the source is read), `received`, `sunk`; about six times a second for each node |
 //! | `suspected` | `node`, `why`: it is not heard; those below it go on without it, and it may come back |
 //! | `returned` | `node`, `at`: it is heard again, and goes on at that byte |
 //! | `rerouted` | `node`, `from`, `to`, `why`: it gets its bytes from another parent (0 is the server) |

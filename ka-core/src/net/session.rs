@@ -232,13 +232,13 @@ pub enum ClientEvent {
         /// Its window, in bytes.
         window_bytes: u64,
     },
-    /// The session has started, with this parent.
+    /// This is the parent from now on; again whenever a view names one.
     Parent(Peer),
     /// The link to the parent is up.
     Linked,
     /// A stream begins to arrive.
     Stream(StreamInfo),
-    /// How far this node is, twice a second.
+    /// How far this node is, every [`limits::BEAT`].
     Progress(Progress),
     /// Everything is here; the sink may still be at work.
     Complete,

@@ -8,10 +8,13 @@
 //! `poll` until it says `Wait`; then sleep until that instant or the next input, whichever comes first. A
 //! timeout too early or too often does nothing.
 //!
-//! - [`Coordinator`]: the session's brain, one per session, in the server.
+//! - [`Coordinator`]: the session's brain, one per session, in the server. Its parts: the gate and what nodes say;
+//!   repair; slow nodes; the end.
 //! - [`Node`]: one relay. The server's own is the root of the tree; its parent is the source.
 //! - [`Window`]: positions only: how far the parent may send, what may be forwarded, what may be forgotten.
-//! - [`topology`]: who is whose parent. [`release`]: who may leave when. [`roster`]: who is here.
+//! - [`topology`]: who is whose parent at the start. [`roster`]: who is here, and how each one stands. [`tempo`]: how
+//!   fast a node is, and what holds it. [`release`]: who may leave when.
+//! - [`pace`]: the rate limit. [`timer`]: what is waited for. [`event`]: what an application sees.
 //!
 //! Offsets pass through here, bytes do not: a decision costs the same for one byte and for a thousand
 //! blocks, and a simulated node costs bytes instead of a whole window.

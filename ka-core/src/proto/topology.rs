@@ -1,7 +1,8 @@
 //! Who is whose parent: a chain by default, a tree of a given fan-out if asked for.
 //!
 //! Members are numbered by rank, 0 the root. On a switch a chain uses every link once in each direction, which
-//! no tree does; a tree is shorter. Repair of a tree that lost members will stand here, too.
+//! no tree does; a tree is shorter. This is how a session starts; what becomes of a tree that lost members, the
+//! [`coordinator`](super::coordinator) decides.
 
 /// The rank of the parent of `rank` in a full tree of `fan_out`; `None` for the root.
 ///

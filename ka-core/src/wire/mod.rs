@@ -10,8 +10,11 @@
 //!    │◀═ View (my parent, my children) ════════│                            │
 //!    │── data (TCP): preface, Attach ──────────┼───────────────────────────▶│
 //!    │◀─ Begin  Segment Block Block …  End … ──┼────────────────────────────│
-//!    │── Grant (how far I hold, how far you may send) ─────────────────────▶│
-//!    │══ Progress … Complete … Receipt ═══════▶│                            │
+//!    │── Grant (how far we hold, how far you may send) ────────────────────▶│
+//!    │◀─ Beat, when there is nothing to send ──┼────────────────────────────│
+//!    │══ Progress, LinkLost, Linked … ════════▶│                            │
+//!    │◀═ Beat, View (another parent) … ════════│                            │
+//!    │══ Complete, Receipt ═══════════════════▶│                            │
 //!    │◀═ Release ══════════════════════════════│                            │
 //! ```
 //!

@@ -16,7 +16,7 @@ pub enum Slow {
     /// Go on without it if it is stuck, or far slower than it may be, for [`limits::BYPASS`].
     #[default]
     Bypass,
-    /// Go on without it as soon as that is known.
+    /// The same after [`limits::STUCK`].
     Drop,
 }
 
