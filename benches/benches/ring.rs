@@ -6,7 +6,8 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ka_core::limits::BLOCK_BYTES;
 use ka_core::proto::Window;
 use ka_core::ring::{Item, Ring};
-use ka_core::types::{NodeId, Offset};
+use ka_core::time::Instant;
+use ka_core::types::{Floors, NodeId, Offset};
 use ka_core::wire::data::Grant;
 
 const BLOCKS: u64 = 1024;
@@ -28,17 +29,18 @@ fn ring(c: &mut Criterion) {
     });
     group.bench_function("window: receive, send, hear, grant", |b| {
         b.iter(|| {
-            let child = NodeId(2);
+            let (child, now) = (NodeId(2), Instant::ZERO);
+            let grant = |at| Grant { floors: Floors::leaf(at), upto: Offset(u64::MAX) };
             let mut w = Window::new(16 << 20, true);
-            w.set_children(&[child]);
-            w.attach(child, w.low(), Offset(u64::MAX));
+            w.set_children(now, &[child], false);
+            w.attach(now, child, grant(w.low()));
             for _ in 0..BLOCKS {
                 let upto = w.received().after(BLOCK_BYTES as u64);
-                w.receive(upto, false);
+                w.receive(now, upto, false);
                 w.sent(child, upto);
-                w.sink_took(upto);
-                assert!(w.child_granted(child, Grant { held: upto, upto: Offset(u64::MAX) }));
-                w.grant();
+                w.sink_took(now, upto);
+                assert!(w.child_granted(now, child, grant(upto)));
+                w.grant(false);
             }
             w.low()
         });

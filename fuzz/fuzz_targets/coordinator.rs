@@ -46,7 +46,8 @@ fuzz_target!(|bytes: &[u8]| {
                     role: if step[2] == 0 {
                         Role::Go
                     } else {
-                        Role::Node { data_port: 7, wait: step[2] % 2 == 1 }
+                        let back = (step[2] % 4 == 3).then_some(NodeId(u32::from(step[1] % 8)));
+                        Role::Node { data_port: 7, wait: step[2] % 2 == 1, back }
                     },
                     label: String::new(),
                 },
@@ -61,10 +62,19 @@ fuzz_target!(|bytes: &[u8]| {
                 ToCoordinator::LinkLost(
                     Epoch(u32::from(step[2] % 4)),
                     Offset(1),
-                    LinkFault::Broken("x".into()),
+                    match step[2] / 4 % 4 {
+                        0 => LinkFault::Broken("x".into()),
+                        1 => LinkFault::Tainted("x".into()),
+                        2 => LinkFault::Unreachable("x".into()),
+                        _ => LinkFault::Gone(Offset(u64::from(step[1]))),
+                    },
                 ),
             ),
-            8 => Input::Said(conn, ToCoordinator::Progress(Progress::default())),
+            8 => {
+                let [received, sunk, kept] = [step[1], step[2], step[1] / 2].map(|n| Offset(u64::from(n)));
+                let progress = Progress { received, sunk, kept, ..Progress::default() };
+                Input::Said(conn, ToCoordinator::Progress(progress))
+            }
             9 | 10 => {
                 let outcome = if step[2] % 3 == 0 {
                     Outcome::Failed(Reason::Sink("full".into()), Offset(1))

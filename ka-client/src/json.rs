@@ -8,6 +8,7 @@
 //! | `joined` | `node`: our number; `session`: 32 hex digits; `expected`: nodes; `data_port`; `window_bytes` |
 //! | `parent` | `node` and `addr` of the node that feeds us from now on (0 is the server) |
 //! | `linked` | none: the link to the parent is up |
+//! | `away`, `back` | none: the server is not heard any more; it is heard again |
 //! | `stream` | `number`, `name`, `size` in bytes or `null` |
 //! | `progress` | `received`: bytes that came and were checked; `sunk`: bytes that the sink took; six times a second |
 //! | `complete` | none: every byte is here, the sink may still be at work |
@@ -38,6 +39,8 @@ pub enum Event<'a> {
     Joined { node: u32, session: String, expected: u32, data_port: u16, window_bytes: u64 },
     Parent { node: u32, addr: SocketAddr },
     Linked,
+    Away,
+    Back,
     Stream { number: u32, name: &'a str, size: Option<u64> },
     Progress { received: u64, sunk: u64 },
     Complete,
@@ -61,6 +64,8 @@ impl<'a> Event<'a> {
             },
             ClientEvent::Parent(peer) => Self::Parent { node: peer.node.0, addr: peer.addr },
             ClientEvent::Linked => Self::Linked,
+            ClientEvent::Away => Self::Away,
+            ClientEvent::Back => Self::Back,
             ClientEvent::Stream(info) => {
                 Self::Stream { number: info.number, name: &info.name, size: info.size }
             }

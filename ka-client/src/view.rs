@@ -71,7 +71,8 @@ impl View {
             }
             ClientEvent::Parent(peer) => {
                 self.stage = Stage::Receiving;
-                if self.started.is_none() {
+                let first = self.started.is_none();
+                if first {
                     self.started = Some(now);
                     self.meter.see(now, 0);
                 }
@@ -79,8 +80,13 @@ impl View {
                     NodeId::ROOT => peer.node.to_string(),
                     node => format!("{node} ({})", peer.addr.ip()),
                 };
-                Some(Line::Say(format!("started: receiving from {}", self.parent)))
+                let what = if first { "started: receiving" } else { "receiving" };
+                Some(Line::Say(format!("{what} from {}", self.parent)))
             }
+            ClientEvent::Away => {
+                Some(Line::Say("the server is not heard; going on, and looking for it".into()))
+            }
+            ClientEvent::Back => Some(Line::Say("the server is heard again".into())),
             ClientEvent::Linked => Some(Line::Note(format!("linked to {}", self.parent))),
             ClientEvent::Stream(info) => {
                 self.size = info.size;

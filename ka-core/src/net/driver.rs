@@ -23,7 +23,7 @@ use crate::proto::roster::Conn;
 use crate::proto::{Coordinator, Event, Node, Report, coordinator};
 use crate::time::Instant;
 use crate::types::{LinkId, Position, printable};
-use crate::wire::control::{Counters, Hello, LinkFault, Outcome, Refusal, Role, ToCoordinator, ToNode};
+use crate::wire::control::{Counters, Hello, LinkFault, Outcome, Peer, Refusal, Role, ToCoordinator, ToNode};
 use crate::wire::data::{Attach, Refuse};
 
 /// What the connections' tasks bring.
@@ -112,6 +112,9 @@ pub(super) struct Driver<'a> {
     dialling: Option<(LinkId, Task)>,
     /// Offered links that the node has not decided about.
     offered: BTreeMap<LinkId, (TcpStream, Attach)>,
+    /// What the application knows: the parent, and whether the server is away.
+    parent: Option<Peer>,
+    away: bool,
     end: Option<End>,
 }
 
@@ -133,6 +136,8 @@ impl<'a> Driver<'a> {
             next_link: 0,
             dialling: None,
             offered: BTreeMap::new(),
+            parent: None,
+            away: false,
             end: None,
         }
     }
@@ -236,11 +241,16 @@ impl<'a> Driver<'a> {
         if let Brain::There(_, events) = &mut self.brain {
             match &input {
                 NodeInput::Control(ToNode::View(view)) => {
-                    if let Some(parent) = view.parent {
+                    if let Some(parent) = view.parent.filter(|p| self.parent != Some(*p)) {
+                        self.parent = Some(parent);
                         events(ClientEvent::Parent(parent));
                     }
                 }
                 NodeInput::Linked(_) => events(ClientEvent::Linked),
+                NodeInput::Rejoined => {
+                    self.away = false;
+                    events(ClientEvent::Back);
+                }
                 _ => {}
             }
         }
@@ -258,7 +268,10 @@ impl<'a> Driver<'a> {
             NodeOutput::Tell(message) => self.tell(message),
             NodeOutput::Dial(peer, attach) => self.dial(peer.addr, attach),
             NodeOutput::Rejoin => {
-                if let Brain::There(line, _) = &mut self.brain {
+                if let Brain::There(line, events) = &mut self.brain {
+                    if !std::mem::replace(&mut self.away, true) {
+                        events(ClientEvent::Away);
+                    }
                     line.dial(&self.sender);
                 }
             }

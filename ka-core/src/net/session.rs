@@ -232,8 +232,12 @@ pub enum ClientEvent {
         /// Its window, in bytes.
         window_bytes: u64,
     },
-    /// This is the parent from now on; again whenever a view names one.
+    /// This is the parent from now on; the first one also tells that the session has started.
     Parent(Peer),
+    /// The server is not heard any more; this node goes on with those it has, and dials again.
+    Away,
+    /// The server is heard again.
+    Back,
     /// The link to the parent is up.
     Linked,
     /// A stream begins to arrive.

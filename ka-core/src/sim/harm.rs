@@ -80,7 +80,7 @@ impl World {
             Fault::Restart { node, .. } => Some(*node),
             _ => None,
         });
-        let nodes: alloc::vec::Vec<_> = nodes.collect();
+        let nodes: Vec<_> = nodes.collect();
         let first = self.hosts.len() - nodes.len();
         for (i, node) in nodes.into_iter().enumerate() {
             let Host { rate, sink, hello, .. } = &self.hosts[node];

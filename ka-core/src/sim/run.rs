@@ -166,9 +166,9 @@ impl World {
     /// A node has forgotten what is behind `before`: does anybody below it lack that?
     fn check_forgotten(&mut self, h: u32, before: Position) {
         let kept = self.node(h).window().kept();
-        let mut level: alloc::vec::Vec<u32> = [h].into();
+        let mut level: Vec<u32> = [h].into();
         for _ in 0..=limits::LOSSES {
-            let mut next = alloc::vec::Vec::new();
+            let mut next = Vec::new();
             for link in level.iter().flat_map(|h| &self.hosts[*h as usize].down) {
                 let l = &self.links[*link as usize];
                 // Word of a child that has just come may still be under way.

@@ -145,8 +145,8 @@ impl Coordinator {
             Trouble::Link(rate) if rate < least && lasts >= patience && parent_waits => {
                 Reason::Slow(words(trouble, self.fastest))
             }
-            // Whatever it is: no wait is for ever, and none is long for who sent false bytes.
-            Trouble::Idle(lasts) if lasts >= limits::BYPASS || m.barred => {
+            // Who sent false bytes is not waited for.
+            Trouble::Idle(lasts) if lasts >= patience || m.barred => {
                 Reason::Slow(words(trouble, self.fastest))
             }
             _ => return,
