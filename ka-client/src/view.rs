@@ -166,7 +166,7 @@ fn ended(outcome: &Outcome) -> Line {
 mod tests {
     use ka_core::seal::StreamInfo;
     use ka_core::types::Offset;
-    use ka_core::wire::control::{Counters, Peer, Progress, Reason};
+    use ka_core::wire::control::{Peer, Progress, Reason};
 
     use super::*;
 
@@ -182,7 +182,7 @@ mod tests {
 
     fn progress(received: u64) -> ClientEvent {
         let (received, sunk) = (Offset(received), Offset(received / 2));
-        ClientEvent::Progress(Progress { received, sunk, counters: Counters::default() })
+        ClientEvent::Progress(Progress { received, sunk, ..Progress::default() })
     }
 
     #[test]
