@@ -1,6 +1,7 @@
 //! How a fault is done to the world.
 
 use alloc::borrow::ToOwned;
+use alloc::vec::Vec;
 
 use super::World;
 use super::clock::Due;

@@ -4,6 +4,7 @@
 
 use alloc::borrow::ToOwned;
 use alloc::format;
+use alloc::vec::Vec;
 
 use super::World;
 use super::clock::Due;
