@@ -126,6 +126,10 @@ impl World {
         if self.source.fails || self.stopped || self.server_is_lost() || harmed || outcome.is_ok() {
             return;
         }
+        // Whether it was slow or stuck, the blame tells.
+        if matches!(outcome, Outcome::Failed(Reason::Sink(_) | Reason::Slow(_), _)) {
+            return;
+        }
         let late = self.report().started.is_some_and(|at| Instant::ZERO + it.joins_at > at);
         if self.may_miss(it, late) && matches!(outcome, Outcome::Failed(Reason::Missing(..), _)) {
             return;

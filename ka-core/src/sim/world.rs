@@ -249,6 +249,20 @@ impl World {
         self
     }
 
+    /// What to do about a node that holds up all others.
+    #[must_use]
+    pub fn slow(mut self, policy: Slow) -> Self {
+        self.setup.config.slow = policy;
+        self
+    }
+
+    /// Bytes per second that are never too slow.
+    #[must_use]
+    pub fn min_rate(mut self, bytes_per_s: u64) -> Self {
+        self.setup.config.min_rate = Some(bytes_per_s);
+        self
+    }
+
     /// The root's rate limit.
     #[must_use]
     pub fn paced(mut self, bytes_per_s: u64) -> Self {

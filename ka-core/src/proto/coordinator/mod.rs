@@ -28,6 +28,7 @@ use crate::limits;
 use crate::proto::event::{Event, Report};
 use crate::proto::release::Release;
 use crate::proto::roster::{Conn, Member, Roster};
+use crate::proto::tempo::Tempo;
 use crate::proto::timer::{Timer, Timers};
 use crate::proto::topology;
 use crate::seal::Hash;
@@ -424,6 +425,10 @@ impl Coordinator {
                 m.linkless = None;
                 if let Some(parent) = m.parent.filter(|_| epoch >= m.parent_since) {
                     let news = m.fed_by.replace(parent) != Some(parent);
+                    if news {
+                        // How fast it was says nothing of how fast it is from here.
+                        m.tempo = Tempo::new(now);
+                    }
                     self.hold_no_more(node);
                     if news {
                         self.event(Event::Linked { node, parent });

@@ -444,8 +444,8 @@ impl Coordinator {
         }
     }
 
-    /// Who holds the tape from `at` on and can feed `node`: rather somebody with room for a child, and far from the root,
-    /// so that few depend on it.
+    /// Who holds the tape from `at` on and can feed `node`: rather somebody who is not slow, has room for a child, and is
+    /// far from the root, so that few depend on it.
     pub(super) fn holder(&self, node: NodeId, at: Offset, not: Option<NodeId>) -> Option<NodeId> {
         let mut below = BTreeSet::from([node]);
         let mut todo = self.children(node);
@@ -464,7 +464,7 @@ impl Coordinator {
                     && Some(m.node) != not
                     && !avoid.contains(&m.node)
                     && !below.contains(&m.node);
-                let cost = (m.children.len() / self.config.fan_out as usize, u32::MAX - depth);
+                let cost = (m.named, m.children.len() / self.config.fan_out as usize, u32::MAX - depth);
                 if can && best.is_none_or(|(c, _)| cost < c) {
                     best = Some((cost, m.node));
                 }

@@ -1,0 +1,91 @@
+//! Slow nodes, told by simulated worlds: who is named, who waits, and who is done without.
+
+#![cfg(feature = "sim")]
+
+use std::time::Duration;
+
+use ka_core::proto::Event;
+use ka_core::proto::coordinator::Slow;
+use ka_core::sim::{Fault, World, ms, secs};
+use ka_core::time::Instant;
+use ka_core::types::NodeId;
+use ka_core::wire::control::{Outcome, Reason};
+
+const MIB: u64 = 1 << 20;
+const EVER: Duration = secs(3600);
+
+/// When `node` was named as slow.
+fn named(world: &World, node: u32) -> Option<Duration> {
+    let is = |e: &Event| matches!(e, Event::Slow { node: n, .. } if *n == NodeId(node));
+    world.events().iter().find(|(_, e)| is(e)).map(|(at, _)| at.since(Instant::ZERO))
+}
+
+/// When the server had `node`'s receipt.
+fn done(world: &World, node: u32) -> Duration {
+    let is = |e: &Event| matches!(e, Event::Ended { node: n, .. } if *n == NodeId(node));
+    let ended = world.events().iter().find(|(_, e)| is(e)).expect("it ended");
+    ended.0.since(Instant::ZERO)
+}
+
+fn all_ok_but(world: &World, nodes: usize, failed: usize) -> bool {
+    (1..=nodes).all(|n| world.outcome(n).is_ok() != (n == failed))
+}
+
+/// The second of four has a sink that takes nothing any more after a while.
+fn stuck(window: u64) -> World {
+    World::chain(4).stream(64 * MIB).window(window).with(Fault::SinkStalls {
+        node: 2,
+        at: ms(100),
+        lasts: EVER,
+    })
+}
+
+#[test]
+fn a_stuck_sink_is_named_at_once_and_bypassed_in_time() {
+    for window in [2 * MIB, 256 * MIB] {
+        let world = stuck(window).run();
+        assert!(named(&world, 2).expect("it is named") < secs(6));
+        assert!(all_ok_but(&world, 4, 2));
+        assert!(matches!(world.outcome(2), Outcome::Failed(Reason::Sink(why), _) if why.contains("30 s")));
+        assert!(world.report().ended < Instant::ZERO + secs(40), "{}", world.report().ended);
+    }
+}
+
+#[test]
+fn who_drops_does_not_wait_and_who_waits_waits() {
+    let world = stuck(2 * MIB).slow(Slow::Drop).run();
+    assert!(all_ok_but(&world, 4, 2));
+    assert!(world.report().ended < Instant::ZERO + secs(12), "{}", world.report().ended);
+
+    let stall = Fault::SinkStalls { node: 2, at: ms(100), lasts: secs(90) };
+    let world = World::chain(4).stream(64 * MIB).window(2 * MIB).slow(Slow::Wait).with(stall).run();
+    assert!(world.report().is_ok());
+}
+
+#[test]
+fn a_slow_link_goes_to_the_end_and_holds_nobody_up_while_windows_last() {
+    let healthy = World::chain(8).stream(512 * MIB).window(1 << 30).run();
+    let world = World::chain(8).stream(512 * MIB).window(1 << 30).link_rate(3, 12_500_000).run();
+    assert!(world.report().is_ok());
+    assert!(named(&world, 3).expect("it is named") < secs(3));
+    let healthy = done(&healthy, 8);
+    let last = (1..=8).filter(|n| *n != 3).map(|n| done(&world, n)).max().expect("there are seven");
+    // Until it is known the others have no more than it has.
+    assert!(last < healthy + secs(3), "{last:?} instead of {healthy:?}");
+    assert!(done(&world, 3) > secs(35), "it takes as long as its link");
+}
+
+#[test]
+fn a_slow_sink_slows_the_session_no_further_than_it_may() {
+    // Half as fast as the network: it is waited for.
+    let world = World::chain(3).stream(256 * MIB).window(4 * MIB).sink_rate(2, 60_000_000).run();
+    assert!(world.report().is_ok());
+    // A fiftieth: for thirty seconds, then no more.
+    let world = World::chain(3).stream(256 * MIB).window(64 * MIB).sink_rate(2, 2_500_000).run();
+    assert!(all_ok_but(&world, 3, 2));
+    assert!(matches!(world.outcome(2), Outcome::Failed(Reason::Slow(_), _)));
+    assert!(world.report().ended < Instant::ZERO + secs(45), "{}", world.report().ended);
+    // … unless the admin says how slow is fast enough.
+    let world = World::chain(3).stream(256 * MIB).window(64 * MIB).sink_rate(2, 2_500_000);
+    assert!(world.min_rate(2_000_000).run().report().is_ok());
+}
