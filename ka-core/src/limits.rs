@@ -69,14 +69,15 @@ pub const WINDOW_BYTES_DEFAULT_MAX: u64 = 4 << 30;
 ///
 /// Memory that is not touched costs nothing: a relay that keeps to a few mebibytes works in the processor's cache.
 /// It must hold what [`LOSSES`] levels below have not confirmed yet, each about a block and a [`GRANT_STEP_BYTES`].
-pub const ROOM_BYTES: u64 = 8 << 20;
+pub const ROOM_BYTES: u64 = 4 << 20;
 
 /// What a node holds beyond what anybody is known to need, in bytes: it costs little, and more than [`LOSSES`]
 /// neighbours may be lost at once.
-pub const HISTORY_BYTES: u64 = 4 << 20;
+pub const HISTORY_BYTES: u64 = 2 << 20;
 
 /// A consumer that has taken nothing for so long while half the room is full is stalled: the room doubles, so that
-/// the stall does not reach the parent. At 1 Gbit/s the other half of [`ROOM_BYTES`] takes 38 ms to fill.
+/// the stall does not reach the source. At 1 Gbit/s the other half of [`ROOM_BYTES`] takes 19 ms to fill, and each node
+/// above has as much again.
 pub const STALL: Duration = Duration::from_millis(40);
 
 /// A consumer that moves but stays behind gets twice the room this often: it may be slow only for a while.

@@ -441,7 +441,7 @@ impl Coordinator {
                 m.tempo.see(now, &m.progress, &progress);
                 m.progress = progress;
                 self.event(Event::Progress { node, progress });
-                if self.behind(node).is_some_and(|bytes| bytes <= limits::HISTORY_BYTES) {
+                if self.behind(node).is_some_and(|bytes| bytes <= limits::ROOM_BYTES) {
                     self.keep_no_more(node);
                 }
                 self.try_return(now, node);
