@@ -768,8 +768,8 @@ async fn a_child_cannot_be_where_it_was_never_sent() {
 async fn a_child_that_is_ahead_of_its_parent_waits_and_is_found_out() {
     let gate = Gate::default();
     let lab = Lab { gate: Some(gate.clone()), ..Lab::new("early") };
-    // So little that nobody forgets any of it: 48 blocks, and no more than as many announcements.
-    let bytes = noise(48 * BLOCK_BYTES);
+    // So little that nobody forgets any of it: 24 blocks, and no more than as many announcements.
+    let bytes = noise(24 * BLOCK_BYTES);
     let mut server = lab.serve(2, vec![("data", bytes.clone())]);
     let place = server.open().await;
     let node = lab.join(good);
@@ -781,7 +781,7 @@ async fn a_child_that_is_ahead_of_its_parent_waits_and_is_found_out() {
 
     // The tape will come to so many items, but not to so many bytes. Until then the child is told that its parent
     // lives, and nothing else.
-    let ahead = all(Position { item: 50, offset: Offset(400 << 20) });
+    let ahead = all(Position { item: 26, offset: Offset(400 << 20) });
     let mut liar = dial(port, Attach { grant: ahead, ..honest }).await;
     assert_eq!(read_preface(&mut liar).await, wire::preface(Plane::Data));
     assert_eq!(read_frame(&mut liar).await, Some((Kind::Beat, Vec::new())));
