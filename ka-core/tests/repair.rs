@@ -193,6 +193,23 @@ fn who_starts_anew_when_the_gate_is_open_is_told_so_and_before_that_is_in() {
 // ---- somebody is away for a while ----
 
 #[test]
+fn who_comes_back_far_behind_slows_nobody() {
+    // The line is as busy as it can be, so that whoever waits for a moment is late at the end.
+    let busy = || World::chain(6).stream(256 * MIB).window(1 << 30).rate(25_000_000);
+    let last = |world: &World| {
+        let ended = |(at, e): &(Instant, Event)| match e {
+            Event::Ended { node, .. } if *node != NodeId(3) => Some(*at),
+            _ => None,
+        };
+        world.events().iter().filter_map(ended).max().expect("they end")
+    };
+    let healthy = last(&busy().run());
+    let world = busy().with(Fault::Pause { node: 3, at: secs(2), lasts: secs(3) }).run();
+    assert_all_ok_by(&world, secs(30));
+    assert!(last(&world).since(healthy) < ms(1500), "{} instead of {healthy}", last(&world));
+}
+
+#[test]
 fn a_node_cut_off_for_three_seconds_comes_back_and_is_ok() {
     for node in 1..=5 {
         let world = chain(5).with(Fault::Cut { node, at: secs(1), lasts: secs(3) }).run();

@@ -8,8 +8,8 @@ use crate::wire::control::{Blocked, Progress};
 /// A node's tempo.
 #[derive(Clone, Copy, Debug)]
 pub struct Tempo {
-    /// Where the present measurement began.
-    from: (Instant, Offset, Offset),
+    /// Where the present measurement began; `None` until the node has said where it is.
+    from: Option<(Instant, Offset, Offset)>,
     /// Bytes per second that arrived, and that its sink took, in the last full measurement.
     received: Option<u64>,
     sunk: Option<u64>,
@@ -28,7 +28,7 @@ impl Tempo {
     #[must_use]
     pub fn new(now: Instant) -> Self {
         Self {
-            from: (now, Offset::ZERO, Offset::ZERO),
+            from: None,
             received: None,
             sunk: None,
             arrived: now,
@@ -49,13 +49,13 @@ impl Tempo {
         if progress.blocked != self.blocked.0 {
             self.blocked = (progress.blocked, now);
         }
-        let (since, received, sunk) = self.from;
+        let (since, received, sunk) = *self.from.get_or_insert((now, progress.received, progress.sunk));
         let time = now.since(since);
         if time >= limits::TEMPO {
             let rate = |bytes: u64| (bytes as f64 / time.as_secs_f64()) as u64;
             self.received = Some(rate(progress.received - received));
             self.sunk = Some(rate(progress.sunk - sunk));
-            self.from = (now, progress.received, progress.sunk);
+            self.from = Some((now, progress.received, progress.sunk));
         }
     }
 
@@ -101,5 +101,23 @@ impl Tempo {
             return Duration::ZERO;
         }
         now.since(*self.slow.get_or_insert(now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_measurement_begins_where_the_node_is() {
+        let at = |bytes| Progress { received: Offset(bytes), sunk: Offset(bytes), ..Progress::default() };
+        let mut tempo = Tempo::new(Instant::ZERO);
+        let mut before = at(0);
+        for (second, bytes) in [(5, 5_000_000), (6, 6_000_000), (7, 8_000_000)] {
+            tempo.see(Instant::ZERO + Duration::from_secs(second), &before, &at(bytes));
+            before = at(bytes);
+            let rate = [None, Some(1_000_000), Some(2_000_000)][second as usize - 5];
+            assert_eq!((tempo.received(), tempo.sunk()), (rate, rate));
+        }
     }
 }

@@ -212,6 +212,9 @@ impl Window {
             let Grant { floors, upto } = grant;
             *child = Child { node, linked: true, sent: floors.held(), floors, upto };
             self.sweep(now);
+            // One that comes back far behind must not keep this node from going on.
+            let behind = self.received.offset - self.low.offset;
+            self.room = self.room.max(behind + self.room_least).min(self.size);
         }
     }
 
