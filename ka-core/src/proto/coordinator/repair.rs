@@ -343,6 +343,7 @@ impl Coordinator {
                 while nodes.contains(&home) {
                     home = self.above(home, other);
                 }
+                let home = if self.is_below(home, other) { NodeId::ROOT } else { home };
                 held.push((other, home));
             }
         }
@@ -385,8 +386,18 @@ impl Coordinator {
         NodeId::ROOT
     }
 
+    fn is_below(&self, node: NodeId, top: NodeId) -> bool {
+        let mut at = Some(node);
+        while let Some(n) = at.filter(|n| *n != top) {
+            at = self.roster.get(n).and_then(|m| m.parent);
+        }
+        at.is_some()
+    }
+
     /// Makes `parent` the parent of `node`, with everybody below `node`.
     pub(super) fn move_to(&mut self, node: NodeId, parent: NodeId) {
+        // Who once held for it may be below it by now.
+        let parent = if self.is_below(parent, node) { NodeId::ROOT } else { parent };
         self.unlink(node);
         if let Some(p) = self.roster.get_mut(parent) {
             p.children.push(node);
