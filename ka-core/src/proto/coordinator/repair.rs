@@ -61,11 +61,7 @@ impl Coordinator {
                     p.progress.kept = p.progress.kept.max(kept);
                 }
                 match self.holder(node, at, Some(parent)) {
-                    Some(holder) => {
-                        let held_by = self.roster.get(node).and_then(|m| m.held_by);
-                        self.move_to(node, holder);
-                        held_by.into_iter().for_each(|old| self.hold_for(node, old));
-                    }
+                    Some(holder) => self.move_to(node, holder),
                     None => self.fail(now, node, Reason::Missing(at, kept), at),
                 }
             }
@@ -328,7 +324,10 @@ impl Coordinator {
         let mut homes: Vec<_> = orphans
             .into_iter()
             .map(|(orphan, lost)| {
-                let mut home = lost;
+                // Who still holds for it surely has what it lacks.
+                let held_by =
+                    self.roster.get(orphan).and_then(|m| m.held_by.filter(|h| !m.avoid.contains(h)));
+                let mut home = held_by.unwrap_or(lost);
                 while nodes.contains(&home) {
                     home = self.above(home, orphan);
                 }
@@ -352,6 +351,7 @@ impl Coordinator {
             self.hold_for(other, home);
         }
         for node in nodes {
+            self.hold_no_more(*node);
             self.unlink(*node);
             for child in
                 core::mem::take(self.roster.get_mut(*node).map_or(&mut Vec::new(), |m| &mut m.children))
@@ -407,6 +407,9 @@ impl Coordinator {
             m.parent = Some(parent);
             self.changed.insert(node);
             self.moved.insert(node);
+            if m.held_by == Some(parent) {
+                self.hold_no_more(node);
+            }
         }
     }
 
@@ -424,10 +427,11 @@ impl Coordinator {
         self.hold_for(node, old);
     }
 
-    /// `old` goes on to name `node` a child, until its link to its new parent is up.
+    /// `old` goes on to name `node` a child, until a link of it is up. Who does so already has held for longer.
     pub(super) fn hold_for(&mut self, node: NodeId, old: NodeId) {
-        if let Some(m) = self.roster.get_mut(node) {
-            m.held_by = Some(old);
+        match self.roster.get_mut(node) {
+            Some(m) if m.held_by.is_none() => m.held_by = Some(old),
+            _ => return,
         }
         if let Some(o) = self.roster.get_mut(old) {
             o.holds_for.push(node);
@@ -445,7 +449,6 @@ impl Coordinator {
 
     /// Takes a node, with everybody below it, from its parent.
     fn unlink(&mut self, node: NodeId) {
-        self.hold_no_more(node);
         let Some(m) = self.roster.get_mut(node) else { return };
         m.fed_by = None;
         let Some(parent) = m.parent.take() else { return };
