@@ -29,6 +29,8 @@ fuzz_target!(|bytes: &[u8]| {
             min_nodes: 1,
             slow: Default::default(),
             min_rate: None,
+            carries: None,
+            reread: setup[1] > 128,
             release_delay: Duration::from_millis(u64::from(setup[3])),
             data_port: 1,
         },

@@ -335,7 +335,7 @@ mod tests {
             r#"{"ka":"0.1.0","version":1,"session":"abababababababababababababababab","name":"x","ok":false,"exit":7,"#,
             r#""error":null,"node":2,"label":"pc05","outcome":"failed","#,
             r#""reason":{"kind":"lost","node":1,"text":"reset"},"at":7,"received":9,"bytes":0,"joined_s":0.5,"#,
-            r#""ended_s":1.5,"counters":{"grants":0,"full":0,"evicted":0,"held_max":0,"holds":0,"attaches":0}}"#,
+            r#""ended_s":1.5,"counters":{"grants":0,"full":0,"evicted":0,"held_max":0,"holds":0,"attaches":0,"reread":0}}"#,
         );
         assert_eq!(serde_json::to_string(&report).unwrap(), expected);
     }

@@ -8,6 +8,7 @@
 //! | `joined` | `node`: our number; `session`: 32 hex digits; `expected`: nodes; `data_port`; `window_bytes` |
 //! | `parent` | `node` and `addr` of the node that feeds us from now on (0 is the server) |
 //! | `linked` | none: the link to the parent is up |
+//! | `noparent` | none: nobody feeds us for now; the rest comes once the others have it |
 //! | `away`, `back` | none: the server is not heard any more; it is heard again |
 //! | `stream` | `number`, `name`, `size` in bytes or `null` |
 //! | `progress` | `received`: bytes that came and were checked; `sunk`: bytes that the sink took; six times a second |
@@ -38,6 +39,7 @@ pub enum Event<'a> {
     Found { addr: SocketAddr },
     Joined { node: u32, session: String, expected: u32, data_port: u16, window_bytes: u64 },
     Parent { node: u32, addr: SocketAddr },
+    NoParent,
     Linked,
     Away,
     Back,
@@ -63,6 +65,7 @@ impl<'a> Event<'a> {
                 window_bytes: *window_bytes,
             },
             ClientEvent::Parent(peer) => Self::Parent { node: peer.node.0, addr: peer.addr },
+            ClientEvent::NoParent => Self::NoParent,
             ClientEvent::Linked => Self::Linked,
             ClientEvent::Away => Self::Away,
             ClientEvent::Back => Self::Back,

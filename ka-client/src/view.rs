@@ -83,6 +83,9 @@ impl View {
                 let what = if first { "started: receiving" } else { "receiving" };
                 Some(Line::Say(format!("{what} from {}", self.parent)))
             }
+            ClientEvent::NoParent => {
+                Some(Line::Say("waiting: the rest comes once the others have it".into()))
+            }
             ClientEvent::Away => {
                 Some(Line::Say("the server is not heard; going on, and looking for it".into()))
             }

@@ -24,7 +24,7 @@
 //!
 //! ## Where to look
 //! - [`wire`]: the words. [`proto`]: the decisions. [`seal`]: why a wrong byte goes nowhere.
-//! - [`ring`]: the bytes in flight. `net`: the sockets that move them (feature `io`).
+//! - [`ring`]: the bytes in flight. [`index`]: where those that were sealed are. `net`: the sockets that move them (feature `io`).
 //! - `stream`: the two ends of the pipe (feature `io`). `sim`: a world of thousands of nodes (feature `sim`).
 //! - [`limits`]: every number. [`types`]: the nouns.
 //!
@@ -36,6 +36,7 @@
 
 extern crate alloc;
 
+pub mod index;
 pub mod limits;
 pub mod proto;
 pub mod ring;

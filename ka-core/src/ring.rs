@@ -58,6 +58,12 @@ impl Ring {
         Self::default()
     }
 
+    /// An empty ring whose first item will begin at `place`.
+    #[must_use]
+    pub fn from_place(place: Position) -> Self {
+        Self { items: VecDeque::new(), first: place, end: place }
+    }
+
     /// Where the oldest held item begins.
     #[must_use]
     pub fn first(&self) -> Position {

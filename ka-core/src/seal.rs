@@ -150,6 +150,12 @@ impl Sealer {
         Self { key: SigningKey::from_bytes(&secret), chain: Chain::new(session) }
     }
 
+    /// A sealer with the same key that goes on from another value of the chain.
+    #[must_use]
+    pub fn from(&self, chain: Hash) -> Self {
+        Self { key: self.key.clone(), chain: Chain { session: self.chain.session, value: chain } }
+    }
+
     /// The key with which every node checks: it goes into each welcome.
     #[must_use]
     pub fn public_key(&self) -> [u8; 32] {

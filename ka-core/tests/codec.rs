@@ -50,13 +50,14 @@ fn addr() -> impl Strategy<Value = SocketAddr> {
 // ---- control messages ----
 
 fn counters() -> impl Strategy<Value = Counters> {
-    any::<[u64; 6]>().prop_map(|[grants, full, evicted, held_max, holds, attaches]| Counters {
+    any::<[u64; 7]>().prop_map(|[grants, full, evicted, held_max, holds, attaches, reread]| Counters {
         grants,
         full,
         evicted,
         held_max,
         holds,
         attaches,
+        reread,
     })
 }
 

@@ -89,3 +89,38 @@ fn a_slow_sink_slows_the_session_no_further_than_it_may() {
     let world = World::chain(3).stream(256 * MIB).window(64 * MIB).sink_rate(2, 2_500_000);
     assert!(world.min_rate(2_000_000).run().report().is_ok());
 }
+
+// ---- a source that can be read again ----
+
+#[test]
+fn a_slow_node_is_served_after_the_others() {
+    for window in [8 * MIB, 64 * MIB] {
+        let chain = || World::chain(8).stream(2048 * MIB).window(window);
+        let healthy = done(&chain().run(), 8);
+        for slow in [1_u32, 3, 8] {
+            let world =
+                chain().rereadable().server_carries(125_000_000).link_rate(slow as usize, 12_500_000).run();
+            assert!(world.report().is_ok());
+            let last =
+                (1..=8).filter(|n| *n != slow).map(|n| done(&world, n)).max().expect("there are seven");
+            assert!(
+                last < healthy + secs(3),
+                "window {window}, node {slow}: {last:?} instead of {healthy:?}"
+            );
+            assert!(world.counters(0).reread > 1024 * MIB);
+        }
+    }
+}
+
+#[test]
+fn a_stuck_sink_holds_up_nobody() {
+    let world = stuck(2 * MIB).rereadable().run();
+    assert!(all_ok_but(&world, 4, 2));
+    for node in [1, 3, 4] {
+        assert!(done(&world, node) < secs(7));
+    }
+    // One that is only slow is waited for, however slow it is.
+    let world = World::chain(3).stream(256 * MIB).window(64 * MIB).sink_rate(2, 2_500_000).rereadable().run();
+    assert!(world.report().is_ok());
+    assert!(done(&world, 3) < secs(6));
+}

@@ -24,9 +24,9 @@ fn two_thousand_storms_break_no_rule_and_reach_every_rare_path() {
 #[test]
 fn what_broke_once_does_not_break_again() {
     // 250: its old parent forgot before the new link was up. 38819 and 57110: whoever was to feed it
-    // instead was lost, too. 13997: it was to
-    // be fed by one that had been moved below it.
-    for seed in [250, 38_819, 57_110, 13_997] {
+    // instead was lost, too. 13997: it was to be fed by one that had been moved below it. 7655 and 29954: who was sent
+    // to the end of the line was all that held what those below it lacked.
+    for seed in [250, 38_819, 57_110, 13_997, 7655, 29_954] {
         let again =
             format!("KA_SEED={seed} cargo test -p ka-core --features sim --test storm -- --nocapture");
         let _ = Plan::from_seed(seed).world().repeated_by(again).run();
@@ -94,6 +94,7 @@ fn fault(nodes: usize, bytes: u64) -> impl Strategy<Value = Fault> {
         (node(), at(), lasts()).prop_map(|(node, at, after)| Fault::Restart { node, at, after }),
         Just(Fault::Isolate),
         (node(), offset()).prop_map(|(node, offset)| Fault::Taint { node, offset }),
+        at().prop_map(|at| Fault::RereadFails { at }),
         offset().prop_map(|offset| Fault::SourceFails { offset }),
         at().prop_map(|at| Fault::StopAll { at }),
     ]
@@ -108,8 +109,9 @@ fn plan() -> impl Strategy<Value = Plan> {
         prop::sample::select(vec![1_u64 << 20, 2 << 20, 8 << 20, 64 << 20]),
         proptest::option::of(2_000_000..50_000_000_u64),
         proptest::option::of(20_000_000..400_000_000_u64),
+        any::<bool>(),
     )
-        .prop_flat_map(|(nodes, fan_out, bytes, seed, window, source_rate, sink_rate)| {
+        .prop_flat_map(|(nodes, fan_out, bytes, seed, window, source_rate, sink_rate, reread)| {
             proptest::collection::vec(fault(nodes, bytes), 0..5).prop_map(move |faults| Plan {
                 seed,
                 nodes,
@@ -118,6 +120,7 @@ fn plan() -> impl Strategy<Value = Plan> {
                 window,
                 source_rate,
                 sink_rate,
+                reread,
                 faults,
             })
         })

@@ -143,6 +143,17 @@ impl Board {
                 Some(Line::Say(format!("{node} gets no bytes from {from} ({why}), and gets them from {to}")))
             }
             Event::Slow { node, why } => Some(Line::Say(format!("{} is slow: {why}", self.name(*node)))),
+            Event::Later { node, at } => {
+                let node = self.name(*node);
+                Some(Line::Say(format!("{node} gets what is behind byte {at} after the others")))
+            }
+            Event::Resumed { node, at } => {
+                Some(Line::Say(format!("{} gets what is behind byte {at} now", self.name(*node))))
+            }
+            Event::RereadFailed { why } => {
+                let loses = "whoever is slow, late or away for long may miss something";
+                Some(Line::Say(format!("the source cannot be read again: {why}; {loses}")))
+            }
             Event::Progress { node, progress } => {
                 self.row(*node, |row| row.sunk = progress.sunk.0);
                 None

@@ -63,7 +63,12 @@ pub struct Options {
     #[arg(long, value_name = "NUM", value_parser = nodes, requires = "start_after")]
     pub min_nodes: Option<u32>,
 
-    /// When a node holds up all others: wait for it, bypass it after 30 s, or drop it after 5 s
+    /// Keep what the source gives in this directory, or in this new file, so that slow and late nodes are served after
+    /// the others; it must have room for all of it. Not needed with --source FILE
+    #[arg(long, value_name = "FILE|DIR")]
+    pub spool: Option<PathBuf>,
+
+    /// When a node holds up all others, and the source cannot be read again: wait for it, bypass it after 30 s, or drop it after 5 s
     #[arg(long, value_name = "POLICY", value_enum, default_value = "bypass")]
     pub slow: Policy,
 
@@ -196,16 +201,26 @@ impl Options {
             release_delay: Duration::from_millis(100) * self.delay,
             window_bytes: self.net.window,
             rate: self.rate,
+            spool: None,
             ports: self.net.ports(),
             admit: None,
         }
     }
 
-    /// The same command line, for so many nodes.
+    /// The same command line, for so many nodes; from the spool, if that is a file with everything in it.
     #[must_use]
     pub fn again(&self, nodes: u32) -> String {
         let mut words = vec![PROGRAM.to_owned(), "-n".into(), nodes.to_string()];
-        let fits = |g: &&Given| g.id != "nodes" && (g.id != "min_nodes" || self.min_nodes <= Some(nodes));
+        let spooled = self.spool.as_deref().filter(|path| path.is_file());
+        if let Some(path) = spooled {
+            words.extend(["--source".into(), quoted(path.as_os_str())]);
+        }
+        let fits = |g: &&Given| match g.id.as_str() {
+            "nodes" => false,
+            "min_nodes" => self.min_nodes <= Some(nodes),
+            "exec" | "source" | "spool" => spooled.is_none(),
+            _ => true,
+        };
         for given in self.given.iter().filter(fits) {
             words.push(given.flag.clone());
             words.extend(given.value.as_deref().map(quoted));

@@ -16,6 +16,9 @@
 //! | `returned` | `node`, `at`: it is heard again, and goes on at that byte |
 //! | `rerouted` | `node`, `from`, `to`, `why`: it gets its bytes from another parent (0 is the server) |
 //! | `slow` | `node`, `why`: it holds up the others, and goes to the end of the line |
+//! | `later` | `node`, `at`: from that byte on it is served after the others |
+//! | `resumed` | `node`, `at`: now it is |
+//! | `rereadfailed` | `why`: nobody is served later, because the source cannot be read again after all |
 //! | `complete` | `node`: it holds every byte, its sink may still be at work |
 //! | `ended` | `node` (0: the source), `outcome`, `reason`, `at` |
 //! | `released` | `node`: it was let go |
@@ -107,6 +110,17 @@ pub enum Event<'a> {
         node: u32,
         why: &'a str,
     },
+    Later {
+        node: u32,
+        at: u64,
+    },
+    Resumed {
+        node: u32,
+        at: u64,
+    },
+    RereadFailed {
+        why: &'a str,
+    },
     Complete {
         node: u32,
     },
@@ -166,6 +180,9 @@ impl<'a> Event<'a> {
                 Self::Rerouted { node: node.0, from: from.0, to: to.0, why }
             }
             proto::Event::Slow { node, why } => Self::Slow { node: node.0, why },
+            proto::Event::Later { node, at } => Self::Later { node: node.0, at: at.0 },
+            proto::Event::Resumed { node, at } => Self::Resumed { node: node.0, at: at.0 },
+            proto::Event::RereadFailed { why } => Self::RereadFailed { why },
             proto::Event::Complete { node } => Self::Complete { node: node.0 },
             proto::Event::Ended { node, outcome } => Self::Ended { node: node.0, ending: outcome.into() },
             proto::Event::Released { node } => Self::Released { node: node.0 },
@@ -333,7 +350,8 @@ mod tests {
     fn a_report() {
         let (report, options) = (report(), options(&["-s", "x"]));
         let text = serde_json::to_string(&Report::of(&report, &options, Exit::Sink)).unwrap();
-        let counters = r#""counters":{"grants":0,"full":0,"evicted":0,"held_max":0,"holds":0,"attaches":0}"#;
+        let counters =
+            r#""counters":{"grants":0,"full":0,"evicted":0,"held_max":0,"holds":0,"attaches":0,"reread":0}"#;
         let expected = [
             r#"{"ka":"0.1.0","version":1,"session":"07070707070707070707070707070707","name":"x","ok":false,"#,
             r#""exit":6,"error":null,"bytes":4194304,"started_s":1.0,"ended_s":3.0,"#,

@@ -9,9 +9,9 @@ use ka_client::console::report::ReportFile;
 use ka_client::console::run::{self, Moment};
 use ka_client::console::tell::{Line, Tell};
 use ka_client::console::units;
-use ka_core::net::{self, Control, ServeError, ServerEvent, Stream};
+use ka_core::net::{self, Control, ServeError, ServerConfig, ServerEvent, Stream};
 use ka_core::proto::Report;
-use ka_core::stream::{CommandSource, FileSource, StdinSource};
+use ka_core::stream::{CommandSource, FileSource, Spool, StdinSource};
 
 use crate::board::Board;
 use crate::cli::{Options, Source};
@@ -56,12 +56,16 @@ async fn session(watch: &Arc<Mutex<Watch>>, inbox: net::Inbox) -> End {
     // The source is started last: nothing that can fail here may leave a command running.
     let _place =
         options.control_socket.as_deref().map(|path| listen(path, watch)).transpose().map_err(no_start)?;
+    let spool = options.spool.as_deref().map(Spool::open).transpose().map_err(no_start)?;
     let stream = open(&options.source()).map_err(no_start)?;
+    if spool.is_some() && stream.source.again().is_some() {
+        lock(watch).tell.say("--spool is not needed: the source can be read again as it is");
+    }
     let events = {
         let watch = Arc::clone(watch);
         move |event: ServerEvent| lock(&watch).take(&event)
     };
-    let served = net::serve(options.config(), vec![stream], inbox, events);
+    let served = net::serve(ServerConfig { spool, ..options.config() }, vec![stream], inbox, events);
     let end = run::supervise(served, |moment| match moment {
         Moment::Tick => lock(watch).tick(),
         Moment::Stop(who) => {

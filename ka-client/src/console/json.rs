@@ -11,7 +11,7 @@
 //! - `"at"`: the offset in bytes at which it failed, else `null`.
 //!
 //! **What a node's window did** is an object, `"counters"`: `"grants"`, `"full"`, `"evicted"`, `"held_max"`, `"holds"`,
-//! `"attaches"`; see [`Counters`](ka_core::wire::control::Counters).
+//! `"attaches"`, `"reread"`; see [`Counters`](ka_core::wire::control::Counters).
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -88,12 +88,14 @@ pub struct Counters {
     pub holds: u64,
     /// Times it attached to a parent.
     pub attaches: u64,
+    /// Bytes that the server sent from its source again.
+    pub reread: u64,
 }
 
 impl From<control::Counters> for Counters {
     fn from(c: control::Counters) -> Self {
-        let control::Counters { grants, full, evicted, held_max, holds, attaches } = c;
-        Self { grants, full, evicted, held_max, holds, attaches }
+        let control::Counters { grants, full, evicted, held_max, holds, attaches, reread } = c;
+        Self { grants, full, evicted, held_max, holds, attaches, reread }
     }
 }
 
@@ -164,8 +166,19 @@ mod tests {
 
     #[test]
     fn counters() {
-        let c = control::Counters { grants: 1, full: 2, evicted: 3, held_max: 4, holds: 5, attaches: 6 };
+        let c = control::Counters {
+            grants: 1,
+            full: 2,
+            evicted: 3,
+            held_max: 4,
+            holds: 5,
+            attaches: 6,
+            reread: 7,
+        };
         let text = serde_json::to_string(&Counters::from(c)).unwrap();
-        assert_eq!(text, r#"{"grants":1,"full":2,"evicted":3,"held_max":4,"holds":5,"attaches":6}"#);
+        assert_eq!(
+            text,
+            r#"{"grants":1,"full":2,"evicted":3,"held_max":4,"holds":5,"attaches":6,"reread":7}"#
+        );
     }
 }

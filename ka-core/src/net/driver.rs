@@ -150,7 +150,9 @@ impl<'a> Driver<'a> {
         loop {
             let wait = self.settle();
             if let Some(end) = self.end.take() {
-                self.relay.end().await;
+                if let (Err(why), Brain::Here(host)) = (self.relay.end().await, self.brain) {
+                    (host.events)(ServerEvent::Warning(why));
+                }
                 return end;
             }
             if wait != set {
@@ -217,7 +219,9 @@ impl<'a> Driver<'a> {
                     host.outboxes.remove(&conn);
                 }
                 coordinator::Output::Event(event) => (host.events)(ServerEvent::Session(event)),
-                coordinator::Output::Done(report) => {
+                coordinator::Output::Done(mut report) => {
+                    // What the root has sent since it told of itself last counts, too.
+                    report.root.counters = self.node.window().counters();
                     self.end = Some(End::Session(report));
                     return Instant(u64::MAX);
                 }
@@ -241,10 +245,13 @@ impl<'a> Driver<'a> {
         if let Brain::There(_, events) = &mut self.brain {
             match &input {
                 NodeInput::Control(ToNode::View(view)) => {
-                    if let Some(parent) = view.parent.filter(|p| self.parent != Some(*p)) {
-                        self.parent = Some(parent);
-                        events(ClientEvent::Parent(parent));
+                    let lacks = !self.node.window().closed();
+                    match (view.parent, self.parent) {
+                        (Some(parent), old) if old != Some(parent) => events(ClientEvent::Parent(parent)),
+                        (None, _) if lacks => events(ClientEvent::NoParent),
+                        _ => {}
                     }
+                    self.parent = view.parent;
                 }
                 NodeInput::Linked(_) => events(ClientEvent::Linked),
                 NodeInput::Rejoined => {
@@ -254,7 +261,14 @@ impl<'a> Driver<'a> {
                 _ => {}
             }
         }
+        let failed = match &input {
+            NodeInput::RereadFailed(why) => Some(why.clone()),
+            _ => None,
+        };
         self.node.handle(self.clock.now(), input);
+        if let Some(why) = failed {
+            self.coordinate(coordinator::Input::RereadFailed(why));
+        }
     }
 
     fn coordinate(&mut self, input: coordinator::Input) {

@@ -6,6 +6,7 @@
 //!
 //! A thread is told to give up by its [`Stop`], and then ends its source or sink itself, because only it can.
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -21,7 +22,7 @@ use super::pool::{LEASE_BYTES, LeasePool};
 use super::session::Stream;
 use crate::limits::{self, BLOCK_BYTES};
 use crate::seal::StreamInfo;
-use crate::stream::{Sink, Source, Stop};
+use crate::stream::{Reread, Sink, Source, Spool, Stop};
 use crate::types::Position;
 
 /// How long a thread waits at most before it looks at its [`Stop`] again.
@@ -32,35 +33,53 @@ const LOOK: Duration = Duration::from_millis(100);
 /// What comes from the sources' thread.
 #[derive(Debug)]
 pub(super) enum Fed {
-    Begin(StreamInfo),
+    /// With its bytes once more, if they can be read again.
+    Begin(StreamInfo, Option<Again>),
     Bytes(Bytes),
+    /// No stream can be read again after all, for this reason.
+    RereadFailed(String),
     /// The stream has ended; well, or with these words.
     End(Result<(), String>),
     /// No stream follows.
     Close,
 }
 
+/// A stream's bytes once more.
+pub(super) struct Again(pub(super) Box<dyn Reread>);
+
+impl fmt::Debug for Again {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Again(..)")
+    }
+}
+
 /// The data loop's end of the sources' thread.
 #[derive(Debug)]
 pub(super) struct Feed {
     fed: mpsc::Receiver<Fed>,
+    /// Whether every stream can be read again.
+    reread: bool,
     stop: Stop,
-    ended: oneshot::Receiver<()>,
+    /// What the thread says at its end: a spool that could not be kept is worth a word.
+    ended: oneshot::Receiver<Result<(), String>>,
 }
 
 impl Feed {
-    /// Starts reading the streams, one after the other, a few buffers ahead of whoever takes them.
-    pub(super) fn start(streams: Vec<Stream>) -> std::io::Result<Self> {
+    /// Starts reading the streams, one after the other, a few buffers ahead of whoever takes them. What cannot be read
+    /// again goes to the spool, too, if there is one.
+    pub(super) fn start(streams: Vec<Stream>, spool: Option<Spool>) -> std::io::Result<Self> {
         const AHEAD: usize = 4;
+        let streams: Vec<_> = streams.into_iter().map(|s| (s.source.again().map(Again), s)).collect();
+        let spool = spool.filter(|_| streams.iter().any(|(again, _)| again.is_none()));
+        let reread = spool.is_some() || streams.iter().all(|(again, _)| again.is_some());
         let (tx, fed) = mpsc::channel(AHEAD);
         let (done, ended) = oneshot::channel();
         let stop = Stop::new();
         let flag = stop.clone();
         thread::Builder::new().name("ka-source".into()).spawn(move || {
-            read_all(streams, &tx, &flag);
-            drop(done);
+            let _ = done.send(read_all(streams, spool, &tx, &flag));
         })?;
-        Ok(Self { fed, stop, ended })
+        Ok(Self { fed, reread, stop, ended })
     }
 
     /// What comes next, if something is there.
@@ -68,39 +87,64 @@ impl Feed {
         self.fed.poll_recv(cx)
     }
 
-    /// Ends the thread and whatever it reads from; waits for it a little longer than a command may take to stop.
-    pub(super) async fn stop(mut self) {
-        self.stop.set();
+    /// Whether every stream can be read again.
+    pub(super) fn reread(&self) -> bool {
+        self.reread
+    }
+
+    /// Ends the thread and whatever it reads from; waits for it a little longer than a command may take to stop. What
+    /// went wrong with the spool is worth a word.
+    pub(super) async fn stop(mut self) -> Result<(), String> {
         self.fed.close();
-        let _ = tokio::time::timeout(limits::STOP_GRACE + limits::CONNECT, self.ended).await;
+        self.stop.set();
+        match tokio::time::timeout(limits::STOP_GRACE + limits::CONNECT, self.ended).await {
+            Ok(Ok(result)) => result,
+            _ => Ok(()),
+        }
     }
 }
 
-fn read_all(streams: Vec<Stream>, tx: &mpsc::Sender<Fed>, stop: &Stop) {
+fn read_all(
+    streams: Vec<(Option<Again>, Stream)>,
+    mut spool: Option<Spool>,
+    tx: &mpsc::Sender<Fed>,
+    stop: &Stop,
+) -> Result<(), String> {
     let mut streams = streams.into_iter();
-    for (number, stream) in (0..).zip(&mut streams) {
+    let mut whole = true;
+    for (number, (again, stream)) in (0..).zip(&mut streams) {
         let Stream { name, metadata, source } = stream;
         let info = StreamInfo { number, name, metadata, size: source.size() };
-        if tx.blocking_send(Fed::Begin(info)).is_err() {
+        let mut none = None;
+        let (again, spool) = match again {
+            Some(again) => (Some(again), &mut none),
+            None => (spool.as_ref().map(|s| Again(s.again())), &mut spool),
+        };
+        if tx.blocking_send(Fed::Begin(info, again)).is_err() {
             source.abort();
+            whole = false;
             break;
         }
-        let Some(result) = read_one(source, tx, stop) else { break };
-        let failed = result.is_err();
-        if tx.blocking_send(Fed::End(result)).is_err() {
-            break;
-        }
-        if failed {
+        let result = read_one(source, spool, tx, stop);
+        whole = matches!(result, Some(Ok(())));
+        if result.is_none_or(|result| tx.blocking_send(Fed::End(result)).is_err()) || !whole {
             break;
         }
     }
     // Streams that nobody will read: each may be a command that already runs.
-    streams.for_each(|s| s.source.abort());
+    streams.for_each(|(_, s)| s.source.abort());
     let _ = tx.blocking_send(Fed::Close);
+    // Nobody but the disk waits for this.
+    spool.filter(|_| whole).map_or(Ok(()), |spool| spool.finish(&Stop::new()))
 }
 
-/// Reads one source to its end; `None` when nobody wants it any more.
-fn read_one(mut source: Box<dyn Source>, tx: &mpsc::Sender<Fed>, stop: &Stop) -> Option<Result<(), String>> {
+/// Reads one source to its end; `None` when nobody wants it any more. A spool that fails is given up.
+fn read_one(
+    mut source: Box<dyn Source>,
+    spool: &mut Option<Spool>,
+    tx: &mpsc::Sender<Fed>,
+    stop: &Stop,
+) -> Option<Result<(), String>> {
     let pool = LeasePool::default();
     loop {
         let mut lease = pool.lease();
@@ -116,7 +160,13 @@ fn read_one(mut source: Box<dyn Source>, tx: &mpsc::Sender<Fed>, stop: &Stop) ->
                 return Some(Err(e.to_string()));
             }
         };
-        if tx.blocking_send(Fed::Bytes(lease.freeze(filled))).is_err() {
+        let spooled = spool.as_mut().map_or(Ok(()), |spool| spool.write(&lease.bytes_mut()[..filled]));
+        let failed = spooled.err().map(|e| {
+            *spool = None;
+            Fed::RereadFailed(e.to_string())
+        });
+        let bytes = Fed::Bytes(lease.freeze(filled));
+        if [failed, Some(bytes)].into_iter().flatten().any(|fed| tx.blocking_send(fed).is_err()) {
             source.abort();
             return None;
         }

@@ -40,6 +40,20 @@ pub fn usable(only: &[String]) -> io::Result<Vec<Interface>> {
     Ok(addresses.iter().filter_map(|a| listed(a, only, sys.as_ref())).collect())
 }
 
+/// Bytes per second that the fastest of these interfaces carries in each direction, as its driver says; `None` if none
+/// of them does. Loopback carries whatever the machine does.
+#[must_use]
+pub fn carries(only: &[String]) -> Option<u64> {
+    let sys = Sys::of_this_namespace(&device_names())?;
+    let interfaces = usable(only).ok()?;
+    interfaces
+        .iter()
+        .filter(|i| !i.loopback)
+        .filter_map(|i| sys.mbit_per_s(&i.name))
+        .max()
+        .map(|m| m * 125_000)
+}
+
 fn exists(name: &str, addresses: &[if_addrs::Interface], devices: &BTreeSet<String>) -> bool {
     devices.contains(name) || addresses.iter().any(|a| base(&a.name) == name)
 }
@@ -170,6 +184,12 @@ impl Sys {
             inner_bridge: dir.join("bridge").exists() && !self.bridges_out(&dir),
             ..known
         }
+    }
+
+    /// What a link carries. A driver that does not know says -1, or refuses to be read.
+    fn mbit_per_s(&self, name: &str) -> Option<u64> {
+        let speed: u64 = fs::read_to_string(self.0.join(name).join("speed")).ok()?.trim().parse().ok()?;
+        (speed < u64::from(u32::MAX)).then_some(speed)
     }
 
     fn bridges_out(&self, bridge: &Path) -> bool {

@@ -11,6 +11,7 @@
 // The one place where a clock is read: everything else gets its time as an argument.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod again;
 mod client;
 mod control;
 pub mod discovery;

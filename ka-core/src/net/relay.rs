@@ -19,10 +19,12 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 
+use super::again::Again;
 use super::ends::{Drain, Feed, Job, Sunk};
 use super::pool::{BUFFER_BYTES, ReadPool};
 use super::root::Root;
 use super::socket::set_receive_low_water;
+use crate::index::Index;
 use crate::limits::{self, BLOCK_BYTES};
 use crate::proto::Node;
 use crate::proto::node::Input;
@@ -32,6 +34,9 @@ use crate::types::{Floors, LinkId, Offset, Position, printable};
 use crate::wire::control::LinkFault;
 use crate::wire::data::{GRANT_BYTES, Grant, HEADER_BYTES, Header, Kind};
 use crate::wire::{self, Plane};
+
+/// When so little is left of what was had from the source again, more is asked for: a segment.
+const AGAIN_BYTES: u64 = (limits::SEGMENT_BLOCKS * BLOCK_BYTES) as u64;
 
 /// Items that go to a child's socket in one call at most.
 const WRITE_ITEMS: usize = 32;
@@ -58,10 +63,22 @@ enum Origin {
     Parent { checker: Box<Checker>, link: Option<ParentLink>, pool: ReadPool },
 }
 
+impl Origin {
+    fn index(&self) -> Option<&Index> {
+        match self {
+            Self::Source(root) => root.again().map(Again::index),
+            Self::Parent { .. } => None,
+        }
+    }
+}
+
 impl Relay {
     /// The root's: seals what comes from the sources.
-    pub(super) fn root(sealer: Sealer, feed: Feed) -> Self {
-        Self::new(Origin::Source(Box::new(Root::new(sealer, feed))), None)
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub(super) fn root(sealer: Sealer, feed: Feed) -> io::Result<Self> {
+        Ok(Self::new(Origin::Source(Box::new(Root::new(sealer, feed)?)), None))
     }
 
     /// A node's: checks what comes from the parent, and feeds the sinks.
@@ -104,7 +121,21 @@ impl Relay {
         let ahead = (floors.held().item > end.item).then_some(end);
         let known = Floors::all(Position::END);
         let grants = BytesMut::with_capacity(4096);
-        self.children.push(Child { id, stream, out, floors, upto, known, ahead, wrote: true, grants });
+        let again = Ring::new();
+        let asked = false;
+        self.children.push(Child {
+            id,
+            stream,
+            out,
+            again,
+            asked,
+            floors,
+            upto,
+            known,
+            ahead,
+            wrote: true,
+            grants,
+        });
     }
 
     /// What can be believed of a child that wants to attach; `None` if it names a place that is none of this tape.
@@ -113,14 +144,18 @@ impl Relay {
     /// it waits there until the tape has come to its place, and only then is it known whether that is one.
     pub(super) fn believe(&self, claim: Grant) -> Option<Grant> {
         let Grant { mut floors, upto } = claim;
-        let known = Floors::all(Position::END);
-        floors.0[0] = match Place::of(&self.ring, known.held(), floors.held()) {
+        let (known, tape) = (Floors::all(Position::END), self.tape());
+        floors.0[0] = match tape.place(known.held(), floors.held()) {
             Place::Forgotten | Place::Held => floors.held(),
             Place::Ahead => self.ring.end(),
             Place::Nowhere => return None,
         };
-        let below = floors_below(&self.ring, &known, &floors)?;
+        let below = tape.floors_below(&known, &floors)?;
         (claim.floors.held().offset <= upto).then_some(Grant { floors: below, upto })
+    }
+
+    fn tape(&self) -> Tape<'_> {
+        Tape { ring: &self.ring, index: self.origin.index() }
     }
 
     /// Closes a link, whoever is at its other end.
@@ -170,12 +205,16 @@ impl Relay {
     }
 
     /// Ends the threads at the ends, once the node is finished.
-    pub(super) async fn end(self) {
-        if let Origin::Source(root) = self.origin {
-            root.stop().await;
-        }
+    ///
+    /// # Errors
+    /// What went wrong with a spool that was to be kept.
+    pub(super) async fn end(self) -> Result<(), String> {
         if let Some(drain) = self.drain {
             drain.ended().await;
+        }
+        match self.origin {
+            Origin::Source(root) => root.stop().await,
+            Origin::Parent { .. } => Ok(()),
         }
     }
 
@@ -184,6 +223,7 @@ impl Relay {
         // Reading on while a read brings something: after the last one that did not, the socket will wake us.
         loop {
             let read = self.poll_origin(cx, node);
+            self.poll_again(cx);
             self.poll_children(cx, node);
             self.poll_sink(cx);
             if !self.happened.is_empty() || read.is_pending() {
@@ -201,6 +241,7 @@ impl Relay {
                 let sealed = ready!(root.poll(cx, node.window(), starving, self.ring.end()));
                 sealed.items.into_iter().for_each(|item| self.ring.push(item));
                 self.begun.extend(sealed.begun);
+                self.happened.extend(sealed.reread_failed.map(Input::RereadFailed));
                 self.happened.push_back(Input::Received(self.ring.end()));
                 self.happened.extend(sealed.failed.map(Input::SourceFailed));
                 self.happened.extend(sealed.closed.map(Input::Closed));
@@ -250,10 +291,35 @@ impl Relay {
         }
     }
 
+    /// Gets what children lack that the window has forgotten, from the sources once more.
+    fn poll_again(&mut self, cx: &mut Context<'_>) {
+        let Origin::Source(root) = &mut self.origin else { return };
+        let slot = root.again_mut();
+        let Some(again) = slot else { return };
+        while let Poll::Ready(Some((link, part))) = again.poll(cx) {
+            match part {
+                Ok(part) => {
+                    self.children.iter_mut().filter(|c| c.id == link).for_each(|c| c.take_again(&part));
+                }
+                Err(why) => {
+                    self.happened.push_back(Input::RereadFailed(why));
+                    *slot = None;
+                    return;
+                }
+            }
+        }
+        for child in &mut self.children {
+            if let Some(item) = child.wants_again(&self.ring) {
+                child.asked = true;
+                again.ask(child.id, item);
+            }
+        }
+    }
+
     fn poll_children(&mut self, cx: &mut Context<'_>, node: &Node) {
-        let (ring, happened) = (&self.ring, &mut self.happened);
+        let (tape, happened) = (Tape { ring: &self.ring, index: self.origin.index() }, &mut self.happened);
         self.children.retain_mut(|child| {
-            let result = child.poll(cx, ring, node, happened);
+            let result = child.poll(cx, tape, node, happened);
             if let Err(fault) = result {
                 happened.push_back(Input::LinkLost(child.id, fault));
                 return false;
@@ -400,6 +466,9 @@ struct Child {
     id: LinkId,
     stream: TcpStream,
     out: Out,
+    /// What comes next, had from the source again because the ring has forgotten it; and whether more is asked for.
+    again: Ring,
+    asked: bool,
     /// What it said last of itself and those below it.
     floors: Floors,
     upto: Offset,
@@ -421,34 +490,45 @@ enum Place {
     Nowhere,
 }
 
-impl Place {
-    /// Where `at` is; `known` is a place to begin to look from.
-    fn of(ring: &Ring, known: Position, at: Position) -> Self {
-        let (first, end) = (ring.first(), ring.end());
-        if at.item < first.item {
-            return Self::Forgotten;
-        }
-        if at.item > end.item {
-            return if at.offset >= end.offset { Self::Ahead } else { Self::Nowhere };
-        }
-        let from = if first.item <= known.item && known.item <= at.item { known } else { first };
-        if ring.walk(from, at.item) == Some(at) { Self::Held } else { Self::Nowhere }
-    }
+/// What is known of the tape.
+#[derive(Clone, Copy)]
+struct Tape<'a> {
+    /// What is held of it.
+    ring: &'a Ring,
+    /// Where everything on it is, if the source can be read again.
+    index: Option<&'a Index>,
 }
 
-/// `floors` with the levels below the first as they can be known here: no further back and no further ahead than
-/// `ring`. `None` if one of them is no place of this tape.
-fn floors_below(ring: &Ring, known: &Floors, floors: &Floors) -> Option<Floors> {
-    let mut believed = *floors;
-    for (at, known) in believed.0.iter_mut().zip(known.0).skip(1).filter(|(at, _)| **at != Position::END) {
-        *at = match Place::of(ring, known, *at) {
-            Place::Forgotten => ring.first(),
-            Place::Held => *at,
-            Place::Ahead => ring.end(),
-            Place::Nowhere => return None,
-        };
+impl Tape<'_> {
+    /// Where `at` is; `known` is a place to begin to look from.
+    fn place(&self, known: Position, at: Position) -> Place {
+        let (first, end) = (self.ring.first(), self.ring.end());
+        if at.item < first.item {
+            let is_none = self.index.is_some_and(|index| index.place(at.item) != Some(at));
+            return if is_none { Place::Nowhere } else { Place::Forgotten };
+        }
+        if at.item > end.item {
+            return if at.offset >= end.offset { Place::Ahead } else { Place::Nowhere };
+        }
+        let from = if first.item <= known.item && known.item <= at.item { known } else { first };
+        if self.ring.walk(from, at.item) == Some(at) { Place::Held } else { Place::Nowhere }
     }
-    Some(believed)
+
+    /// `floors` with the levels below the first as they can be known here: no further back and no further ahead than
+    /// what is held. `None` if one of them is no place of this tape.
+    fn floors_below(&self, known: &Floors, floors: &Floors) -> Option<Floors> {
+        let mut believed = *floors;
+        for (at, known) in believed.0.iter_mut().zip(known.0).skip(1).filter(|(at, _)| **at != Position::END)
+        {
+            *at = match self.place(known, *at) {
+                Place::Forgotten => self.ring.first(),
+                Place::Held => *at,
+                Place::Ahead => self.ring.end(),
+                Place::Nowhere => return None,
+            };
+        }
+        Some(believed)
+    }
 }
 
 /// Where a child's connection stands.
@@ -465,14 +545,14 @@ impl Child {
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        ring: &Ring,
+        tape: Tape<'_>,
         node: &Node,
         happened: &mut VecDeque<Input>,
     ) -> Result<(), LinkFault> {
-        self.catch_up(ring, happened)?;
-        self.poll_read(cx, ring, happened)?;
+        self.catch_up(tape, happened)?;
+        self.poll_read(cx, tape, happened)?;
         let before = self.out.next;
-        let written = self.poll_write(cx, ring, node);
+        let written = self.poll_write(cx, tape.ring, node);
         if self.out.next > before {
             happened.push_back(Input::Sent(self.id, self.out.next));
         }
@@ -481,26 +561,26 @@ impl Child {
 
     /// Moves the place of a child that is ahead as far as the tape is here. Once it has come to the place that the
     /// child claims, that must be one.
-    fn catch_up(&mut self, ring: &Ring, happened: &mut VecDeque<Input>) -> Result<(), LinkFault> {
-        let (claimed, end) = (self.floors.held(), ring.end());
+    fn catch_up(&mut self, tape: Tape<'_>, happened: &mut VecDeque<Input>) -> Result<(), LinkFault> {
+        let (claimed, end) = (self.floors.held(), tape.ring.end());
         if self.ahead.is_none_or(|told| told == end) {
             return Ok(());
         }
-        let there = match Place::of(ring, Position::END, claimed) {
+        let there = match tape.place(Position::END, claimed) {
             Place::Ahead => end,
             Place::Held => claimed,
             Place::Forgotten | Place::Nowhere => return Err(cannot_be()),
         };
         self.ahead = (there != claimed).then_some(end);
         happened.push_back(Input::Sent(self.id, there));
-        let grant = self.believe(ring, there)?;
+        let grant = self.believe(tape, there)?;
         happened.push_back(Input::Granted(self.id, grant));
         Ok(())
     }
 
     /// What the child said last, as far as it can be known here; `held` is its own place.
-    fn believe(&mut self, ring: &Ring, held: Position) -> Result<Grant, LinkFault> {
-        let mut floors = floors_below(ring, &self.known, &self.floors).ok_or_else(cannot_be)?;
+    fn believe(&mut self, tape: Tape<'_>, held: Position) -> Result<Grant, LinkFault> {
+        let mut floors = tape.floors_below(&self.known, &self.floors).ok_or_else(cannot_be)?;
         floors.0[0] = held;
         self.known = floors;
         Ok(Grant { floors, upto: self.upto })
@@ -510,7 +590,7 @@ impl Child {
     fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
-        ring: &Ring,
+        tape: Tape<'_>,
         happened: &mut VecDeque<Input>,
     ) -> Result<(), LinkFault> {
         loop {
@@ -539,11 +619,14 @@ impl Child {
                     // Nothing was sent to it, so it holds what it held.
                     Some(told) => (now == before).then_some(told),
                     // It holds what it held before, no more than it was sent, and ends where an item does.
-                    None => ring.walk(before, now.item).filter(|at| *at == now && *at <= self.out.next),
+                    None => {
+                        let known = matches!(tape.place(before, now), Place::Held | Place::Forgotten);
+                        (known && before <= now && now <= self.out.next).then_some(now)
+                    }
                 };
                 let held = held.ok_or_else(cannot_be)?;
                 (self.floors, self.upto) = (grant.floors, grant.upto);
-                let grant = self.believe(ring, held)?;
+                let grant = self.believe(tape, held)?;
                 happened.push_back(Input::Granted(self.id, grant));
             }
             self.grants.reserve(4096);
@@ -564,6 +647,7 @@ impl Child {
         }
         let Some((_, upto)) = node.sendable(self.id) else { return Ok(()) };
         loop {
+            let ring = if self.out.next.item < ring.first().item { &self.again } else { ring };
             let mut items: [Option<&Item>; WRITE_ITEMS] = [None; WRITE_ITEMS];
             let mut headers = [[0; HEADER_BYTES]; WRITE_ITEMS];
             let mut behind = self.out.next;
@@ -595,6 +679,28 @@ impl Child {
             }
             self.wrote = true;
         }
+    }
+
+    /// The item that is to be asked for next, if the ring has forgotten it and little is left of what came before.
+    fn wants_again(&mut self, ring: &Ring) -> Option<u64> {
+        let next = self.out.next;
+        if next.item >= ring.first().item {
+            self.again = Ring::new();
+            return None;
+        }
+        self.again.forget(next);
+        let came = self.again.end().item.max(next.item);
+        let left = self.again.end().offset - next.offset;
+        (!self.asked && left < AGAIN_BYTES && came < ring.first().item).then_some(came)
+    }
+
+    /// What was asked for is here.
+    fn take_again(&mut self, part: &Ring) {
+        self.asked = false;
+        if self.again.end() != part.first() {
+            self.again = Ring::from_place(part.first());
+        }
+        part.from(part.first().item).for_each(|item| self.again.push(item.clone()));
     }
 
     /// Says that this node lives, if nothing else was said since the last time.

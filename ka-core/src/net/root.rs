@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -12,7 +13,8 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::time::{Instant, Sleep};
 
-use super::ends::{Fed, Feed};
+use super::again::Again;
+use super::ends::{self, Fed, Feed};
 use crate::limits::{self, BLOCK_BYTES, SEGMENT_BLOCKS};
 use crate::proto::Window;
 use crate::ring::Item;
@@ -33,12 +35,16 @@ pub(super) struct Sealed {
     pub(super) failed: Option<String>,
     /// The chain's last value, if these items close the tape.
     pub(super) closed: Option<Hash>,
+    /// Why the sources cannot be read again after all.
+    pub(super) reread_failed: Option<String>,
 }
 
 /// The root's end.
 pub(super) struct Root {
     sealer: Sealer,
     feed: Feed,
+    /// What was sealed, once more; `None` if it cannot be had.
+    again: Option<Again>,
     /// Read, but not cut yet.
     loose: Loose,
     /// Cut and hashed, but not announced yet.
@@ -51,16 +57,28 @@ pub(super) struct Root {
 }
 
 impl Root {
-    pub(super) fn new(sealer: Sealer, feed: Feed) -> Self {
-        Self {
+    pub(super) fn new(sealer: Sealer, feed: Feed) -> io::Result<Self> {
+        let again = feed.reread().then(|| Again::start(&sealer)).transpose()?;
+        Ok(Self {
             sealer,
             feed,
+            again,
             loose: Loose::default(),
             blocks: Vec::with_capacity(SEGMENT_BLOCKS),
             hashes: Vec::with_capacity(SEGMENT_BLOCKS),
             length: 0,
             pace: Box::pin(tokio::time::sleep(Duration::ZERO)),
-        }
+        })
+    }
+
+    /// The tape once more, if it can be had.
+    pub(super) fn again(&self) -> Option<&Again> {
+        self.again.as_ref()
+    }
+
+    /// The same, to ask for parts of it.
+    pub(super) fn again_mut(&mut self) -> &mut Option<Again> {
+        &mut self.again
     }
 
     /// Reads as far as `window` allows beyond `end`, where the tape ends now; ready with the next items.
@@ -85,7 +103,11 @@ impl Root {
                     self.loose.push(bytes);
                     self.cut(BLOCK_BYTES);
                 }
-                Poll::Ready(Some(Fed::Begin(info))) => return Poll::Ready(self.begin(info)),
+                Poll::Ready(Some(Fed::Begin(info, again))) => return Poll::Ready(self.begin(info, again)),
+                Poll::Ready(Some(Fed::RereadFailed(why))) => {
+                    self.again = None;
+                    return Poll::Ready(Sealed { reread_failed: Some(why), ..Sealed::default() });
+                }
                 Poll::Ready(Some(Fed::End(result))) => return Poll::Ready(self.finish(result)),
                 Poll::Ready(Some(Fed::Close)) => return Poll::Ready(self.close()),
                 Poll::Ready(None) => return Poll::Pending,
@@ -104,9 +126,18 @@ impl Root {
         }
     }
 
-    /// Ends the sources.
-    pub(super) async fn stop(self) {
-        self.feed.stop().await;
+    /// Ends the sources; says what went wrong with the spool.
+    pub(super) async fn stop(self) -> Result<(), String> {
+        self.feed.stop().await
+    }
+
+    fn state(&mut self, statement: &Statement) -> Item {
+        let before = self.sealer.chain();
+        let sealed = self.sealer.seal(statement);
+        if let Some(again) = &mut self.again {
+            again.note(statement, &sealed, (before, self.sealer.chain()));
+        }
+        Item::Statement(sealed)
     }
 
     fn unsealed(&self) -> u64 {
@@ -130,15 +161,18 @@ impl Root {
         self.pace.as_mut().reset(Instant::now() + limits::SEGMENT_PACE);
         let hashes = std::mem::take(&mut self.hashes);
         let mut items = Vec::with_capacity(1 + self.blocks.len());
-        items.push(Item::Statement(self.sealer.seal(&Statement::Segment(Segment { last_bytes, hashes }))));
+        items.push(self.state(&Statement::Segment(Segment { last_bytes, hashes })));
         items.extend(self.blocks.drain(..).map(Item::Block));
         self.cut(BLOCK_BYTES);
         items
     }
 
-    fn begin(&mut self, info: StreamInfo) -> Sealed {
+    fn begin(&mut self, info: StreamInfo, source: Option<ends::Again>) -> Sealed {
         self.length = 0;
-        let item = Item::Statement(self.sealer.seal(&Statement::Begin(info.clone())));
+        if let (Some(again), Some(source)) = (&mut self.again, source) {
+            again.stream(source.0);
+        }
+        let item = self.state(&Statement::Begin(info.clone()));
         Sealed { items: vec![item], begun: Some(info), ..Sealed::default() }
     }
 
@@ -153,12 +187,12 @@ impl Root {
         }
         let failed = result.err().map(|why| printable(&why, limits::TEXT_BYTES));
         let end = StreamEnd { length: self.length, failure: failed.clone() };
-        items.push(Item::Statement(self.sealer.seal(&Statement::End(end))));
+        items.push(self.state(&Statement::End(end)));
         Sealed { items, failed, ..Sealed::default() }
     }
 
     fn close(&mut self) -> Sealed {
-        let item = Item::Statement(self.sealer.seal(&Statement::Close));
+        let item = self.state(&Statement::Close);
         Sealed { items: vec![item], closed: Some(self.sealer.chain()), ..Sealed::default() }
     }
 }

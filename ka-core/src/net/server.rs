@@ -18,7 +18,7 @@ use super::driver::{Brain, Driver, End, Host, Incoming};
 use super::ends::Feed;
 use super::relay::Relay;
 use super::session::{Command, Control, Inbox, ServeError, ServerConfig, ServerEvent, Stream};
-use super::{Clock, default_window_bytes, link, ports};
+use super::{Clock, default_window_bytes, interfaces, link, ports};
 use crate::limits;
 use crate::proto::node::Input as NodeInput;
 use crate::proto::roster::Conn;
@@ -69,8 +69,11 @@ pub async fn serve(
     tasks.spawn(accept_control(control, sender.clone(), writing));
     tasks.spawn(link::accept_children(data, sender.clone()));
 
-    let feed = Feed::start(streams).map_err(|e| ServeError::Io("cannot start a thread".into(), e))?;
-    let mut node = Node::root(session, window_bytes);
+    let thread = |e| ServeError::Io("cannot start a thread".into(), e);
+    let feed = Feed::start(streams, config.spool).map_err(thread)?;
+    let reread = feed.reread();
+    let relay = Relay::root(sealer, feed).map_err(thread)?;
+    let mut node = Node::root(session, window_bytes, reread);
     node.handle(clock.now(), NodeInput::SetRate(config.rate));
     let coordinator = Coordinator::new(
         clock.now(),
@@ -84,13 +87,15 @@ pub async fn serve(
             min_nodes: config.min_nodes,
             slow: config.slow,
             min_rate: config.min_rate,
+            carries: interfaces::carries(&config.ports.interfaces),
+            reread,
             release_delay: config.release_delay,
             data_port,
         },
     );
     let host = Host { coordinator, outboxes: BTreeMap::new(), admit: config.admit, events: &mut events };
     let brain = Brain::Here(Box::new(host));
-    let driver = Driver::new(clock, node, Relay::root(sealer, feed), brain, (sender, incoming));
+    let driver = Driver::new(clock, node, relay, brain, (sender, incoming));
 
     let rival = probe(config.session, session, &config.ports, probing);
     let (end, rival) = run_and_probe(driver, &mut inbox, rival).await;

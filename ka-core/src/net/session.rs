@@ -13,7 +13,7 @@ use crate::limits;
 use crate::proto;
 use crate::proto::coordinator::Slow;
 use crate::seal::StreamInfo;
-use crate::stream::Source;
+use crate::stream::{Source, Spool};
 use crate::types::{NodeId, Offset, SessionId, SessionName};
 use crate::wire::Malformed;
 use crate::wire::control::{Counters, Outcome, Peer, Progress, Refusal};
@@ -69,6 +69,9 @@ pub struct ServerConfig {
     pub window_bytes: Option<u64>,
     /// Bytes per second to send at most, for each child of the server.
     pub rate: Option<u64>,
+    /// Where what the sources give is kept that cannot be read again by itself. If everything can be read again,
+    /// nodes that are slow, come late or were away for long are served after the others.
+    pub spool: Option<Spool>,
     /// Where to listen and ask.
     pub ports: Ports,
     /// The application's own rule about who may join.
@@ -88,6 +91,7 @@ impl Default for ServerConfig {
             release_delay: Duration::ZERO,
             window_bytes: None,
             rate: None,
+            spool: None,
             ports: Ports::default(),
             admit: None,
         }
@@ -234,6 +238,8 @@ pub enum ClientEvent {
     },
     /// This is the parent from now on; the first one also tells that the session has started.
     Parent(Peer),
+    /// It has none for now, and gets the rest later: the others come first, or it was not heard for a while.
+    NoParent,
     /// The server is not heard any more; this node goes on with those it has, and dials again.
     Away,
     /// The server is heard again.

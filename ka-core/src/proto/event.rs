@@ -85,6 +85,25 @@ pub enum Event {
         /// What is slow, in words.
         why: String,
     },
+    /// A node gets the rest once the others have everything: the source is read again for it.
+    Later {
+        /// Which node.
+        node: NodeId,
+        /// The first offset it lacks.
+        at: Offset,
+    },
+    /// Whoever was to be served later is served now, from this offset on.
+    Resumed {
+        /// Which node.
+        node: NodeId,
+        /// The first offset it lacks.
+        at: Offset,
+    },
+    /// The source cannot be read again after all: who lacks what windows have forgotten is lost.
+    RereadFailed {
+        /// Why, in words.
+        why: String,
+    },
     /// A node tells how far it is.
     Progress {
         /// Which node ([`NodeId::ROOT`]: how far the source is read).

@@ -70,6 +70,8 @@ pub enum Input {
     Stop(String),
     /// Root only: send at most so many bytes per second from now on.
     SetRate(Option<u64>),
+    /// Root only: the source cannot be read again after all, for this reason.
+    RereadFailed(String),
     /// The instant of the last [`Output::Wait`] has come.
     Timeout,
 }
@@ -165,11 +167,15 @@ impl Node {
         node
     }
 
-    /// The server's own node. Its parent is the source, and it has no sink.
+    /// The server's own node. Its parent is the source, and it has no sink. `reread`: whatever its window has forgotten
+    /// can be had from the source again.
     #[must_use]
-    pub fn root(session: SessionId, window_bytes: u64) -> Self {
+    pub fn root(session: SessionId, window_bytes: u64, reread: bool) -> Self {
         let mut node = Self::with(NodeId::ROOT, session, Window::new(window_bytes, false));
         node.parent = Parent::Source;
+        if reread {
+            node.window.reread();
+        }
         // It tells how far the source is read, like any node how far it is; the first time at once.
         node.timers.set(Timer::Beat, Instant::ZERO);
         node.grant(Instant::ZERO);
@@ -257,6 +263,11 @@ impl Node {
                 self.finish();
             }
             Input::SetRate(rate) => self.set_rate(now, rate),
+            Input::RereadFailed(_) => {
+                for child in self.window.reread_failed() {
+                    self.hang_up(child);
+                }
+            }
             Input::Timeout => self.timeout(now),
         }
         self.grant(now);
@@ -491,7 +502,14 @@ impl Node {
     fn granted(&mut self, now: Instant, link: LinkId, grant: Grant) {
         let Some(child) = self.child(link) else { return };
         if !self.window.child_granted(now, child, grant) {
-            self.children.retain(|(_, l)| *l != link);
+            self.hang_up(child);
+        }
+    }
+
+    /// Closes the link of a child. Who is well dials again.
+    fn hang_up(&mut self, child: NodeId) {
+        if let Some(i) = self.children.iter().position(|(n, _)| *n == child) {
+            let (_, link) = self.children.swap_remove(i);
             self.window.child_lost(child);
             self.outputs.push_back(Output::Drop(link));
         }

@@ -80,6 +80,10 @@ pub struct Member {
     pub tempo: Tempo,
     /// It was said that it is slow.
     pub named: bool,
+    /// It is on its way to the end of the line, once those it fed are fed by others.
+    pub leaves: bool,
+    /// It is served once the others have everything.
+    pub later: bool,
     /// When its connection closed; `None` while it has one.
     pub gone: Option<Instant>,
     /// When it was last heard.
@@ -148,6 +152,8 @@ impl Member {
             gone: None,
             tempo: Tempo::new(now),
             named: false,
+            leaves: false,
+            later: false,
             heard: now,
             gap: limits::BEAT,
             ended: None,

@@ -19,8 +19,17 @@ pub struct Tempo {
     moved: Instant,
     /// Since when its window is full because of its own sink, because of a child, or not at all.
     blocked: (Blocked, Instant),
-    /// Since when it is slower than it should be.
-    slow: Option<Instant>,
+    /// What keeps it from getting more, and since when.
+    limited: Option<(Option<Limit>, Instant)>,
+}
+
+/// What keeps a node from getting more than it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// Its own sink, which has filled its window.
+    Sink,
+    /// The link to its parent, which has far more.
+    Link,
 }
 
 impl Tempo {
@@ -34,8 +43,14 @@ impl Tempo {
             arrived: now,
             moved: now,
             blocked: (Blocked::No, now),
-            slow: None,
+            limited: None,
         }
+    }
+
+    /// A node that has nothing yet has a link now: what fills the windows tells how fast it could be.
+    #[must_use]
+    pub fn from_the_start(now: Instant) -> Self {
+        Self { from: Some((now, Offset::ZERO, Offset::ZERO)), ..Self::new(now) }
     }
 
     /// A node told how far it is; `before` is what it told before.
@@ -94,13 +109,14 @@ impl Tempo {
         (self.blocked.0, now.since(self.blocked.1))
     }
 
-    /// Notes whether it is slower than it should be; says for how long it has been.
-    pub fn slow_for(&mut self, now: Instant, slow: bool) -> Duration {
-        if !slow {
-            self.slow = None;
-            return Duration::ZERO;
+    /// Notes what keeps it from getting more, and says for how long it has been that. Its rates count from then on.
+    pub fn limited_for(&mut self, now: Instant, limit: Option<Limit>) -> Duration {
+        let (before, since) = self.limited.get_or_insert((limit, now));
+        if *before != limit {
+            (*before, *since) = (limit, now);
+            (self.from, self.received, self.sunk) = (None, None, None);
         }
-        now.since(*self.slow.get_or_insert(now))
+        now.since(*since)
     }
 }
 

@@ -36,6 +36,8 @@ pub struct Window {
     size: u64,
     /// Whether the tape comes from a source, not from a parent.
     root: bool,
+    /// Whether what is forgotten can be had from the source again.
+    reread: bool,
     /// What is granted beyond `low` while nobody stalls, and now.
     room_least: u64,
     room: u64,
@@ -81,6 +83,7 @@ impl Window {
         Self {
             size,
             root: !sink,
+            reread: false,
             room_least: room,
             room,
             behind: Instant::ZERO,
@@ -98,6 +101,18 @@ impl Window {
             told: Grant { floors: Floors::leaf(Position::START), upto: Offset::ZERO },
             counters: Counters::default(),
         }
+    }
+
+    /// From now on whatever is forgotten can be had from the source again.
+    pub(super) fn reread(&mut self) {
+        self.reread = true;
+    }
+
+    /// The source cannot be read again after all: says whose next item is forgotten.
+    pub(super) fn reread_failed(&mut self) -> Vec<NodeId> {
+        self.reread = false;
+        let kept = self.kept;
+        self.children.iter().filter(|c| c.linked && c.sent < kept).map(|c| c.node).collect()
     }
 
     /// How far the tape is here.
@@ -189,13 +204,14 @@ impl Window {
         self.sweep(now);
     }
 
-    /// Whether a child may resume at `at`: nothing it lacks is forgotten. It may be ahead of this node; then it waits.
+    /// Whether a child may resume at `at`: nothing it lacks is forgotten, or the source is read again. It may be ahead
+    /// of this node; then it waits.
     #[must_use]
     pub fn covers(&self, at: Position) -> bool {
-        self.kept.item <= at.item && self.from() <= at.offset
+        self.reread || (self.kept.item <= at.item && self.from() <= at.offset)
     }
 
-    /// A child that lacks more than what is behind this cannot be served: either it is forgotten, or holding it would
+    /// A child that lacks more than what is behind this cannot be served from here: either it is forgotten, or holding it would
     /// take more room than the window has once everything granted is here.
     #[must_use]
     pub fn from(&self) -> Offset {
@@ -257,9 +273,12 @@ impl Window {
 
     /// Everything before `upto` was handed to the child's connection.
     pub fn sent(&mut self, node: NodeId, upto: Position) {
+        let kept = self.kept.offset;
         if let Some(child) = self.child(node) {
             debug_assert!(upto.offset <= child.upto, "credit kept");
+            let again = kept.min(upto.offset) - child.sent.offset;
             child.sent = child.sent.max(upto);
+            self.counters.reread += again;
         }
     }
 
@@ -375,7 +394,10 @@ impl Window {
         if self.waiting {
             return;
         }
-        let consumers = self.children.iter().map(|c| c.floors.lowest()).chain(self.sink);
+        // For whom the source is read again nothing is held.
+        let held = |at: &Position| !self.reread || *at >= self.kept;
+        let children = self.children.iter().map(|c| c.floors.lowest()).filter(held);
+        let consumers = children.chain(self.sink);
         let mut low = consumers.fold(self.received, Position::min).max(self.kept);
         let from = self.from();
         if low.offset < from {

@@ -13,6 +13,11 @@ use crate::types::Position;
 impl World {
     // ---- the source ----
 
+    /// Whether it can be read again.
+    pub(super) fn reread(&self) -> bool {
+        self.setup.config.reread && !self.source.unreadable
+    }
+
     /// Reads on as far as the root allows.
     pub(super) fn read_source(&mut self) {
         while self.is_in(0) && !self.source.reading {

@@ -112,6 +112,11 @@ pub enum Fault {
         /// How many.
         offset: u64,
     },
+    /// The source cannot be read again any more: it has changed, or its spool is full.
+    RereadFails {
+        /// When.
+        at: Duration,
+    },
     /// The admin stops the session.
     StopAll {
         /// When.
@@ -134,6 +139,7 @@ impl Fault {
             | Self::Restart { at, .. }
             | Self::Stop { at, .. }
             | Self::SinkStalls { at, .. }
+            | Self::RereadFails { at }
             | Self::StopAll { at } => Some(*at),
             Self::Taint { .. } | Self::SinkFails { .. } | Self::SourceFails { .. } | Self::Isolate => None,
         }

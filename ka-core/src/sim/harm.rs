@@ -56,6 +56,11 @@ impl World {
                 let until = &mut self.hosts[node].sink.stalled_until;
                 *until = (*until).max(self.clock.now + lasts);
             }
+            Fault::RereadFails { .. } => {
+                self.source.unreadable = true;
+                self.drive(0, Input::RereadFailed("it has changed".to_owned()));
+                self.drive_server(ServerInput::RereadFailed("it has changed".to_owned()));
+            }
             Fault::StopAll { .. } => {
                 self.stopped = true;
                 self.drive_server(ServerInput::Stop("the admin".to_owned()));

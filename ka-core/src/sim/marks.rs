@@ -33,6 +33,8 @@ pub struct Marks {
     pub tainted: u64,
     /// A node was named as slow.
     pub slow: u64,
+    /// A node was served after the others.
+    pub later: u64,
     /// A node was OK in a session in which another one was lost.
     pub survived: u64,
 }
@@ -40,7 +42,7 @@ pub struct Marks {
 impl Marks {
     /// Each counter by its name.
     #[must_use]
-    pub fn named(&self) -> [(&'static str, u64); 13] {
+    pub fn named(&self) -> [(&'static str, u64); 14] {
         [
             ("rejoined", self.rejoined),
             ("suspected", self.suspected),
@@ -54,6 +56,7 @@ impl Marks {
             ("unknown", self.unknown),
             ("tainted", self.tainted),
             ("slow", self.slow),
+            ("later", self.later),
             ("survived", self.survived),
         ]
     }
@@ -71,6 +74,7 @@ impl Marks {
                     self.tainted += u64::from(liar);
                 }
                 Event::Slow { .. } => self.slow += 1,
+                Event::Resumed { .. } => self.later += 1,
                 _ => {}
             }
         }
@@ -102,8 +106,9 @@ impl AddAssign for Marks {
         self.rerouted += rerouted;
         self.replaced_twice += replaced_twice;
         self.ahead += ahead;
-        let Self { gone, held, missing, unknown, tainted, slow, survived, .. } = other;
+        let Self { gone, held, missing, unknown, tainted, slow, survived, later, .. } = other;
         self.slow += slow;
+        self.later += later;
         self.gone += gone;
         self.held += held;
         self.missing += missing;

@@ -335,7 +335,7 @@ impl World {
         if at.item >= node.window().received().item {
             return;
         }
-        if at < node.window().kept() {
+        if at < node.window().kept() && !(l.parent == 0 && self.reread()) {
             let (kept, parent) = (node.window().kept(), l.parent);
             self.checker.breach(
                 "nothing forgotten too early",

@@ -23,6 +23,8 @@ pub struct Plan {
     pub source_rate: Option<u64>,
     /// Bytes per second of every sink.
     pub sink_rate: Option<u64>,
+    /// Whether the source can be read again.
+    pub reread: bool,
     /// What goes wrong.
     pub faults: Vec<Fault>,
 }
@@ -42,10 +44,14 @@ impl Plan {
             window: [1 << 20, 2 << 20, 8 << 20, 64 << 20][rng.below(4) as usize],
             source_rate: [None, Some(20_000_000), Some(4_000_000)][rng.below(3) as usize],
             sink_rate: [None, Some(60_000_000), Some(300_000_000)][rng.below(3) as usize],
+            reread: seed.is_multiple_of(3),
             faults: Vec::new(),
         };
         for _ in 0..rng.below(6) {
             plan.faults.push(plan.any_fault(&mut rng));
+        }
+        if plan.reread && rng.below(4) == 0 {
+            plan.faults.push(Fault::RereadFails { at: Duration::from_micros(rng.below(10_000_000)) });
         }
         plan
     }
@@ -65,6 +71,7 @@ impl Plan {
             window: [2 << 20, 16 << 20, 128 << 20][rng.below(3) as usize],
             source_rate: Some(rate),
             sink_rate: None,
+            reread: seed.is_multiple_of(3),
             faults: Vec::new(),
         };
         let mut at = Duration::from_millis(rng.below(1000));
@@ -125,6 +132,9 @@ impl Plan {
             .start_after(Duration::from_secs(1), 0)
             .jitter(Duration::from_micros(400))
             .seed(self.seed);
+        if self.reread {
+            world = world.rereadable();
+        }
         if let Some(rate) = self.source_rate {
             world = world.source_rate(rate);
         }

@@ -78,7 +78,7 @@ impl World {
             Due::ToServer(_) | Due::ConnGone(_) | Due::WakeServer | Due::SourceRead | Due::Go => 0,
             Due::Fault(i) => match self.setup.faults[i as usize] {
                 super::Fault::Stop { node, .. } => node as u32,
-                super::Fault::StopAll { .. } => 0,
+                super::Fault::RereadFails { .. } | super::Fault::StopAll { .. } => 0,
                 _ => return false,
             },
         };
@@ -166,6 +166,9 @@ impl World {
 
     /// A node has forgotten what is behind `before`: does anybody below it lack that?
     fn check_forgotten(&mut self, h: u32, before: Position) {
+        if h == 0 && self.reread() {
+            return;
+        }
         let kept = self.node(h).window().kept();
         let mut level: Vec<u32> = [h].into();
         for _ in 0..=limits::LOSSES {

@@ -150,6 +150,10 @@ impl World {
 
     /// Whether `host` may come back, or come, too late for every window.
     fn may_miss(&self, host: &Host, late: bool) -> bool {
+        if self.setup.config.reread {
+            // Whoever was put off may have been so for being slow.
+            return self.source.unreadable;
+        }
         late || host.harm.any() || self.many_lost() || self.windows_too_short()
     }
 

@@ -86,6 +86,8 @@ pub(super) struct Source {
     /// How far the root lets it.
     pub(super) upto: Offset,
     pub(super) reading: bool,
+    /// It cannot be read again any more.
+    pub(super) unreadable: bool,
 }
 
 impl World {
@@ -111,6 +113,8 @@ impl World {
             min_nodes: 1,
             slow: Slow::default(),
             min_rate: None,
+            carries: None,
+            reread: false,
             release_delay: Duration::ZERO,
             data_port: limits::DATA_PORT,
         };
@@ -165,6 +169,20 @@ impl World {
     #[must_use]
     pub fn source_rate(mut self, bytes_per_s: u64) -> Self {
         self.source.rate = Some(bytes_per_s);
+        self
+    }
+
+    /// Bytes per second that the server's own link carries, as its system says.
+    #[must_use]
+    pub fn server_carries(mut self, bytes_per_s: u64) -> Self {
+        self.setup.config.carries = Some(bytes_per_s);
+        self
+    }
+
+    /// The source can be read again.
+    #[must_use]
+    pub fn rereadable(mut self) -> Self {
+        self.setup.config.reread = true;
         self
     }
 
@@ -382,7 +400,8 @@ impl World {
             + sinks_end
             + s.go_at.unwrap_or_default()
             + s.config.start_after.unwrap_or_default()
-            + 2 * transfer(self.tape.length, slowest)
+            // Whoever is served later gets everything again, and so may whoever is put off then.
+            + (2 + 2 * u32::from(s.config.reread)) * transfer(self.tape.length, slowest)
             + nodes * (hop + s.config.release_delay)
             // What a fault may cost: silence that is noticed, links and connections that are dialled again.
             + (1 + s.faults.len() as u32)
@@ -520,7 +539,7 @@ impl World {
         self.coordinator = Some(Coordinator::new(Instant::ZERO, self.setup.config.clone()));
         self.hosts[0].state = State::In;
         self.hosts[0].id = Some(NodeId::ROOT);
-        self.hosts[0].node = Some(Node::root(SESSION, self.setup.window));
+        self.hosts[0].node = Some(Node::root(SESSION, self.setup.window, self.setup.config.reread));
         self.by_id.insert(NodeId::ROOT, 0);
         self.poll_server();
         self.open_root();

@@ -7,14 +7,16 @@ use std::fs::{self, File, Metadata};
 use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use rustix::fs::{Advice, Mode, OFlags, fadvise, fchmod, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 
+use super::again::FileAgain;
 use super::fd::{INTERRUPTED, STEP, cannot, read_some, readable_within, sync, write_all_vectored};
-use super::{Sink, Source, Stop};
+use super::{Reread, Sink, Source, Stop};
 
 /// A regular file, a device or a fifo, from its start to its end.
 ///
@@ -30,7 +32,7 @@ pub struct FileSource {
 
 /// What a source's path is, as far as it matters for reading, and its size when it was opened.
 #[derive(Clone, Copy, Debug)]
-enum Kind {
+pub(super) enum Kind {
     Regular(u64),
     Block(u64),
     Fifo,
@@ -78,6 +80,12 @@ impl Source for FileSource {
         }
     }
 
+    fn again(&self) -> Option<Box<dyn Reread>> {
+        let can = matches!(self.kind, Kind::Regular(_) | Kind::Block(_));
+        let file = can.then(|| self.file.try_clone().ok()).flatten()?;
+        Some(Box::new(FileAgain { file: Arc::new(file), base: 0 }))
+    }
+
     fn finish(self: Box<Self>) -> Result<(), String> {
         match self.kind {
             Kind::Regular(size) if self.count < size => Err(format!(
@@ -91,7 +99,7 @@ impl Source for FileSource {
 }
 
 impl Kind {
-    fn of(file: &File) -> io::Result<Self> {
+    pub(super) fn of(file: &File) -> io::Result<Self> {
         let metadata = file.metadata()?;
         let kind = metadata.file_type();
         Ok(if kind.is_file() {
@@ -182,6 +190,11 @@ impl FileSink {
         Ok(Self { file, path: path.into(), target: None })
     }
 
+    /// Another handle of what is written, to read it.
+    pub(super) fn duplicate(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
+
     fn make_last(&mut self, stop: &Stop) -> io::Result<()> {
         sync(&self.file).map_err(|e| cannot_write(&self.path, &e))?;
         let Some(target) = &self.target else { return Ok(()) };
@@ -231,6 +244,7 @@ fn open_part(path: &Path) -> io::Result<File> {
     // Non-blocking for the case of a fifo, which would wait; a regular file does not care.
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let file = File::options()
+        .read(true)
         .write(true)
         .create(true)
         .truncate(false)

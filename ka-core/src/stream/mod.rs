@@ -7,6 +7,7 @@
 //! and the source ended well, [`Sink::abort`] in every other case. It is never left to believe that a stream
 //! which merely stopped is complete.
 
+mod again;
 mod command;
 mod fd;
 mod file;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+pub use again::{Reread, Spool};
 pub use command::{CommandSink, CommandSource};
 pub use file::{FileSink, FileSource};
 pub use stdio::{StdinSource, StdoutSink};
@@ -45,6 +47,12 @@ pub trait Source: Send {
 
     /// How many bytes will come, if that is known beforehand. For progress only.
     fn size(&self) -> Option<u64> {
+        None
+    }
+
+    /// Its bytes once more, if they can be read again: then nodes that are slow, come late or were away for long are
+    /// served after the others. Asked before the first byte is read.
+    fn again(&self) -> Option<Box<dyn Reread>> {
         None
     }
 

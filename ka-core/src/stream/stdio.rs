@@ -5,14 +5,17 @@
 //! when the process does, not earlier.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Seek};
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::again::FileAgain;
 use super::fd::{cannot, read_some, readable_within, sync, write_all_vectored};
-use super::{Sink, Source, Stop};
+use super::file::Kind;
+use super::{Reread, Sink, Source, Stop};
 
 /// Standard input, up to its end.
 #[derive(Debug)]
@@ -39,6 +42,12 @@ impl Source for StdinSource {
 
     fn ready(&mut self, timeout: Duration) -> io::Result<bool> {
         readable_within(&self.0, timeout).map_err(|e| cannot_read(&e))
+    }
+
+    fn again(&self) -> Option<Box<dyn Reread>> {
+        let Kind::Regular(_) = Kind::of(&self.0).ok()? else { return None };
+        let base = (&self.0).stream_position().ok()?;
+        Some(Box::new(FileAgain { file: Arc::new(self.0.try_clone().ok()?), base }))
     }
 }
 

@@ -99,6 +99,8 @@ pub struct Counters {
     pub holds: u64,
     /// Times the node attached to a parent.
     pub attaches: u64,
+    /// Root only: bytes that were sent from the source again, because the window had forgotten them.
+    pub reread: u64,
 }
 
 /// Why a data link does not work.

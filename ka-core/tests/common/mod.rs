@@ -12,7 +12,7 @@ use ka_core::net::{
     Stream, join, serve,
 };
 use ka_core::proto::{Event, Report};
-use ka_core::stream::{Sink, Source, Stop};
+use ka_core::stream::{Reread, Sink, Source, Spool, Stop};
 use ka_core::types::{NodeId, SessionId, SessionName};
 use tokio::sync::Notify;
 use tokio::sync::mpsc;
@@ -47,6 +47,8 @@ pub(crate) struct Lab {
     pub(crate) stop_after: Option<u64>,
     /// Each source waits there, half way.
     pub(crate) gate: Option<Gate>,
+    /// What the sources give when they are read again.
+    pub(crate) again: Again,
     /// Nodes reach the server by this port of this host, and do not ask for it.
     pub(crate) control: Option<u16>,
 }
@@ -95,6 +97,7 @@ impl Lab {
             source_fails: false,
             stop_after: None,
             gate: None,
+            again: Again::Nothing,
             control: None,
         }
     }
@@ -109,9 +112,15 @@ impl Lab {
         let source = |bytes: Vec<u8>| Memory {
             half: if self.gate.is_some() { bytes.len() / 2 } else { 0 },
             gate: self.gate.clone(),
+            again: match self.again {
+                Again::TheSame => Some(bytes.clone().into()),
+                Again::Another => Some(bytes.iter().rev().copied().collect()),
+                Again::Nothing | Again::Spooled => None,
+            },
             bytes: bytes.into(),
             fails: self.source_fails,
         };
+        let spool = || Spool::open(&std::env::temp_dir()).unwrap();
         let streams = streams
             .into_iter()
             .map(|(name, bytes)| Stream {
@@ -125,6 +134,7 @@ impl Lab {
             nodes: n,
             fan_out: self.fan_out,
             window_bytes: self.window,
+            spool: matches!(self.again, Again::Spooled).then(spool),
             ports: self.ports(),
             ..ServerConfig::default()
         };
@@ -308,7 +318,17 @@ impl Gate {
     }
 }
 
+/// What a source gives when it is read again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Again {
+    Nothing,
+    TheSame,
+    Another,
+    Spooled,
+}
+
 struct Memory {
+    again: Option<Bytes>,
     bytes: Bytes,
     fails: bool,
     /// So many bytes are behind the gate.
@@ -330,8 +350,23 @@ impl Source for Memory {
         Ok(held.is_none_or(|gate| gate.wait(longest)))
     }
 
+    fn again(&self) -> Option<Box<dyn Reread>> {
+        Some(Box::new(OnceMore(self.again.clone()?)))
+    }
+
     fn finish(self: Box<Self>) -> Result<(), String> {
         if self.fails { Err("exit status 1".into()) } else { Ok(()) }
+    }
+}
+
+struct OnceMore(Bytes);
+
+impl Reread for OnceMore {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let rest = self.0.get(offset as usize..).unwrap_or_default();
+        let n = buf.len().min(rest.len());
+        buf[..n].copy_from_slice(&rest[..n]);
+        Ok(n)
     }
 }
 

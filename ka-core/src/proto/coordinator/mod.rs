@@ -10,9 +10,10 @@
 //! or says why there is none: nobody is OK by assumption.
 //!
 //! Here: what happens, the gate, and what nodes say. `repair`: who is suspected, moved, and back. `slow`: who holds
-//! up the others. `ending`: how nodes end, who may go, how the session ends.
+//! up the others. `later`: who is served after the others. `ending`: how nodes end, who may go, how the session ends.
 
 mod ending;
+mod later;
 mod repair;
 mod slow;
 
@@ -60,6 +61,10 @@ pub struct Config {
     pub slow: Slow,
     /// Bytes per second that are never too slow; without it a quarter of the fastest node's rate.
     pub min_rate: Option<u64>,
+    /// Bytes per second that the server's own link carries, if that is known.
+    pub carries: Option<u64>,
+    /// The root can read its source again: whoever lacks what windows have forgotten is served after the others.
+    pub reread: bool,
     /// The pause between two nodes that are let go after having waited.
     pub release_delay: Duration,
     /// Where the server's own data listener is.
@@ -89,6 +94,8 @@ pub enum Input {
     Go,
     /// Somebody stops the session: who, in words.
     Stop(String),
+    /// The source cannot be read again after all: why, in words.
+    RereadFailed(String),
     /// The instant of the last [`Output::Wait`] has come.
     Timeout,
 }
@@ -126,6 +133,8 @@ pub struct Coordinator {
     suspects: u32,
     /// Bytes per second of the fastest node so far.
     fastest: u64,
+    /// Somebody was sent to the end of the line to see whether the others are faster then.
+    tried: bool,
     /// When anybody was last heard.
     heard_any: Instant,
     /// Since when nobody has been heard.
@@ -176,6 +185,7 @@ impl Coordinator {
             unsettled: 0,
             suspects: 0,
             fastest: 0,
+            tried: false,
             heard_any: now,
             cut_off: None,
             changed: BTreeSet::new(),
@@ -211,6 +221,7 @@ impl Coordinator {
                 }
             }
             Input::Stop(who) => self.stop(now, &who),
+            Input::RereadFailed(why) => self.reread_failed(now, why),
             Input::Timeout => self.timeout(now),
         }
         self.advance(now);
@@ -251,11 +262,12 @@ impl Coordinator {
                 // The same process started anew: the old one cannot come back.
                 self.replaced(now, addr, hello.incarnation);
                 let holder = self.holder(NodeId(u32::MAX), Offset::ZERO, None);
-                if !late || holder.is_some() {
-                    self.welcome(now, conn, addr, server_ip, waits, hello, holder.filter(|_| late));
+                if late && holder.is_none() && !self.config.reread {
+                    Refusal::Started(self.roster.len())
+                } else {
+                    self.welcome(now, conn, addr, server_ip, waits, hello, holder);
                     return;
                 }
-                Refusal::Started(self.roster.len())
             }
             (Role::Go, Phase::Streaming) => Refusal::Started(self.roster.len()),
             (Role::Go, Phase::Gathering) if self.roster.is_empty() => Refusal::NobodyReady,
@@ -296,12 +308,17 @@ impl Coordinator {
         self.greet(conn, node);
         let expected = self.config.nodes;
         self.event(Event::Joined { node, addr, label, ready: self.roster.len(), expected });
-        if let Some(holder) = holder {
-            self.unsettled += 1;
-            self.move_to(node, holder);
-            self.keep_for(node, holder);
-        } else {
+        if self.phase == Phase::Gathering {
             self.start_if_ready(now);
+            return;
+        }
+        self.unsettled += 1;
+        match holder {
+            Some(holder) => {
+                self.move_to(node, holder);
+                self.keep_for(node, holder);
+            }
+            None => self.put_off(node),
         }
     }
 
@@ -427,9 +444,12 @@ impl Coordinator {
                     let news = m.fed_by.replace(parent) != Some(parent);
                     if news {
                         // How fast it was says nothing of how fast it is from here.
-                        m.tempo = Tempo::new(now);
+                        let nothing = m.progress.received == Offset::ZERO;
+                        m.tempo = if nothing { Tempo::from_the_start(now) } else { Tempo::new(now) };
                     }
-                    self.hold_no_more(node);
+                    if let Some(old) = self.hold_no_more(node) {
+                        self.leave_if_free(old);
+                    }
                     if news {
                         self.event(Event::Linked { node, parent });
                     }
@@ -524,6 +544,7 @@ impl Coordinator {
             self.look(now);
             if self.phase == Phase::Streaming {
                 self.look_for_slow(now);
+                self.serve_later(now);
             }
         }
         if self.timers.due(Timer::StartAfter, now)

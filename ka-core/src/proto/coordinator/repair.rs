@@ -62,6 +62,7 @@ impl Coordinator {
                 }
                 match self.holder(node, at, Some(parent)) {
                     Some(holder) => self.move_to(node, holder),
+                    None if self.config.reread => self.put_off(node),
                     None => self.fail(now, node, Reason::Missing(at, kept), at),
                 }
             }
@@ -154,10 +155,9 @@ impl Coordinator {
         let quiet = |m: &&Member| m.heard + limits::SUSPECT.max(5 * m.gap).min(limits::SILENCE) <= now;
         let active = |m: &&Member| m.suspicion.is_none() && !m.released;
         // Somebody was heard when it was not, so this machine is not cut off; or its connection was closed: that came
-        // through, and whoever lives dials again at once.
+        // through, and whoever lives dials again, and again if the link comes and goes.
         let witnessed = |m: &&Member| {
-            self.heard_any.since(m.heard) >= HOLE
-                || m.gone.is_some_and(|gone| gone + 2 * limits::CONNECT <= now)
+            self.heard_any.since(m.heard) >= HOLE || m.gone.is_some_and(|gone| gone + limits::SILENCE <= now)
         };
         let (mut silent, doubtful): (Vec<_>, Vec<_>) =
             self.roster.nodes().filter(active).filter(quiet).partition(witnessed);
@@ -286,6 +286,7 @@ impl Coordinator {
                 self.move_to(node, holder);
                 self.keep_for(node, holder);
             }
+            None if self.config.reread => self.put_off(node),
             None => {
                 let feeders = self.roster.iter().filter(|m| m.feeds());
                 let kept = feeders.map(|m| m.progress.kept).min().unwrap_or(at);
@@ -324,9 +325,9 @@ impl Coordinator {
         let mut homes: Vec<_> = orphans
             .into_iter()
             .map(|(orphan, lost)| {
-                // Who still holds for it surely has what it lacks.
-                let held_by =
-                    self.roster.get(orphan).and_then(|m| m.held_by.filter(|h| !m.avoid.contains(h)));
+                // Who still holds for it surely has what it lacks, but may be below it by now.
+                let fits = |m: &Member, h: &NodeId| !m.avoid.contains(h) && !self.is_below(*h, orphan);
+                let held_by = self.roster.get(orphan).and_then(|m| m.held_by.filter(|h| fits(m, h)));
                 let mut home = held_by.unwrap_or(lost);
                 while nodes.contains(&home) {
                     home = self.above(home, orphan);
@@ -374,7 +375,7 @@ impl Coordinator {
     }
 
     /// The nearest ancestor of `node` that may feed `child`.
-    fn above(&self, node: NodeId, child: NodeId) -> NodeId {
+    pub(super) fn above(&self, node: NodeId, child: NodeId) -> NodeId {
         let avoid = self.roster.get(child).map(|m| m.avoid.as_slice()).unwrap_or_default();
         let mut above = self.roster.get(node).and_then(|m| m.parent);
         while let Some(m) = above.and_then(|a| self.roster.get(a)) {
@@ -489,7 +490,7 @@ impl Coordinator {
         best.map(|(_, node)| node)
     }
 
-    fn children(&self, node: NodeId) -> Vec<NodeId> {
+    pub(super) fn children(&self, node: NodeId) -> Vec<NodeId> {
         self.roster.get(node).map(|m| m.children.clone()).unwrap_or_default()
     }
 

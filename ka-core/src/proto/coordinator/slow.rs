@@ -1,11 +1,11 @@
 //! Slow nodes: measured, named, moved to the end of the line, and in the end done without.
 //!
 //! A node whose sink or link does not keep up fills its window, then its parent's, and so on up to the source. At
-//! the end of the line only windows before it fill, and nobody behind it waits. What happens once they are full
-//! [`Slow`] decides.
+//! the end of the line only windows before it fill, and nobody behind it waits. Once they are full it is served later
+//! if the source can be read again; if not, [`Slow`] decides.
 
 use super::*;
-use crate::proto::tempo::Tempo;
+use crate::proto::tempo::{Limit, Tempo};
 use crate::wire::control::Blocked;
 
 /// What to do about a node that holds up all others.
@@ -52,48 +52,68 @@ impl Coordinator {
             {
                 m.tempo.up_to_date(now);
             }
-            let trouble = self.trouble(now, node);
+            let limit = self.limit(node);
+            let fastest = self.fastest;
             let Some(m) = self.roster.get_mut(node) else { continue };
-            let lasts = m.tempo.slow_for(now, trouble.is_some());
-            let Some(trouble) = trouble else { continue };
-            let sure = lasts >= limits::TEMPO || matches!(trouble, Trouble::Stuck(_) | Trouble::Idle(_));
-            if sure && !core::mem::replace(&mut m.named, true) {
-                let why = words(&trouble, self.fastest);
+            let lasts = m.tempo.limited_for(now, limit);
+            let Some(trouble) = self.trouble(now, node, limit) else { continue };
+            let Some(m) = self.roster.get_mut(node) else { continue };
+            if let Trouble::Sink(rate) | Trouble::Link(rate) = trouble
+                && !is_below(rate, fastest)
+            {
+                // Where all go at its pace nobody knows how fast they would be without it. If the server could send
+                // far more, that is tried, but once only: the switch may be in the way.
+                if self.config.carries.is_some_and(|c| is_below(rate, c))
+                    && !core::mem::replace(&mut self.tried, true)
+                {
+                    self.send_to_the_end(node);
+                }
+                continue;
+            }
+            if !core::mem::replace(&mut m.named, true) {
+                let why = words(&trouble, fastest);
                 self.event(Event::Slow { node, why });
                 self.send_to_the_end(node);
+            }
+            if self.holds_up_others(node) {
+                self.put_off(node);
             }
             self.do_without(now, node, &trouble, lasts);
         }
     }
 
-    fn trouble(&self, now: Instant, node: NodeId) -> Option<Trouble> {
+    /// What keeps a node from getting more, if that is its own sink or its link.
+    fn limit(&self, node: NodeId) -> Option<Limit> {
+        let m = self.roster.get(node)?;
+        match m.progress.blocked {
+            Blocked::Sink => Some(Limit::Sink),
+            Blocked::No if !m.complete && self.is_waited_for(node) => Some(Limit::Link),
+            _ => None,
+        }
+    }
+
+    fn trouble(&self, now: Instant, node: NodeId, limit: Option<Limit>) -> Option<Trouble> {
         let m = self.roster.get(node)?;
         let stuck = m.tempo.stuck(now);
         if stuck >= limits::STUCK {
             return Some(Trouble::Stuck(stuck));
         }
-        let slow = |rate: u64| rate < self.fastest / 10 * 7;
-        let (blocked, _) = m.tempo.blocked(now);
-        if blocked == Blocked::Sink
-            && let Some(rate) = m.tempo.sunk().filter(|r| slow(*r))
-        {
-            return Some(Trouble::Sink(rate));
-        }
-        // Its parent has far more than it has, though it has room.
-        let parent = self.roster.get(m.parent?)?;
-        let behind = self.behind(node)?;
-        let waits = parent.progress.blocked == Blocked::Child(node) || behind >= limits::BEHIND_BYTES;
-        if blocked != Blocked::No || m.complete {
-            return None;
-        }
         let idle = m.tempo.idle(now);
-        if behind > 0 && idle >= limits::STUCK {
+        let lacks = m.progress.blocked == Blocked::No && !m.complete;
+        if lacks && self.behind(node)? > 0 && idle >= limits::STUCK {
             return Some(Trouble::Idle(idle));
         }
-        if waits && let Some(rate) = m.tempo.received().filter(|r| slow(*r)) {
-            return Some(Trouble::Link(rate));
+        match limit? {
+            Limit::Sink => m.tempo.sunk().map(Trouble::Sink),
+            Limit::Link => m.tempo.received().map(Trouble::Link),
         }
-        None
+    }
+
+    /// Whether its parent has far more than it has.
+    fn is_waited_for(&self, node: NodeId) -> bool {
+        let parent = self.roster.get(node).and_then(|m| self.roster.get(m.parent?));
+        parent.is_some_and(|p| p.progress.blocked == Blocked::Child(node))
+            || self.behind(node).is_some_and(|bytes| bytes >= limits::BEHIND_BYTES)
     }
 
     /// How many bytes its parent has more than it.
@@ -102,19 +122,31 @@ impl Coordinator {
         Some(self.roster.get(m.parent?)?.progress.received - m.progress.received)
     }
 
-    /// Those below it get its parent; it goes where nobody is behind it.
+    /// Those below it get its parent. Once they are fed from there it goes where nobody is behind it; until then it holds
+    /// what they lack, and whoever its parent cannot feed comes back to it.
     fn send_to_the_end(&mut self, node: NodeId) {
-        let Some(m) = self.roster.get(node).filter(|m| !m.children.is_empty() && m.lacks()) else { return };
-        if m.children.iter().all(|c| !self.unfinished(*c)) {
+        let Some(m) = self.roster.get(node).filter(|m| m.lacks()) else { return };
+        let waiting: Vec<_> = m.children.iter().copied().filter(|c| self.unfinished(*c)).collect();
+        if waiting.is_empty() {
             return;
         }
-        let (at, old) = (m.progress.received, m.parent);
-        self.detach(&[node]);
-        if let Some(parent) = self.holder(node, at, None).or(old) {
-            self.move_to(node, parent);
-            if let Some(old) = old.filter(|old| *old != parent) {
-                self.hold_for(node, old);
-            }
+        for child in waiting {
+            self.move_to(child, self.above(node, child));
+            self.hold_for(child, node);
+        }
+        if let Some(m) = self.roster.get_mut(node) {
+            m.leaves = true;
+        }
+        self.leave_if_free(node);
+    }
+
+    /// Nobody lacks what a node on its way to the end of the line held for others.
+    pub(super) fn leave_if_free(&mut self, node: NodeId) {
+        let free = |m: &&mut Member| m.leaves && m.holds_for.is_empty();
+        let Some(m) = self.roster.get_mut(node).filter(free) else { return };
+        m.leaves = false;
+        if !self.children(node).into_iter().any(|c| self.unfinished(c)) {
+            self.transfer(node);
         }
     }
 
@@ -125,6 +157,8 @@ impl Coordinator {
             Slow::Drop => limits::STUCK,
         };
         let Some(m) = self.roster.get(node) else { return };
+        // At its own pace it harms nobody.
+        let slow = !self.config.reread;
         let least = self.config.min_rate.unwrap_or(self.fastest / 4);
         let (blocked, full_for) = m.tempo.blocked(now);
         let parent_waits = m.parent.and_then(|p| self.roster.get(p)).is_some_and(|p| {
@@ -139,10 +173,10 @@ impl Coordinator {
             {
                 Reason::Sink(words(trouble, self.fastest))
             }
-            Trouble::Sink(rate) if rate < least && lasts >= patience && full_for >= patience => {
+            Trouble::Sink(rate) if slow && rate < least && lasts >= patience && full_for >= patience => {
                 Reason::Slow(words(trouble, self.fastest))
             }
-            Trouble::Link(rate) if rate < least && lasts >= patience && parent_waits => {
+            Trouble::Link(rate) if slow && rate < least && lasts >= patience && parent_waits => {
                 Reason::Slow(words(trouble, self.fastest))
             }
             // Who sent false bytes is not waited for.
@@ -154,6 +188,11 @@ impl Coordinator {
         let at = m.progress.received;
         self.fail(now, node, reason, at);
     }
+}
+
+/// Whether a rate is so much below another one that it is no accident.
+fn is_below(rate: u64, other: u64) -> bool {
+    rate < other / 10 * 7
 }
 
 fn words(trouble: &Trouble, fastest: u64) -> String {
