@@ -93,6 +93,13 @@ fn who_comes_late_is_refused_with_words() {
 }
 
 #[test]
+fn who_comes_late_is_let_in_while_somebody_holds_the_beginning() {
+    let world = World::chain(3).gate(2).stream(8 * MIB).source_rate(MIB).joins_at(3, secs(1)).run();
+    assert!(world.report().is_ok());
+    assert_eq!(world.report().nodes.len(), 3);
+}
+
+#[test]
 fn who_asks_for_another_session_is_refused_with_words() {
     let world = World::chain(3).gate(2).stream(MIB).asks_for(1, "another").run();
     assert!(world.report().is_ok());

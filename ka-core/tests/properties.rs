@@ -6,15 +6,78 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
+use ka_core::index::{Blocks, Index, Part};
 use ka_core::limits::{self, BLOCK_BYTES};
 use ka_core::proto::pace::Pace;
 use ka_core::proto::{Window, topology};
 use ka_core::ring::{Item, Ring};
+use ka_core::seal::{Sealer, Segment, Statement, StreamEnd, StreamInfo};
 use ka_core::time::Instant;
-use ka_core::types::{Floors, NodeId, Offset, Position};
+use ka_core::types::{Floors, NodeId, Offset, Position, SessionId};
 use ka_core::wire::data::Grant;
 use proptest::collection::vec;
 use proptest::prelude::*;
+
+// ---- the index ----
+
+/// Segments of a stream: full blocks, and the bytes of the last one.
+fn segments() -> impl Strategy<Value = Vec<(usize, u32)>> {
+    vec((0..limits::SEGMENT_BLOCKS, 1..=BLOCK_BYTES as u32), 0..6)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// Against a walk over everything that was sealed.
+    #[test]
+    fn an_index_knows_every_place_and_what_leads_there(streams in vec(segments(), 1..4)) {
+        let mut sealer = Sealer::new(SessionId([3; 16]), [4; 32]);
+        let mut index = Index::default();
+        let mut items: Vec<(u64, Part)> = Vec::new();
+        let mut at = Position::START;
+        let mut state = |statement: &Statement, part: Option<(u32, u64, &[u64])>| {
+            let before = sealer.chain();
+            let sealed = sealer.seal(statement);
+            let chain = (before, sealer.chain());
+            index.note(statement, &sealed, chain);
+            let begin = at;
+            let (part, blocks) = match part {
+                None => (Part::Statement(begin, sealed), &[][..]),
+                Some((stream, offset, blocks)) => {
+                    let bytes = blocks.iter().sum();
+                    (Part::Blocks(Blocks { at: begin, stream, offset, bytes, chain }), blocks)
+                }
+            };
+            for payload in core::iter::once(&0).chain(blocks) {
+                items.push((*payload, part.clone()));
+                at = at.after(*payload);
+            }
+        };
+        for (number, segments) in (0..).zip(&streams) {
+            let info = StreamInfo { number, name: String::new(), metadata: Vec::new(), size: None };
+            state(&Statement::Begin(info), None);
+            let mut offset = 0;
+            for (full, last_bytes) in segments {
+                let mut blocks = vec![BLOCK_BYTES as u64; *full];
+                blocks.push(u64::from(*last_bytes));
+                let hashes = vec![[0; 32]; blocks.len()];
+                let segment = Segment { last_bytes: *last_bytes, hashes };
+                state(&Statement::Segment(segment), Some((number, offset, &blocks)));
+                offset += blocks.iter().sum::<u64>();
+            }
+            state(&Statement::End(StreamEnd { length: offset, failure: None }), None);
+        }
+        let mut place = Position::START;
+        for (payload, part) in &items {
+            prop_assert_eq!(index.place(place.item), Some(place));
+            prop_assert_eq!(index.part(place.item), Some(part.clone()));
+            place = place.after(*payload);
+        }
+        prop_assert_eq!(index.place(place.item), Some(place));
+        prop_assert_eq!(index.part(place.item), None);
+        prop_assert_eq!(index.place(place.item + 1), None);
+    }
+}
 
 // ---- the ring ----
 

@@ -244,6 +244,29 @@ fn who_comes_back_too_late_for_every_window_is_told_what_is_missing() {
 }
 
 #[test]
+fn who_comes_back_too_late_or_comes_late_is_served_after_the_others() {
+    let world =
+        World::chain(5).gate(4).stream(256 * MIB).source_rate(30_000_000).window(2 * MIB).rereadable();
+    let world = world.joins_at(5, secs(3)).with(Fault::Cut { node: 2, at: secs(1), lasts: secs(5) }).run();
+    assert_all_ok_by(&world, secs(20));
+    assert!(world.counters(0).reread > 220 * MIB, "{:?}", world.counters(0));
+    // One behind the other: who came late has nothing, so it comes first.
+    let linked = |e: &Event| matches!(e, Event::Linked { node: NodeId(2), parent: NodeId(5) });
+    assert!(world.events().iter().any(|(_, e)| linked(e)));
+}
+
+#[test]
+fn who_is_put_off_is_told_when_the_source_cannot_be_read_again() {
+    let world = World::chain(4).stream(256 * MIB).source_rate(30_000_000).window(2 * MIB).rereadable();
+    let world = world
+        .with(Fault::Cut { node: 2, at: secs(1), lasts: secs(5) })
+        .with(Fault::RereadFails { at: secs(8) })
+        .run();
+    assert!(matches!(world.outcome(2), Outcome::Failed(Reason::Missing(..), _)), "{}", world.outcome(2));
+    assert!([1, 3, 4].iter().all(|n| world.outcome(*n).is_ok()));
+}
+
+#[test]
 fn a_cable_that_comes_and_goes_costs_time_only() {
     let flaps = (0..3).map(|i| Fault::Cut { node: 2, at: ms(1000 + 1300 * i), lasts: ms(500) });
     let world = flaps.fold(chain(4), World::with).run();
