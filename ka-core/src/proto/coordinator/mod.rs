@@ -261,7 +261,7 @@ impl Coordinator {
                 let (waits, late) = (*wait, *phase == Phase::Streaming);
                 // The same process started anew: the old one cannot come back.
                 self.replaced(now, addr, hello.incarnation);
-                let holder = self.holder(NodeId(u32::MAX), Offset::ZERO, None);
+                let holder = self.place(NodeId(u32::MAX), Offset::ZERO, None);
                 if late && holder.is_none() && !self.config.reread {
                     Refusal::Started(self.roster.len())
                 } else {

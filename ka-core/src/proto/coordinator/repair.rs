@@ -60,7 +60,7 @@ impl Coordinator {
                 if let Some(p) = self.roster.get_mut(parent) {
                     p.progress.kept = p.progress.kept.max(kept);
                 }
-                match self.holder(node, at, Some(parent)) {
+                match self.place(node, at, Some(parent)) {
                     Some(holder) => self.move_to(node, holder),
                     None if self.config.reread => self.put_off(node),
                     None => self.fail(now, node, Reason::Missing(at, kept), at),
@@ -94,10 +94,9 @@ impl Coordinator {
             return;
         }
         // It is alive as far as is known, but would share its parent's link with the node it lost.
-        let crowded = |m: &Member| m.children.len() > self.config.fan_out as usize;
         let alone = |f: &&Member| f.children.is_empty() && !f.barred;
         let above = self.roster.get(from).filter(alone).and_then(|f| f.parent);
-        if above == Some(to) && self.roster.get(to).is_some_and(crowded) {
+        if above == Some(to) && self.is_crowded(to) {
             self.transfer(from);
         }
     }
@@ -270,7 +269,7 @@ impl Coordinator {
             return;
         }
         let (at, unsettled, lacks) = (m.progress.received, m.outcome.is_none(), m.lacks());
-        let holder = self.holder(node, at, None);
+        let holder = self.place(node, at, None);
         // What it said first may have waited in its connection for long; so may what others said of themselves.
         if unsettled && lacks && holder.is_none() && now < back + 2 * HOLE {
             return;
@@ -366,7 +365,7 @@ impl Coordinator {
         // Who has got somebody unfinished below it needs a parent, too.
         while let Some(i) = homes.iter().position(|(orphan, _)| self.unfinished(*orphan)) {
             let (orphan, home) = homes.swap_remove(i);
-            let crowded = self.children(home).len() >= self.config.fan_out as usize;
+            let crowded = self.is_full(home);
             self.move_to(orphan, home);
             if crowded {
                 self.transfer(orphan);
@@ -419,11 +418,8 @@ impl Coordinator {
     pub(super) fn transfer(&mut self, node: NodeId) {
         let Some(m) = self.roster.get(node) else { return };
         let (Some(old), at) = (m.parent, m.progress.received) else { return };
-        let Some(holder) = self.holder(node, at, Some(old)) else { return };
-        let full = self.children(holder).len() >= self.config.fan_out as usize;
-        if full || !self.unfinished(node) {
-            return;
-        }
+        let holder = self.holder(node, at, Some(old)).filter(|h| !self.is_full(*h));
+        let Some(holder) = holder.filter(|_| self.unfinished(node)) else { return };
         self.move_to(node, holder);
         self.hold_for(node, old);
     }
@@ -457,6 +453,20 @@ impl Coordinator {
             p.children.retain(|c| *c != node);
             self.changed.insert(parent);
         }
+    }
+
+    /// Who can feed `node` from `at` on, but nobody who would have to share his link for it if it can be served later.
+    pub(super) fn place(&self, node: NodeId, at: Offset, not: Option<NodeId>) -> Option<NodeId> {
+        self.holder(node, at, not).filter(|h| !self.config.reread || !self.is_full(*h))
+    }
+
+    fn is_full(&self, node: NodeId) -> bool {
+        self.children(node).len() >= self.config.fan_out as usize
+    }
+
+    /// Whether a node feeds more than it should.
+    pub(super) fn is_crowded(&self, node: NodeId) -> bool {
+        self.children(node).len() > self.config.fan_out as usize
     }
 
     /// Who holds the tape from `at` on and can feed `node`: rather somebody who is not slow, has room for a child, and is

@@ -61,9 +61,10 @@ impl Coordinator {
             if let Trouble::Sink(rate) | Trouble::Link(rate) = trouble
                 && !is_below(rate, fastest)
             {
-                // Where all go at its pace nobody knows how fast they would be without it. If the server could send
-                // far more, that is tried, but once only: the switch may be in the way.
-                if self.config.carries.is_some_and(|c| is_below(rate, c))
+                // Where all go at the pace of the first nobody knows how fast they would be without it. If the server
+                // could send far more, that is tried, but once only: the switch may be in the way.
+                if m.parent == Some(NodeId::ROOT)
+                    && self.config.carries.is_some_and(|c| is_below(rate, c))
                     && !core::mem::replace(&mut self.tried, true)
                 {
                     self.send_to_the_end(node);
@@ -87,7 +88,10 @@ impl Coordinator {
         let m = self.roster.get(node)?;
         match m.progress.blocked {
             Blocked::Sink => Some(Limit::Sink),
-            Blocked::No if !m.complete && self.is_waited_for(node) => Some(Limit::Link),
+            // Who shares a link for lack of a better place is not judged by it.
+            Blocked::No if !m.complete && self.is_waited_for(node) && !self.is_crowded(m.parent?) => {
+                Some(Limit::Link)
+            }
             _ => None,
         }
     }
