@@ -169,7 +169,7 @@ pub const STOP_GRACE: Duration = Duration::from_secs(2);
 pub const TEMPO: Duration = Duration::from_secs(1);
 
 /// A node this far behind its parent, in bytes, though it has room, has a slow link.
-pub const BEHIND_BYTES: u64 = 16 << 20;
+pub const BEHIND_BYTES: u64 = 8 << 20;
 
 /// A sink that has taken nothing for so long is named.
 pub const STUCK: Duration = Duration::from_secs(5);

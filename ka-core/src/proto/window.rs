@@ -328,9 +328,13 @@ impl Window {
     /// What keeps the window full, however far it opens.
     #[must_use]
     pub fn blocked(&self) -> Blocked {
-        // A consumer that moves makes room for a grant now and then, which is used up at once.
-        let left = self.told.upto - self.received.offset;
-        if self.closed || self.room < self.size || left >= self.size / 4 {
+        // A consumer that moves makes room for a grant now and then, which is used up at once. The root reads whole
+        // segments before it seals them, so it is full much earlier.
+        let full = match self.root {
+            true => self.received.offset - self.low.offset >= self.size / 4,
+            false => self.told.upto - self.received.offset < self.size / 4,
+        };
+        if self.closed || self.room < self.size || !full {
             return Blocked::No;
         }
         let child = self.children.iter().min_by_key(|c| c.floors.lowest());

@@ -10,7 +10,6 @@
 //! no more than one; but nobody is put behind a node that is known to be slow.
 
 use super::*;
-use crate::wire::control::Blocked;
 
 impl Coordinator {
     /// Takes a node out of the tree until the others have everything.
@@ -24,12 +23,9 @@ impl Coordinator {
         }
     }
 
-    /// Whether others wait because of a slow node that could be served later.
-    pub(super) fn holds_up_others(&self, node: NodeId) -> bool {
-        let slow = self.roster.get(node).filter(|m| self.config.reread && m.named);
-        let parent = slow.and_then(|m| self.roster.get(m.parent?));
-        parent.is_some_and(|p| p.progress.blocked == Blocked::Child(node))
-            && self.roster.nodes().any(|m| m.node != node && in_line(m))
+    /// Whether anybody else is to be served before those who are put off.
+    pub(super) fn others_are_in_line(&self, node: NodeId) -> bool {
+        self.roster.nodes().any(|m| m.node != node && in_line(m))
     }
 
     /// Serves whoever was put off, if nobody else is to be served first; and lets go who has everything and stays only
@@ -52,7 +48,8 @@ impl Coordinator {
                 m.later = false;
                 m.tempo = Tempo::new(now);
             }
-            let parent = self.holder(node, at, None).unwrap_or(NodeId::ROOT);
+            let quick = |n: &NodeId| self.roster.get(*n).is_some_and(|m| !m.named);
+            let parent = self.holder(node, at, None).filter(quick).unwrap_or(NodeId::ROOT);
             self.event(Event::Resumed { node, at });
             self.move_to(node, parent);
         }

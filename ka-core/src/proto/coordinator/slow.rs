@@ -76,7 +76,7 @@ impl Coordinator {
                 self.event(Event::Slow { node, why });
                 self.send_to_the_end(node);
             }
-            if self.holds_up_others(node) {
+            if self.is_better_later(node, &trouble) {
                 self.put_off(node);
             }
             self.do_without(now, node, &trouble, lasts);
@@ -154,6 +154,20 @@ impl Coordinator {
         }
     }
 
+    /// Bytes per second that are never too slow.
+    fn least_rate(&self) -> u64 {
+        self.config.min_rate.unwrap_or(self.fastest / 4)
+    }
+
+    /// Whether a slow node is better served after the others: it takes several times as long as they do anyway, or they
+    /// wait for it.
+    fn is_better_later(&self, node: NodeId, trouble: &Trouble) -> bool {
+        let parent = self.roster.get(node).and_then(|m| self.roster.get(m.parent?));
+        let waits = parent.is_some_and(|p| p.progress.blocked == Blocked::Child(node));
+        let far = matches!(trouble, Trouble::Sink(rate) | Trouble::Link(rate) if *rate < self.least_rate());
+        self.config.reread && (waits || far) && self.others_are_in_line(node)
+    }
+
     fn do_without(&mut self, now: Instant, node: NodeId, trouble: &Trouble, lasts: Duration) {
         let patience = match self.config.slow {
             Slow::Wait => return,
@@ -163,7 +177,7 @@ impl Coordinator {
         let Some(m) = self.roster.get(node) else { return };
         // At its own pace it harms nobody.
         let slow = !self.config.reread;
-        let least = self.config.min_rate.unwrap_or(self.fastest / 4);
+        let least = self.least_rate();
         let (blocked, full_for) = m.tempo.blocked(now);
         let parent_waits = m.parent.and_then(|p| self.roster.get(p)).is_some_and(|p| {
             let (blocked, lasts) = p.tempo.blocked(now);
