@@ -2,13 +2,15 @@
 //!
 //! `KA_SEED=7 cargo test -p ka-core --features sim --test storm thousand -- --nocapture` runs the one world of
 //! seed 7 and prints its trace; `KA_STORMS=100000 …` runs that many worlds instead of two thousand. `KA_LIVELY_SEED`
-//! and `KA_LIVELY` do the same for the storms that stop (`when_faults_stop`).
+//! and `KA_LIVELY` do the same for the storms that stop (`when_faults_stop`), `KA_HOURS_SEED` and `KA_HOURS` for hours
+//! of what healthy machines survive (`node_hours`).
 
 #![cfg(feature = "sim")]
 
 use std::time::Duration;
 
 use ka_core::sim::{Fault, Marks, Plan, secs};
+use ka_core::time::Instant;
 use proptest::prelude::*;
 
 #[test]
@@ -41,21 +43,54 @@ fn when_faults_stop_everyone_who_can_finish_does() {
     let _ = run_all("KA_LIVELY_SEED", weather("KA_LIVELY", 500), plan);
 }
 
+/// Disks that stall for ten seconds and links that are away for two, at several nodes at once and at any time: nobody is
+/// given up.
+#[test]
+fn no_healthy_node_is_given_up_in_twenty_node_hours() {
+    let plan = |seed| Plan::healthy(seed, secs(360));
+    if alone("KA_HOURS_SEED", plan) {
+        return;
+    }
+    let all = secs(3600 * weather("KA_HOURS", 20));
+    let (mut seed, mut time, mut marks) = (0, Duration::ZERO, Marks::default());
+    while time < all {
+        let again = format!(
+            "KA_HOURS_SEED={seed} cargo test -p ka-core --features sim --test storm node_hours -- --nocapture"
+        );
+        let plan = plan(seed);
+        let world = plan.world().repeated_by(again.clone()).run();
+        let report = world.report();
+        let given_up: Vec<_> = report.nodes.iter().filter(|n| !n.outcome.is_ok()).collect();
+        assert!(report.is_ok() && report.nodes.len() == plan.nodes, "{given_up:#?}\n  repeat: {again}");
+        time += report.ended.since(Instant::ZERO) * plan.nodes as u32;
+        marks += world.marks();
+        seed += 1;
+    }
+    println!("{marks:#?}");
+    assert!(marks.suspected > 0 && marks.returned > 0 && marks.slow > 0);
+}
+
 /// A number from the environment.
 fn weather(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(default)
 }
 
+/// Runs the plan of the seed that the environment names, if it names one, and prints its trace.
+fn alone(seed_name: &str, plan: impl Fn(u64) -> Plan) -> bool {
+    let Some(seed) = std::env::var(seed_name).ok().and_then(|s| s.parse().ok()) else { return false };
+    let plan = plan(seed);
+    println!("{plan:#?}");
+    match plan.world().traced().try_run() {
+        Ok(world) => println!("{}", world.trace().text()),
+        Err(violation) => panic!("{}\n{violation}", violation.trace),
+    }
+    true
+}
+
 /// The plans of the first `storms` seeds, or of the one that the environment names, with its trace
 /// and no marks.
 fn run_all(seed_name: &str, storms: u64, plan: impl Fn(u64) -> Plan) -> Option<Marks> {
-    if let Some(seed) = std::env::var(seed_name).ok().and_then(|s| s.parse().ok()) {
-        let plan = plan(seed);
-        println!("{plan:#?}");
-        match plan.world().traced().try_run() {
-            Ok(world) => println!("{}", world.trace().text()),
-            Err(violation) => panic!("{}\n{violation}", violation.trace),
-        }
+    if alone(seed_name, &plan) {
         return None;
     }
     let mut marks = Marks::default();

@@ -94,6 +94,39 @@ impl Plan {
         plan
     }
 
+    /// A plan of this seed for a session of `lasts` in which nothing goes wrong but what healthy machines survive: every
+    /// few minutes each of them has a disk that stalls for ten seconds or a link that is away for two, to the end.
+    ///
+    /// A window must hold what passes until such a link is up again: it holds eight seconds of the stream at least.
+    #[must_use]
+    pub fn healthy(seed: u64, lasts: Duration) -> Self {
+        let mut rng = Rng::new(seed);
+        let nodes = 20 + rng.below(81) as usize;
+        let rate = 1_000_000;
+        let mut plan = Self {
+            seed,
+            nodes,
+            fan_out: 1 + rng.below(3) as u32,
+            bytes: rate * lasts.as_secs(),
+            window: [8 << 20, 64 << 20][rng.below(2) as usize],
+            source_rate: Some(rate),
+            sink_rate: [None, Some(20_000_000)][rng.below(2) as usize],
+            faults: Vec::new(),
+        };
+        for node in 1..=nodes {
+            // Everybody is in by then.
+            let mut at = Duration::from_millis(1000 + rng.below(240_000));
+            while at < lasts + Duration::from_secs(5) {
+                plan.faults.push(match rng.below(2) {
+                    0 => Fault::SinkStalls { node, at, lasts: Duration::from_secs(10) },
+                    _ => Fault::Cut { node, at, lasts: Duration::from_secs(2) },
+                });
+                at += Duration::from_millis(20_000 + rng.below(220_000));
+            }
+        }
+        plan
+    }
+
     fn any_fault(&self, rng: &mut Rng) -> Fault {
         let node = 1 + rng.below(self.nodes as u64) as usize;
         // Many happen while the nodes join and link up, which takes about a millisecond.
