@@ -9,7 +9,9 @@ use alloc::vec::Vec;
 use super::World;
 use super::clock::Due;
 use super::control;
+use super::fault::Fault;
 use super::host::{self, Down, NEVER, State, Up};
+use super::world::SETTLE;
 use crate::limits;
 use crate::proto::coordinator::{Input as ServerInput, Output as ServerOutput};
 use crate::proto::node::{Input, Node, Output};
@@ -77,8 +79,8 @@ impl World {
             Due::ToNode(c) | Due::RejoinFailed(c) | Due::RejoinRefused(c) => control::host_of(c),
             Due::ToServer(_) | Due::ConnGone(_) | Due::WakeServer | Due::SourceRead | Due::Go => 0,
             Due::Fault(i) => match self.setup.faults[i as usize] {
-                super::Fault::Stop { node, .. } => node as u32,
-                super::Fault::RereadFails { .. } | super::Fault::StopAll { .. } => 0,
+                Fault::Stop { node, .. } => node as u32,
+                Fault::RereadFails { .. } | Fault::StopAll { .. } => 0,
                 _ => return false,
             },
         };
@@ -176,13 +178,24 @@ impl World {
             for link in level.iter().flat_map(|h| &self.hosts[*h as usize].down) {
                 let l = &self.links[*link as usize];
                 // Word of a child that has just come may still be under way.
-                if l.child_open && l.since + self.settles < self.clock.now {
+                if l.child_open && self.settled(l.since) {
                     next.push(l.child);
                 }
             }
             next.iter().for_each(|below| self.checker.forgot(h, before, kept, *below));
             level = next;
         }
+    }
+
+    /// Whether word of a link that came up at `since` is with all ancestors that must know. Each silence since then may
+    /// have held it up.
+    fn settled(&self, since: Instant) -> bool {
+        let now = self.clock.now;
+        let holds_up = |fault: &Fault| {
+            let ((.., lasts), at) = (fault.silence()?, Instant::ZERO + fault.at()?);
+            (at <= now && since <= at + lasts + SETTLE).then_some(lasts + SETTLE)
+        };
+        since + SETTLE + self.setup.faults.iter().filter_map(holds_up).sum() < now
     }
 
     fn arm(&mut self, h: u32, when: Instant) {

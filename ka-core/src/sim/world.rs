@@ -23,7 +23,7 @@ use crate::wire::control::{Counters, Outcome, Role};
 const SESSION: SessionId = SessionId([0x5a; 16]);
 
 /// How long a grant takes up a few levels, with all that may hold it up in one place.
-const SETTLE: Duration = Duration::from_secs(1);
+pub(super) const SETTLE: Duration = Duration::from_secs(1);
 
 /// A server (host 0), its nodes (hosts 1 and up), and the network between them.
 ///
@@ -52,8 +52,6 @@ pub struct World {
     pub(super) paths: Paths,
     /// How many pauses there are, under way or to come.
     pub(super) pauses: usize,
-    /// How long word of a new link may take to all ancestors that must know.
-    pub(super) settles: Duration,
     /// When the tree was looked at last.
     pub(super) tree_checked: Instant,
     pub(super) marks: Marks,
@@ -148,7 +146,6 @@ impl World {
             first_sent: None,
             paths: Paths::default(),
             pauses: 0,
-            settles: Duration::ZERO,
             tree_checked: Instant::ZERO,
             marks: Marks::default(),
             stopped: false,
@@ -523,9 +520,7 @@ impl World {
                 _ => {}
             }
             self.paths.cuts.extend(fault.cut());
-            self.settles += fault.silence().map_or(Duration::ZERO, |(.., lasts)| lasts + SETTLE);
         }
-        self.settles += SETTLE;
         assert!(4 * self.tape.block <= self.setup.window, "a window has room for a few blocks");
         for (i, at) in self.setup.faults.iter().enumerate().filter_map(|(i, f)| Some((i, f.at()?))) {
             self.clock.after(at, Due::Fault(i as u32));
