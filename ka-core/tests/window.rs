@@ -107,6 +107,21 @@ fn a_child_that_comes_back_behind_gets_no_more_room_than_it_takes() {
     assert_eq!(window.attach_grant().upto, at(2 * room).offset);
 }
 
+#[test]
+fn for_somebody_far_below_as_much_is_held_as_there_is_room_for() {
+    let mut window = with_child(SIZE, SIZE);
+    window.sink_took(NOW, at(SIZE));
+    for held in [SIZE / 4, SIZE / 2, SIZE * 3 / 4, SIZE] {
+        assert!(window.child_granted(NOW, CHILD, holds(held)));
+    }
+    let _ = window.grant(false);
+    assert_eq!(window.from(), at(SIZE / 2).offset);
+    let mut floors = Floors::leaf(at(SIZE));
+    floors.0[1] = at(1);
+    assert!(window.child_granted(NOW, CHILD, Grant { floors, ..holds(SIZE) }));
+    assert_eq!((window.low(), window.kept()), (at(SIZE / 2), at(0)));
+}
+
 // ---- what is told ----
 
 #[test]
@@ -151,7 +166,7 @@ fn who_comes_and_lacks_more_is_told_of_at_once() {
     assert_eq!(window.grant(false).expect("its parent must not forget").floors.0[1], at(1));
 }
 
-// ---- what keeps it full ----
+// ---- how far it opens, and what keeps it full ----
 
 #[test]
 fn it_opens_once_more_than_half_of_its_room_is_taken_for_a_moment() {
@@ -165,6 +180,32 @@ fn it_opens_once_more_than_half_of_its_room_is_taken_for_a_moment() {
     window.open(NOW + limits::STALL);
     assert_eq!(window.attach_grant().upto, at(SIZE).offset);
     assert_eq!(window.opens(), None, "that is less than half");
+}
+
+#[test]
+fn a_consumer_that_moves_gets_more_room_later_but_gets_it() {
+    let mut window = window(SIZE, &[]);
+    window.receive(NOW, at(SIZE / 2), false);
+    let soon = NOW + limits::STALL / 2;
+    window.sink_took(soon, at(1));
+    assert_eq!(window.opens(), Some(soon + limits::STALL));
+    window.sink_took(NOW + limits::BEHIND, at(2));
+    assert_eq!(window.opens(), Some(NOW + limits::BEHIND));
+}
+
+#[test]
+fn it_closes_once_less_than_a_quarter_of_its_first_room_is_taken() {
+    // With the first room as many blocks more are more than half of it, with all room they are not.
+    let opens = |sunk: u64| {
+        let mut window = window(SIZE, &[]);
+        window.receive(NOW, at(SIZE / 2), false);
+        open(&mut window);
+        window.sink_took(NOW, at(sunk));
+        window.receive(NOW, at(SIZE / 2 + 4), false);
+        window.opens().is_some()
+    };
+    let quarter = SIZE / 2 / 4;
+    assert!(!opens(SIZE / 2 - quarter) && opens(SIZE / 2 - quarter + 1));
 }
 
 #[test]
@@ -208,8 +249,11 @@ fn a_window_is_counted_full_when_no_block_may_come_and_no_room_is_worth_a_grant(
 }
 
 #[test]
-fn links_that_come_up_and_children_that_are_lost_while_they_lack_bytes_are_counted() {
+fn grants_links_and_children_that_are_lost_while_they_lack_bytes_are_counted() {
     let mut window = with_child(SIZE, 1);
+    assert_eq!(window.counters().grants, 1);
+    let _ = window.attach_grant();
+    assert_eq!(window.counters().grants, 2);
     window.attached();
     window.attached();
     window.child_lost(CHILD);
