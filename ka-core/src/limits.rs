@@ -131,7 +131,7 @@ pub const CUT_OFF: Duration = Duration::from_secs(90);
 pub const RETURN: Duration = Duration::from_secs(1);
 
 /// How long a node may be silent before the session may end without it: longer than a link that comes and goes.
-pub const FLAP: Duration = Duration::from_secs(3);
+pub const FLAP: Duration = Duration::from_millis(3500);
 
 /// A timer that goes off so much too late tells that this machine stood still, not the others.
 pub const LATE: Duration = Duration::from_millis(200);

@@ -274,6 +274,28 @@ fn a_cable_that_comes_and_goes_costs_time_only() {
 }
 
 #[test]
+fn a_link_that_is_away_for_two_seconds_costs_time_only_even_at_the_end() {
+    for node in 1..=3 {
+        for at in (2000..7000).step_by(50) {
+            let world = World::chain(3).stream(6 * MIB).source_rate(1_000_000).window(8 * MIB);
+            let world = world.with(Fault::Cut { node, at: ms(at), lasts: secs(2) }).run();
+            assert_all_ok_by(&world, secs(15));
+        }
+    }
+}
+
+#[test]
+fn who_comes_back_to_a_parent_that_is_away_itself_is_kept_for_until_it_is_fed() {
+    // It lacks little, and yet more than those hold who keep nothing for it.
+    let world = World::chain(5).stream(12 * MIB).source_rate(1_000_000).window(64 * MIB);
+    let world = world
+        .with(Fault::Cut { node: 2, at: secs(2), lasts: secs(2) })
+        .with(Fault::Cut { node: 5, at: ms(4500), lasts: secs(2) })
+        .run();
+    assert_all_ok_by(&world, secs(25));
+}
+
+#[test]
 fn a_switch_that_is_cut_off_takes_half_the_chain_along_and_brings_it_back() {
     let world = chain(8).with(Fault::CutMany { first: 5, last: 8, at: secs(1), lasts: secs(3) }).run();
     assert_all_ok_by(&world, secs(20));

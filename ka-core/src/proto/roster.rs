@@ -78,8 +78,8 @@ pub struct Member {
     pub joined: Instant,
     /// How fast it is.
     pub tempo: Tempo,
-    /// It was said that it is slow.
-    pub named: bool,
+    /// It was said that it is slow, and it last was so then.
+    pub named: Option<Instant>,
     /// It is on its way to the end of the line, once those it fed are fed by others.
     pub leaves: bool,
     /// It is served once the others have everything.
@@ -151,7 +151,7 @@ impl Member {
             joined: now,
             gone: None,
             tempo: Tempo::new(now),
-            named: false,
+            named: None,
             leaves: false,
             later: false,
             heard: now,

@@ -111,6 +111,7 @@ impl Plan {
             window: [8 << 20, 64 << 20][rng.below(2) as usize],
             source_rate: Some(rate),
             sink_rate: [None, Some(20_000_000)][rng.below(2) as usize],
+            reread: false,
             faults: Vec::new(),
         };
         for node in 1..=nodes {

@@ -106,7 +106,11 @@ impl Coordinator {
             .filter(|m| m.outcome.is_none())
             .filter_map(|m| Some((m, m.suspicion.as_ref()?)))
             .map(|(m, s)| {
-                let until = if m.conn.is_some() { m.heard + limits::FLAP } else { s.since + limits::RETURN };
+                // A connection that a node gave up while it was cut off closes here only once it is back.
+                let until = match m.gone {
+                    None => m.heard + limits::FLAP,
+                    Some(gone) => gone.max(s.since) + limits::RETURN,
+                };
                 (m.node, s.back.is_some() || now < until, m.complete, m.progress.received, s.why.clone())
             })
             .collect();

@@ -48,7 +48,7 @@ impl Coordinator {
                 m.later = false;
                 m.tempo = Tempo::new(now);
             }
-            let quick = |n: &NodeId| self.roster.get(*n).is_some_and(|m| !m.named);
+            let quick = |n: &NodeId| self.roster.get(*n).is_some_and(|m| m.named.is_none());
             let parent = self.holder(node, at, None).filter(quick).unwrap_or(NodeId::ROOT);
             self.event(Event::Resumed { node, at });
             self.move_to(node, parent);
@@ -112,5 +112,5 @@ impl Coordinator {
 
 /// Whether a node is to be served before those who were put off.
 fn in_line(m: &Member) -> bool {
-    m.lacks() && !m.later && !m.named && m.suspicion.is_none()
+    m.lacks() && !m.later && m.named.is_none() && m.suspicion.is_none()
 }

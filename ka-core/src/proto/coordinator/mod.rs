@@ -460,8 +460,10 @@ impl Coordinator {
                 let progress = Progress { sunk: m.progress.sunk.max(progress.sunk), ..progress };
                 m.tempo.see(now, &m.progress, &progress);
                 m.progress = progress;
+                // Without a link nobody but they holds for it.
+                let fed = m.fed_by.is_some();
                 self.event(Event::Progress { node, progress });
-                if self.behind(node).is_some_and(|bytes| bytes <= limits::ROOM_BYTES) {
+                if fed && self.behind(node).is_some_and(|bytes| bytes <= limits::HISTORY_BYTES) {
                     self.keep_no_more(node);
                 }
                 self.try_return(now, node);

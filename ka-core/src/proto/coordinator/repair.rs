@@ -489,7 +489,8 @@ impl Coordinator {
                     && Some(m.node) != not
                     && !avoid.contains(&m.node)
                     && !below.contains(&m.node);
-                let cost = (m.named, m.children.len() / self.config.fan_out as usize, u32::MAX - depth);
+                let cost =
+                    (m.named.is_some(), m.children.len() / self.config.fan_out as usize, u32::MAX - depth);
                 if can && best.is_none_or(|(c, _)| cost < c) {
                     best = Some((cost, m.node));
                 }

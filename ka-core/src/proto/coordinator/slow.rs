@@ -53,33 +53,41 @@ impl Coordinator {
                 m.tempo.up_to_date(now);
             }
             let limit = self.limit(node);
-            let fastest = self.fastest;
             let Some(m) = self.roster.get_mut(node) else { continue };
             let lasts = m.tempo.limited_for(now, limit);
-            let Some(trouble) = self.trouble(now, node, limit) else { continue };
-            let Some(m) = self.roster.get_mut(node) else { continue };
-            if let Trouble::Sink(rate) | Trouble::Link(rate) = trouble
-                && !is_below(rate, fastest)
-            {
-                // Where all go at the pace of the first nobody knows how fast they would be without it. If the server
-                // could send far more, that is tried, but once only: the switch may be in the way.
-                if m.parent == Some(NodeId::ROOT)
-                    && self.config.carries.is_some_and(|c| is_below(rate, c))
-                    && !core::mem::replace(&mut self.tried, true)
-                {
-                    self.send_to_the_end(node);
-                }
-                continue;
+            match self.trouble(now, node, limit) {
+                Some(trouble) => self.troubled(now, node, &trouble, lasts),
+                None => self.untroubled(now, node),
             }
-            if !core::mem::replace(&mut m.named, true) {
-                let why = words(&trouble, fastest);
-                self.event(Event::Slow { node, why });
-                self.send_to_the_end(node);
-            }
-            if self.is_better_later(node, &trouble) {
-                self.put_off(node);
-            }
-            self.do_without(now, node, &trouble, lasts);
+        }
+    }
+
+    fn troubled(&mut self, now: Instant, node: NodeId, trouble: &Trouble, lasts: Duration) {
+        let Some(m) = self.roster.get_mut(node) else { return };
+        if m.named.replace(now).is_none() {
+            let why = words(trouble, self.fastest);
+            self.event(Event::Slow { node, why });
+            self.send_to_the_end(node);
+        }
+        if self.is_better_later(node, trouble) {
+            self.put_off(node);
+        }
+        self.do_without(now, node, trouble, lasts);
+    }
+
+    fn untroubled(&mut self, now: Instant, node: NodeId) {
+        let Some(m) = self.roster.get_mut(node) else { return };
+        m.named.take_if(|last| *last + limits::STEADY_MAX <= now);
+        // Where all go at the pace of the first nobody knows how fast they would be without it. If the server could
+        // send far more, that is tried, but once only: the switch may be in the way.
+        let (first, rate, carries) =
+            (m.parent == Some(NodeId::ROOT), m.tempo.received(), self.config.carries);
+        if first
+            && self.limit(node).is_some()
+            && rate.zip(carries).is_some_and(|(rate, carries)| is_below(rate, carries))
+            && !core::mem::replace(&mut self.tried, true)
+        {
+            self.send_to_the_end(node);
         }
     }
 
@@ -107,9 +115,10 @@ impl Coordinator {
         if lacks && self.behind(node)? > 0 && idle >= limits::STUCK {
             return Some(Trouble::Idle(idle));
         }
+        let slow = |rate: &u64| is_below(*rate, self.fastest);
         match limit? {
-            Limit::Sink => m.tempo.sunk().map(Trouble::Sink),
-            Limit::Link => m.tempo.received().map(Trouble::Link),
+            Limit::Sink => m.tempo.sunk().filter(slow).map(Trouble::Sink),
+            Limit::Link => m.tempo.received().filter(slow).map(Trouble::Link),
         }
     }
 
