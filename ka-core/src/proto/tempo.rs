@@ -13,6 +13,10 @@ pub struct Tempo {
     /// Bytes per second that arrived, and that its sink took, in the last full measurement.
     received: Option<u64>,
     sunk: Option<u64>,
+    /// Where the present measurement of how fast it is fed began, and the last full one. What keeps it from getting more
+    /// changes in the middle of a burst that fills a small window, and such bursts tell how fast it could be.
+    fed_from: Option<(Instant, Offset)>,
+    fed: Option<u64>,
     /// When something last arrived, or there was nothing to come.
     arrived: Instant,
     /// When its sink last took something, or had taken everything.
@@ -40,6 +44,8 @@ impl Tempo {
             from: None,
             received: None,
             sunk: None,
+            fed_from: None,
+            fed: None,
             arrived: now,
             moved: now,
             blocked: (Blocked::No, now),
@@ -50,7 +56,8 @@ impl Tempo {
     /// A node that has nothing yet has a link now: what fills the windows tells how fast it could be.
     #[must_use]
     pub fn from_the_start(now: Instant) -> Self {
-        Self { from: Some((now, Offset::ZERO, Offset::ZERO)), ..Self::new(now) }
+        let nothing = Offset::ZERO;
+        Self { from: Some((now, nothing, nothing)), fed_from: Some((now, nothing)), ..Self::new(now) }
     }
 
     /// A node told how far it is; `before` is what it told before.
@@ -67,11 +74,22 @@ impl Tempo {
         let (since, received, sunk) = *self.from.get_or_insert((now, progress.received, progress.sunk));
         let time = now.since(since);
         if time >= limits::TEMPO {
-            let rate = |bytes: u64| (bytes as f64 / time.as_secs_f64()) as u64;
-            self.received = Some(rate(progress.received - received));
-            self.sunk = Some(rate(progress.sunk - sunk));
+            self.received = Some(rate(progress.received - received, time));
+            self.sunk = Some(rate(progress.sunk - sunk, time));
             self.from = Some((now, progress.received, progress.sunk));
         }
+        let (since, received) = *self.fed_from.get_or_insert((now, progress.received));
+        let time = now.since(since);
+        if time >= limits::TEMPO {
+            self.fed = Some(rate(progress.received - received, time));
+            self.fed_from = Some((now, progress.received));
+        }
+    }
+
+    /// Bytes per second that arrive, over about a second, whatever keeps it from getting more.
+    #[must_use]
+    pub fn fed(&self) -> Option<u64> {
+        self.fed
     }
 
     /// Bytes per second that arrive, over about a second.
@@ -120,9 +138,32 @@ impl Tempo {
     }
 }
 
+fn rate(bytes: u64, time: Duration) -> u64 {
+    (bytes as f64 / time.as_secs_f64()) as u64
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_burst_is_measured_though_what_it_ends_with_limits_the_node() {
+        let at = |bytes| Progress { received: Offset(bytes), ..Progress::default() };
+        let when = |millis| Instant::ZERO + Duration::from_millis(millis);
+        let mut tempo = Tempo::from_the_start(Instant::ZERO);
+        let mut before = at(0);
+        for (millis, bytes, limit) in [
+            (500, 8_000_000, None),
+            (600, 8_000_000, Some(Limit::Link)),
+            (700, 8_000_000, None),
+            (1000, 9_000_000, None),
+        ] {
+            tempo.limited_for(when(millis), limit);
+            tempo.see(when(millis), &before, &at(bytes));
+            before = at(bytes);
+        }
+        assert_eq!((tempo.fed(), tempo.received()), (Some(9_000_000), None));
+    }
 
     #[test]
     fn a_measurement_begins_where_the_node_is() {

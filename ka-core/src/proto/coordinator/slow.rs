@@ -35,7 +35,7 @@ enum Trouble {
 impl Coordinator {
     /// Looks who holds up the others.
     pub(super) fn look_for_slow(&mut self, now: Instant) {
-        let fastest = self.roster.nodes().filter_map(|m| m.tempo.received()).max().unwrap_or(0);
+        let fastest = self.roster.nodes().filter_map(|m| m.tempo.fed()).max().unwrap_or(0);
         self.fastest = self.fastest.max(fastest);
         let mut nodes = Vec::new();
         for m in self.roster.nodes_mut().filter(|m| m.outcome.is_none()) {
