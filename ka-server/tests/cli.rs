@@ -1,6 +1,7 @@
 //! The command line of `ka-d-server`: what it understands, and what it says when it does not.
 
 use std::ffi::OsString;
+use std::fs;
 use std::process::{Command, Output};
 use std::time::Duration;
 
@@ -112,9 +113,9 @@ fn a_wrong_command_line_says_which_option_and_what_would_be_right() {
 #[test]
 fn what_cannot_be_opened_is_named() {
     let missing = "/nonexistent/f";
-    for args in [["--source", missing], ["--report", missing], ["--control-socket", missing]] {
-        let output =
-            run(&[&args[..], if args[0] == "--source" { &[] } else { &["--source", "/dev/null"] }].concat());
+    for option in ["--source", "--spool", "--report", "--control-socket"] {
+        let source: &[&str] = if option == "--source" { &[] } else { &["--source", "/dev/null"] };
+        let output = run(&[&[option, missing], source].concat());
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{said}");
         assert!(said.contains(missing) && said.contains("No such file or directory"), "{said}");
@@ -143,4 +144,24 @@ fn packagers_get_a_man_page_and_completions() {
     assert!(text.contains(".SH \"EXIT STATUS\"") && text.contains("ka\\-d\\-server"), "{text}");
     let zsh = run(&["--completions", "zsh"]);
     assert!(String::from_utf8_lossy(&zsh.stdout).contains("--control-socket"));
+}
+
+#[test]
+fn a_spool_takes_the_place_of_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (here, new) = (dir.path().join("here"), dir.path().join("new"));
+    fs::write(&here, "precious").unwrap();
+    let [here_arg, new_arg] = [&here, &new].map(|path| path.to_str().unwrap());
+    for (args, name, why) in [
+        (["--spool", here_arg, "--source", "/dev/null"], here_arg, "it exists already"),
+        (["--spool", "/dev/null", "--source", "/dev/null"], "/dev/null", "it exists already"),
+        (["--spool", new_arg, "--source", "/nonexistent/f"], "/nonexistent/f", "No such file or directory"),
+    ] {
+        let output = run(&args);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(name) && said.contains(why), "{said}");
+        let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!((left, fs::read(&here).unwrap()), (vec!["here".into()], b"precious".into()));
+    }
 }

@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use ka_core::limits::PROBE;
-use processes::{Lan, Running, codes, json, noise};
+use processes::{Lan, Running, bare_server, codes, json, noise};
 use rustix::process::Signal;
 
 #[test]
@@ -77,13 +77,14 @@ fn standard_input_comes_out_of_standard_output() {
 fn a_source_that_fails_fails_everywhere() {
     let lan = Lan::new();
     let report = lan.arg("server.json");
-    let server = lan.server(&["-n", "2", "-e", "head -c 3000000 /dev/zero; exit 1", "--report", &report]);
+    let source = ["-e", "head -c 3000000 /dev/zero; exit 1", "--spool", &lan.arg("spool")];
+    let server = lan.server(&[&["-n", "2", "--report", &report], &source[..]].concat());
     let clients = (1..=2).map(|n| lan.client(&["--output", &lan.arg(&format!("out{n}"))]));
     assert_eq!(codes(clients.collect()), [5, 5]);
     let end = server.end();
     assert_eq!(end.code, 5);
     assert!(end.stderr.contains("exit status 1"), "{}", end.stderr);
-    assert_eq!(lan.names(), ["server.json"], "neither a file nor a part of one");
+    assert_eq!(lan.names(), ["server.json"], "neither a file nor a spool nor a part of one");
     let report = json(&lan.path("server.json"));
     assert_eq!((&report["exit"], &report["source"]["reason"]["kind"]), (&5.into(), &"source".into()));
 }
@@ -112,6 +113,30 @@ fn a_sink_that_fails_is_one_node_s_matter() {
     let failed: Vec<_> = nodes.as_array().unwrap().iter().filter(|n| n["outcome"] == "failed").collect();
     assert_eq!(failed.len(), 1);
     assert_eq!(failed[0]["reason"]["kind"], "sink");
+}
+
+#[test]
+fn a_spool_finishes_the_job() {
+    let lan = Lan::new();
+    let bytes = noise(5_000_000);
+    fs::write(lan.path("in"), &bytes).unwrap();
+    let source = format!("cat {}; rm {0}", lan.arg("in"));
+    let server = lan.server(&["-n", "2", "-e", &source, "--spool", &lan.arg("spool")]);
+    let bad = lan.client(&["-e", "exit 1"]);
+    let good = lan.client(&["--output", &lan.arg("out1")]);
+    assert_eq!(codes(vec![good, bad]), [0, 6]);
+    let end = server.end();
+    assert_eq!(end.code, 6);
+    assert_eq!(lan.names(), ["out1", "spool"]);
+    assert!(fs::read(lan.path("spool")).unwrap() == bytes);
+
+    let again = end.stderr.lines().find_map(|line| line.strip_prefix("  ka-d-server ")).unwrap();
+    assert!(again.starts_with(&format!("-n 1 --source {} -s", lan.arg("spool"))), "{again}");
+    let server = lan.start(&mut bare_server(&again.split(' ').collect::<Vec<_>>()));
+    let client = lan.client(&["--output", &lan.arg("out2")]);
+    assert_eq!(codes(vec![client, server]), [0, 0]);
+    assert_eq!(lan.names(), ["out1", "out2", "spool"]);
+    assert!(fs::read(lan.path("out2")).unwrap() == bytes);
 }
 
 #[test]
@@ -183,7 +208,8 @@ fn endless(lan: &Lan, more: &[&str]) -> (Running, Vec<Running>) {
 #[test]
 fn an_interrupted_session_leaves_nothing() {
     let lan = Lan::new();
-    let (server, clients) = endless(&lan, &["--report", &lan.arg("server.json")]);
+    let (server, clients) =
+        endless(&lan, &["--report", &lan.arg("server.json"), "--spool", &lan.arg("spool")]);
     server.signal(Signal::INT);
     assert_eq!(codes(clients), [8, 8]);
     let end = server.end();
