@@ -13,7 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 use processes::lab::Fate::{Back, Lost};
-use processes::lab::{Lab, Run};
+use processes::lab::{Lab, Run, Source};
 use processes::noise;
 
 /// Played with a window that holds the whole stream, and with one that holds a sixteenth of it.
@@ -143,24 +143,48 @@ fn half_of_eight_are_killed_one_after_another() {
 const LONG_MIB: usize = 128;
 const AWAY: Duration = Duration::from_secs(3);
 
-fn a_node_stands_still_for_three_seconds(run: Run) {
-    let Some(mut lab) = Lab::new(Run { mib: LONG_MIB, ..run }, 6) else { return };
+fn a_node_stands_still_for_three_seconds(run: Run) -> Option<Lab> {
+    let mut lab = Lab::new(Run { mib: LONG_MIB, ..run }, 6)?;
     lab.start(&[]);
     lab.when(3, 10);
     lab.stop(3);
-    lab.for_so_long(AWAY);
+    is_missed(&mut lab);
     lab.go_on(3);
     lab.ends(&[(3, Back)]);
+    Some(lab)
 }
 
-fn a_cable_is_out_for_three_seconds(run: Run) {
-    let Some(mut lab) = Lab::new(Run { mib: LONG_MIB, ..run }, 6) else { return };
+fn a_cable_is_out_for_three_seconds(run: Run) -> Option<Lab> {
+    let mut lab = Lab::new(Run { mib: LONG_MIB, ..run }, 6)?;
     lab.start(&[]);
     lab.when(3, 10);
     lab.pull(3);
-    lab.for_so_long(AWAY);
+    is_missed(&mut lab);
     lab.plug(3);
     lab.ends(&[(3, Back)]);
+    Some(lab)
+}
+
+/// However slow the machine, more passes than a small window holds.
+fn is_missed(lab: &mut Lab) {
+    lab.for_so_long(AWAY);
+    lab.when(6, 40);
+}
+
+#[test]
+fn who_stood_still_for_long_is_served_later() {
+    is_served_later("who_stood_still_for_long_is_served_later", a_node_stands_still_for_three_seconds);
+}
+
+#[test]
+fn whose_cable_was_out_for_long_is_served_later() {
+    is_served_later("whose_cable_was_out_for_long_is_served_later", a_cable_is_out_for_three_seconds);
+}
+
+fn is_served_later(test: &'static str, scenario: fn(Run) -> Option<Lab>) {
+    let run = Run { source: Source::File, ..Run::with_a_small_window(test) };
+    let Some(lab) = scenario(run) else { return };
+    assert!(lab.reread() > 0, "nothing was sent again");
 }
 
 fn the_server_s_cable_is_out_for_ten_seconds(run: Run) {

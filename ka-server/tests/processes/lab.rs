@@ -22,8 +22,13 @@ use super::{Ended, Lan, Process, Running, json, noise};
 /// After so long a run is taken for one that never ends, however slow the machine.
 const DEADLINE: Duration = Duration::from_secs(90);
 
-/// The exit status of a session on whose way something was lost.
+/// Exit statuses: refused, a sink failed, something was lost on the way.
+const REFUSED: i32 = 4;
+const SINK: i32 = 6;
 const LOST: i32 = 7;
+
+/// Never reads what it is given, and outlives nobody who starts it.
+const NEVER_READS: &str = "exec tail --pid=$PPID -f /dev/null";
 
 /// The longest stream, in MiB.
 const LONGEST_MIB: usize = 128;
@@ -41,17 +46,30 @@ pub(crate) struct Run {
     pub(crate) mib: usize,
     /// How fast each link is.
     pub(crate) mbit: u32,
+    /// Where it comes from.
+    pub(crate) source: Source,
+}
+
+/// Where a stream comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// A command, which gives it once.
+    Command,
+    /// A command, and the server keeps what it gives.
+    Spooled,
+    /// A file.
+    File,
 }
 
 impl Run {
     /// All that is sent finds room in the window.
     pub(crate) fn with_the_default_window(test: &'static str) -> Self {
-        Self { test, window: None, mib: 48, mbit: 200 }
+        Self { test, window: None, mib: 48, mbit: 200, source: Source::Command }
     }
 
     /// Sixteen windows are sent.
     pub(crate) fn with_a_small_window(test: &'static str) -> Self {
-        Self { test, window: Some("8M"), mib: LONGEST_MIB, mbit: 200 }
+        Self { window: Some("8M"), mib: LONGEST_MIB, ..Self::with_the_default_window(test) }
     }
 }
 
@@ -60,8 +78,11 @@ impl Run {
 pub(crate) enum Fate {
     /// It is lost, and the report says why.
     Lost,
-    /// It comes back and has everything in the end; or the report says what nobody could give it any more.
+    /// It comes back and has everything in the end; or, if the source cannot be read again, the report says what nobody
+    /// could give it any more.
     Back,
+    /// The others went on without it, because its sink takes nothing.
+    Stuck,
 }
 
 /// A session in a world of its own. Dropped, it takes everything with it.
@@ -75,6 +96,8 @@ pub(crate) struct Lab {
     watch: Watch,
     /// When something happened first.
     fault: Option<Instant>,
+    /// The nodes whose sinks take nothing.
+    stuck: Vec<usize>,
     hosts: Hosts,
     lan: Lan,
 }
@@ -92,7 +115,8 @@ impl Program {
 }
 
 impl Lab {
-    /// Hosts for a server, so many nodes, and a stranger. `None`, having said why, where there are none to be had.
+    /// Hosts for a server, so many nodes, and a stranger or somebody late. `None`, having said why, where there are none
+    /// to be had.
     pub(crate) fn new(run: Run, nodes: usize) -> Option<Self> {
         let hosts = Hosts::new(&run.test.replace("::", "-"), "10.79.0", nodes + 2)?;
         if let Some(why) = (0..nodes + 2).find_map(|i| hosts.limit(i, run.mbit).err()) {
@@ -104,25 +128,57 @@ impl Lab {
         let lan = Lan::in_memory(4 * (nodes as u64 + 1) * bytes.len() as u64);
         fs::write(lan.path("in"), bytes).unwrap();
         let (programs, doors, watch) = (Vec::new(), Vec::new(), Watch::new());
-        Some(Self { run, nodes, bytes, programs, doors, watch, fault: None, hosts, lan })
+        Some(Self { run, nodes, bytes, programs, doors, watch, fault: None, stuck: Vec::new(), hosts, lan })
+    }
+
+    /// Limits a host's link below the others'.
+    pub(crate) fn limit(&mut self, i: usize, mbit: u32) {
+        self.it_happens();
+        self.hosts.limit(i, mbit).unwrap();
+    }
+
+    /// Gives a node a sink that takes nothing.
+    pub(crate) fn is_stuck(&mut self, i: usize) {
+        self.it_happens();
+        self.stuck.push(i);
     }
 
     /// Starts the server, and each node when the one before it is in, so that it gets the number of its host.
     pub(crate) fn start(&mut self, more: &[&str]) {
-        let window = self.run.window.map_or(Vec::new(), |size| vec!["--window", size]);
-        let (n, source) = (self.nodes.to_string(), format!("cat {}", self.lan.arg("in")));
-        let args = ["-n", &n, "--json", "-e", &source, "--report", &self.lan.arg("report.json")];
-        let server = self.hosts.server(0, &self.lan, &[&args, &window[..], more].concat());
+        let (n, input) = (self.nodes.to_string(), self.lan.arg("in"));
+        let (command, spool) = (format!("cat {input}"), self.lan.arg(""));
+        let source = match self.run.source {
+            Source::Command => vec!["-e", &command],
+            Source::Spooled => vec!["-e", &command, "--spool", &spool],
+            Source::File => vec!["--source", &input],
+        };
+        let args = ["-n", &n, "--json", "--report", &self.lan.arg("report.json")];
+        let server = [&args, &source[..], &self.window(), more].concat();
+        let server = self.hosts.server(0, &self.lan, &server);
         let open = self.begin(server).until("open");
         self.has_doors(0, &open, &["control_port", "data_port"]);
-        for i in 1..=self.nodes {
-            let (output, command) = (self.out(i), format!("cat > {}", self.out(i)));
-            let sink = if i % 2 == 0 { ["--output", &output] } else { ["-e", &command] };
-            let client = self.hosts.client(i, &self.lan, &[&["--json"], &sink[..], &window].concat());
-            let joined = self.begin(client).until("joined");
-            assert_eq!(joined["node"], i);
-            self.has_doors(i, &joined, &["data_port"]);
-        }
+        (1..=self.nodes).for_each(|i| self.join(i));
+    }
+
+    fn join(&mut self, i: usize) {
+        let client = self.client(i);
+        let joined = self.begin(client).until("joined");
+        assert_eq!(joined["node"], i);
+        self.has_doors(i, &joined, &["data_port"]);
+    }
+
+    fn client(&self, i: usize) -> Running {
+        let (output, command) = (self.out(i), format!("cat > {}", self.out(i)));
+        let sink = match i {
+            _ if self.stuck.contains(&i) => ["-e", NEVER_READS],
+            _ if i.is_multiple_of(2) => ["--output", &output],
+            _ => ["-e", &command],
+        };
+        self.hosts.client(i, &self.lan, &[&["--json"], &sink[..], &self.window()].concat())
+    }
+
+    fn window(&self) -> Vec<&'static str> {
+        self.run.window.map_or(Vec::new(), |size| vec!["--window", size])
     }
 
     fn begin(&mut self, program: Running) -> &mut Running {
@@ -204,6 +260,22 @@ impl Lab {
         (1..=self.nodes).for_each(|i| self.hosts.isolate(i));
     }
 
+    /// One more node comes, on the stranger's host.
+    pub(crate) fn joins_late(&mut self) {
+        self.it_happens();
+        self.nodes += 1;
+        self.join(self.nodes);
+    }
+
+    /// One more node comes, and is sent away.
+    pub(crate) fn is_refused_late(&mut self) {
+        self.it_happens();
+        let late = self.nodes + 1;
+        let end = self.client(late).end();
+        assert_eq!(end.code, REFUSED, "{}", end.stderr);
+        assert_eq!(self.has_got(late), Ok(0), "{}", end.stderr);
+    }
+
     /// Does something on the stranger's host with all the ports that are open.
     pub(crate) fn stranger<T: Send>(&mut self, f: impl FnOnce(&[SocketAddr]) -> T + Send) -> T {
         self.it_happens();
@@ -243,7 +315,26 @@ impl Lab {
         let wrong: Vec<_> = verdicts.iter().filter_map(|v| v.as_ref().err()).collect();
         assert!(wrong.is_empty(), "{wrong:#?}");
         let well = verdicts.into_iter().all(|v| v == Ok(true));
-        assert_eq!((server, &report["ok"]), (if well { 0 } else { LOST }, &well.into()), "the server's word");
+        let status = match victims.iter().all(|(_, fate)| *fate == Fate::Stuck) {
+            _ if well => 0,
+            true => SINK,
+            false => LOST,
+        };
+        assert_eq!((server, &report["ok"]), (status, &well.into()), "the server's word");
+    }
+
+    /// How many bytes the server sent again.
+    pub(crate) fn reread(&self) -> u64 {
+        json(&self.lan.path("report.json"))["source"]["counters"]["reread"].as_u64().unwrap()
+    }
+
+    /// When the server said something of a node first: at which of its lines, and at which second.
+    pub(crate) fn said(&self, event: &str, i: usize) -> (usize, f64) {
+        let Program::Ended(server) = &self.programs[0] else { panic!("the server has not ended") };
+        let lines = server.stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let first = lines.enumerate().find(|(_, e)| e["event"] == event && e["node"] == i);
+        let (line, event) = first.unwrap_or_else(|| panic!("no {event} of {}", name(i)));
+        (line, event["t"].as_f64().unwrap())
     }
 
     /// Waits for the end of a program, and says with what status.
@@ -268,7 +359,9 @@ impl Lab {
         let as_it_should = match fate {
             None => well,
             Some(Fate::Lost) => !well && node["reason"]["text"].as_str().is_some_and(|why| !why.is_empty()),
+            Some(Fate::Back) if self.run.source != Source::Command => well,
             Some(Fate::Back) => well || names_what_is_missing(node, self.bytes.len()),
+            Some(Fate::Stuck) => self.end(i) == SINK && node["reason"]["kind"] == "sink",
         };
         let got = self.has_got(i)?;
         if !as_said || !as_it_should || (well && got != self.bytes.len()) {
@@ -316,7 +409,8 @@ impl Drop for Lab {
             let how = if was_running { "killed now".into() } else { format!("exit status {code}") };
             eprintln!("==== {}: {how}\n{stderr}{}", name(i), without_beats(&stdout));
         }
-        eprintln!("==== again: cargo test -p ka-server --test faults -- --exact {}", self.run.test);
+        let tests = env!("CARGO_CRATE_NAME");
+        eprintln!("==== again: cargo test -p ka-server --test {tests} -- --exact {}", self.run.test);
     }
 }
 
