@@ -6,8 +6,9 @@ mod processes;
 use processes::lab::Fate::Stuck;
 use processes::lab::{Lab, Run, Source};
 
-/// The longest that may pass until a sink that takes nothing is named, in seconds: it is to be 6 on an idle machine.
-const NAMED_S: f64 = 8.0;
+/// The longest that may pass until a sink that takes nothing is named, in seconds. It is less than 6 where nobody else is
+/// at work; but whenever its node is not heard for a moment, because the machine is busy, five seconds begin anew.
+const NAMED_S: f64 = 15.0;
 
 /// The others get there long before the half minute is over after which a stuck node is given up. The name has it begin
 /// first, because it takes the longest.
@@ -35,6 +36,7 @@ fn one_of_four_is_stuck(run: Run, policy: &str) {
     lab.start(&["--slow", policy]);
     lab.ends(&[(2, Stuck)]);
     let named = lab.said("slow", 2).1 - lab.said("linked", 2).1;
+    println!("it was named after {named:.1} s");
     assert!(named <= NAMED_S, "it was named after {named} s");
     if policy == "bypass" {
         for i in [1, 3, 4] {
