@@ -57,7 +57,7 @@ impl Coordinator {
             let lasts = m.tempo.limited_for(now, limit);
             match self.trouble(now, node, limit) {
                 Some(trouble) => self.troubled(now, node, &trouble, lasts),
-                None => self.untroubled(now, node),
+                None => self.untroubled(now, node, lasts),
             }
         }
     }
@@ -75,15 +75,16 @@ impl Coordinator {
         self.do_without(now, node, trouble, lasts);
     }
 
-    fn untroubled(&mut self, now: Instant, node: NodeId) {
+    fn untroubled(&mut self, now: Instant, node: NodeId, lasts: Duration) {
         let Some(m) = self.roster.get_mut(node) else { return };
         m.named.take_if(|last| *last + limits::STEADY_MAX <= now);
         // Where all go at the pace of the first nobody knows how fast they would be without it. If the server could
-        // send far more, that is tried, but once only: the switch may be in the way.
+        // send far more, that is tried, but not at once, and once only: the switch may be in the way.
         let (first, rate, carries) =
             (m.parent == Some(NodeId::ROOT), m.tempo.received(), self.config.carries);
         if first
             && self.limit(node).is_some()
+            && lasts >= limits::STUCK
             && rate.zip(carries).is_some_and(|(rate, carries)| is_below(rate, carries))
             && !core::mem::replace(&mut self.tried, true)
         {
