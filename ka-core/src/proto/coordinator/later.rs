@@ -61,9 +61,7 @@ impl Coordinator {
         else {
             return;
         };
-        let far = |m: &&Member| {
-            m.lacks() && m.held_by.is_none() && end - m.progress.received >= limits::BEHIND_BYTES
-        };
+        let far = |m: &&Member| m.lacks() && end - m.progress.received >= limits::BEHIND_BYTES;
         let stayed_for: Vec<_> = self
             .roster
             .nodes()
@@ -73,7 +71,6 @@ impl Coordinator {
             .collect();
         for (node, parent) in stayed_for {
             self.move_to(node, NodeId::ROOT);
-            self.hold_for(node, parent);
             self.let_go(parent);
         }
     }

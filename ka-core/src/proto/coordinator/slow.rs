@@ -77,7 +77,9 @@ impl Coordinator {
 
     fn untroubled(&mut self, now: Instant, node: NodeId, lasts: Duration) {
         let Some(m) = self.roster.get_mut(node) else { return };
-        m.named.take_if(|last| *last + limits::STEADY_MAX <= now);
+        // Who waits for its turn shows nothing.
+        let fine = !m.later;
+        m.named.take_if(|last| fine && *last + limits::STEADY_MAX <= now);
         // Where all go at the pace of the first nobody knows how fast they would be without it. If the server could
         // send far more, that is tried, but not at once, and once only: the switch may be in the way.
         let (first, rate, carries) =
