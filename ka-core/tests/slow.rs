@@ -124,3 +124,11 @@ fn a_stuck_sink_holds_up_nobody() {
     assert!(world.report().is_ok());
     assert!(done(&world, 3) < secs(6));
 }
+
+#[test]
+fn nobody_is_moved_to_see_whether_a_tree_is_faster() {
+    let tree = World::tree(7, 2).stream(256 * MIB).rate(25_000_000).server_carries(1_250_000_000);
+    let world = tree.run();
+    assert!(world.report().is_ok());
+    assert!((1..=7).all(|n| world.counters(n).attaches == 1));
+}

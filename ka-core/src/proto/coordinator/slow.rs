@@ -81,10 +81,12 @@ impl Coordinator {
         let fine = !m.later;
         m.named.take_if(|last| fine && *last + limits::STEADY_MAX <= now);
         // Where all go at the pace of the first nobody knows how fast they would be without it. If the server could
-        // send far more, that is tried, but not at once, and once only: the switch may be in the way.
+        // send far more, that is tried, but not at once, and once only: the switch may be in the way. In a tree those
+        // below would crowd the server.
         let (first, rate, carries) =
             (m.parent == Some(NodeId::ROOT), m.tempo.received(), self.config.carries);
         if first
+            && self.config.fan_out == 1
             && self.limit(node).is_some()
             && lasts >= limits::STUCK
             && rate.zip(carries).is_some_and(|(rate, carries)| is_below(rate, carries))
