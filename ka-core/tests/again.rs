@@ -52,14 +52,19 @@ async fn who_comes_late_is_served_after_the_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_source_that_has_changed_is_not_sent() {
-    let (first, second, events, _) = late(Again::Another).await;
-    assert!(first.streams == all() && first.end.outcome == Outcome::Ok);
-    assert!(matches!(second.end.outcome, Outcome::Failed(Reason::Missing(..), _)), "{:?}", second.end);
-    assert!(second.streams.iter().all(|(_, _, finished)| !finished));
-    let why = events.iter().find_map(|e| match e {
-        ServerEvent::Session(Event::RereadFailed { why }) => Some(why.as_str()),
-        _ => None,
-    });
-    assert!(why.is_some_and(|w| w.contains("are others than when they were read first")), "{why:?}");
+async fn what_cannot_be_read_again_after_all_is_not_sent() {
+    for (again, says) in [
+        (Again::Another, "are others than when they were read first"),
+        (Again::Nonsense, "the thread that reads it has ended"),
+    ] {
+        let (first, second, events, _) = late(again).await;
+        assert!(first.streams == all() && first.end.outcome == Outcome::Ok);
+        assert!(matches!(second.end.outcome, Outcome::Failed(Reason::Missing(..), _)), "{:?}", second.end);
+        assert!(second.streams.iter().all(|(_, _, finished)| !finished));
+        let why = events.iter().find_map(|e| match e {
+            ServerEvent::Session(Event::RereadFailed { why }) => Some(why.as_str()),
+            _ => None,
+        });
+        assert!(why.is_some_and(|w| w.contains(says)), "{why:?}");
+    }
 }

@@ -66,9 +66,12 @@ impl Again {
         }
     }
 
-    /// What was asked for, if some of it is there.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Done>> {
-        self.done.poll_recv(cx)
+    /// What was asked for, if some of it is there; or why nothing more will come.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(LinkId, Ring), String>> {
+        self.done.poll_recv(cx).map(|done| match done {
+            Some((link, part)) => part.map(|part| (link, part)),
+            None => Err("the thread that reads it has ended".into()),
+        })
     }
 
     /// Where everything is.

@@ -6,7 +6,6 @@
 //!
 //! A thread is told to give up by its [`Stop`], and then ends its source or sink itself, because only it can.
 
-use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -31,10 +30,9 @@ const LOOK: Duration = Duration::from_millis(100);
 // ---- sources ----
 
 /// What comes from the sources' thread.
-#[derive(Debug)]
 pub(super) enum Fed {
     /// With its bytes once more, if they can be read again.
-    Begin(StreamInfo, Option<Again>),
+    Begin(StreamInfo, Option<Box<dyn Reread>>),
     Bytes(Bytes),
     /// No stream can be read again after all, for this reason.
     RereadFailed(String),
@@ -44,21 +42,12 @@ pub(super) enum Fed {
     Close,
 }
 
-/// A stream's bytes once more.
-pub(super) struct Again(pub(super) Box<dyn Reread>);
-
-impl fmt::Debug for Again {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Again(..)")
-    }
-}
-
 /// The data loop's end of the sources' thread.
-#[derive(Debug)]
 pub(super) struct Feed {
     fed: mpsc::Receiver<Fed>,
     /// Whether every stream can be read again.
     reread: bool,
+    spools: bool,
     stop: Stop,
     /// What the thread says at its end: a spool that could not be kept is worth a word.
     ended: oneshot::Receiver<Result<(), String>>,
@@ -69,9 +58,10 @@ impl Feed {
     /// again goes to the spool, too, if there is one.
     pub(super) fn start(streams: Vec<Stream>, spool: Option<Spool>) -> std::io::Result<Self> {
         const AHEAD: usize = 4;
-        let streams: Vec<_> = streams.into_iter().map(|s| (s.source.again().map(Again), s)).collect();
+        let streams: Vec<_> = streams.into_iter().map(|s| (s.source.again(), s)).collect();
         let spool = spool.filter(|_| streams.iter().any(|(again, _)| again.is_none()));
-        let reread = spool.is_some() || streams.iter().all(|(again, _)| again.is_some());
+        let spools = spool.is_some();
+        let reread = spools || streams.iter().all(|(again, _)| again.is_some());
         let (tx, fed) = mpsc::channel(AHEAD);
         let (done, ended) = oneshot::channel();
         let stop = Stop::new();
@@ -79,7 +69,7 @@ impl Feed {
         thread::Builder::new().name("ka-source".into()).spawn(move || {
             let _ = done.send(read_all(streams, spool, &tx, &flag));
         })?;
-        Ok(Self { fed, reread, stop, ended })
+        Ok(Self { fed, reread, spools, stop, ended })
     }
 
     /// What comes next, if something is there.
@@ -99,13 +89,16 @@ impl Feed {
         self.stop.set();
         match tokio::time::timeout(limits::STOP_GRACE + limits::CONNECT, self.ended).await {
             Ok(Ok(result)) => result,
+            Err(_) if self.spools => {
+                Err("what was read is still being written to the spool: it is not kept".into())
+            }
             _ => Ok(()),
         }
     }
 }
 
 fn read_all(
-    streams: Vec<(Option<Again>, Stream)>,
+    streams: Vec<(Option<Box<dyn Reread>>, Stream)>,
     mut spool: Option<Spool>,
     tx: &mpsc::Sender<Fed>,
     stop: &Stop,
@@ -118,7 +111,7 @@ fn read_all(
         let mut none = None;
         let (again, spool) = match again {
             Some(again) => (Some(again), &mut none),
-            None => (spool.as_ref().map(|s| Again(s.again())), &mut spool),
+            None => (spool.as_ref().map(Spool::again), &mut spool),
         };
         if tx.blocking_send(Fed::Begin(info, again)).is_err() {
             source.abort();

@@ -296,9 +296,9 @@ impl Relay {
         let Origin::Source(root) = &mut self.origin else { return };
         let slot = root.again_mut();
         let Some(again) = slot else { return };
-        while let Poll::Ready(Some((link, part))) = again.poll(cx) {
+        while let Poll::Ready(part) = again.poll(cx) {
             match part {
-                Ok(part) => {
+                Ok((link, part)) => {
                     self.children.iter_mut().filter(|c| c.id == link).for_each(|c| c.take_again(&part));
                 }
                 Err(why) => {

@@ -14,11 +14,12 @@ use bytes::{Bytes, BytesMut};
 use tokio::time::{Instant, Sleep};
 
 use super::again::Again;
-use super::ends::{self, Fed, Feed};
+use super::ends::{Fed, Feed};
 use crate::limits::{self, BLOCK_BYTES, SEGMENT_BLOCKS};
 use crate::proto::Window;
 use crate::ring::Item;
 use crate::seal::{self, Hash, Sealer, Segment, Statement, StreamEnd, StreamInfo};
+use crate::stream::Reread;
 use crate::types::{Position, printable};
 
 /// How far the source is read ahead of what the fastest child was sent: at 1 Gbit/s it bridges a source that hiccups
@@ -167,10 +168,10 @@ impl Root {
         items
     }
 
-    fn begin(&mut self, info: StreamInfo, source: Option<ends::Again>) -> Sealed {
+    fn begin(&mut self, info: StreamInfo, source: Option<Box<dyn Reread>>) -> Sealed {
         self.length = 0;
         if let (Some(again), Some(source)) = (&mut self.again, source) {
-            again.stream(source.0);
+            again.stream(source);
         }
         let item = self.state(&Statement::Begin(info.clone()));
         Sealed { items: vec![item], begun: Some(info), ..Sealed::default() }

@@ -70,6 +70,7 @@ pub async fn serve(
     tasks.spawn(link::accept_children(data, sender.clone()));
 
     let thread = |e| ServeError::Io("cannot start a thread".into(), e);
+    let bytes = streams.iter().map(|s| s.source.size()).sum();
     let feed = Feed::start(streams, config.spool).map_err(thread)?;
     let reread = feed.reread();
     let relay = Relay::root(sealer, feed).map_err(thread)?;
@@ -87,7 +88,8 @@ pub async fn serve(
             min_nodes: config.min_nodes,
             slow: config.slow,
             min_rate: config.min_rate,
-            carries: interfaces::carries(&config.ports.interfaces),
+            carries: [interfaces::carries(&config.ports.interfaces), config.rate].into_iter().flatten().min(),
+            bytes,
             reread,
             release_delay: config.release_delay,
             data_port,

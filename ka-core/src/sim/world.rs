@@ -112,6 +112,7 @@ impl World {
             slow: Slow::default(),
             min_rate: None,
             carries: None,
+            bytes: None,
             reread: false,
             release_delay: Duration::ZERO,
             data_port: limits::DATA_PORT,
@@ -531,6 +532,7 @@ impl World {
         for (i, host) in self.hosts.iter().enumerate().skip(1) {
             self.clock.after(host.joins_at, Due::Join(i as u32));
         }
+        self.setup.config.bytes = self.setup.config.reread.then_some(self.tape.length);
         self.coordinator = Some(Coordinator::new(Instant::ZERO, self.setup.config.clone()));
         self.hosts[0].state = State::In;
         self.hosts[0].id = Some(NodeId::ROOT);

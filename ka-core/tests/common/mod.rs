@@ -113,8 +113,9 @@ impl Lab {
             half: if self.gate.is_some() { bytes.len() / 2 } else { 0 },
             gate: self.gate.clone(),
             again: match self.again {
-                Again::TheSame => Some(bytes.clone().into()),
-                Again::Another => Some(bytes.iter().rev().copied().collect()),
+                Again::TheSame => Some(Some(bytes.clone().into())),
+                Again::Another => Some(Some(bytes.iter().rev().copied().collect())),
+                Again::Nonsense => Some(None),
                 Again::Nothing | Again::Spooled => None,
             },
             bytes: bytes.into(),
@@ -324,11 +325,13 @@ pub(crate) enum Again {
     Nothing,
     TheSame,
     Another,
+    /// It panics.
+    Nonsense,
     Spooled,
 }
 
 struct Memory {
-    again: Option<Bytes>,
+    again: Option<Option<Bytes>>,
     bytes: Bytes,
     fails: bool,
     /// So many bytes are behind the gate.
@@ -359,11 +362,12 @@ impl Source for Memory {
     }
 }
 
-struct OnceMore(Bytes);
+struct OnceMore(Option<Bytes>);
 
 impl Reread for OnceMore {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        let rest = self.0.get(offset as usize..).unwrap_or_default();
+        let rest =
+            self.0.as_ref().expect("an application has bugs").get(offset as usize..).unwrap_or_default();
         let n = buf.len().min(rest.len());
         buf[..n].copy_from_slice(&rest[..n]);
         Ok(n)

@@ -63,6 +63,8 @@ pub struct Config {
     pub min_rate: Option<u64>,
     /// Bytes per second that the server's own link carries, if that is known.
     pub carries: Option<u64>,
+    /// Bytes of all streams together, if that is known.
+    pub bytes: Option<u64>,
     /// The root can read its source again: whoever lacks what windows have forgotten is served after the others.
     pub reread: bool,
     /// The pause between two nodes that are let go after having waited.

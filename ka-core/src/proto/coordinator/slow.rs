@@ -20,6 +20,9 @@ pub enum Slow {
     Drop,
 }
 
+/// Seconds of which a tenth of one is little.
+const LONG: u64 = 10;
+
 /// What is wrong with a node.
 enum Trouble {
     /// Its sink takes nothing.
@@ -81,15 +84,17 @@ impl Coordinator {
         let fine = !m.later;
         m.named.take_if(|last| fine && *last + limits::STEADY_MAX <= now);
         // Where all go at the pace of the first nobody knows how fast they would be without it. If the server could
-        // send far more, that is tried, but not at once, and once only: the switch may be in the way. In a tree those
-        // below would crowd the server.
-        let (first, rate, carries) =
-            (m.parent == Some(NodeId::ROOT), m.tempo.received(), self.config.carries);
+        // send far more, that is tried, but once only: the switch may be in the way. In a tree those below would crowd
+        // the server.
+        let first = m.parent == Some(NodeId::ROOT) && self.config.fan_out == 1;
+        let (Some(rate), Some(carries)) = (m.tempo.received(), self.config.carries) else { return };
+        // What is between it and those below it must be sent once more: a long session can afford that at once.
+        let left = self.config.bytes.map_or(0, |bytes| bytes.saturating_sub(m.progress.received.0));
+        let patience = if left / rate.max(1) >= LONG { Duration::ZERO } else { limits::STUCK };
         if first
-            && self.config.fan_out == 1
             && self.limit(node).is_some()
-            && lasts >= limits::STUCK
-            && rate.zip(carries).is_some_and(|(rate, carries)| is_below(rate, carries))
+            && lasts >= patience
+            && is_below(rate, carries)
             && !core::mem::replace(&mut self.tried, true)
         {
             self.send_to_the_end(node);
