@@ -30,6 +30,7 @@ fuzz_target!(|bytes: &[u8]| {
             slow: Default::default(),
             min_rate: None,
             carries: None,
+            bytes: None,
             reread: setup[1] > 128,
             release_delay: Duration::from_millis(u64::from(setup[3])),
             data_port: 1,

@@ -1,8 +1,8 @@
 //! The sockets: what moves the bytes, once `proto` has decided where.
 //!
 //! - [`serve`] runs a server's session, [`join`] a node's. Both are futures for the caller's own runtime.
-//! - `driver` is the run loop of both, and the only one. It owns the machines and the data plane (`relay`), in one
-//!   task, so that a block is read, checked and forwarded without a hand-off.
+//! - `driver` is the run loop of both, and the only one. It owns the machines and the data plane (`relay`, with a
+//!   `child` for each connection), in one task, so that a block is read, checked and forwarded without a hand-off.
 //! - `control`, `link` and `discovery` say hello; `ends` runs sources and sinks on threads of their own,
 //!   because they block. Nothing else does.
 //!
@@ -12,6 +12,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod again;
+mod child;
 mod client;
 mod control;
 pub mod discovery;
@@ -27,6 +28,7 @@ mod root;
 mod server;
 mod session;
 mod socket;
+mod tape;
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;

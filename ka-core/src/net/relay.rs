@@ -11,7 +11,7 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
@@ -20,26 +20,21 @@ use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::again::Again;
+use super::child::Child;
 use super::ends::{Drain, Feed, Job, Sunk};
 use super::pool::{BUFFER_BYTES, ReadPool};
 use super::root::Root;
 use super::socket::set_receive_low_water;
+use super::tape::Tape;
 use crate::index::Index;
 use crate::limits::{self, BLOCK_BYTES};
 use crate::proto::Node;
 use crate::proto::node::Input;
 use crate::ring::{Item, Ring};
 use crate::seal::{Checker, SEALED_BYTES_MAX, Sealer, Statement, StreamEnd, StreamInfo};
-use crate::types::{Floors, LinkId, Offset, Position, printable};
+use crate::types::{LinkId, Position, printable};
 use crate::wire::control::LinkFault;
 use crate::wire::data::{GRANT_BYTES, Grant, HEADER_BYTES, Header, Kind};
-use crate::wire::{self, Plane};
-
-/// When so little is left of what was had from the source again, more is asked for: a segment.
-const AGAIN_BYTES: u64 = (limits::SEGMENT_BLOCKS * BLOCK_BYTES) as u64;
-
-/// Items that go to a child's socket in one call at most.
-const WRITE_ITEMS: usize = 32;
 
 /// The data plane.
 pub(super) struct Relay {
@@ -115,43 +110,12 @@ impl Relay {
 
     /// A child is accepted, whose claim was [believed](Self::believe) just now.
     pub(super) fn add_child(&mut self, id: LinkId, stream: TcpStream, claim: Grant) {
-        let Grant { floors, upto } = claim;
-        let (end, head) = (self.ring.end(), BytesMut::from(&wire::preface(Plane::Data)[..]));
-        let out = Out { head, next: floors.held(), written: 0 };
-        let ahead = (floors.held().item > end.item).then_some(end);
-        let known = Floors::all(Position::END);
-        let grants = BytesMut::with_capacity(4096);
-        let again = Ring::new();
-        let asked = false;
-        self.children.push(Child {
-            id,
-            stream,
-            out,
-            again,
-            asked,
-            floors,
-            upto,
-            known,
-            ahead,
-            wrote: true,
-            grants,
-        });
+        self.children.push(Child::new(id, stream, claim, self.ring.end()));
     }
 
     /// What can be believed of a child that wants to attach; `None` if it names a place that is none of this tape.
-    ///
-    /// One that lacks what is forgotten is for the node to refuse. One that is ahead is put at the end of what is here:
-    /// it waits there until the tape has come to its place, and only then is it known whether that is one.
     pub(super) fn believe(&self, claim: Grant) -> Option<Grant> {
-        let Grant { mut floors, upto } = claim;
-        let (known, tape) = (Floors::all(Position::END), self.tape());
-        floors.0[0] = match tape.place(known.held(), floors.held()) {
-            Place::Forgotten | Place::Held => floors.held(),
-            Place::Ahead => self.ring.end(),
-            Place::Nowhere => return None,
-        };
-        let below = tape.floors_below(&known, &floors)?;
-        (claim.floors.held().offset <= upto).then_some(Grant { floors: below, upto })
+        self.tape().believe(claim)
     }
 
     fn tape(&self) -> Tape<'_> {
@@ -160,7 +124,7 @@ impl Relay {
 
     /// Closes a link, whoever is at its other end.
     pub(super) fn drop_link(&mut self, id: LinkId) {
-        self.children.retain(|c| c.id != id);
+        self.children.retain(|c| c.id() != id);
         if let Origin::Parent { link, .. } = &mut self.origin {
             link.take_if(|l| l.id == id);
         }
@@ -237,7 +201,7 @@ impl Relay {
         match &mut self.origin {
             Origin::Source(root) => {
                 // A child that has been sent everything would have to wait: what is read is sealed for it now.
-                let starving = self.children.iter().any(|c| c.out.next >= self.ring.end());
+                let starving = self.children.iter().any(|c| c.next() >= self.ring.end());
                 let sealed = ready!(root.poll(cx, node.window(), starving, self.ring.end()));
                 sealed.items.into_iter().for_each(|item| self.ring.push(item));
                 self.begun.extend(sealed.begun);
@@ -299,7 +263,7 @@ impl Relay {
         while let Poll::Ready(part) = again.poll(cx) {
             match part {
                 Ok((link, part)) => {
-                    self.children.iter_mut().filter(|c| c.id == link).for_each(|c| c.take_again(&part));
+                    self.children.iter_mut().filter(|c| c.id() == link).for_each(|c| c.take_again(&part));
                 }
                 Err(why) => {
                     self.happened.push_back(Input::RereadFailed(why));
@@ -310,8 +274,7 @@ impl Relay {
         }
         for child in &mut self.children {
             if let Some(item) = child.wants_again(&self.ring) {
-                child.asked = true;
-                again.ask(child.id, item);
+                again.ask(child.id(), item);
             }
         }
     }
@@ -321,7 +284,7 @@ impl Relay {
         self.children.retain_mut(|child| {
             let result = child.poll(cx, tape, node, happened);
             if let Err(fault) = result {
-                happened.push_back(Input::LinkLost(child.id, fault));
+                happened.push_back(Input::LinkLost(child.id(), fault));
                 return false;
             }
             true
@@ -456,284 +419,6 @@ impl ParentLink {
     }
 }
 
-fn broken(e: &io::Error) -> LinkFault {
+pub(super) fn broken(e: &io::Error) -> LinkFault {
     LinkFault::Broken(e.to_string())
-}
-
-// ---- a child ----
-
-struct Child {
-    id: LinkId,
-    stream: TcpStream,
-    out: Out,
-    /// What comes next, had from the source again because the ring has forgotten it; and whether more is asked for.
-    again: Ring,
-    asked: bool,
-    /// What it said last of itself and those below it.
-    floors: Floors,
-    upto: Offset,
-    /// What of that is known here, below the child's own place: from there the next places are looked for.
-    known: Floors,
-    /// It is ahead of this node, which has told of itself that it is here.
-    ahead: Option<Position>,
-    /// Whether anything was written since [`live`](Self::live).
-    wrote: bool,
-    grants: BytesMut,
-}
-
-/// Where a place that somebody claims is, as seen from a ring.
-enum Place {
-    Forgotten,
-    Held,
-    Ahead,
-    /// It is no place of this tape.
-    Nowhere,
-}
-
-/// What is known of the tape.
-#[derive(Clone, Copy)]
-struct Tape<'a> {
-    /// What is held of it.
-    ring: &'a Ring,
-    /// Where everything on it is, if the source can be read again.
-    index: Option<&'a Index>,
-}
-
-impl Tape<'_> {
-    /// Where `at` is; `known` is a place to begin to look from.
-    fn place(&self, known: Position, at: Position) -> Place {
-        let (first, end) = (self.ring.first(), self.ring.end());
-        if at.item < first.item {
-            let is_none = self.index.is_some_and(|index| index.place(at.item) != Some(at));
-            return if is_none { Place::Nowhere } else { Place::Forgotten };
-        }
-        if at.item > end.item {
-            return if at.offset >= end.offset { Place::Ahead } else { Place::Nowhere };
-        }
-        let from = if first.item <= known.item && known.item <= at.item { known } else { first };
-        if self.ring.walk(from, at.item) == Some(at) { Place::Held } else { Place::Nowhere }
-    }
-
-    /// `floors` with the levels below the first as they can be known here: no further back and no further ahead than
-    /// what is held. `None` if one of them is no place of this tape.
-    fn floors_below(&self, known: &Floors, floors: &Floors) -> Option<Floors> {
-        let mut believed = *floors;
-        for (at, known) in believed.0.iter_mut().zip(known.0).skip(1).filter(|(at, _)| **at != Position::END)
-        {
-            *at = match self.place(known, *at) {
-                Place::Forgotten => self.ring.first(),
-                Place::Held => *at,
-                Place::Ahead => self.ring.end(),
-                Place::Nowhere => return None,
-            };
-        }
-        Some(believed)
-    }
-}
-
-/// Where a child's connection stands.
-struct Out {
-    /// What goes before the next item: the preface, or a sign of life.
-    head: BytesMut,
-    /// The next item to write.
-    next: Position,
-    /// Bytes of its frame that are written already.
-    written: usize,
-}
-
-impl Child {
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        tape: Tape<'_>,
-        node: &Node,
-        happened: &mut VecDeque<Input>,
-    ) -> Result<(), LinkFault> {
-        self.catch_up(tape, happened)?;
-        self.poll_read(cx, tape, happened)?;
-        let before = self.out.next;
-        let written = self.poll_write(cx, tape.ring, node);
-        if self.out.next > before {
-            happened.push_back(Input::Sent(self.id, self.out.next));
-        }
-        written.map_err(|e| broken(&e))
-    }
-
-    /// Moves the place of a child that is ahead as far as the tape is here. Once it has come to the place that the
-    /// child claims, that must be one.
-    fn catch_up(&mut self, tape: Tape<'_>, happened: &mut VecDeque<Input>) -> Result<(), LinkFault> {
-        let (claimed, end) = (self.floors.held(), tape.ring.end());
-        if self.ahead.is_none_or(|told| told == end) {
-            return Ok(());
-        }
-        let there = match tape.place(Position::END, claimed) {
-            Place::Ahead => end,
-            Place::Held => claimed,
-            Place::Forgotten | Place::Nowhere => return Err(cannot_be()),
-        };
-        self.ahead = (there != claimed).then_some(end);
-        happened.push_back(Input::Sent(self.id, there));
-        let grant = self.believe(tape, there)?;
-        happened.push_back(Input::Granted(self.id, grant));
-        Ok(())
-    }
-
-    /// What the child said last, as far as it can be known here; `held` is its own place.
-    fn believe(&mut self, tape: Tape<'_>, held: Position) -> Result<Grant, LinkFault> {
-        let mut floors = tape.floors_below(&self.known, &self.floors).ok_or_else(cannot_be)?;
-        floors.0[0] = held;
-        self.known = floors;
-        Ok(Grant { floors, upto: self.upto })
-    }
-
-    /// Reads grants, until none is left.
-    fn poll_read(
-        &mut self,
-        cx: &mut Context<'_>,
-        tape: Tape<'_>,
-        happened: &mut VecDeque<Input>,
-    ) -> Result<(), LinkFault> {
-        loop {
-            let Poll::Ready(read) = pin!(self.stream.read_buf(&mut self.grants)).poll(cx) else {
-                return Ok(());
-            };
-            match read {
-                Ok(0) => return Err(LinkFault::Broken("it closed the connection".into())),
-                Ok(_) => {}
-                Err(e) => return Err(broken(&e)),
-            }
-            let mut latest = None;
-            while let Some(header) = self.grants.first_chunk::<HEADER_BYTES>() {
-                let wrong = || LinkFault::Tainted("not a child's message".into());
-                let header = Header::decode(*header).map_err(|_| wrong())?;
-                if header.kind != Kind::Grant || header.len != GRANT_BYTES {
-                    return Err(wrong());
-                }
-                let Some(body) = self.grants.get(HEADER_BYTES..HEADER_BYTES + GRANT_BYTES) else { break };
-                latest = Some(Grant::decode(body).map_err(|_| wrong())?);
-                self.grants.advance(HEADER_BYTES + GRANT_BYTES);
-            }
-            if let Some(grant) = latest {
-                let (before, now) = (self.floors.held(), grant.floors.held());
-                let held = match self.ahead {
-                    // Nothing was sent to it, so it holds what it held.
-                    Some(told) => (now == before).then_some(told),
-                    // It holds what it held before, no more than it was sent, and ends where an item does.
-                    None => {
-                        let known = matches!(tape.place(before, now), Place::Held | Place::Forgotten);
-                        (known && before <= now && now <= self.out.next).then_some(now)
-                    }
-                };
-                let held = held.ok_or_else(cannot_be)?;
-                (self.floors, self.upto) = (grant.floors, grant.upto);
-                let grant = self.believe(tape, held)?;
-                happened.push_back(Input::Granted(self.id, grant));
-            }
-            self.grants.reserve(4096);
-        }
-    }
-
-    /// Writes items until the socket, the credit or the ring has no more.
-    fn poll_write(&mut self, cx: &mut Context<'_>, ring: &Ring, node: &Node) -> io::Result<()> {
-        while !self.out.head.is_empty() {
-            match Pin::new(&mut self.stream).poll_write(cx, &self.out.head) {
-                Poll::Ready(n) => self.out.head.advance(n?),
-                Poll::Pending => return Ok(()),
-            }
-            self.wrote = true;
-        }
-        if self.ahead.is_some() {
-            return Ok(());
-        }
-        let Some((_, upto)) = node.sendable(self.id) else { return Ok(()) };
-        loop {
-            let ring = if self.out.next.item < ring.first().item { &self.again } else { ring };
-            let mut items: [Option<&Item>; WRITE_ITEMS] = [None; WRITE_ITEMS];
-            let mut headers = [[0; HEADER_BYTES]; WRITE_ITEMS];
-            let mut behind = self.out.next;
-            let mut count = 0;
-            for (item, (slot, header)) in
-                ring.from(self.out.next.item).zip(items.iter_mut().zip(headers.iter_mut()))
-            {
-                behind = behind.after(item.payload());
-                if behind.offset > upto {
-                    break;
-                }
-                *header = header_of(item).encode();
-                *slot = Some(item);
-                count += 1;
-            }
-            if count == 0 {
-                return Ok(());
-            }
-            let mut slices = [IoSlice::new(&[]); 2 * WRITE_ITEMS];
-            let frames = headers.iter().zip(items.iter().flatten());
-            for ((header, item), pair) in frames.zip(slices.chunks_exact_mut(2)) {
-                (pair[0], pair[1]) = (IoSlice::new(header), IoSlice::new(item.body()));
-            }
-            let mut slices = &mut slices[..2 * count];
-            IoSlice::advance_slices(&mut slices, self.out.written);
-            match Pin::new(&mut self.stream).poll_write_vectored(cx, slices) {
-                Poll::Ready(n) => self.out.advance(n?, items.iter().flatten()),
-                Poll::Pending => return Ok(()),
-            }
-            self.wrote = true;
-        }
-    }
-
-    /// The item that is to be asked for next, if the ring has forgotten it and little is left of what came before.
-    fn wants_again(&mut self, ring: &Ring) -> Option<u64> {
-        let next = self.out.next;
-        if next.item >= ring.first().item {
-            self.again = Ring::new();
-            return None;
-        }
-        self.again.forget(next);
-        let came = self.again.end().item.max(next.item);
-        let left = self.again.end().offset - next.offset;
-        (!self.asked && left < AGAIN_BYTES && came < ring.first().item).then_some(came)
-    }
-
-    /// What was asked for is here.
-    fn take_again(&mut self, part: &Ring) {
-        self.asked = false;
-        if self.again.end() != part.first() {
-            self.again = Ring::from_place(part.first());
-        }
-        part.from(part.first().item).for_each(|item| self.again.push(item.clone()));
-    }
-
-    /// Says that this node lives, if nothing else was said since the last time.
-    fn live(&mut self) {
-        if !std::mem::take(&mut self.wrote) && self.out.written == 0 && self.out.head.is_empty() {
-            self.out.head.extend_from_slice(&Header { kind: Kind::Beat, len: 0 }.encode());
-        }
-    }
-}
-
-fn cannot_be() -> LinkFault {
-    LinkFault::Tainted("a grant that cannot be".into())
-}
-
-impl Out {
-    /// So many more bytes of these items are written.
-    fn advance<'a>(&mut self, bytes: usize, items: impl Iterator<Item = &'a &'a Item>) {
-        self.written += bytes;
-        for item in items {
-            let frame = HEADER_BYTES + item.body().len();
-            if self.written < frame {
-                break;
-            }
-            self.written -= frame;
-            self.next = self.next.after(item.payload());
-        }
-    }
-}
-
-fn header_of(item: &Item) -> Header {
-    let kind = match item {
-        Item::Statement(_) => Kind::Statement,
-        Item::Block(_) => Kind::Block,
-    };
-    Header { kind, len: item.body().len() }
 }

@@ -1,0 +1,289 @@
+//! A child's connection: what it says of itself comes in, the tape goes out.
+//!
+//! Absent: what it may be sent. That is the node's window's.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWrite};
+use tokio::net::TcpStream;
+
+use super::relay::broken;
+use super::tape::{Place, Tape};
+use crate::limits::{self, BLOCK_BYTES};
+use crate::proto::Node;
+use crate::proto::node::Input;
+use crate::ring::{Item, Ring};
+use crate::types::{Floors, LinkId, Offset, Position};
+use crate::wire::control::LinkFault;
+use crate::wire::data::{GRANT_BYTES, Grant, HEADER_BYTES, Header, Kind};
+use crate::wire::{self, Plane};
+
+/// When so little is left of what was had from the source again, more is asked for: a segment.
+const AGAIN_BYTES: u64 = (limits::SEGMENT_BLOCKS * BLOCK_BYTES) as u64;
+
+/// Items that go to a child's socket in one call at most.
+const WRITE_ITEMS: usize = 32;
+
+/// A child's connection.
+pub(super) struct Child {
+    id: LinkId,
+    stream: TcpStream,
+    out: Out,
+    /// What comes next, had from the source again because the ring has forgotten it; and whether more is asked for.
+    again: Ring,
+    asked: bool,
+    /// What it said last of itself and those below it.
+    floors: Floors,
+    upto: Offset,
+    /// What of that is known here, below the child's own place: from there the next places are looked for.
+    known: Floors,
+    /// It is ahead of this node, which has told of itself that it is here.
+    ahead: Option<Position>,
+    /// Whether anything was written since [`live`](Self::live).
+    wrote: bool,
+    grants: BytesMut,
+}
+
+/// Where a child's connection stands.
+struct Out {
+    /// What goes before the next item: the preface, or a sign of life.
+    head: BytesMut,
+    /// The next item to write.
+    next: Position,
+    /// Bytes of its frame that are written already.
+    written: usize,
+}
+
+impl Child {
+    /// One whose claim was [believed](Tape::believe); the tape is here up to `end`.
+    pub(super) fn new(id: LinkId, stream: TcpStream, claim: Grant, end: Position) -> Self {
+        let Grant { floors, upto } = claim;
+        let head = BytesMut::from(&wire::preface(Plane::Data)[..]);
+        Self {
+            id,
+            stream,
+            out: Out { head, next: floors.held(), written: 0 },
+            again: Ring::new(),
+            asked: false,
+            floors,
+            upto,
+            known: Floors::all(Position::END),
+            ahead: (floors.held().item > end.item).then_some(end),
+            wrote: true,
+            grants: BytesMut::with_capacity(4096),
+        }
+    }
+
+    /// Its link.
+    pub(super) fn id(&self) -> LinkId {
+        self.id
+    }
+
+    /// The next item it is to be sent.
+    pub(super) fn next(&self) -> Position {
+        self.out.next
+    }
+
+    /// Reads what it says, writes what it may have; what that means goes to `happened`.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        tape: Tape<'_>,
+        node: &Node,
+        happened: &mut VecDeque<Input>,
+    ) -> Result<(), LinkFault> {
+        self.catch_up(tape, happened)?;
+        self.poll_read(cx, tape, happened)?;
+        let before = self.out.next;
+        let written = self.poll_write(cx, tape.ring, node);
+        if self.out.next > before {
+            happened.push_back(Input::Sent(self.id, self.out.next));
+        }
+        written.map_err(|e| broken(&e))
+    }
+
+    /// Moves the place of a child that is ahead as far as the tape is here. Once it has come to the place that the
+    /// child claims, that must be one.
+    fn catch_up(&mut self, tape: Tape<'_>, happened: &mut VecDeque<Input>) -> Result<(), LinkFault> {
+        let (claimed, end) = (self.floors.held(), tape.ring.end());
+        if self.ahead.is_none_or(|told| told == end) {
+            return Ok(());
+        }
+        let there = match tape.place(Position::END, claimed) {
+            Place::Ahead => end,
+            Place::Held => claimed,
+            Place::Forgotten | Place::Nowhere => return Err(cannot_be()),
+        };
+        self.ahead = (there != claimed).then_some(end);
+        happened.push_back(Input::Sent(self.id, there));
+        let grant = self.believe(tape, there)?;
+        happened.push_back(Input::Granted(self.id, grant));
+        Ok(())
+    }
+
+    /// What the child said last, as far as it can be known here; `held` is its own place.
+    fn believe(&mut self, tape: Tape<'_>, held: Position) -> Result<Grant, LinkFault> {
+        let mut floors = tape.floors_below(&self.known, &self.floors).ok_or_else(cannot_be)?;
+        floors.0[0] = held;
+        self.known = floors;
+        Ok(Grant { floors, upto: self.upto })
+    }
+
+    /// Reads grants, until none is left.
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        tape: Tape<'_>,
+        happened: &mut VecDeque<Input>,
+    ) -> Result<(), LinkFault> {
+        loop {
+            let Poll::Ready(read) = pin!(self.stream.read_buf(&mut self.grants)).poll(cx) else {
+                return Ok(());
+            };
+            match read {
+                Ok(0) => return Err(LinkFault::Broken("it closed the connection".into())),
+                Ok(_) => {}
+                Err(e) => return Err(broken(&e)),
+            }
+            let mut latest = None;
+            while let Some(header) = self.grants.first_chunk::<HEADER_BYTES>() {
+                let wrong = || LinkFault::Tainted("not a child's message".into());
+                let header = Header::decode(*header).map_err(|_| wrong())?;
+                if header.kind != Kind::Grant || header.len != GRANT_BYTES {
+                    return Err(wrong());
+                }
+                let Some(body) = self.grants.get(HEADER_BYTES..HEADER_BYTES + GRANT_BYTES) else { break };
+                latest = Some(Grant::decode(body).map_err(|_| wrong())?);
+                self.grants.advance(HEADER_BYTES + GRANT_BYTES);
+            }
+            if let Some(grant) = latest {
+                let (before, now) = (self.floors.held(), grant.floors.held());
+                let held = match self.ahead {
+                    // Nothing was sent to it, so it holds what it held.
+                    Some(told) => (now == before).then_some(told),
+                    // It holds what it held before, no more than it was sent, and ends where an item does.
+                    None => {
+                        let known = matches!(tape.place(before, now), Place::Held | Place::Forgotten);
+                        (known && before <= now && now <= self.out.next).then_some(now)
+                    }
+                };
+                let held = held.ok_or_else(cannot_be)?;
+                (self.floors, self.upto) = (grant.floors, grant.upto);
+                let grant = self.believe(tape, held)?;
+                happened.push_back(Input::Granted(self.id, grant));
+            }
+            self.grants.reserve(4096);
+        }
+    }
+
+    /// Writes items until the socket, the credit or the ring has no more.
+    fn poll_write(&mut self, cx: &mut Context<'_>, ring: &Ring, node: &Node) -> io::Result<()> {
+        while !self.out.head.is_empty() {
+            match Pin::new(&mut self.stream).poll_write(cx, &self.out.head) {
+                Poll::Ready(n) => self.out.head.advance(n?),
+                Poll::Pending => return Ok(()),
+            }
+            self.wrote = true;
+        }
+        if self.ahead.is_some() {
+            return Ok(());
+        }
+        let Some((_, upto)) = node.sendable(self.id) else { return Ok(()) };
+        loop {
+            let ring = if self.out.next.item < ring.first().item { &self.again } else { ring };
+            let mut items: [Option<&Item>; WRITE_ITEMS] = [None; WRITE_ITEMS];
+            let mut headers = [[0; HEADER_BYTES]; WRITE_ITEMS];
+            let mut behind = self.out.next;
+            let mut count = 0;
+            for (item, (slot, header)) in
+                ring.from(self.out.next.item).zip(items.iter_mut().zip(headers.iter_mut()))
+            {
+                behind = behind.after(item.payload());
+                if behind.offset > upto {
+                    break;
+                }
+                *header = header_of(item).encode();
+                *slot = Some(item);
+                count += 1;
+            }
+            if count == 0 {
+                return Ok(());
+            }
+            let mut slices = [IoSlice::new(&[]); 2 * WRITE_ITEMS];
+            let frames = headers.iter().zip(items.iter().flatten());
+            for ((header, item), pair) in frames.zip(slices.chunks_exact_mut(2)) {
+                (pair[0], pair[1]) = (IoSlice::new(header), IoSlice::new(item.body()));
+            }
+            let mut slices = &mut slices[..2 * count];
+            IoSlice::advance_slices(&mut slices, self.out.written);
+            match Pin::new(&mut self.stream).poll_write_vectored(cx, slices) {
+                Poll::Ready(n) => self.out.advance(n?, items.iter().flatten()),
+                Poll::Pending => return Ok(()),
+            }
+            self.wrote = true;
+        }
+    }
+
+    /// The item that is now asked for, if the ring has forgotten it and little is left of what came before.
+    pub(super) fn wants_again(&mut self, ring: &Ring) -> Option<u64> {
+        let next = self.out.next;
+        if next.item >= ring.first().item {
+            self.again = Ring::new();
+            return None;
+        }
+        self.again.forget(next);
+        let came = self.again.end().item.max(next.item);
+        let left = self.again.end().offset - next.offset;
+        let wants = !self.asked && left < AGAIN_BYTES && came < ring.first().item;
+        self.asked |= wants;
+        wants.then_some(came)
+    }
+
+    /// What was asked for is here.
+    pub(super) fn take_again(&mut self, part: &Ring) {
+        self.asked = false;
+        if self.again.end() != part.first() {
+            self.again = Ring::from_place(part.first());
+        }
+        part.from(part.first().item).for_each(|item| self.again.push(item.clone()));
+    }
+
+    /// Says that this node lives, if nothing else was said since the last time.
+    pub(super) fn live(&mut self) {
+        if !std::mem::take(&mut self.wrote) && self.out.written == 0 && self.out.head.is_empty() {
+            self.out.head.extend_from_slice(&Header { kind: Kind::Beat, len: 0 }.encode());
+        }
+    }
+}
+
+fn cannot_be() -> LinkFault {
+    LinkFault::Tainted("a grant that cannot be".into())
+}
+
+impl Out {
+    /// So many more bytes of these items are written.
+    fn advance<'a>(&mut self, bytes: usize, items: impl Iterator<Item = &'a &'a Item>) {
+        self.written += bytes;
+        for item in items {
+            let frame = HEADER_BYTES + item.body().len();
+            if self.written < frame {
+                break;
+            }
+            self.written -= frame;
+            self.next = self.next.after(item.payload());
+        }
+    }
+}
+
+fn header_of(item: &Item) -> Header {
+    let kind = match item {
+        Item::Statement(_) => Kind::Statement,
+        Item::Block(_) => Kind::Block,
+    };
+    Header { kind, len: item.body().len() }
+}

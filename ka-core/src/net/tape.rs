@@ -1,0 +1,72 @@
+//! What is known of the tape at one node, to judge places that others claim.
+
+use crate::index::Index;
+use crate::ring::Ring;
+use crate::types::{Floors, Position};
+use crate::wire::data::Grant;
+
+/// Where a place that somebody claims is, as seen from a ring.
+pub(super) enum Place {
+    Forgotten,
+    Held,
+    Ahead,
+    /// It is no place of this tape.
+    Nowhere,
+}
+
+/// What is known of the tape.
+#[derive(Clone, Copy)]
+pub(super) struct Tape<'a> {
+    /// What is held of it.
+    pub(super) ring: &'a Ring,
+    /// Where everything on it is, if the source can be read again.
+    pub(super) index: Option<&'a Index>,
+}
+
+impl Tape<'_> {
+    /// What can be believed of a child that wants to attach; `None` if it names a place that is none of this tape.
+    ///
+    /// One that lacks what is forgotten is for the node to refuse. One that is ahead is put at the end of what is here:
+    /// it waits there until the tape has come to its place, and only then is it known whether that is one.
+    pub(super) fn believe(&self, claim: Grant) -> Option<Grant> {
+        let Grant { mut floors, upto } = claim;
+        let known = Floors::all(Position::END);
+        floors.0[0] = match self.place(known.held(), floors.held()) {
+            Place::Forgotten | Place::Held => floors.held(),
+            Place::Ahead => self.ring.end(),
+            Place::Nowhere => return None,
+        };
+        let below = self.floors_below(&known, &floors)?;
+        (claim.floors.held().offset <= upto).then_some(Grant { floors: below, upto })
+    }
+
+    /// Where `at` is; `known` is a place to begin to look from.
+    pub(super) fn place(&self, known: Position, at: Position) -> Place {
+        let (first, end) = (self.ring.first(), self.ring.end());
+        if at.item < first.item {
+            let is_none = self.index.is_some_and(|index| index.place(at.item) != Some(at));
+            return if is_none { Place::Nowhere } else { Place::Forgotten };
+        }
+        if at.item > end.item {
+            return if at.offset >= end.offset { Place::Ahead } else { Place::Nowhere };
+        }
+        let from = if first.item <= known.item && known.item <= at.item { known } else { first };
+        if self.ring.walk(from, at.item) == Some(at) { Place::Held } else { Place::Nowhere }
+    }
+
+    /// `floors` with the levels below the first as they can be known here: no further back and no further ahead than
+    /// what is held. `None` if one of them is no place of this tape.
+    pub(super) fn floors_below(&self, known: &Floors, floors: &Floors) -> Option<Floors> {
+        let mut believed = *floors;
+        for (at, known) in believed.0.iter_mut().zip(known.0).skip(1).filter(|(at, _)| **at != Position::END)
+        {
+            *at = match self.place(known, *at) {
+                Place::Forgotten => self.ring.first(),
+                Place::Held => *at,
+                Place::Ahead => self.ring.end(),
+                Place::Nowhere => return None,
+            };
+        }
+        Some(believed)
+    }
+}
