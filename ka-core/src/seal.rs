@@ -253,10 +253,9 @@ impl Checker {
         Ok(())
     }
 
-    /// The length of the block that comes next, if one is announced.
-    #[must_use]
-    pub fn next_block(&self) -> Option<usize> {
-        self.announced.front().map(|(len, _)| *len)
+    /// The lengths of the blocks that are announced and have not come yet, in their order.
+    pub fn announced(&self) -> impl Iterator<Item = usize> {
+        self.announced.iter().map(|(len, _)| *len)
     }
 
     /// What was checked so far.

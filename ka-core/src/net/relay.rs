@@ -15,7 +15,7 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 
@@ -27,7 +27,7 @@ use super::root::Root;
 use super::socket::set_receive_low_water;
 use super::tape::Tape;
 use crate::index::Index;
-use crate::limits::{self, BLOCK_BYTES};
+use crate::limits;
 use crate::proto::Node;
 use crate::proto::node::Input;
 use crate::ring::{Item, Ring};
@@ -214,7 +214,7 @@ impl Relay {
             Origin::Parent { checker, link: slot, pool } => {
                 let Some(link) = slot else { return Poll::Pending };
                 let before = self.ring.end();
-                let result = ready!(link.poll(cx, pool)).and_then(|()| {
+                let result = ready!(link.poll(cx, checker, pool)).and_then(|()| {
                     while let Some((kind, body)) = link.frame()? {
                         if kind == Kind::Beat {
                             continue;
@@ -234,7 +234,7 @@ impl Relay {
                     }
                     // A parent that only says that it lives is heard the next time, too.
                     if self.ring.end() > before || !link.buffer.is_empty() {
-                        link.wake_for(checker.next_block());
+                        link.wake_for(checker);
                     }
                     Ok(())
                 });
@@ -345,6 +345,9 @@ fn take(
 
 // ---- the parent ----
 
+/// Bytes that hold the announcement of a full segment, and little more.
+const ANNOUNCEMENT_BYTES: usize = 4 << 10;
+
 struct ParentLink {
     id: LinkId,
     stream: TcpStream,
@@ -359,7 +362,12 @@ struct ParentLink {
 
 impl ParentLink {
     /// Sends what is to be told, reads what is there; ready when something came or the link is lost.
-    fn poll(&mut self, cx: &mut Context<'_>, pool: &mut ReadPool) -> Poll<Result<(), LinkFault>> {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        checker: &Checker,
+        pool: &mut ReadPool,
+    ) -> Poll<Result<(), LinkFault>> {
         while !self.grants.is_empty() {
             match Pin::new(&mut self.stream).poll_write(cx, &self.grants) {
                 Poll::Ready(Ok(n)) => self.grants.advance(n),
@@ -367,12 +375,24 @@ impl ParentLink {
                 Poll::Pending => break,
             }
         }
-        // A read too small for a block would cost a system call for little. Every frame fits a fresh buffer.
-        const { assert!(HEADER_BYTES + SEALED_BYTES_MAX + BLOCK_BYTES <= BUFFER_BYTES) };
-        if self.buffer.capacity() - self.buffer.len() < HEADER_BYTES + BLOCK_BYTES {
+        // Every frame fits a fresh buffer.
+        const { assert!(HEADER_BYTES + SEALED_BYTES_MAX <= BUFFER_BYTES) };
+        let rest = self.rest(checker);
+        if self.buffer.capacity() - self.buffer.len() < rest {
             pool.renew(&mut self.buffer);
         }
-        let read = pin!(self.stream.read_buf(&mut self.buffer)).poll(cx);
+        // No further than to the end of a frame: what began another would have to be copied to the next buffer.
+        let room = self.buffer.capacity() - self.buffer.len();
+        let blocks = checker.announced().map(|block| HEADER_BYTES + block).skip(1);
+        let ends = blocks.scan(rest, |end, frame| {
+            *end += frame;
+            Some(*end)
+        });
+        let most = match checker.announced().next() {
+            Some(_) => ends.take_while(|end| *end <= room).last().unwrap_or(rest),
+            None => rest.max(ANNOUNCEMENT_BYTES).min(room),
+        };
+        let read = pin!(self.stream.read_buf(&mut (&mut self.buffer).limit(most))).poll(cx);
         Poll::Ready(match ready!(read) {
             Ok(0) => Err(LinkFault::Broken("it closed the connection before the end".into())),
             Ok(_) => {
@@ -383,14 +403,19 @@ impl ParentLink {
         })
     }
 
-    /// Has the system wake us only when the next frame is whole: a relay can do nothing with less, and on a slow
-    /// link each packet would wake it. `block` is the length of the block that is announced next, if one is.
-    fn wake_for(&mut self, block: Option<usize>) {
+    /// How much is missing of the next frame, as far as that is known.
+    fn rest(&self, checker: &Checker) -> usize {
         let frame = match self.buffer.first_chunk::<HEADER_BYTES>().map(|h| Header::decode(*h)) {
             Some(Ok(header)) => HEADER_BYTES + header.len,
-            _ => HEADER_BYTES + block.unwrap_or(0),
+            _ => HEADER_BYTES + checker.announced().next().unwrap_or(0),
         };
-        self.set_wakes_for(frame.saturating_sub(self.buffer.len()).max(1));
+        frame.saturating_sub(self.buffer.len()).max(1)
+    }
+
+    /// Has the system wake us only when the next frame is whole: a relay can do nothing with less, and on a slow
+    /// link each packet would wake it.
+    fn wake_for(&mut self, checker: &Checker) {
+        self.set_wakes_for(self.rest(checker));
     }
 
     /// If nothing came since the last time, lets any byte wake us: part of a frame is a sign of life, too, and on a
