@@ -37,6 +37,7 @@
 extern crate alloc;
 
 pub mod index;
+pub mod key;
 pub mod limits;
 pub mod proto;
 pub mod ring;

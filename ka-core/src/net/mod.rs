@@ -18,6 +18,7 @@ mod control;
 pub mod discovery;
 mod driver;
 mod ends;
+mod identity;
 pub mod interfaces;
 mod link;
 mod memory;
@@ -35,6 +36,7 @@ use std::pin::pin;
 use std::task::Poll;
 
 pub use client::{go, join};
+pub use identity::{Identity, ServerKey};
 pub use memory::default_window_bytes;
 pub use server::serve;
 pub use session::{
