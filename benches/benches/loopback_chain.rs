@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use ka_core::net::{ClientConfig, Control, Ports, ServerConfig, Stream, join, serve};
+use ka_core::net::{ClientConfig, Control, Ports, ServerConfig, ServerKey, Stream, join, serve};
 use ka_core::stream::{Sink, Source, Stop};
 use ka_core::types::SessionName;
 
@@ -38,9 +38,11 @@ async fn session(nodes: u32) {
     let name = SessionName::new(format!("bench-{}", std::process::id())).expect("a name");
     let ports = Ports { interfaces: vec!["lo".into()], ..Ports::default() };
     let window_bytes = Some(16 << 20);
+    let key = ServerKey::generate().expect("random numbers");
     let config = ServerConfig {
         session: Some(name.clone()),
         nodes,
+        key: Some(key.clone()),
         window_bytes,
         ports: ports.clone(),
         ..ServerConfig::default()
@@ -52,6 +54,7 @@ async fn session(nodes: u32) {
     for _ in 0..nodes {
         let config = ClientConfig {
             session: Some(name.clone()),
+            key: Some(key.key().clone()),
             window_bytes,
             discover_timeout: Some(Duration::from_secs(10)),
             ports: ports.clone(),

@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{ArgAction, CommandFactory, Parser};
+use ka_core::key::Key;
 use ka_core::net::ClientConfig;
 use ka_core::types::SessionName;
 
 use crate::console::args::{Generate, NetArgs, TellArgs, session, wrong};
 use crate::console::exit::Exit;
+use crate::console::key::KeyArgs;
 use crate::console::units;
 
 /// Where the default command unpacks.
@@ -69,6 +71,10 @@ pub struct Options {
     /// Print version
     #[arg(short = 'v', visible_short_alias = 'V', long, action = ArgAction::Version)]
     version: Option<bool>,
+
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment would become help")]
+    pub key: KeyArgs,
 
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment would become help")]
@@ -137,12 +143,13 @@ impl Options {
         }
     }
 
-    /// What to join, for a host that calls itself `label`.
+    /// What to join with this key, for a host that calls itself `label`.
     #[must_use]
-    pub fn config(&self, label: String) -> ClientConfig {
+    pub fn config(&self, key: Key, label: String) -> ClientConfig {
         ClientConfig {
             session: self.session.clone(),
             server: self.host,
+            key: Some(key),
             wait: self.wait,
             window_bytes: self.net.window,
             discover_timeout: Some(self.discover_timeout),

@@ -4,8 +4,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ka_core::key::Key;
 use ka_core::net::discovery::AskError;
-use ka_core::net::{self, ClientEvent, Control, JoinError, NodeEnd};
+use ka_core::net::{self, ClientConfig, ClientEvent, Control, JoinError, NodeEnd};
 use ka_core::seal::StreamInfo;
 use ka_core::stream::{CommandSink, FileSink, Sink, StdoutSink};
 use ka_core::wire::control::Outcome;
@@ -28,15 +29,21 @@ pub(crate) async fn run(options: Options) -> Exit {
         Err(e) => return run::no_start(PROGRAM, &e),
     };
     let label = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let exit =
-        if options.go { go(&options, label, &tell).await } else { receive(&options, label, &tell).await };
+    let exit = match options.key.key() {
+        Ok(key) if options.go => go(&options, key, label, &tell).await,
+        Ok(key) => receive(&options, key, label, &tell).await,
+        Err(why) => {
+            tell.fail(&why, Exit::Usage);
+            Exit::Usage
+        }
+    };
     tell.finish();
     exit
 }
 
 /// `--go`: has the session start.
-async fn go(options: &Options, label: String, tell: &Tell) -> Exit {
-    let config = options.config(label);
+async fn go(options: &Options, key: Key, label: String, tell: &Tell) -> Exit {
+    let config = options.config(key, label);
     let answer = tokio::select! {
         answer = net::go(&config) => answer,
         who = run::interrupted() => Err(JoinError::Stopped(who.into())),
@@ -55,7 +62,7 @@ async fn go(options: &Options, label: String, tell: &Tell) -> Exit {
     }
 }
 
-async fn receive(options: &Options, label: String, tell: &Tell) -> Exit {
+async fn receive(options: &Options, key: Key, label: String, tell: &Tell) -> Exit {
     let ready = options.tell.report.as_deref().map(ReportFile::open).transpose();
     let (file, open) = match ready.and_then(|file| Ok((file, Opener::new(options)?))) {
         Ok(ready) => ready,
@@ -64,20 +71,22 @@ async fn receive(options: &Options, label: String, tell: &Tell) -> Exit {
             return Exit::NoStart;
         }
     };
-    let watch = Arc::new(Mutex::new(Watch::new(tell.clone(), View::new(target(options)))));
-    let end = session(options, &label, open, &watch).await;
+    let watch = Arc::new(Mutex::new(Watch::new(tell.clone(), View::new(target(options, &key)))));
+    let end = session(options.config(key, label.clone()), open, &watch).await;
     let watch = watch.lock().unwrap_or_else(PoisonError::into_inner);
     watch.last_words(options, &label, end, file)
 }
 
 /// What is joined, in words.
-fn target(options: &Options) -> String {
-    match (&options.session, options.host) {
+fn target(options: &Options, key: &Key) -> String {
+    let open = if key.is_secure() { "" } else { " (INSECURE: anybody can forge it)" };
+    let target = match (&options.session, options.host) {
         (Some(name), Some(host)) => format!("session `{name}` at {host}"),
         (Some(name), None) => format!("session `{name}`"),
         (None, Some(host)) => format!("the session at {host}"),
         (None, None) => "a session".into(),
-    }
+    };
+    target + open
 }
 
 /// How it ended: as a node, or without having been one, and why.
@@ -96,14 +105,15 @@ impl From<NodeEnd> for Ended {
     }
 }
 
-async fn session(options: &Options, label: &str, mut open: Opener, watch: &Arc<Mutex<Watch>>) -> End {
+async fn session(config: ClientConfig, mut open: Opener, watch: &Arc<Mutex<Watch>>) -> End {
+    let label = config.label.clone();
     let (control, inbox) = Control::new();
     let events = {
         let watch = Arc::clone(watch);
         move |event: ClientEvent| lock(&watch).take(&event)
     };
     let open = move |info: &StreamInfo| open.open(info);
-    let joined = net::join(options.config(label.into()), open, inbox, events);
+    let joined = net::join(config, open, inbox, events);
     let end = run::supervise(joined, |moment| match moment {
         Moment::Tick => lock(watch).tick(),
         Moment::Stop(who) => {
@@ -126,6 +136,8 @@ fn exit_of(error: &JoinError) -> Exit {
         JoinError::NotFound(AskError::OtherVersion(_))
         | JoinError::Ambiguous(..)
         | JoinError::Refused(_)
+        | JoinError::UnknownKey(_)
+        | JoinError::Impostor(_)
         | JoinError::Protocol(..) => Exit::Refused,
         JoinError::NotFound(_) | JoinError::Unreachable(..) => Exit::NoServer,
         JoinError::Stopped(_) => Exit::Interrupted,

@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use ka_client::cli::{self, Options};
+use ka_core::key::Key;
 
 fn parse(args: &[&str]) -> Options {
     let all = [&["ka-d-client"], args].concat();
@@ -30,7 +31,7 @@ fn the_command_lines_of_2001() {
     assert_eq!(options.output(), cli::Output::Command("(cd /x && tar xf -)".into()));
 
     let options = parse(&["-h", "10.0.0.1", "-e", "cat", "-p", "4000", "-P", "4001"]);
-    let config = options.config("pc05".into());
+    let config = options.config(Key::insecure(), "pc05".into());
     assert_eq!(config.server, Some(IpAddr::from([10, 0, 0, 1])));
     assert_eq!((config.ports.control, config.ports.data), (Some(4000), Some(4001)));
     assert_eq!(config.session, None);
@@ -54,7 +55,7 @@ fn what_came_since() {
         "--report=r",
         "--json",
     ]);
-    let config = options.config(String::new());
+    let config = options.config(Key::insecure(), String::new());
     assert_eq!(options.output(), cli::Output::File("f".into()));
     assert_eq!(config.window_bytes, Some(64 << 20));
     assert_eq!(config.ports.interfaces, ["eth0", "eth1"]);
@@ -68,7 +69,7 @@ fn what_came_since() {
 #[test]
 fn what_is_not_said_has_a_default() {
     let options = parse(&["-s", "x", "--output", "-"]);
-    let config = options.config(String::new());
+    let config = options.config(Key::insecure(), String::new());
     assert_eq!(options.output(), cli::Output::Stdout);
     assert_eq!(config.discover_timeout, Some(Duration::from_secs(300)));
     assert_eq!((config.window_bytes, config.ports.control, config.ports.data), (None, None, None));

@@ -15,7 +15,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use ka_core::net::{ClientConfig, Control, NodeEnd, Ports, ServerConfig, ServerEvent, Stream, join, serve};
+use ka_core::key::Key;
+use ka_core::net::{
+    ClientConfig, Control, NodeEnd, Ports, ServerConfig, ServerEvent, ServerKey, Stream, join, serve,
+};
 use ka_core::proto::Event;
 use ka_core::stream::{CommandSink, CommandSource, Sink};
 use ka_core::types::{NodeId, SessionName};
@@ -52,12 +55,17 @@ async fn clone(tree: &Path, folder: &Path) -> Result<(), Failure> {
     eprintln!("cloning {} to {NODES} nodes in {}", golden.display(), folder.display());
 
     let began = Instant::now();
-    let server = tokio::spawn(golden_node(session.clone(), golden.clone(), ports.clone()));
+    // Who may join, and by what nodes know the server.
+    let key = ServerKey::generate()?;
+    let server = tokio::spawn(golden_node(session.clone(), key.clone(), golden.clone(), ports.clone()));
     let mut nodes = Vec::new();
     for i in 1..=NODES {
         let target = folder.join(format!("node-{i}"));
         fs::create_dir_all(&target).map_err(|e| format!("{}: {e}", target.display()))?;
-        nodes.push((target.clone(), tokio::spawn(node(session.clone(), target, ports.clone()))));
+        nodes.push((
+            target.clone(),
+            tokio::spawn(node(session.clone(), key.key().clone(), target, ports.clone())),
+        ));
     }
     let mut targets = Vec::new();
     for (target, node) in nodes {
@@ -99,13 +107,20 @@ async fn clone(tree: &Path, folder: &Path) -> Result<(), Failure> {
 /// The golden node: packs the tree, and shows how far the slowest node is.
 async fn golden_node(
     session: SessionName,
+    key: ServerKey,
     golden: PathBuf,
     ports: Ports,
 ) -> Result<ka_core::proto::Report, Failure> {
     let pack = format!("tar -C {} -cf - .", quoted(&golden));
     let source = Box::new(CommandSource::spawn(&pack)?);
     let stream = Stream { name: "tree".into(), metadata: Vec::new(), source };
-    let config = ServerConfig { session: Some(session), nodes: NODES, ports, ..ServerConfig::default() };
+    let config = ServerConfig {
+        session: Some(session),
+        key: Some(key),
+        nodes: NODES,
+        ports,
+        ..ServerConfig::default()
+    };
     let mut far = BTreeMap::new();
     let show = move |event: ServerEvent| match event {
         ServerEvent::Session(Event::Joined { node, addr, ready, expected, .. }) => {
@@ -123,9 +138,10 @@ async fn golden_node(
 }
 
 /// One node: unpacks what arrives.
-async fn node(session: SessionName, target: PathBuf, ports: Ports) -> Result<NodeEnd, Failure> {
+async fn node(session: SessionName, key: Key, target: PathBuf, ports: Ports) -> Result<NodeEnd, Failure> {
     let config = ClientConfig {
         session: Some(session),
+        key: Some(key),
         discover_timeout: Some(Duration::from_secs(10)),
         ports,
         ..ClientConfig::default()

@@ -5,7 +5,7 @@
 use std::error::Error;
 use std::time::Duration;
 
-use ka_core::net::{ClientConfig, Control, Ports, ServerConfig, Stream, join, serve};
+use ka_core::net::{ClientConfig, Control, Ports, ServerConfig, ServerKey, Stream, join, serve};
 use ka_core::stream::{CommandSource, FileSink, Sink};
 use ka_core::types::SessionName;
 
@@ -15,10 +15,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let session = SessionName::new(format!("example-{}", std::process::id()))?;
     let ports = Ports { interfaces: vec!["lo".into()], ..Ports::default() };
 
+    // Nodes get in by this key, and know the server by it. It is made for this session.
+    let key = ServerKey::generate()?;
+
     // The server: the session starts when three nodes are in, and the tape is what a command prints.
     let config = ServerConfig {
         session: Some(session.clone()),
         nodes: 3,
+        key: Some(key.clone()),
         ports: ports.clone(),
         ..ServerConfig::default()
     };
@@ -35,6 +39,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     for i in 1..=3 {
         let config = ClientConfig {
             session: Some(session.clone()),
+            key: Some(key.key().clone()),
             discover_timeout: Some(Duration::from_secs(10)),
             ports: ports.clone(),
             ..ClientConfig::default()

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ka_core::net::{
-    Admit, ClientConfig, ClientEvent, Control, JoinError, NodeEnd, Ports, ServerConfig, Stream, join, serve,
+    Admit, ClientConfig, ClientEvent, Control, JoinError, NodeEnd, Ports, ServerConfig, ServerKey, Stream,
+    join, serve,
 };
 use ka_core::proto::Report;
 use ka_core::stream::{Sink, Source, Stop};
@@ -65,8 +66,10 @@ async fn session(
             Err(format!("`{}` is not of this lab", who.label))
         }
     };
+    let key = ServerKey::generate().expect("random numbers");
     let config = ServerConfig {
         session: Some(name.clone()),
+        key: Some(key.clone()),
         ports: ports.clone(),
         admit: Some(Admit(Box::new(rule))),
         ..ServerConfig::default()
@@ -84,6 +87,7 @@ async fn session(
 
     let config = ClientConfig {
         session: Some(name),
+        key: Some(key.key().clone()),
         discover_timeout: Some(Duration::from_secs(10)),
         label: label.into(),
         ports,

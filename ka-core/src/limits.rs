@@ -42,7 +42,7 @@ pub const SESSION_NAME_BYTES: usize = 64;
 pub const DISCOVERY_BYTES: usize = 256;
 
 /// Bytes of an encoded control message at most.
-pub const CONTROL_BYTES: usize = 64 << 10;
+pub const CONTROL_BYTES: usize = 65_519;
 
 /// Bytes of an encoded statement at most: a stream's metadata and name, with room for the fixed fields.
 pub const STATEMENT_BYTES: usize = STREAM_METADATA_BYTES + 1024;

@@ -6,8 +6,10 @@
 mod common;
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use common::{Gate, LONG, Lab, NodeOutcome, NodeSink, Place, Serving, noise};
+use ka_core::key::Key;
 use ka_core::limits::{BEAT, BLOCK_BYTES, SEGMENT_BLOCKS};
 use ka_core::net::{ClientConfig, Control, JoinError, Ports, ServerEvent, join};
 use ka_core::proto::{Event, Report};
@@ -18,6 +20,7 @@ use ka_core::wire::control::{
 };
 use ka_core::wire::data::{ATTACH_BYTES, Attach, GRANT_BYTES, Grant, HEADER_BYTES, Header, Kind, Refuse};
 use ka_core::wire::{self, Malformed, PREFACE_BYTES, Plane, codec};
+use snow::StatelessTransportState;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
@@ -29,6 +32,9 @@ use tokio::time::timeout;
 
 struct Fake {
     control: OwnedReadHalf,
+    keys: Arc<StatelessTransportState>,
+    /// How many messages it has heard.
+    heard: u64,
     /// What it says to the server; in between it says that it lives.
     says: mpsc::UnboundedSender<Vec<u8>>,
     welcome: Welcome,
@@ -41,7 +47,7 @@ struct Fake {
 
 impl Fake {
     /// Joins as the node that comes first: its port is below every port that nodes take by themselves.
-    async fn first(server: Place) -> Self {
+    async fn first(server: &Place) -> Self {
         let shift = (std::process::id() % 10_000) as u16;
         for port in (0..10_000).map(|i| 20_000 + (i + shift) % 10_000) {
             if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await {
@@ -52,20 +58,20 @@ impl Fake {
     }
 
     /// Joins as the node that comes last, which nobody will dial.
-    async fn last(server: Place) -> Self {
+    async fn last(server: &Place) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         Self::join(server, listener, u16::MAX).await
     }
 
-    async fn join(server: Place, listener: TcpListener, data_port: u16) -> Self {
-        let mut control = TcpStream::connect(server.control).await.unwrap();
-        control.write_all(&hello(data_port)).await.unwrap();
-        assert_eq!(read_preface(&mut control).await, wire::preface(Plane::Control));
-        match hear(&mut control).await {
+    async fn join(server: &Place, listener: TcpListener, data_port: u16) -> Self {
+        let (mut control, keys) = member(server).await;
+        control.write_all(&sealed(&keys, 0, &encoded(&hello(data_port)))).await.unwrap();
+        match hear(&mut control, &keys, 0).await {
             Some(ToNode::Welcome(welcome)) => {
                 let checker = Checker::new(welcome.session, &welcome.key).expect("a key");
                 let (control, writer) = control.into_split();
-                Self { control, says: say_and_beat(writer), welcome, checker, listener, links: None }
+                let says = say_and_beat(writer, Arc::clone(&keys));
+                Self { control, keys, heard: 1, says, welcome, checker, listener, links: None }
             }
             other => panic!("no welcome but {other:?}"),
         }
@@ -76,13 +82,19 @@ impl Fake {
     }
 
     fn say(&self, message: &ToCoordinator) {
-        self.says.send(control_frame(message)).unwrap();
+        self.says.send(encoded(message)).unwrap();
+    }
+
+    /// The next that the server says.
+    async fn hear(&mut self) -> Option<ToNode> {
+        self.heard += 1;
+        hear(&mut self.control, &self.keys, self.heard - 1).await
     }
 
     /// Waits for the first view: who is the parent.
     async fn view(&mut self) -> (Epoch, Peer) {
         loop {
-            if let ToNode::View(View { epoch, parent, .. }) = hear(&mut self.control).await.expect("a view") {
+            if let ToNode::View(View { epoch, parent, .. }) = self.hear().await.expect("a view") {
                 return (epoch, parent.expect("a node has a parent"));
             }
         }
@@ -166,7 +178,7 @@ impl Fake {
         let (bytes, chain) = (self.checker.position().offset.0, self.checker.chain());
         self.say(&ToCoordinator::Complete);
         self.say(&ToCoordinator::Receipt(Receipt { outcome, bytes, chain, counters }));
-        while hear(&mut self.control).await.is_some_and(|m| m != ToNode::Release) {}
+        while self.hear().await.is_some_and(|m| m != ToNode::Release) {}
         if let Some((_, _, grants)) = self.links {
             grants.abort();
         }
@@ -174,16 +186,20 @@ impl Fake {
 }
 
 /// Says what is to be said, and that it lives when there is nothing, until nobody can say anything any more.
-fn say_and_beat(mut writer: OwnedWriteHalf) -> mpsc::UnboundedSender<Vec<u8>> {
+fn say_and_beat(
+    mut writer: OwnedWriteHalf,
+    keys: Arc<StatelessTransportState>,
+) -> mpsc::UnboundedSender<Vec<u8>> {
     let (tx, mut rx) = mpsc::unbounded_channel::<Vec<u8>>();
     tokio::spawn(async move {
-        loop {
+        // The hello was the first.
+        for number in 1.. {
             let bytes = match timeout(BEAT, rx.recv()).await {
                 Ok(Some(bytes)) => bytes,
                 Ok(None) => return,
-                Err(_) => control_frame(&ToCoordinator::Progress(Progress::default())),
+                Err(_) => encoded(&ToCoordinator::Progress(Progress::default())),
             };
-            if writer.write_all(&bytes).await.is_err() {
+            if writer.write_all(&sealed(&keys, number, &bytes)).await.is_err() {
                 return;
             }
         }
@@ -204,29 +220,59 @@ fn is_statement(kind: Kind, body: &[u8], wanted: impl Fn(&Statement) -> bool) ->
     kind == Kind::Statement && wanted(&codec::decode_statement(&body[SIGNATURE_BYTES..]).unwrap())
 }
 
-fn control_frame(message: &ToCoordinator) -> Vec<u8> {
-    let body = codec::encode_control(message).unwrap();
-    [&(body.len() as u32).to_le_bytes()[..], &body].concat()
+fn encoded(message: &ToCoordinator) -> Vec<u8> {
+    codec::encode_control(message).unwrap()
 }
 
-/// The first bytes of a node on its control connection.
-fn hello(data_port: u16) -> Vec<u8> {
-    let hello = Hello {
+/// A frame of the control connection.
+fn sealed(keys: &StatelessTransportState, number: u64, body: &[u8]) -> Vec<u8> {
+    let mut sealed = vec![0; body.len() + 16];
+    keys.write_message(number, body, &mut sealed).unwrap();
+    [&(sealed.len() as u32).to_le_bytes()[..], &sealed].concat()
+}
+
+/// Comes to the server as one who knows its key.
+async fn member(server: &Place) -> (TcpStream, Arc<StatelessTransportState>) {
+    let psk = server.key.derive("ka 1 control connection", b"");
+    let prologue = wire::preface(Plane::Control);
+    let pattern = "Noise_NXpsk0_25519_ChaChaPoly_BLAKE2s".parse().unwrap();
+    let node = snow::Builder::new(pattern).psk(0, &psk).unwrap().prologue(&prologue).unwrap();
+    let mut node = node.build_initiator().unwrap();
+    let mut stream = TcpStream::connect(server.control).await.unwrap();
+    let mut message = [0; 48];
+    node.write_message(&[], &mut message).unwrap();
+    stream.write_all(&[&prologue[..], &message].concat()).await.unwrap();
+    assert_eq!(read_preface(&mut stream).await, prologue);
+    let mut message = [0; 96];
+    stream.read_exact(&mut message).await.unwrap();
+    node.read_message(&message, &mut []).unwrap();
+    assert!(server.key.pins(node.get_remote_static().unwrap().try_into().unwrap()));
+    (stream, Arc::new(node.into_stateless_transport_mode().unwrap()))
+}
+
+/// A node's first message.
+fn hello(data_port: u16) -> ToCoordinator {
+    ToCoordinator::Hello(Hello {
         session: None,
         incarnation: 1,
         role: Role::Node { data_port, wait: false, back: None },
         label: "fake".into(),
-    };
-    [&wire::preface(Plane::Control)[..], &control_frame(&ToCoordinator::Hello(hello))].concat()
+    })
 }
 
 /// The next control message; `None` when the connection has ended.
-async fn hear(control: &mut (impl AsyncReadExt + Unpin)) -> Option<ToNode> {
+async fn hear(
+    control: &mut (impl AsyncReadExt + Unpin),
+    keys: &StatelessTransportState,
+    number: u64,
+) -> Option<ToNode> {
     let reads = async {
         let len = control.read_u32_le().await.ok()?;
         let mut body = vec![0; len as usize];
         control.read_exact(&mut body).await.ok()?;
-        Some(codec::decode_control(&body).unwrap())
+        let mut message = vec![0; body.len() - 16];
+        keys.read_message(number, &body, &mut message).unwrap();
+        Some(codec::decode_control(&message).unwrap())
     };
     timeout(LONG, reads).await.expect("the server says something in time")
 }
@@ -305,7 +351,7 @@ async fn fooled(lie: impl FnMut(Kind, &mut Vec<u8>) -> Act + Send + 'static) -> 
     let bytes = noise(BYTES);
     let mut server = lab.serve(3, vec![("data", bytes.clone())]);
     let place = server.open().await;
-    let mut fake = Fake::first(place).await;
+    let mut fake = Fake::first(&place).await;
     let liar = fake.id();
     let lying = tokio::spawn(async move {
         fake.relay(lie).await;
@@ -435,32 +481,38 @@ async fn a_tape_without_its_close_is_not_complete() {
 
 // ---- strangers ----
 
-/// What does not belong on a port of this plane, and whether our preface is the answer.
-fn garbage(plane: Plane) -> Vec<(&'static str, Vec<u8>, bool)> {
+/// What does not belong on a port of this plane, and what the answer is.
+fn garbage(plane: Plane) -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
     let ours = |more: &[u8]| [&wire::preface(plane)[..], more].concat();
-    let (other, mut newer, unfit) = match plane {
-        Plane::Control => (Plane::Data, hello(1), control_frame(&ToCoordinator::Complete)),
-        Plane::Data => {
-            let grant = all(Position::START);
-            (Plane::Control, attaching(nobody(SessionId([0; 16]))), frame(Kind::Grant, &grant.encode()))
-        }
+    let (other, unfit) = match plane {
+        Plane::Control => (Plane::Data, sealed_by_nobody()),
+        Plane::Data => (Plane::Control, frame(Kind::Grant, &all(Position::START).encode())),
     };
+    let mut newer = ours(&attaching(nobody(SessionId([0; 16]))));
     newer[4] = 9;
-    let asks = plane == Plane::Control;
+    let refusal = match plane {
+        Plane::Control => wire::refusing_preface(plane).to_vec(),
+        Plane::Data => Vec::new(),
+    };
     vec![
-        ("nothing", Vec::new(), false),
-        ("a preface that is cut", ours(&[])[..5].to_vec(), false),
-        ("noise", noise(1000), false),
-        ("a lot of noise", noise(1 << 20), false),
-        ("a browser", b"GET / HTTP/1.1\r\nHost: ka\r\n\r\n".to_vec(), false),
-        ("the other plane's preface", wire::preface(other).to_vec(), false),
-        ("another version", newer, true),
-        ("a length of 4 GiB", ours(&[0xff; 4]), asks),
-        ("a block of 4 GiB", ours(&[3, 0, 0, 0, 0xff, 0xff, 0xff, 0xff]), asks),
-        ("a message that is cut", ours(&[1, 0]), asks),
-        ("another message first", ours(&unfit), asks),
-        ("a message of noise", ours(&[&200_u32.to_le_bytes()[..], &noise(200)].concat()), asks),
+        ("nothing", Vec::new(), Vec::new()),
+        ("a preface that is cut", ours(&[])[..5].to_vec(), Vec::new()),
+        ("noise", noise(1000), Vec::new()),
+        ("a lot of noise", noise(1 << 20), Vec::new()),
+        ("a browser", b"GET / HTTP/1.1\r\nHost: ka\r\n\r\n".to_vec(), Vec::new()),
+        ("the other plane's preface", wire::preface(other).to_vec(), Vec::new()),
+        ("another version", newer, wire::preface(plane).to_vec()),
+        ("a length of 4 GiB", ours(&[0xff; 4]), Vec::new()),
+        ("a block of 4 GiB", ours(&[3, 0, 0, 0, 0xff, 0xff, 0xff, 0xff]), Vec::new()),
+        ("a message that is cut", ours(&[1, 0]), Vec::new()),
+        ("another message first", ours(&unfit), refusal.clone()),
+        ("a message of noise", ours(&[&200_u32.to_le_bytes()[..], &noise(200)].concat()), refusal),
     ]
+}
+
+/// As long as the first message of a handshake.
+fn sealed_by_nobody() -> Vec<u8> {
+    vec![7; 48]
 }
 
 /// Says every kind of garbage, and looks through the port as a scanner does, until it has been hung up on.
@@ -469,19 +521,41 @@ async fn pester(port: SocketAddr, plane: Plane) {
         drop(TcpStream::connect(port).await.unwrap());
     }
     let mut all = JoinSet::new();
-    for (what, bytes, answered) in garbage(plane) {
+    for (what, bytes, answer) in garbage(plane) {
         all.spawn(async move {
             let mut stream = TcpStream::connect(port).await.unwrap();
             // It may hang up before it has heard everything.
             let _ = stream.write_all(&bytes).await;
             let said = all_said(stream).await;
-            if answered {
-                assert_eq!(said, wire::preface(plane), "{plane:?}: {what}");
-            }
+            // A close that finds something unread takes back what was said.
+            assert!(said == answer || said.is_empty(), "{plane:?}: {what}: {said:?}");
         });
     }
     while let Some(end) = all.join_next().await {
         end.unwrap();
+    }
+}
+
+/// Knows the key, and says what no node says.
+async fn misbehave(server: &Place) {
+    let fine = encoded(&hello(1));
+    let body = encoded(&ToCoordinator::Complete);
+    for what in ["another message first", "an open one", "one that was changed", "the second first", "noise"]
+    {
+        let (mut stream, keys) = member(server).await;
+        let said = match what {
+            "another message first" => sealed(&keys, 0, &body),
+            "an open one" => [&(fine.len() as u32).to_le_bytes()[..], &fine].concat(),
+            "one that was changed" => {
+                let mut said = sealed(&keys, 0, &fine);
+                said[20] ^= 1;
+                said
+            }
+            "the second first" => sealed(&keys, 1, &fine),
+            _ => sealed(&keys, 0, &noise(200)),
+        };
+        stream.write_all(&said).await.unwrap();
+        assert!(all_said(stream).await.is_empty(), "{what}");
     }
 }
 
@@ -536,7 +610,12 @@ async fn strangers_before_the_start_and_during_a_transfer_change_nothing() {
     let mut server = lab.serve(2, vec![("data", bytes.clone())]);
     let place = server.open().await;
 
-    tokio::join!(pester(place.control, Plane::Control), pester(place.data, Plane::Data), spray(lab.port));
+    tokio::join!(
+        pester(place.control, Plane::Control),
+        pester(place.data, Plane::Data),
+        spray(lab.port),
+        misbehave(&place)
+    );
     let _on_control = silent(place.control, SILENT).await;
     let a = lab.join(good);
     let (node_a, port_a) = server.joined().await;
@@ -553,7 +632,8 @@ async fn strangers_before_the_start_and_during_a_transfer_change_nothing() {
         pester(place.data, Plane::Data),
         pester(port_a, Plane::Data),
         pester(port_b, Plane::Data),
-        spray(lab.port)
+        spray(lab.port),
+        misbehave(&place)
     );
     let _on_everything = tokio::join!(
         silent(place.control, SILENT),
@@ -581,7 +661,12 @@ async fn a_server_of_another_version_is_named() {
         stream.write_all(&newer).await.unwrap();
     });
     let ports = Ports { control: Some(port), interfaces: vec!["lo".into()], ..Ports::default() };
-    let config = ClientConfig { server: Some(Ipv4Addr::LOCALHOST.into()), ports, ..ClientConfig::default() };
+    let config = ClientConfig {
+        server: Some(Ipv4Addr::LOCALHOST.into()),
+        key: Some(Key::insecure()),
+        ports,
+        ..ClientConfig::default()
+    };
     let (_control, inbox) = Control::new();
     let joined = join(config, |_| Err("no sink".into()), inbox, |_| ());
     let end = timeout(LONG, joined).await.expect("it gives up in time");
@@ -603,13 +688,13 @@ async fn who_leaves_before_the_start_is_not_counted() {
     };
 
     // Gone without a word, gone for talking nonsense, and stopped where it runs.
-    let fake = Fake::last(place).await;
+    let fake = Fake::last(&place).await;
     let id = fake.id();
     server.joined().await;
     drop(fake);
     assert_eq!(server.until("it leaves", left(id)).await, 0);
 
-    let fake = Fake::last(place).await;
+    let fake = Fake::last(&place).await;
     let id = fake.id();
     server.joined().await;
     fake.says.send(vec![0xff; 64]).unwrap();
@@ -648,7 +733,7 @@ fn all(at: Position) -> Grant {
 async fn refused(parent: SocketAddr, attach: Attach) -> String {
     let said = all_said(dial(parent, attach).await).await;
     let (preface, mut rest) = said.split_at_checked(PREFACE_BYTES).expect("a preface");
-    assert_eq!(preface, wire::refusing_preface());
+    assert_eq!(preface, wire::refusing_preface(Plane::Data));
     let (kind, body) = read_frame(&mut rest).await.expect("a refusal");
     assert_eq!(kind, Kind::Refuse);
     assert!(rest.is_empty());
@@ -705,7 +790,7 @@ async fn a_child_cannot_be_where_it_was_never_sent() {
     let place = server.open().await;
     let node = lab.join(good);
     let (parent, port) = server.joined().await;
-    let mut fake = Fake::last(place).await;
+    let mut fake = Fake::last(&place).await;
     let (epoch, peer) = fake.view().await;
     assert_eq!(peer, Peer { node: parent, addr: port });
     let honest = fake.attach(epoch);
@@ -774,7 +859,7 @@ async fn a_child_that_is_ahead_of_its_parent_waits_and_is_found_out() {
     let place = server.open().await;
     let node = lab.join(good);
     let (parent, port) = server.joined().await;
-    let mut fake = Fake::last(place).await;
+    let mut fake = Fake::last(&place).await;
     let (epoch, peer) = fake.view().await;
     assert_eq!(peer, Peer { node: parent, addr: port });
     let honest = fake.attach(epoch);

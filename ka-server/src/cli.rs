@@ -15,6 +15,7 @@ use ka_core::proto::coordinator::Slow;
 use ka_core::types::SessionName;
 
 use crate::PROGRAM;
+use crate::keys::KeyArgs;
 
 /// The source of the original.
 const DEFAULT_COMMAND: &str = "(cd /; tar --create --one-file-system --sparse /)";
@@ -99,6 +100,10 @@ pub struct Options {
     /// Print version
     #[arg(short = 'v', visible_short_alias = 'V', long, action = ArgAction::Version)]
     version: Option<bool>,
+
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment would become help")]
+    pub key: KeyArgs,
 
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment would become help")]
@@ -203,6 +208,7 @@ impl Options {
             rate: self.rate,
             spool: None,
             ports: self.net.ports(),
+            key: None,
             admit: None,
         }
     }

@@ -54,6 +54,7 @@ pub enum Event<'a> {
     Open {
         session: String,
         name: Option<&'a str>,
+        secure: bool,
         control_port: u16,
         data_port: u16,
         window_bytes: u64,
@@ -143,9 +144,10 @@ impl<'a> Event<'a> {
     #[must_use]
     pub fn of(event: &'a ServerEvent, options: &'a Options) -> Option<Self> {
         Some(match event {
-            ServerEvent::Open { session, control_port, data_port, window_bytes } => Self::Open {
+            ServerEvent::Open { session, key, control_port, data_port, window_bytes } => Self::Open {
                 session: session.to_string(),
                 name: name(options),
+                secure: key.is_secure(),
                 control_port: *control_port,
                 data_port: *data_port,
                 window_bytes: *window_bytes,

@@ -13,6 +13,7 @@ use std::ffi::OsString;
 mod board;
 pub mod cli;
 pub mod json;
+mod keys;
 mod report;
 mod server;
 mod socket;

@@ -25,9 +25,25 @@ pub(crate) async fn run(options: Options) -> Exit {
         Ok(tell) => tell,
         Err(e) => return run::no_start(PROGRAM, &e),
     };
-    let exit = serve(options, &tell).await;
+    let exit = match &options.key.make_key {
+        Some(path) => make_key(&options, path, &tell),
+        None => serve(options, &tell).await,
+    };
     tell.finish();
     exit
+}
+
+fn make_key(options: &Options, path: &Path, tell: &Tell) -> Exit {
+    match options.key.make(path) {
+        Ok(words) => {
+            tell.say(words);
+            Exit::Fine
+        }
+        Err(why) => {
+            tell.fail(&why, Exit::NoStart);
+            Exit::NoStart
+        }
+    }
 }
 
 async fn serve(options: Options, tell: &Tell) -> Exit {
@@ -39,7 +55,12 @@ async fn serve(options: Options, tell: &Tell) -> Exit {
         }
     };
     let title = options.session.as_ref().map_or("the session".into(), |name| format!("session `{name}`"));
-    let board = Board::new(title, options.nodes);
+    let open = if options.key.is_insecure() {
+        " (INSECURE: anybody on this network can read, join and forge it)"
+    } else {
+        ""
+    };
+    let board = Board::new(title + open, options.nodes);
     let (control, inbox) = Control::new();
     let watch = Watch { tell: tell.clone(), board, control, options, stopped: false };
     let watch = Arc::new(Mutex::new(watch));
@@ -56,6 +77,7 @@ async fn session(watch: &Arc<Mutex<Watch>>, inbox: net::Inbox) -> End {
     // The source is started last: nothing that can fail here may leave a command running.
     let _place =
         options.control_socket.as_deref().map(|path| listen(path, watch)).transpose().map_err(no_start)?;
+    let key = Some(options.key.server_key().map_err(|why| (Exit::NoStart, why))?);
     let spool = options.spool.as_deref().map(Spool::open).transpose().map_err(no_start)?;
     let stream = open(&options.source()).map_err(no_start)?;
     if spool.is_some() && stream.source.again().is_some() {
@@ -65,7 +87,7 @@ async fn session(watch: &Arc<Mutex<Watch>>, inbox: net::Inbox) -> End {
         let watch = Arc::clone(watch);
         move |event: ServerEvent| lock(&watch).take(&event)
     };
-    let served = net::serve(ServerConfig { spool, ..options.config() }, vec![stream], inbox, events);
+    let served = net::serve(ServerConfig { spool, key, ..options.config() }, vec![stream], inbox, events);
     let end = run::supervise(served, |moment| match moment {
         Moment::Tick => lock(watch).tick(),
         Moment::Stop(who) => {
@@ -129,6 +151,12 @@ impl Watch {
         }
         if let Some(line) = self.board.take(event) {
             self.tell.line(line);
+        }
+        if let ServerEvent::Open { key, .. } = event
+            && !self.options.key.is_given_out()
+            && let Some(text) = key.text()
+        {
+            self.tell.say(format!("the nodes' key is {}; in a boot entry: ka.key={}", *text, *text));
         }
     }
 

@@ -11,6 +11,7 @@
 pub mod args;
 pub mod exit;
 pub mod json;
+pub mod key;
 pub mod meter;
 pub mod printer;
 pub mod report;

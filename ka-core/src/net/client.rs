@@ -4,26 +4,27 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::control::{self, Outbox};
+use super::control::{Connection, Ear, Outbox};
 use super::discovery::{self, AskError, Target};
 use super::driver::{Brain, Driver, End, Incoming, NotBack, Task};
 use super::ends::{Drain, OpenSink};
+use super::handshake::Fault;
 use super::relay::Relay;
 use super::session::{ClientConfig, ClientEvent, Inbox, JoinError, NodeEnd};
 use super::{Clock, default_window_bytes, link, ports, unless_stopped};
+use crate::key::Key;
 use crate::limits;
 use crate::proto::Node;
 use crate::seal::{Checker, StreamInfo};
 use crate::stream::Sink;
 use crate::types::{NodeId, SessionId, printable};
+use crate::wire::Malformed;
 use crate::wire::control::{Hello, Role, ToCoordinator, ToNode, Welcome};
-use crate::wire::{self, Malformed, Plane};
 
 /// Joins a session as a node: receives its streams, and passes them on to others.
 ///
@@ -38,16 +39,17 @@ pub async fn join(
     mut inbox: Inbox,
     mut events: impl FnMut(ClientEvent) + Send,
 ) -> Result<NodeEnd, JoinError> {
-    check(&config)?;
+    let key = check(&config)?;
     let window_bytes = config.window_bytes.unwrap_or_else(default_window_bytes);
     let (listener, data_port) = ports::listen("data", config.ports.data, limits::DATA_PORT, &config.ports)
         .map_err(|(what, e)| JoinError::Port(what, e))?;
 
     let hello = hello(&config, Role::Node { data_port, wait: config.wait, back: None })?;
-    let got_in = get_in(&config, &hello, &mut events);
-    let (stream, answer) = unless_stopped(&mut inbox, got_in).await.map_err(JoinError::Stopped)??;
-    let ToNode::Welcome(welcome) = answer else { return Err(strange(&stream)) };
-    let checker = Checker::new(welcome.session, &welcome.key).ok_or_else(|| strange(&stream))?;
+    let got_in = get_in(&config, &key, &hello, &mut events);
+    let (connection, addr, answer) =
+        unless_stopped(&mut inbox, got_in).await.map_err(JoinError::Stopped)??;
+    let ToNode::Welcome(welcome) = answer else { return Err(strange(addr)) };
+    let checker = Checker::new(welcome.session, &welcome.key).ok_or_else(|| strange(addr))?;
     let Welcome { node, session, expected, .. } = welcome;
     events(ClientEvent::Joined { node, session, expected, data_port, window_bytes });
 
@@ -55,9 +57,8 @@ pub async fn join(
     let mut tasks = JoinSet::new();
     tasks.spawn(link::accept_children(listener, sender.clone()));
     let (writing, mut written) = mpsc::channel::<()>(1);
-    let addr = stream.peer_addr().map_err(|_| strange(&stream))?;
-    let server = Server { addr, session, node, hello };
-    let line = Line::new(server, stream, sender.clone(), writing);
+    let server = Server { addr, key, session, node, hello };
+    let line = Box::new(Line::new(server, connection, sender.clone(), writing));
 
     let clock = Clock::start();
     let machine = Node::new(clock.now(), &welcome, window_bytes);
@@ -78,15 +79,16 @@ pub async fn join(
 /// # Errors
 /// [`JoinError`] when there is no such server, or it has nobody to start with.
 pub async fn go(config: &ClientConfig) -> Result<u32, JoinError> {
-    check(config)?;
-    let (stream, answer) = get_in(config, &hello(config, Role::Go)?, &mut |_| ()).await?;
+    let key = check(config)?;
+    let (_, addr, answer) = get_in(config, &key, &hello(config, Role::Go)?, &mut |_| ()).await?;
     match answer {
         ToNode::Going(nodes) => Ok(nodes),
-        _ => Err(strange(&stream)),
+        _ => Err(strange(addr)),
     }
 }
 
-fn check(config: &ClientConfig) -> Result<(), JoinError> {
+/// Holds the configuration against what it must have, of which the key is needed everywhere.
+fn check(config: &ClientConfig) -> Result<Key, JoinError> {
     let wrong = |what: &str| Err(JoinError::Config(what.into()));
     if config.session.is_none() && config.server.is_none() {
         return wrong("a client needs a session's name or a server's address");
@@ -94,26 +96,40 @@ fn check(config: &ClientConfig) -> Result<(), JoinError> {
     if config.window_bytes.is_some_and(|w| w < limits::WINDOW_BYTES_MIN) {
         return wrong("a window has at least 1 MiB");
     }
-    Ok(())
+    match &config.key {
+        Some(key) => Ok(key.clone()),
+        None => wrong("a client needs the key that the server gives its nodes"),
+    }
 }
 
 /// Finds the server, says hello, and returns its answer. What may pass (a server that is just coming up, a
 /// link that is) is tried again until the time to look is over.
 async fn get_in(
     config: &ClientConfig,
+    key: &Key,
     hello: &Hello,
     events: &mut (dyn FnMut(ClientEvent) + Send),
-) -> Result<(TcpStream, ToNode), JoinError> {
+) -> Result<(Connection, SocketAddr, ToNode), JoinError> {
     let end = Instant::now() + config.discover_timeout.unwrap_or(limits::DISCOVER);
     loop {
         let addr = find(config, end).await?;
         events(ClientEvent::Found(addr));
-        match say_hello(addr, hello).await {
-            Err(JoinError::Unreachable(..)) if Instant::now() + limits::REDIAL < end => {
+        // Who was found has proved that it is the server: if somebody else answers now, that may pass, too.
+        let found = config.server.is_none() && key.is_secure();
+        match say_hello(addr, key, hello).await {
+            Err(why) if Instant::now() + limits::REDIAL < end && may_pass(&why, found) => {
                 sleep(limits::REDIAL).await;
             }
-            other => return other,
+            other => return other.map(|(connection, answer)| (connection, addr, answer)),
         }
+    }
+}
+
+fn may_pass(why: &JoinError, found: bool) -> bool {
+    match why {
+        JoinError::Unreachable(..) => true,
+        JoinError::UnknownKey(_) | JoinError::Impostor(_) | JoinError::Protocol(..) => found,
+        _ => false,
     }
 }
 
@@ -163,37 +179,43 @@ fn hello(config: &ClientConfig, role: Role) -> Result<Hello, JoinError> {
 }
 
 /// Connects and says hello.
-async fn say_hello(addr: SocketAddr, hello: &Hello) -> Result<(TcpStream, ToNode), JoinError> {
+async fn say_hello(addr: SocketAddr, key: &Key, hello: &Hello) -> Result<(Connection, ToNode), JoinError> {
     let unreachable = |e: io::Error| JoinError::Unreachable(addr, e);
-    let mut stream = link::connect(addr).await.map_err(unreachable)?;
-    match timeout(limits::PREFACE, exchange(&mut stream, addr, hello)).await {
+    let stream = link::connect(addr).await.map_err(unreachable)?;
+    match timeout(limits::PREFACE, exchange(stream, addr, key, hello)).await {
         Err(_) => Err(unreachable(io::Error::new(
             io::ErrorKind::TimedOut,
             "it accepts the connection but does not answer",
         ))),
-        Ok(Ok(ToNode::Refused(why))) => Err(JoinError::Refused(why)),
-        Ok(answer) => answer.map(|message| (stream, message)),
+        Ok(Ok((_, ToNode::Refused(why)))) => Err(JoinError::Refused(why)),
+        Ok(answer) => answer,
     }
 }
 
-/// Says hello and hears the answer.
-async fn exchange(stream: &mut TcpStream, addr: SocketAddr, hello: &Hello) -> Result<ToNode, JoinError> {
+/// Proves itself, says hello and hears the answer.
+async fn exchange(
+    stream: TcpStream,
+    addr: SocketAddr,
+    key: &Key,
+    hello: &Hello,
+) -> Result<(Connection, ToNode), JoinError> {
     let unreachable = |e: io::Error| JoinError::Unreachable(addr, e);
-    let mut bytes = Vec::from(wire::preface(Plane::Control));
-    let hello = ToCoordinator::Hello(hello.clone());
-    bytes.extend(control::frame(&hello).map_err(|e| JoinError::Protocol(addr, e))?);
-    stream.write_all(&bytes).await.map_err(unreachable)?;
-    let mut preface = [0; wire::PREFACE_BYTES];
-    tokio::io::AsyncReadExt::read_exact(stream, &mut preface).await.map_err(unreachable)?;
-    wire::check_preface(Plane::Control, &preface).map_err(|e| JoinError::Protocol(addr, e))?;
-    control::receive::<ToNode>(stream)
+    let mut connection = Connection::ask(stream, key).await.map_err(|fault| match fault {
+        Fault::Io(e) => unreachable(e),
+        Fault::Malformed(e) => JoinError::Protocol(addr, e),
+        Fault::UnknownKey => JoinError::UnknownKey(addr),
+        Fault::Impostor => JoinError::Impostor(addr),
+    })?;
+    connection.send(&ToCoordinator::Hello(hello.clone())).await.map_err(unreachable)?;
+    let answer = connection
+        .receive::<ToNode>()
         .await
         .map_err(|why| unreachable(io::Error::other(why)))?
-        .ok_or_else(|| unreachable(io::Error::other("it closed the connection without an answer")))
+        .ok_or_else(|| unreachable(io::Error::other("it closed the connection without an answer")))?;
+    Ok((connection, answer))
 }
 
-fn strange(stream: &TcpStream) -> JoinError {
-    let addr = stream.peer_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
+fn strange(addr: SocketAddr) -> JoinError {
     JoinError::Protocol(addr, Malformed::Content)
 }
 
@@ -203,6 +225,7 @@ fn strange(stream: &TcpStream) -> JoinError {
 #[derive(Clone, Debug)]
 pub(super) struct Server {
     addr: SocketAddr,
+    key: Key,
     session: SessionId,
     node: NodeId,
     /// What it said when it joined.
@@ -231,11 +254,11 @@ const CLOSED: u32 = 3;
 impl Line {
     fn new(
         server: Server,
-        stream: TcpStream,
+        connection: Connection,
         sender: mpsc::Sender<Incoming>,
         writing: mpsc::Sender<()>,
     ) -> Self {
-        let (outbox, reader) = attend(0, stream, sender, writing.clone());
+        let (outbox, reader) = attend(0, connection, sender, writing.clone());
         Self { server, number: 0, outbox, reader, attempt: None, closed: 0, writing }
     }
 
@@ -262,10 +285,10 @@ impl Line {
     }
 
     /// The new connection is up.
-    pub(super) fn open(&mut self, stream: TcpStream, sender: mpsc::Sender<Incoming>) {
+    pub(super) fn open(&mut self, connection: Connection, sender: mpsc::Sender<Incoming>) {
         self.closed = 0;
         self.attempt = None;
-        (self.outbox, self.reader) = attend(self.number, stream, sender, self.writing.clone());
+        (self.outbox, self.reader) = attend(self.number, connection, sender, self.writing.clone());
     }
 
     /// It is not: why, and whether it may come up later.
@@ -282,42 +305,38 @@ impl Line {
 /// Starts to read from a connection and to write to it.
 fn attend(
     number: u32,
-    stream: TcpStream,
+    connection: Connection,
     sender: mpsc::Sender<Incoming>,
     writing: mpsc::Sender<()>,
 ) -> (Outbox, AbortHandle) {
-    let (reader, writer) = stream.into_split();
-    let reading = tokio::spawn(listen_to_server(number, reader, sender));
-    (Outbox::start(writer, writing), reading.abort_handle())
+    let (mouth, ear) = connection.split();
+    let reading = tokio::spawn(listen_to_server(number, ear, sender));
+    (Outbox::start(mouth, writing), reading.abort_handle())
 }
 
 /// Says hello again, as the node that is in already.
-async fn come_back(server: Server) -> Result<TcpStream, NotBack> {
-    let Server { addr, session, node, mut hello } = server;
+async fn come_back(server: Server) -> Result<Connection, NotBack> {
+    let Server { addr, key, session, node, mut hello } = server;
     if let Role::Node { back, .. } = &mut hello.role {
         *back = Some(node);
     }
-    let mut stream = link::connect(addr).await.map_err(|e| match e.kind() {
+    let stream = link::connect(addr).await.map_err(|e| match e.kind() {
         io::ErrorKind::ConnectionRefused => NotBack::Closed(e.to_string()),
         _ => NotBack::Silent(e.to_string()),
     })?;
     let silent = "it accepts the connection but does not answer";
-    let answer = timeout(limits::CONNECT, exchange(&mut stream, addr, &hello)).await;
+    let answer = timeout(limits::CONNECT, exchange(stream, addr, &key, &hello)).await;
     match answer.map_err(|_| NotBack::Silent(silent.into()))? {
-        Ok(ToNode::Welcome(welcome)) if (welcome.session, welcome.node) == (session, node) => Ok(stream),
-        Ok(ToNode::Refused(why)) => Err(NotBack::Refused(why.to_string())),
+        Ok((connection, ToNode::Welcome(w))) if (w.session, w.node) == (session, node) => Ok(connection),
+        Ok((_, ToNode::Refused(why))) => Err(NotBack::Refused(why.to_string())),
         Ok(_) => Err(NotBack::Refused("another session is served there now".into())),
         Err(why) => Err(NotBack::Silent(why.to_string())),
     }
 }
 
-async fn listen_to_server(
-    number: u32,
-    mut reader: tokio::net::tcp::OwnedReadHalf,
-    sender: mpsc::Sender<Incoming>,
-) {
+async fn listen_to_server(number: u32, mut ear: Ear, sender: mpsc::Sender<Incoming>) {
     let why = loop {
-        match control::receive(&mut reader).await {
+        match ear.receive().await {
             Ok(Some(message)) => {
                 if sender.send(Incoming::Told(number, message)).await.is_err() {
                     return;

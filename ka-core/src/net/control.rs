@@ -1,4 +1,4 @@
-//! Control connections: frames of control messages, both ways. A clean end and a cut one are told apart.
+//! Control connections: frames of sealed control messages, both ways. A clean end and a cut one are told apart.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -7,13 +7,70 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::net::tcp::OwnedWriteHalf;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
+use super::handshake::{self, Cipher, Fault, Opening, Sealing, TAG_BYTES};
+use super::identity::ServerKey;
+use crate::key::Key;
 use crate::limits;
 use crate::wire::{Malformed, codec};
+
+/// A connection whose other side has proved itself.
+pub(super) struct Connection {
+    stream: TcpStream,
+    cipher: Cipher,
+}
+
+impl Connection {
+    /// A node's, to a server.
+    pub(super) async fn ask(mut stream: TcpStream, key: &Key) -> Result<Self, Fault> {
+        let cipher = handshake::ask(&mut stream, key).await?;
+        Ok(Self { stream, cipher })
+    }
+
+    /// A server's, to somebody who knows its key.
+    pub(super) async fn answer(mut stream: TcpStream, key: &ServerKey) -> Result<Self, String> {
+        let cipher = handshake::answer(&mut stream, key).await?;
+        Ok(Self { stream, cipher })
+    }
+
+    /// Says something before it is split.
+    pub(super) async fn send<T: Serialize>(&mut self, message: &T) -> io::Result<()> {
+        let body = codec::encode_control(message).map_err(io::Error::other)?;
+        self.stream.write_all(&frame(self.cipher.sealing(), &body)).await
+    }
+
+    /// Hears something before it is split.
+    pub(super) async fn receive<T: DeserializeOwned>(&mut self) -> Result<Option<T>, String> {
+        receive(&mut self.stream, self.cipher.opening()).await
+    }
+
+    /// Both ways, for two tasks.
+    pub(super) fn split(self) -> (Mouth, Ear) {
+        let (reader, writer) = self.stream.into_split();
+        let (sealing, opening) = self.cipher.split();
+        (Mouth(writer, sealing), Ear(reader, opening))
+    }
+}
+
+/// The way out.
+pub(super) struct Mouth(OwnedWriteHalf, Sealing);
+
+/// The way in.
+pub(super) struct Ear(OwnedReadHalf, Opening);
+
+impl Ear {
+    /// Reads one message. `Ok(None)`: the other side closed the connection between two messages.
+    ///
+    /// # Errors
+    /// In words: cut within a message, or not a message.
+    pub(super) async fn receive<T: DeserializeOwned>(&mut self) -> Result<Option<T>, String> {
+        receive(&mut self.0, &mut self.1).await
+    }
+}
 
 /// The sending end of a control connection: what is put in is sent in order, by a task of its own.
 ///
@@ -22,12 +79,14 @@ use crate::wire::{Malformed, codec};
 pub(super) struct Outbox(mpsc::UnboundedSender<Vec<u8>>, AbortHandle);
 
 impl Outbox {
-    /// Takes over the writing half of a connection. `open` is dropped when everything is sent, or cannot be: a peer
+    /// Takes over the way out of a connection. `open` is dropped when everything is sent, or cannot be: a peer
     /// that is gone takes nothing and says nothing, so it gets no longer for it than it may be silent.
-    pub(super) fn start<T: Send + 'static>(mut half: OwnedWriteHalf, open: T) -> Self {
+    pub(super) fn start<T: Send + 'static>(mouth: Mouth, open: T) -> Self {
+        let Mouth(mut half, mut sealing) = mouth;
         let (tx, mut rx) = mpsc::unbounded_channel::<Vec<u8>>();
         let writer = tokio::spawn(async move {
-            while let Some(frame) = rx.recv().await {
+            while let Some(body) = rx.recv().await {
+                let frame = frame(&mut sealing, &body);
                 let longest = if rx.is_closed() { limits::CONNECT } else { limits::CUT_OFF };
                 if !matches!(timeout(longest, half.write_all(&frame)).await, Ok(Ok(()))) {
                     break;
@@ -51,8 +110,8 @@ impl Outbox {
 
     /// Sends a message. What cannot be sent any more is noticed by whoever reads the connection.
     pub(super) fn send<T: Serialize>(&self, message: &T) {
-        if let Ok(frame) = frame(message) {
-            let _ = self.0.send(frame);
+        if let Ok(body) = codec::encode_control(message) {
+            let _ = self.0.send(body);
         }
     }
 }
@@ -67,21 +126,20 @@ impl OutboxWatch {
     }
 }
 
-/// A message as a frame.
-pub(super) fn frame<T: Serialize>(message: &T) -> Result<Vec<u8>, Malformed> {
-    let body = codec::encode_control(message)?;
-    let mut frame = Vec::with_capacity(4 + body.len());
-    frame.extend((body.len() as u32).to_le_bytes());
-    frame.extend(body);
-    Ok(frame)
+/// An encoded message as a frame.
+fn frame(sealing: &mut Sealing, body: &[u8]) -> Vec<u8> {
+    // It is no longer than a control message may be, and then sealing does not fail.
+    const { assert!(limits::CONTROL_BYTES + TAG_BYTES <= u16::MAX as usize) };
+    let sealed = sealing.seal(body).unwrap_or_default();
+    let mut frame = Vec::with_capacity(4 + sealed.len());
+    frame.extend((sealed.len() as u32).to_le_bytes());
+    frame.extend(sealed);
+    frame
 }
 
-/// Reads one message. `Ok(None)`: the other side closed the connection between two messages.
-///
-/// # Errors
-/// In words: cut within a message, or not a message.
-pub(super) async fn receive<T: DeserializeOwned>(
+async fn receive<T: DeserializeOwned>(
     stream: &mut (impl AsyncRead + Unpin),
+    opening: &mut Opening,
 ) -> Result<Option<T>, String> {
     let mut len = [0; 4];
     match stream.read(&mut len).await {
@@ -90,11 +148,12 @@ pub(super) async fn receive<T: DeserializeOwned>(
         Err(e) => return Err(e.to_string()),
     };
     let len = u32::from_le_bytes(len) as usize;
-    if len > limits::CONTROL_BYTES {
+    if len > limits::CONTROL_BYTES + TAG_BYTES {
         return Err(Malformed::TooLong.to_string());
     }
-    let mut body = vec![0; len];
-    stream.read_exact(&mut body).await.map_err(cut)?;
+    let mut sealed = vec![0; len];
+    stream.read_exact(&mut sealed).await.map_err(cut)?;
+    let body = opening.open(&sealed).ok_or("somebody has changed a message on its way")?;
     codec::decode_control(&body).map(Some).map_err(|e| e.to_string())
 }
 

@@ -13,7 +13,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Sleep;
 
 use super::client::Line;
-use super::control::Outbox;
+use super::control::{Connection, Outbox};
 use super::relay::Relay;
 use super::session::{Candidate, ClientEvent, Command, Inbox, ServerEvent};
 use super::{Admit, Clock, link};
@@ -27,7 +27,6 @@ use crate::wire::control::{Counters, Hello, LinkFault, Outcome, Peer, Refusal, R
 use crate::wire::data::{Attach, Refuse};
 
 /// What the connections' tasks bring.
-#[derive(Debug)]
 pub(super) enum Incoming {
     /// Server: somebody said hello on a new control connection.
     Hello { conn: Conn, addr: SocketAddr, server_ip: IpAddr, hello: Hello, outbox: Outbox },
@@ -40,7 +39,7 @@ pub(super) enum Incoming {
     /// Node: that control connection is gone.
     Lost(u32, String),
     /// Node: the attempt at this control connection has ended.
-    Rejoined(u32, Result<TcpStream, NotBack>),
+    Rejoined(u32, Result<Connection, NotBack>),
     /// A child dialled.
     Offer(TcpStream, Attach),
     /// A dialled parent accepted, or could not be reached.
@@ -63,7 +62,7 @@ pub(super) enum Brain<'a> {
     /// Here: this is the server.
     Here(Box<Host<'a>>),
     /// At the other end of this connection.
-    There(Line, &'a mut (dyn FnMut(ClientEvent) + Send)),
+    There(Box<Line>, &'a mut (dyn FnMut(ClientEvent) + Send)),
 }
 
 /// The server's half.
@@ -412,12 +411,12 @@ impl<'a> Driver<'a> {
         }
     }
 
-    fn rejoined(&mut self, number: u32, result: Result<TcpStream, NotBack>) {
+    fn rejoined(&mut self, number: u32, result: Result<Connection, NotBack>) {
         let sender = self.sender.clone();
         let Some(line) = self.line(number) else { return };
         let input = match result {
-            Ok(stream) => {
-                line.open(stream, sender);
+            Ok(connection) => {
+                line.open(connection, sender);
                 NodeInput::Rejoined
             }
             Err(why) => {

@@ -75,7 +75,7 @@ async fn hear_parent(stream: &mut TcpStream) -> Result<(), LinkFault> {
 /// Tells a child why it may not attach, as far as its socket takes that without waiting.
 pub(super) fn refuse(stream: &TcpStream, refuse: &Refuse) {
     let body = refuse.encode();
-    let mut bytes = Vec::from(wire::refusing_preface());
+    let mut bytes = Vec::from(wire::refusing_preface(Plane::Data));
     bytes.extend(Header { kind: Kind::Refuse, len: body.len() }.encode());
     bytes.extend(body);
     let _ = stream.try_write(&bytes);

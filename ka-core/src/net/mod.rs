@@ -18,6 +18,7 @@ mod control;
 pub mod discovery;
 mod driver;
 mod ends;
+mod handshake;
 mod identity;
 pub mod interfaces;
 mod link;

@@ -6,16 +6,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::control::{self, Outbox};
+use super::control::{self, Connection, Outbox};
 use super::discovery::{self, Responder};
 use super::driver::{Brain, Driver, End, Host, Incoming};
 use super::ends::Feed;
+use super::identity::ServerKey;
 use super::relay::Relay;
 use super::session::{Command, Control, Inbox, ServeError, ServerConfig, ServerEvent, Stream};
 use super::{Clock, default_window_bytes, interfaces, link, ports};
@@ -26,7 +26,6 @@ use crate::proto::{Coordinator, Node, Report, coordinator};
 use crate::seal::Sealer;
 use crate::types::{SessionId, SessionName};
 use crate::wire::control::{Hello, ToCoordinator};
-use crate::wire::{self, Plane};
 
 /// Serves one session: gathers nodes, sends them the streams, and reports what became of each.
 ///
@@ -44,6 +43,8 @@ pub async fn serve(
     check(&config, &streams)?;
     let clock = Clock::start();
     let session = SessionId(random()?);
+    let generated = || ServerKey::generate().map_err(|e| ServeError::Io("no random numbers".into(), e));
+    let server_key = config.key.clone().map_or_else(generated, Ok)?;
     let sealer = Sealer::new(session, random()?);
     let key = sealer.public_key();
     let window_bytes = config.window_bytes.unwrap_or_else(default_window_bytes);
@@ -61,12 +62,13 @@ pub async fn serve(
     let flag = probing.clone();
     let name = config.session.clone();
     tasks.spawn(async move { match responder.run(name, session, control_port, flag).await {} });
-    events(ServerEvent::Open { session, control_port, data_port, window_bytes });
+    let key_text = server_key.key().clone();
+    events(ServerEvent::Open { session, key: key_text, control_port, data_port, window_bytes });
 
     let (sender, incoming) = mpsc::channel(1024);
     // Each writer keeps a clone until everything is sent.
     let (writing, mut written) = mpsc::channel::<()>(1);
-    tasks.spawn(accept_control(control, sender.clone(), writing));
+    tasks.spawn(accept_control(control, server_key.clone(), sender.clone(), writing));
     tasks.spawn(link::accept_children(data, sender.clone()));
 
     let thread = |e| ServeError::Io("cannot start a thread".into(), e);
@@ -198,13 +200,18 @@ async fn run_and_probe(
     .await
 }
 
-async fn accept_control(listener: TcpListener, sender: mpsc::Sender<Incoming>, writing: mpsc::Sender<()>) {
+async fn accept_control(
+    listener: TcpListener,
+    key: ServerKey,
+    sender: mpsc::Sender<Incoming>,
+    writing: mpsc::Sender<()>,
+) {
     let next = Arc::new(AtomicU32::new(Conn::ROOT.0));
     link::accept(listener, move |stream, addr| {
         let conn = Conn(next.fetch_add(1, Ordering::Relaxed) + 1);
-        let (sender, writing) = (sender.clone(), writing.clone());
+        let (key, sender, writing) = (key.clone(), sender.clone(), writing.clone());
         async move {
-            let _ = hear_node(conn, stream, control::canonical(addr), sender, writing).await;
+            let _ = hear_node(conn, stream, &key, control::canonical(addr), sender, writing).await;
         }
     })
     .await;
@@ -213,30 +220,19 @@ async fn accept_control(listener: TcpListener, sender: mpsc::Sender<Incoming>, w
 /// Hears a node's hello, then leaves a task to read what else it says.
 async fn hear_node(
     conn: Conn,
-    mut stream: TcpStream,
+    stream: TcpStream,
+    key: &ServerKey,
     addr: SocketAddr,
     sender: mpsc::Sender<Incoming>,
     writing: mpsc::Sender<()>,
 ) -> Result<(), String> {
     let server_ip = control::local_ip(&stream).map_err(|e| e.to_string())?;
-    let mut preface = [0; wire::PREFACE_BYTES];
-    tokio::io::AsyncReadExt::read_exact(&mut stream, &mut preface).await.map_err(|e| e.to_string())?;
-    let checked = wire::check_preface(Plane::Control, &preface);
-    if !matches!(checked, Ok(()) | Err(wire::Malformed::Version(_))) {
-        return Err("not a node".into());
-    }
-    // A node of another version learns this one's, and nothing else.
-    stream.write_all(&wire::preface(Plane::Control)).await.map_err(|e| e.to_string())?;
-    if let Err(why) = checked {
-        // Until it hangs up: a close with something unread would take the preface back.
-        let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
-        return Err(why.to_string());
-    }
-    let Some(ToCoordinator::Hello(hello)) = control::receive(&mut stream).await? else {
+    let mut connection = Connection::answer(stream, key).await?;
+    let Some(ToCoordinator::Hello(hello)) = connection.receive().await? else {
         return Err("no hello".into());
     };
-    let (mut reader, writer) = stream.into_split();
-    let outbox = Outbox::start(writer, writing);
+    let (mouth, mut ear) = connection.split();
+    let outbox = Outbox::start(mouth, writing);
     let (hello, watch) = (bounded(hello), outbox.watch());
     if sender.send(Incoming::Hello { conn, addr, server_ip, hello, outbox }).await.is_err() {
         return Ok(());
@@ -244,7 +240,7 @@ async fn hear_node(
     tokio::spawn(async move {
         let why = loop {
             // About silence the coordinator decides. Whoever was hung up on is heard until it closes, but not for ever.
-            match timeout(limits::CUT_OFF, control::receive(&mut reader)).await {
+            match timeout(limits::CUT_OFF, ear.receive()).await {
                 Ok(Ok(Some(message))) => {
                     if watch.hung_up() || sender.send(Incoming::Said(conn, message)).await.is_err() {
                         return;

@@ -9,6 +9,8 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::discovery::{AskError, Found};
+use super::identity::ServerKey;
+use crate::key::Key;
 use crate::limits;
 use crate::proto;
 use crate::proto::coordinator::Slow;
@@ -74,6 +76,9 @@ pub struct ServerConfig {
     pub spool: Option<Spool>,
     /// Where to listen and ask.
     pub ports: Ports,
+    /// Who may find and join it, and by what they know this server. `None`: whoever has the key that is made for this
+    /// session, and told in [`ServerEvent::Open`].
+    pub key: Option<ServerKey>,
     /// The application's own rule about who may join.
     pub admit: Option<Admit>,
 }
@@ -93,6 +98,7 @@ impl Default for ServerConfig {
             rate: None,
             spool: None,
             ports: Ports::default(),
+            key: None,
             admit: None,
         }
     }
@@ -143,6 +149,8 @@ pub struct ClientConfig {
     pub session: Option<SessionName>,
     /// The server's address, instead of asking around.
     pub server: Option<IpAddr>,
+    /// What the server gave out for its nodes. Needed, even if it is [`Key::insecure`].
+    pub key: Option<Key>,
     /// Stay until the whole session has ended and the server lets this node go.
     pub wait: bool,
     /// Bytes of the tape to hold at most. `None`: by the memory there is.
@@ -202,6 +210,8 @@ pub enum ServerEvent {
     Open {
         /// The session's identity.
         session: SessionId,
+        /// What nodes must have to find and join it.
+        key: Key,
         /// Its control port.
         control_port: u16,
         /// Its data port.
@@ -312,6 +322,10 @@ pub enum JoinError {
     Ambiguous(SessionName, Vec<Found>),
     /// The server does not want this node.
     Refused(Refusal),
+    /// The server does not know this node's key.
+    UnknownKey(SocketAddr),
+    /// Somebody else than the key's server answers there.
+    Impostor(SocketAddr),
     /// The server does not speak this protocol.
     Protocol(SocketAddr, Malformed),
     /// The server was found but cannot be talked to.
@@ -333,6 +347,15 @@ impl fmt::Display for JoinError {
                 f.write_str("; choose one by its address")
             }
             Self::Refused(why) => write!(f, "refused: {why}"),
+            Self::UnknownKey(addr) => write!(
+                f,
+                "the server at {addr} does not know this key: copy the one it printed when this session was opened"
+            ),
+            Self::Impostor(addr) => write!(
+                f,
+                "who answers at {addr} is not the server that this key is for: copy the key that the session's server \
+                 printed; if it is that one, somebody else has the server's address"
+            ),
             Self::Protocol(addr, why) => write!(f, "the server at {addr}: {why}"),
             Self::Unreachable(addr, why) => write!(f, "the server at {addr} cannot be reached: {why}"),
             Self::Port(what, why) => write!(f, "cannot listen on {what}: {why}"),

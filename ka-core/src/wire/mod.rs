@@ -51,10 +51,11 @@ pub fn preface(plane: Plane) -> [u8; PREFACE_BYTES] {
     [b'K', b'A', plane.letter(), 0, v[0], v[1], 0, 0]
 }
 
-/// The preface of a parent that does not accept a child: one in the seventh byte, and a refusing frame follows.
+/// The preface of a server that does not know a node's key, or of a parent that does not accept a child, which a refusing
+/// frame follows: one in the seventh byte.
 #[must_use]
-pub fn refusing_preface() -> [u8; PREFACE_BYTES] {
-    let mut bytes = preface(Plane::Data);
+pub fn refusing_preface(plane: Plane) -> [u8; PREFACE_BYTES] {
+    let mut bytes = preface(plane);
     bytes[REFUSES] = 1;
     bytes
 }

@@ -7,9 +7,10 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use ka_core::key::Key;
 use ka_core::net::{
     ClientConfig, ClientEvent, Control, JoinError, NodeEnd, Ports, ServeError, ServerConfig, ServerEvent,
-    Stream, join, serve,
+    ServerKey, Stream, join, serve,
 };
 use ka_core::proto::{Event, Report};
 use ka_core::stream::{Reread, Sink, Source, Spool, Stop};
@@ -39,6 +40,7 @@ pub(crate) fn noise(len: usize) -> Vec<u8> {
 /// What a session of a test is.
 pub(crate) struct Lab {
     pub(crate) name: SessionName,
+    pub(crate) key: ServerKey,
     pub(crate) port: u16,
     pub(crate) fan_out: u32,
     pub(crate) window: Option<u64>,
@@ -91,6 +93,7 @@ impl Lab {
         let port = std::net::UdpSocket::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port();
         Self {
             name: SessionName::new(format!("{name}-{}", std::process::id())).unwrap(),
+            key: ServerKey::generate().unwrap(),
             port,
             fan_out: 1,
             window: None,
@@ -132,6 +135,7 @@ impl Lab {
             .collect();
         let config = ServerConfig {
             session: Some(self.name.clone()),
+            key: Some(self.key.clone()),
             nodes: n,
             fan_out: self.fan_out,
             window_bytes: self.window,
@@ -160,6 +164,7 @@ impl Lab {
     pub(crate) fn join(&self, sink: impl Fn(&str) -> NodeSink + Send + 'static) -> Joining {
         let config = ClientConfig {
             session: Some(self.name.clone()),
+            key: Some(self.key.key().clone()),
             window_bytes: self.window,
             discover_timeout: Some(Duration::from_secs(20)),
             server: self.control.map(|_| Ipv4Addr::LOCALHOST.into()),
@@ -217,8 +222,9 @@ pub(crate) struct Serving {
 }
 
 /// Where a server listens, and for what.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct Place {
+    pub(crate) key: Key,
     pub(crate) session: SessionId,
     pub(crate) control: SocketAddr,
     pub(crate) data: SocketAddr,
@@ -246,7 +252,8 @@ impl Serving {
     /// Waits until it listens.
     pub(crate) async fn open(&mut self) -> Place {
         self.until("the server listens", |e| match e {
-            ServerEvent::Open { session, control_port, data_port, .. } => Some(Place {
+            ServerEvent::Open { session, key, control_port, data_port, .. } => Some(Place {
+                key,
                 session,
                 control: (Ipv4Addr::LOCALHOST, control_port).into(),
                 data: (Ipv4Addr::LOCALHOST, data_port).into(),

@@ -85,9 +85,26 @@ pub(crate) fn bare_client(args: &[&str]) -> Command {
 }
 
 fn bare(program: &Path, args: &[&str]) -> Command {
+    let (identity, key) = secrets();
     let mut command = Command::new(program);
+    command.env("KA_IDENTITY", identity).env("KA_KEY_FILE", key);
     command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
+}
+
+/// The identity and the key that all servers and nodes of a test's process have.
+fn secrets() -> (&'static Path, &'static Path) {
+    static SECRETS: OnceLock<(PathBuf, PathBuf)> = OnceLock::new();
+    let (identity, key) = SECRETS.get_or_init(|| {
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("keys-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir_all(&dir).unwrap();
+        let (identity, key) = (dir.join("identity"), dir.join("key"));
+        let made = Command::new(SERVER).arg("--identity").arg(&identity).arg("--make-key").arg(&key).output();
+        assert!(made.unwrap().status.success());
+        (identity, key)
+    });
+    (identity, key)
 }
 
 /// One test's world.

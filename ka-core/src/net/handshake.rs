@@ -1,0 +1,182 @@
+//! How a control connection begins: both sides prove what they know, and agree on keys for the rest.
+//!
+//! ```text
+//!   node ── preface ‖ e ─────────────▶ server   made with the token: the server answers nobody who has another
+//!   node ◀── preface ‖ e, ee, s, es ── server   s is the public key that the node's key pins
+//! ```
+//!
+//! It is Noise (`NXpsk0`), by the crate `snow`: the token is its pre-shared key, the server's identity its static key.
+//! A stranger costs the server one hash and one cipher block, and learns that a server is there. A node that has the
+//! token but not the server's secret cannot be the server.
+//!
+//! Absent: who the node is. Its first message says so, under the keys that were agreed on.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use snow::{Builder, HandshakeState, StatelessTransportState};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::identity::ServerKey;
+use crate::key::Key;
+use crate::wire::{self, Malformed, PREFACE_BYTES, Plane};
+
+const PATTERN: &str = "Noise_NXpsk0_25519_ChaChaPoly_BLAKE2s";
+
+/// A public key, and the tag of an empty message.
+const FIRST_BYTES: usize = 32 + TAG_BYTES;
+
+/// A public key, an encrypted one, and the tag of an empty message.
+const SECOND_BYTES: usize = 32 + (32 + TAG_BYTES) + TAG_BYTES;
+
+/// What encryption adds to a message.
+pub(super) const TAG_BYTES: usize = 16;
+
+/// Why a node's side did not come to an end.
+#[derive(Debug)]
+pub(super) enum Fault {
+    Io(io::Error),
+    /// It is no server of ours, or of another version.
+    Malformed(Malformed),
+    /// The server does not know the key.
+    UnknownKey,
+    /// It is not the server that the key is for.
+    Impostor,
+}
+
+impl From<io::Error> for Fault {
+    fn from(e: io::Error) -> Self {
+        Self::Io(e)
+    }
+}
+
+/// The node's side.
+pub(super) async fn ask(stream: &mut TcpStream, key: &Key) -> Result<Cipher, Fault> {
+    let mut state = state(key, None).map_err(|_| Fault::Impostor)?;
+    let mut first = [0; PREFACE_BYTES + FIRST_BYTES];
+    let (head, body) = first.split_at_mut(PREFACE_BYTES);
+    head.copy_from_slice(&wire::preface(Plane::Control));
+    state.write_message(&[], body).map_err(|_| Fault::Impostor)?;
+    stream.write_all(&first).await?;
+
+    let mut head = [0; PREFACE_BYTES];
+    stream.read_exact(&mut head).await?;
+    wire::check_preface(Plane::Control, &head).map_err(Fault::Malformed)?;
+    if wire::refuses(&head) {
+        return Err(Fault::UnknownKey);
+    }
+    let mut second = [0; SECOND_BYTES];
+    stream.read_exact(&mut second).await?;
+    // Nobody can make it without the token, either.
+    state.read_message(&second, &mut []).map_err(|_| Fault::UnknownKey)?;
+    let server = state.get_remote_static().and_then(|s| s.try_into().ok()).ok_or(Fault::Impostor)?;
+    if !key.pins(server) {
+        return Err(Fault::Impostor);
+    }
+    Cipher::new(state).map_err(|_| Fault::Impostor)
+}
+
+/// The server's side. Why somebody is not let in is in words.
+pub(super) async fn answer(stream: &mut TcpStream, key: &ServerKey) -> Result<Cipher, String> {
+    let mut head = [0; PREFACE_BYTES];
+    stream.read_exact(&mut head).await.map_err(words)?;
+    match wire::check_preface(Plane::Control, &head) {
+        Ok(()) => {}
+        // A node of another version learns this one's, and nothing else.
+        Err(why @ Malformed::Version(_)) => {
+            last_word(stream, wire::preface(Plane::Control)).await;
+            return Err(why.to_string());
+        }
+        Err(_) => return Err("not a node".into()),
+    }
+    let mut first = [0; FIRST_BYTES];
+    stream.read_exact(&mut first).await.map_err(words)?;
+    let mut state = state(key.key(), Some(key)).map_err(words)?;
+    if let Err(why) = state.read_message(&first, &mut []) {
+        last_word(stream, wire::refusing_preface(Plane::Control)).await;
+        return Err(words(why));
+    }
+    let mut second = [0; PREFACE_BYTES + SECOND_BYTES];
+    let (head, body) = second.split_at_mut(PREFACE_BYTES);
+    head.copy_from_slice(&wire::preface(Plane::Control));
+    state.write_message(&[], body).map_err(words)?;
+    stream.write_all(&second).await.map_err(words)?;
+    Cipher::new(state).map_err(words)
+}
+
+/// Says this, and waits until the other side hangs up: a close with something unread would take it back.
+async fn last_word(stream: &mut TcpStream, preface: [u8; PREFACE_BYTES]) {
+    if stream.write_all(&preface).await.is_ok() && stream.shutdown().await.is_ok() {
+        let _ = tokio::io::copy(stream, &mut tokio::io::sink()).await;
+    }
+}
+
+fn state(key: &Key, server: Option<&ServerKey>) -> Result<HandshakeState, snow::Error> {
+    let psk = key.derive("ka 1 control connection", b"");
+    let prologue = wire::preface(Plane::Control);
+    let builder = Builder::new(PATTERN.parse()?).psk(0, &psk)?.prologue(&prologue)?;
+    match server {
+        Some(server) => builder.local_private_key(server.secret())?.build_responder(),
+        None => builder.build_initiator(),
+    }
+}
+
+fn words(e: impl fmt::Display) -> String {
+    e.to_string()
+}
+
+/// The keys of a connection, and how many messages went each way.
+pub(super) struct Cipher(Sealing, Opening);
+
+impl Cipher {
+    fn new(state: HandshakeState) -> Result<Self, snow::Error> {
+        let keys = Arc::new(state.into_stateless_transport_mode()?);
+        Ok(Self(Sealing { keys: Arc::clone(&keys), sent: 0 }, Opening { keys, received: 0 }))
+    }
+
+    pub(super) fn sealing(&mut self) -> &mut Sealing {
+        &mut self.0
+    }
+
+    pub(super) fn opening(&mut self) -> &mut Opening {
+        &mut self.1
+    }
+
+    pub(super) fn split(self) -> (Sealing, Opening) {
+        (self.0, self.1)
+    }
+}
+
+/// What is said.
+pub(super) struct Sealing {
+    keys: Arc<StatelessTransportState>,
+    sent: u64,
+}
+
+impl Sealing {
+    /// The message as it goes over the network; `None` if it is too long.
+    pub(super) fn seal(&mut self, message: &[u8]) -> Option<Vec<u8>> {
+        let mut sealed = vec![0; message.len() + TAG_BYTES];
+        self.keys.write_message(self.sent, message, &mut sealed).ok()?;
+        self.sent += 1;
+        Some(sealed)
+    }
+}
+
+/// What is heard.
+pub(super) struct Opening {
+    keys: Arc<StatelessTransportState>,
+    received: u64,
+}
+
+impl Opening {
+    /// The message that was sealed; `None` if it is not the one that the other side sent next.
+    pub(super) fn open(&mut self, sealed: &[u8]) -> Option<Vec<u8>> {
+        let mut message = vec![0; sealed.len().checked_sub(TAG_BYTES)?];
+        self.keys.read_message(self.received, sealed, &mut message).ok()?;
+        self.received += 1;
+        Some(message)
+    }
+}
