@@ -265,6 +265,7 @@ impl Watch {
             version: VERSION,
             session: joined.map(|j| j.session.to_string()),
             name: options.session.as_ref().map(|name| name.as_str()),
+            secure: !options.key.is_insecure(),
             ok,
             exit: exit.code(),
             error: end.as_ref().err().map(|(_, why)| why.clone()),
@@ -344,7 +345,7 @@ mod tests {
         let mut report = watch.report(&options, "pc05", &end, Exit::Lost);
         (report.joined_s, report.ended_s) = (Some(0.5), 1.5);
         let expected = concat!(
-            r#"{"ka":"0.1.0","version":1,"session":"abababababababababababababababab","name":"x","ok":false,"exit":7,"#,
+            r#"{"ka":"0.1.0","version":1,"session":"abababababababababababababababab","name":"x","secure":true,"ok":false,"exit":7,"#,
             r#""error":null,"node":2,"label":"pc05","outcome":"failed","#,
             r#""reason":{"kind":"lost","node":1,"text":"reset"},"at":7,"received":9,"bytes":0,"joined_s":0.5,"#,
             r#""ended_s":1.5,"counters":{"grants":0,"full":0,"evicted":0,"held_max":0,"holds":0,"attaches":0,"reread":0}}"#,

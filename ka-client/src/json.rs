@@ -19,7 +19,7 @@
 //! | `error` | the last one instead of `report`, if the node never joined: `text`, `exit` |
 //!
 //! **The report** (`--report`) is one object: `"ka"`: our version; `"version"`: 1; `"session"`: 32 hex digits or
-//! `null`; `"name"`: the session's name as given or `null`; `"ok"`; `"exit"`: our exit status; `"error"`: `null`, or
+//! `null`; `"name"`: the session's name as given or `null`; `"secure"`: false with `--insecure`; `"ok"`; `"exit"`: our exit status; `"error"`: `null`, or
 //! why the node never joined; `"node"`: our number or `null`; `"label"`: our host's name; `"outcome"`, `"reason"`,
 //! `"at"`; `"received"` and `"bytes"`: bytes that came, and that the sink took; `"joined_s"` and `"ended_s"`: seconds
 //! since our start, or `null`; `"counters"`. A node that never joined has outcome `"failed"` without a reason.
@@ -88,6 +88,7 @@ pub struct Report<'a> {
     pub version: u32,
     pub session: Option<String>,
     pub name: Option<&'a str>,
+    pub secure: bool,
     pub ok: bool,
     pub exit: u8,
     pub error: Option<String>,

@@ -193,3 +193,6 @@ pub const PORT_RANGE_LAST: u16 = 31275;
 
 /// Connections that have not said who they are, at most, per listener.
 pub const HALF_OPEN: usize = 256;
+
+/// … of which so many are of one host, unless that is this one.
+pub const HALF_OPEN_PER_HOST: usize = 32;

@@ -2,11 +2,15 @@
 //!
 //! A change here is a change of the protocol: see the rules for its version in `PROTOCOL.md`.
 
+#![cfg(feature = "io")]
+
 use std::fmt::{Debug, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 use std::path::Path;
 
+use ka_core::key::Key;
 use ka_core::limits::{BLOCK_BYTES, DISCOVERY_BYTES};
+use ka_core::net::Identity;
 use ka_core::seal::{Checker, Sealer, Segment, Statement, StreamEnd, StreamInfo, hash};
 use ka_core::types::{Epoch, Floors, NodeId, Offset, Position, SessionId, SessionName};
 use ka_core::wire::codec::{decode_control, decode_statement, encode_control};
@@ -390,8 +394,8 @@ fn encoded() -> Vec<(&'static str, Vec<u8>)> {
     }
     all.push(("answer", unpadded(&discovery::encode_answer(&answer()))));
     all.push(("answer-version", unpadded(&discovery::encode_version_answer())));
-    let beat = encode_control(&ToNode::Beat).unwrap();
-    all.push(("frame-beat", [&(beat.len() as u32).to_le_bytes()[..], &beat].concat()));
+    all.extend(keys());
+    all.extend(handshake());
     all.extend(to_coordinator().into_iter().map(|(name, said)| (name, encode_control(&said).unwrap())));
     all.extend(to_node().into_iter().map(|(name, said)| (name, encode_control(&said).unwrap())));
     all.extend(headers().into_iter().map(|(name, header)| (name, header.encode().to_vec())));
@@ -408,6 +412,61 @@ fn encoded() -> Vec<(&'static str, Vec<u8>)> {
         all.push((chain, sealer.chain().to_vec()));
     }
     all
+}
+
+const TOKEN: [u8; 12] = counting(0x10);
+
+/// The numbers from `first` on.
+const fn counting<const N: usize>(first: u8) -> [u8; N] {
+    let mut bytes = [0; N];
+    let mut i = 0;
+    while i < N {
+        bytes[i] = first + i as u8;
+        i += 1;
+    }
+    bytes
+}
+
+fn identity() -> Identity {
+    let hex: String = counting::<32>(0xa0).iter().map(|b| format!("{b:02x}")).collect();
+    Identity::parse(&format!("ka server identity 1: keep it secret\n{hex}\n")).unwrap()
+}
+
+fn key() -> Key {
+    Key::new(TOKEN, identity().public())
+}
+
+fn keys() -> Vec<(&'static str, Vec<u8>)> {
+    vec![
+        ("key-public", identity().public().to_vec()),
+        ("key-text", key().text().unwrap().as_bytes().to_vec()),
+        ("key-control-secret", key().derive("ka 1 control connection", b"").to_vec()),
+        ("key-discovery-secret", key().derive("ka 1 discovery", b"lab").to_vec()),
+    ]
+}
+
+/// Both messages, and a Beat as the server's first frame.
+fn handshake() -> Vec<(&'static str, Vec<u8>)> {
+    let (psk, prologue) = (key().derive("ka 1 control connection", b""), preface(Plane::Control));
+    let (secret, e_node, e_server) = (counting::<32>(0xa0), counting::<32>(0xc0), counting::<32>(0xe0));
+    let side = |e| {
+        let pattern = "Noise_NXpsk0_25519_ChaChaPoly_BLAKE2s".parse().unwrap();
+        let builder = snow::Builder::new(pattern).psk(0, &psk).unwrap().prologue(&prologue).unwrap();
+        builder.fixed_ephemeral_key_for_testing_only(e)
+    };
+    let mut node = side(&e_node).build_initiator().unwrap();
+    let mut server = side(&e_server).local_private_key(&secret).unwrap().build_responder().unwrap();
+    let (mut first, mut second) = ([0; 48], [0; 96]);
+    node.write_message(&[], &mut first).unwrap();
+    server.read_message(&first, &mut []).unwrap();
+    server.write_message(&[], &mut second).unwrap();
+    node.read_message(&second, &mut []).unwrap();
+    assert_eq!(node.get_remote_static().unwrap(), identity().public());
+    let beat = encode_control(&ToNode::Beat).unwrap();
+    let mut frame = vec![0; 4 + beat.len() + 16];
+    let sealed = server.into_stateless_transport_mode().unwrap().write_message(0, &beat, &mut frame[4..]);
+    frame[..4].copy_from_slice(&(sealed.unwrap() as u32).to_le_bytes());
+    vec![("handshake-1", first.to_vec()), ("handshake-2", second.to_vec()), ("frame-beat", frame)]
 }
 
 /// A datagram without its padding: head, length and value. A version answer has a head only.
@@ -479,6 +538,12 @@ fn the_vectors_of_the_control_plane_decode() {
     is("encoding-list-of-u32-1-2", &vec![1_u32, 2]);
     is("encoding-list-of-bytes", &vec![1_u8, 2]);
     is("encoding-16-bytes", &SESSION);
+}
+
+#[test]
+fn the_vectors_of_keys_are_read() {
+    let text = String::from_utf8(vector("key-text")).unwrap();
+    assert_eq!(Key::parse(&text), Ok(key()));
 }
 
 #[test]

@@ -31,7 +31,7 @@ fn fine(end: Ended) -> Ended {
 
 #[test]
 fn a_tree_is_cloned_by_the_lines_of_the_manual() {
-    let lan = Lan::new();
+    let lan = Lan::new().insecure();
     let name = session("tar");
     let dir = lan.path("golden");
     fs::create_dir_all(dir.join("etc/a dir")).unwrap();
@@ -56,7 +56,7 @@ fn a_tree_is_cloned_by_the_lines_of_the_manual() {
 
 #[test]
 fn an_arity_of_two_makes_a_tree() {
-    let lan = Lan::new();
+    let lan = Lan::new().insecure();
     fs::write(lan.path("in"), noise(3_000_001)).unwrap();
     let server = lan.server(&["-a", "2", "-n", "5", "--source", &lan.arg("in"), "--json"]);
     let clients: Vec<_> = (1..=5).map(|n| lan.client(&["--output", &lan.arg(&format!("out{n}"))])).collect();
@@ -76,7 +76,7 @@ fn an_arity_of_two_makes_a_tree() {
 
 #[test]
 fn a_delay_lets_those_that_wait_go_one_by_one() {
-    let lan = Lan::new();
+    let lan = Lan::new().insecure();
     let server = lan.server(&["-d", "10", "-n", "4", "-e", "echo", "--json"]);
     let waiting: Vec<_> = (1..=3).map(|_| lan.client(&["-w", "-e", "cat >/dev/null"])).collect();
     let hasty = lan.client(&["-e", "cat >/dev/null", "--json"]);
@@ -92,7 +92,7 @@ fn a_delay_lets_those_that_wait_go_one_by_one() {
 
 #[test]
 fn go_starts_with_fewer() {
-    let lan = Lan::new();
+    let lan = Lan::new().insecure();
     let name = session("go");
     let source = ["-s", &name, "-n", "5", "-e", "echo hello", "--report", &lan.arg("report.json")];
     let server = lan.start(&mut bare_server(&source));
@@ -114,7 +114,7 @@ fn go_starts_with_fewer() {
 
 #[test]
 fn a_host_and_a_port_need_no_name() {
-    let lan = Lan::new();
+    let lan = Lan::new().insecure();
     let port = free_port();
     let server = lan.start(&mut bare_server(&["-p", &port, "-e", "echo hello"]));
     let to = format!("cat >{}", lan.arg("out"));
@@ -125,7 +125,7 @@ fn a_host_and_a_port_need_no_name() {
 
 #[test]
 fn a_data_port_is_taken_and_the_server_stays_anyway() {
-    let lan = Lan::new();
+    let lan = Lan::new().insecure();
     let port = free_port();
     let mut server = lan.server(&["-l", "-P", &port, "-n", "1", "-e", "echo hello", "--json"]);
     assert_eq!(server.until("open")["data_port"].to_string(), port);
@@ -139,7 +139,7 @@ fn a_data_port_is_taken_and_the_server_stays_anyway() {
 
 #[test]
 fn both_say_their_version() {
-    let lan = Lan::new();
+    let lan = Lan::new().insecure();
     for command in [&mut bare_server(&["-v"]), &mut bare_client(&["-v"])] {
         let end = fine(lan.start(command).end());
         assert!(end.stdout.contains(env!("CARGO_PKG_VERSION")), "{}", end.stdout);
@@ -149,7 +149,7 @@ fn both_say_their_version() {
 #[test]
 fn streams_of_no_byte_and_of_one() {
     for (source, bytes) in [("true", ""), ("printf x", "x")] {
-        let lan = Lan::new();
+        let lan = Lan::new().insecure();
         let server = lan.server(&["-n", "3", "-e", source, "--report", &lan.arg("report.json")]);
         let by_command = format!("cat >{}", lan.arg("out1"));
         let clients = vec![
@@ -173,7 +173,7 @@ fn a_slow_sink_fills_the_window_and_holds_it_up() {
     const BLOCK: u64 = ka_core::limits::BLOCK_BYTES as u64;
     // What the server reads from a file at a time: all of it is taken once there is room for some.
     const READ: u64 = 1 << 20;
-    let lan = Lan::new();
+    let lan = Lan::new().insecure();
     let bytes = noise(16 * WINDOW as usize + 1);
     fs::write(lan.path("in"), &bytes).unwrap();
     let fifo = lan.arg("fifo");

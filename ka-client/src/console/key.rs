@@ -52,6 +52,12 @@ impl std::fmt::Debug for KeyArgs {
 }
 
 impl KeyArgs {
+    /// Whether there is to be none.
+    #[must_use]
+    pub fn is_insecure(&self) -> bool {
+        self.insecure.insecure
+    }
+
     /// The key, from where there is one.
     ///
     /// # Errors

@@ -180,3 +180,61 @@ impl Opening {
         Some(message)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::identity::Identity;
+    use tokio::net::TcpListener;
+
+    /// Both sides' ends, over loopback.
+    async fn meet(node: Key, server: ServerKey) -> (Result<Cipher, Fault>, Result<Cipher, String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let node =
+            tokio::spawn(async move { ask(&mut TcpStream::connect(addr).await.unwrap(), &node).await });
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let answered = answer(&mut stream, &server).await;
+        (node.await.unwrap(), answered)
+    }
+
+    #[tokio::test]
+    async fn what_is_sealed_is_opened_once_and_in_its_order() {
+        let server = ServerKey::generate().unwrap();
+        let (node, server) = meet(server.key().clone(), server).await;
+        let ((mut says, _), (_, mut hears)) = (node.ok().unwrap().split(), server.unwrap().split());
+        let [first, second, third] = [b"a", b"b", b"c"].map(|m| says.seal(m).unwrap());
+        assert_eq!(hears.open(&first).unwrap(), b"a");
+        assert!(
+            hears.open(&first).is_none() && hears.open(&third).is_none() && hears.open(&[0; 3]).is_none()
+        );
+        assert_eq!(hears.open(&second).unwrap(), b"b");
+        assert!((0..third.len()).all(|i| {
+            let mut changed = third.clone();
+            changed[i] ^= 1;
+            hears.open(&changed).is_none()
+        }));
+    }
+
+    #[tokio::test]
+    async fn who_has_another_token_is_told_and_gets_no_further() {
+        let server = ServerKey::generate().unwrap();
+        let expired = ServerKey::of(server.identity().clone()).unwrap().key().clone();
+        for key in [expired, Key::insecure()] {
+            let (node, server) = meet(key, server.clone()).await;
+            assert!(matches!(node, Err(Fault::UnknownKey)) && server.is_err());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_with_another_identity_is_not_believed() {
+        let server = ServerKey::generate().unwrap();
+        let token = [5; 12];
+        let node = Key::new(token, server.identity().public());
+        // It is a node of the session: it has the token.
+        let other = Identity::generate().unwrap();
+        let liar = ServerKey::with(other.clone(), Key::new(token, other.public())).unwrap();
+        let (node, _) = meet(node, liar).await;
+        assert!(matches!(node, Err(Fault::Impostor)));
+    }
+}

@@ -3,10 +3,11 @@
 //! Each attempt is a small task with a deadline, whose result goes to the driver. What flows afterwards is
 //! `relay`'s.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -82,26 +83,59 @@ pub(super) fn refuse(stream: &TcpStream, refuse: &Refuse) {
 }
 
 /// Accepts connections for ever, and hears each out in a task of its own; at most [`limits::HALF_OPEN`] at a time,
-/// each for at most [`limits::PREFACE`]. Further ones wait in the kernel.
+/// each for at most [`limits::PREFACE`]. Further ones wait in the kernel; those of a host that has its share are closed.
 pub(super) async fn accept<F, Fut>(listener: TcpListener, hear: F)
 where
     F: Fn(TcpStream, SocketAddr) -> Fut,
     Fut: Future<Output = ()> + Send + 'static,
 {
     let half_open = Arc::new(Semaphore::new(limits::HALF_OPEN));
+    let shares = Shares::default();
     loop {
         let Ok(permit) = half_open.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, addr)) => {
+                let Some(share) = shares.take(addr.ip().to_canonical()) else { continue };
                 let _ = stream.set_nodelay(true);
                 let heard = hear(stream, addr);
                 tokio::spawn(async move {
-                    let _permit = permit;
+                    let _held = (permit, share);
                     let _ = timeout(limits::PREFACE, heard).await;
                 });
             }
             // Out of descriptors, or a connection gone before it was taken: neither is for ever.
             Err(_) => tokio::time::sleep(limits::REDIAL).await,
+        }
+    }
+}
+
+/// How many connections of each host are being heard out. One host must not take the places of all others.
+#[derive(Clone, Debug, Default)]
+struct Shares(Arc<Mutex<HashMap<IpAddr, usize>>>);
+
+impl Shares {
+    /// A place for one more of this host's, until it is dropped. This very host may have many nodes.
+    fn take(&self, host: IpAddr) -> Option<Share> {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = held.entry(host).or_default();
+        if *count >= limits::HALF_OPEN_PER_HOST && !host.is_loopback() {
+            return None;
+        }
+        *count += 1;
+        Some(Share(self.clone(), host))
+    }
+}
+
+struct Share(Shares, IpAddr);
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut held = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = held.get_mut(&self.1) {
+            *count -= 1;
+            if *count == 0 {
+                held.remove(&self.1);
+            }
         }
     }
 }
@@ -143,4 +177,23 @@ async fn hear_child(stream: &mut TcpStream) -> Result<Attach, Malformed> {
 
 async fn read(stream: &mut TcpStream, buffer: &mut [u8]) -> Result<(), Malformed> {
     stream.read_exact(buffer).await.map(|_| ()).map_err(|_| Malformed::Content)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_has_its_share_and_this_one_has_more() {
+        let shares = Shares::default();
+        let [far, other, here] =
+            ["10.0.0.9", "10.0.0.8", "127.0.0.1"].map(|ip| ip.parse::<IpAddr>().unwrap());
+        let take = |host, n: usize| (0..n).filter_map(|_| shares.take(host)).collect::<Vec<_>>();
+        let held = take(far, 100);
+        assert_eq!(held.len(), limits::HALF_OPEN_PER_HOST);
+        assert_eq!((take(other, 1).len(), take(here, 100).len()), (1, 100));
+        drop(held);
+        assert_eq!(take(far, 1).len(), 1);
+        assert!(shares.0.lock().unwrap().is_empty());
+    }
 }

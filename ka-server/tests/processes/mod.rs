@@ -85,11 +85,28 @@ pub(crate) fn bare_client(args: &[&str]) -> Command {
 }
 
 fn bare(program: &Path, args: &[&str]) -> Command {
-    let (identity, key) = secrets();
     let mut command = Command::new(program);
-    command.env("KA_IDENTITY", identity).env("KA_KEY_FILE", key);
+    Keys::Given.tell(&mut command);
     command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
+}
+
+impl Keys {
+    fn tell(self, command: &mut Command) {
+        command
+            .env_remove("KA_KEY")
+            .env_remove("KA_KEY_FILE")
+            .env_remove("KA_IDENTITY")
+            .env_remove("KA_INSECURE");
+        match self {
+            Self::Given => {
+                let (identity, key) = secrets();
+                command.env("KA_IDENTITY", identity).env("KA_KEY_FILE", key);
+            }
+            Self::Insecure => drop(command.env("KA_INSECURE", "1")),
+            Self::None => {}
+        }
+    }
 }
 
 /// The identity and the key that all servers and nodes of a test's process have.
@@ -112,6 +129,18 @@ pub(crate) struct Lan {
     dir: TempDir,
     session: String,
     discovery_port: String,
+    keys: Keys,
+}
+
+/// What the programs of a test's world know.
+#[derive(Clone, Copy)]
+enum Keys {
+    /// All have the same key, from a file.
+    Given,
+    /// They do without, as in 2001.
+    Insecure,
+    /// Nothing but what is on their command lines.
+    None,
 }
 
 impl Lan {
@@ -131,7 +160,8 @@ impl Lan {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let port = UdpSocket::bind(("0.0.0.0", 0)).unwrap().local_addr().unwrap().port();
-        Self { dir, session: format!("e2e-{}-{count}", std::process::id()), discovery_port: port.to_string() }
+        let (session, discovery_port) = (format!("e2e-{}-{count}", std::process::id()), port.to_string());
+        Self { dir, session, discovery_port, keys: Keys::Given }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -160,12 +190,24 @@ impl Lan {
 
     fn command(&self, program: &Path, args: &[&str]) -> Command {
         let world = ["-s", &self.session, "--discovery-port", &self.discovery_port];
-        bare(program, &[&world, args].concat())
+        let mut command = bare(program, &[&world, args].concat());
+        self.keys.tell(&mut command);
+        command
+    }
+
+    /// The same world, in which nobody has a key and KA_INSECURE is set.
+    pub(crate) fn insecure(self) -> Self {
+        Self { keys: Keys::Insecure, ..self }
+    }
+
+    /// The same world, in which nobody has a key.
+    pub(crate) fn without_keys(self) -> Self {
+        Self { keys: Keys::None, ..self }
     }
 
     /// The same world, but for the session's name and the directory.
     pub(crate) fn beside(&self) -> Self {
-        Self { discovery_port: self.discovery_port.clone(), ..Self::new() }
+        Self { discovery_port: self.discovery_port.clone(), keys: self.keys, ..Self::new() }
     }
 
     pub(crate) fn server(&self, args: &[&str]) -> Running {
@@ -250,9 +292,14 @@ impl Running {
     }
 
     /// Waits for a line on standard error.
-    pub(crate) fn until_says(&mut self, text: &str) {
+    pub(crate) fn until_says(&mut self, text: &str) -> String {
         let lines = self.stderr.as_mut().unwrap();
-        while !lines.next().unwrap_or_else(|| panic!("it never said {text}")).contains(text) {}
+        loop {
+            let line = lines.next().unwrap_or_else(|| panic!("it never said {text}"));
+            if line.contains(text) {
+                return line;
+            }
+        }
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

@@ -1,0 +1,125 @@
+//! Who is let in, and what the others are told.
+
+mod processes;
+
+use std::fs;
+use std::time::Duration;
+
+use processes::{Lan, Running, json, noise};
+
+/// Waits for the key that a server prints.
+fn printed_key(server: &mut Running) -> String {
+    let line = server.until_says("the nodes' key is ");
+    let key = line.split("the nodes' key is ").nth(1).unwrap().split(';').next().unwrap().to_owned();
+    assert!(line.ends_with(&format!("in a boot entry: ka.key={key}")), "{line}");
+    key
+}
+
+#[test]
+fn a_node_needs_one_word_more() {
+    let lan = Lan::new().without_keys();
+    let bytes = noise(300_000);
+    fs::write(lan.path("golden"), &bytes).unwrap();
+    let mut server = lan.server(&["--source", &lan.arg("golden"), "--json", "--report", &lan.arg("report")]);
+    let key = printed_key(&mut server);
+    let client = lan.client(&["--key", &key, "--output", &lan.arg("clone"), "--json"]);
+    let (client, server) = (client.end(), server.end());
+    assert_eq!((client.code, server.code), (0, 0), "{}{}", client.stderr, server.stderr);
+    assert!(fs::read(lan.path("clone")).unwrap() == bytes);
+    let open = &server.events("open")[0];
+    assert_eq!(open["secure"], true);
+    // A part of it is too much, too.
+    for told in [client.stdout, client.stderr, server.stdout, json(&lan.path("report")).to_string()] {
+        assert!(key.split('-').all(|group| !told.contains(group)), "{told}");
+    }
+}
+
+#[test]
+fn who_has_no_key_or_a_mistyped_one_is_told_so_at_once() {
+    let lan = Lan::new().without_keys();
+    let output = lan.arg("clone");
+    let told = |args: &[&str]| {
+        let end = lan.client(&[args, &["--output", &output]].concat()).end();
+        (end.code, end.stderr)
+    };
+    let (code, words) = told(&[]);
+    assert_eq!(code, 2);
+    assert!(
+        words.contains("--key") && words.contains("--insecure") && words.contains("KA_INSECURE=1"),
+        "{words}"
+    );
+    let (code, words) = told(&["--key", "00000-00000-00000-00000-00000-00000-00000-00000-00000-00000"]);
+    assert_eq!(code, 2);
+    assert!(words.contains("mistyped in group 1 of 10"), "{words}");
+    let (code, words) = told(&["--key-file", &lan.arg("none")]);
+    assert_eq!(code, 2);
+    assert!(words.contains("none: No such file"), "{words}");
+    assert!(!lan.path("clone").exists());
+}
+
+#[test]
+fn who_has_another_key_is_refused_at_once_and_changes_nothing() {
+    let lan = Lan::new();
+    fs::write(lan.path("golden"), noise(1000)).unwrap();
+    let mut server = lan.server(&["--source", &lan.arg("golden"), "--json"]);
+    let port = server.until("open")["control_port"].to_string();
+    let other = Lan::new().without_keys();
+    let mut elsewhere = other.server(&["--source", &lan.arg("golden")]);
+    let key = printed_key(&mut elsewhere);
+    let strangers = lan.beside().without_keys();
+    let output = lan.arg("stolen");
+    for (args, says) in
+        [(["--key", key.as_str()].as_slice(), "does not know this key"), (&["--insecure"], "a key")]
+    {
+        let args = [args, &["-h", "127.0.0.1", "-p", &port, "--output", &output]].concat();
+        let mut stranger = strangers.client(&args);
+        let end = stranger.end_within(Duration::from_secs(20)).expect("it is refused");
+        assert_eq!(end.code, 4, "{}", end.stderr);
+        assert!(end.stderr.contains(says), "{}", end.stderr);
+    }
+    assert!(!lan.path("stolen").exists());
+    let member = lan.client(&["--output", &lan.arg("clone")]);
+    assert_eq!((member.end().code, server.end().code), (0, 0));
+}
+
+#[test]
+fn a_key_that_was_made_for_an_identity_is_good_for_its_sessions_only() {
+    let lan = Lan::new().without_keys();
+    fs::write(lan.path("golden"), noise(1000)).unwrap();
+    let [id, key, other] = ["id", "key", "other"].map(|name| lan.arg(name));
+    for (id, key) in [(&id, &key), (&other, &lan.arg("of-other"))] {
+        let made = lan.server(&["--identity", id, "--make-key", key]).end();
+        assert_eq!(made.code, 0, "{}", made.stderr);
+    }
+    let source = lan.arg("golden");
+    let end = lan.server(&["--source", &source, "--identity", &other, "--key-file", &key]).end();
+    assert_eq!(end.code, 1);
+    assert!(end.stderr.contains("is not of the identity in"), "{}", end.stderr);
+
+    let server = lan.server(&["--source", &source, "--identity", &id, "--key-file", &key]);
+    let client = lan.client(&["--key-file", &key, "--output", &lan.arg("clone")]);
+    let server = server.end();
+    assert_eq!((client.end().code, server.code), (0, 0));
+    assert!(!server.stderr.contains("key is"), "{}", server.stderr);
+
+    // The same identity with a new key: the old one has expired.
+    let mut server = lan.server(&["--source", &source, "--identity", &id, "--json"]);
+    let port = server.until("open")["control_port"].to_string();
+    let late =
+        lan.client(&["-h", "127.0.0.1", "-p", &port, "--key-file", &key, "--output", &lan.arg("late")]);
+    let late = late.end();
+    assert_eq!(late.code, 4);
+    assert!(late.stderr.contains("copy the one it printed when this session was opened"), "{}", late.stderr);
+}
+
+#[test]
+fn without_security_both_sides_say_so() {
+    let lan = Lan::new().insecure();
+    fs::write(lan.path("golden"), noise(1000)).unwrap();
+    let server = lan.server(&["--source", &lan.arg("golden"), "--json"]);
+    let client = lan.client(&["--output", &lan.arg("clone")]).end();
+    let server = server.end();
+    assert_eq!((client.code, server.code), (0, 0));
+    assert!(client.stderr.contains("INSECURE") && server.stderr.contains("INSECURE"));
+    assert_eq!(server.events("open")[0]["secure"], false);
+}
