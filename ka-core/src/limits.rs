@@ -168,6 +168,9 @@ pub const STOP_GRACE: Duration = Duration::from_secs(2);
 /// A node's rate is measured over so long, and is too low when it has been so long.
 pub const TEMPO: Duration = Duration::from_secs(1);
 
+/// A node that was as fast as others once is too slow when it has been so for so long.
+pub const SLOW: Duration = Duration::from_secs(3);
+
 /// A node this far behind its parent, in bytes, though it has room, has a slow link.
 pub const BEHIND_BYTES: u64 = 8 << 20;
 

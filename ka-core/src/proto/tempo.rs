@@ -5,6 +5,10 @@ use crate::time::{Duration, Instant};
 use crate::types::Offset;
 use crate::wire::control::{Blocked, Progress};
 
+/// How fast a node is fed is measured over so long: a burst that fills a small window must not be lost in the time
+/// after it.
+const BURST: Duration = Duration::from_millis(500);
+
 /// A node's tempo.
 #[derive(Clone, Copy, Debug)]
 pub struct Tempo {
@@ -13,6 +17,8 @@ pub struct Tempo {
     /// Bytes per second that arrived, and that its sink took, in the last full measurement.
     received: Option<u64>,
     sunk: Option<u64>,
+    /// The best of all.
+    best: Best,
     /// Where the present measurement of how fast it is fed began, and the last full one. What keeps it from getting more
     /// changes in the middle of a burst that fills a small window, and such bursts tell how fast it could be.
     fed_from: Option<(Instant, Offset)>,
@@ -25,6 +31,15 @@ pub struct Tempo {
     blocked: (Blocked, Instant),
     /// What keeps it from getting more, and since when.
     limited: Option<(Option<Limit>, Instant)>,
+}
+
+/// Bytes per second that arrived, in the best half of a second, and that a sink took, in the best second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Best {
+    /// Arrived.
+    pub fed: u64,
+    /// Taken.
+    pub sunk: u64,
 }
 
 /// What keeps a node from getting more than it does.
@@ -44,6 +59,7 @@ impl Tempo {
             from: None,
             received: None,
             sunk: None,
+            best: Best::default(),
             fed_from: None,
             fed: None,
             arrived: now,
@@ -76,20 +92,28 @@ impl Tempo {
         if time >= limits::TEMPO {
             self.received = Some(rate(progress.received - received, time));
             self.sunk = Some(rate(progress.sunk - sunk, time));
+            self.best.sunk = self.best.sunk.max(rate(progress.sunk - sunk, time));
             self.from = Some((now, progress.received, progress.sunk));
         }
         let (since, received) = *self.fed_from.get_or_insert((now, progress.received));
         let time = now.since(since);
-        if time >= limits::TEMPO {
+        if time >= BURST {
             self.fed = Some(rate(progress.received - received, time));
+            self.best.fed = self.best.fed.max(rate(progress.received - received, time));
             self.fed_from = Some((now, progress.received));
         }
     }
 
-    /// Bytes per second that arrive, over about a second, whatever keeps it from getting more.
+    /// Bytes per second that arrive, over about half a second, whatever keeps it from getting more.
     #[must_use]
     pub fn fed(&self) -> Option<u64> {
         self.fed
+    }
+
+    /// The best it ever had.
+    #[must_use]
+    pub fn best(&self) -> Best {
+        self.best
     }
 
     /// Bytes per second that arrive, over about a second.
@@ -162,7 +186,7 @@ mod tests {
             tempo.see(when(millis), &before, &at(bytes));
             before = at(bytes);
         }
-        assert_eq!((tempo.fed(), tempo.received()), (Some(9_000_000), None));
+        assert_eq!((tempo.fed(), tempo.best().fed, tempo.received()), (Some(2_000_000), 16_000_000, None));
     }
 
     #[test]

@@ -135,7 +135,7 @@ pub struct Coordinator {
     suspects: u32,
     /// Bytes per second of the fastest node so far.
     fastest: u64,
-    /// Somebody was sent to the end of the line to see whether the others are faster then.
+    /// Somebody was sent to the end of the line to see whether the others are faster then, or there is no room for that.
     tried: bool,
     /// When anybody was last heard.
     heard_any: Instant,

@@ -192,6 +192,8 @@ impl Coordinator {
             let soon = now.since(m.flaps.1) < limits::STEADY_MAX;
             m.flaps = (if soon { m.flaps.0 + 1 } else { 1 }, now);
             m.suspicion = Some(Suspicion { since: now, back: None, why: why.clone() });
+            // Who comes back needs the end of the line.
+            self.tried = true;
             if m.outcome.is_none() {
                 self.suspects += 1;
                 self.event(Event::Suspected { node: *node, why });

@@ -58,7 +58,7 @@ impl Coordinator {
             let limit = self.limit(node);
             let Some(m) = self.roster.get_mut(node) else { continue };
             let lasts = m.tempo.limited_for(now, limit);
-            match self.trouble(now, node, limit) {
+            match self.trouble(now, node, limit, lasts) {
                 Some(trouble) => self.troubled(now, node, &trouble, lasts),
                 None => self.untroubled(now, node, lasts),
             }
@@ -114,7 +114,7 @@ impl Coordinator {
         }
     }
 
-    fn trouble(&self, now: Instant, node: NodeId, limit: Option<Limit>) -> Option<Trouble> {
+    fn trouble(&self, now: Instant, node: NodeId, limit: Option<Limit>, lasts: Duration) -> Option<Trouble> {
         let m = self.roster.get(node)?;
         let stuck = m.tempo.stuck(now);
         if stuck >= limits::STUCK {
@@ -125,10 +125,15 @@ impl Coordinator {
         if lacks && self.behind(node)? > 0 && idle >= limits::STUCK {
             return Some(Trouble::Idle(idle));
         }
-        let slow = |rate: &u64| is_below(*rate, self.fastest);
+        // Who was fast once may be slow for a second: its host is busy, its switch has other things to do.
+        let slow = |rate: &u64, best: u64| {
+            is_below(*rate, self.fastest) && (lasts >= limits::SLOW || is_below(best, self.fastest))
+        };
         match limit? {
-            Limit::Sink => m.tempo.sunk().filter(slow).map(Trouble::Sink),
-            Limit::Link => m.tempo.received().filter(slow).map(Trouble::Link),
+            Limit::Sink => m.tempo.sunk().filter(|rate| slow(rate, m.tempo.best().sunk)).map(Trouble::Sink),
+            Limit::Link => {
+                m.tempo.received().filter(|rate| slow(rate, m.tempo.best().fed)).map(Trouble::Link)
+            }
         }
     }
 
