@@ -15,7 +15,7 @@ fn parse(args: &[&str]) -> Options {
 }
 
 fn run(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_ka-d-client")).args(args).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_ka-d-client")).env("KA_INSECURE", "1").args(args).output().unwrap()
 }
 
 #[test]

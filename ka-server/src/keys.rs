@@ -17,17 +17,18 @@ const FILE_BYTES: u64 = 4096;
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Security")]
 pub struct KeyArgs {
-    /// Keep this server's secret identity in FILE, which is made if there is none; otherwise each session has a new one
-    #[arg(long, value_name = "FILE", env = "KA_IDENTITY")]
+    /// Keep this server's secret identity in FILE, which is made if there is none (or name it in KA_IDENTITY); otherwise
+    /// each session has a new one
+    #[arg(long, value_name = "FILE")]
     identity: Option<PathBuf>,
 
-    /// The nodes' key is the one in FILE, made before by --make-key, and is not printed; otherwise each session has a
-    /// new one
-    #[arg(long, value_name = "FILE", env = "KA_KEY_FILE")]
+    /// The nodes' key is the one in FILE, made before by --make-key, and is not printed (or name it in KA_KEY_FILE);
+    /// otherwise each session has a new one
+    #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
 
     /// Make a key for the nodes of sessions with this --identity, write it to the new file FILE, and serve nothing
-    #[arg(long, value_name = "FILE", requires = "identity", conflicts_with = "key_file")]
+    #[arg(long, value_name = "FILE", conflicts_with = "key_file")]
     pub make_key: Option<PathBuf>,
 
     #[command(flatten)]
@@ -38,13 +39,21 @@ impl KeyArgs {
     /// Whether nodes need no key.
     #[must_use]
     pub fn is_insecure(&self) -> bool {
-        self.insecure.insecure
+        self.insecure.insecure()
     }
 
     /// Whether the nodes have the key already.
     #[must_use]
     pub fn is_given_out(&self) -> bool {
-        self.key_file.is_some()
+        self.key_file().is_some()
+    }
+
+    fn identity(&self) -> Option<PathBuf> {
+        self.identity.clone().or_else(|| key::env("KA_IDENTITY").map(Into::into))
+    }
+
+    fn key_file(&self) -> Option<PathBuf> {
+        self.key_file.clone().or_else(|| key::env("KA_KEY_FILE").map(Into::into))
     }
 
     /// What to serve with.
@@ -52,29 +61,7 @@ impl KeyArgs {
     /// # Errors
     /// In words, with the path: a file cannot be read or made, is not private, or the two do not belong together.
     pub fn server_key(&self) -> Result<ServerKey, String> {
-        let random = |e: io::Error| format!("no random numbers: {e}");
-        match (&self.identity, &self.key_file, self.insecure.insecure) {
-            (None, None, true) => ServerKey::insecure().map_err(random),
-            (_, _, true) => {
-                Err("--insecure (or KA_INSECURE) has no use for --identity or --key-file: leave them out"
-                    .into())
-            }
-            (None, Some(_), false) => {
-                Err("a key made before needs the --identity that it was made with, too".into())
-            }
-            (None, None, false) => ServerKey::generate().map_err(random),
-            (Some(path), None, false) => ServerKey::of(identity(path)?).map_err(random),
-            (Some(path), Some(file), false) => {
-                let key = key::read(file)?;
-                ServerKey::with(identity(path)?, key).ok_or_else(|| {
-                    format!(
-                        "the key in {} is not of the identity in {}: make one with --make-key",
-                        file.display(),
-                        path.display()
-                    )
-                })
-            }
-        }
+        choose(self.identity(), self.key_file(), self.is_insecure())
     }
 
     /// `--make-key`: writes the key; says so in words.
@@ -82,15 +69,52 @@ impl KeyArgs {
     /// # Errors
     /// As for [`server_key`](Self::server_key).
     pub fn make(&self, path: &Path) -> Result<String, String> {
-        let server = self.server_key()?;
-        let text = server.key().text().ok_or("there is no key without security")?;
-        write_new(path, &text).map_err(|e| named(path, &e))?;
-        Ok(format!("the key is in {}: serve with --key-file, and give the file to the nodes", path.display()))
+        match self.identity() {
+            Some(_) if self.is_insecure() => {
+                Err("a key has no use with --insecure (or KA_INSECURE): leave it out".into())
+            }
+            Some(identity) => make(identity, path),
+            None => {
+                Err("a key is made for an --identity: name the file where it is, or where it is to be".into())
+            }
+        }
+    }
+}
+
+fn make(identity: PathBuf, path: &Path) -> Result<String, String> {
+    let server = choose(Some(identity), None, false)?;
+    let text = server.key().text().ok_or("there is no key without security")?;
+    write_new(path, &text).map_err(|e| named(path, &e))?;
+    Ok(format!("the key is in {}: serve with --key-file, and give the file to the nodes", path.display()))
+}
+
+fn choose(identity: Option<PathBuf>, key_file: Option<PathBuf>, insecure: bool) -> Result<ServerKey, String> {
+    let random = |e: io::Error| format!("no random numbers: {e}");
+    match (identity, key_file, insecure) {
+        (None, None, true) => ServerKey::insecure().map_err(random),
+        (_, _, true) => {
+            Err("--insecure (or KA_INSECURE) has no use for --identity or --key-file: leave them out".into())
+        }
+        (None, Some(_), false) => {
+            Err("a key made before needs the --identity that it was made with, too".into())
+        }
+        (None, None, false) => ServerKey::generate().map_err(random),
+        (Some(path), None, false) => ServerKey::of(kept(&path)?).map_err(random),
+        (Some(path), Some(file), false) => {
+            let key = key::read(&file)?;
+            ServerKey::with(kept(&path)?, key).ok_or_else(|| {
+                format!(
+                    "the key in {} is not of the identity in {}: make one with --make-key",
+                    file.display(),
+                    path.display()
+                )
+            })
+        }
     }
 }
 
 /// The identity in this file, or a new one that is kept there.
-fn identity(path: &Path) -> Result<Identity, String> {
+fn kept(path: &Path) -> Result<Identity, String> {
     match File::open(path) {
         Ok(file) => {
             let private = file.metadata().map_err(|e| named(path, &e))?.mode() & 0o077 == 0;
@@ -133,36 +157,31 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
-    fn args(identity: Option<&Path>, key_file: Option<&Path>, insecure: bool) -> KeyArgs {
-        KeyArgs {
-            identity: identity.map(Into::into),
-            key_file: key_file.map(Into::into),
-            make_key: None,
-            insecure: InsecureArgs { insecure },
-        }
-    }
-
     #[test]
     fn an_identity_is_made_once_and_kept_private() {
         let dir = tempfile::tempdir().unwrap();
         let [id, other, key] = ["id", "other", "key"].map(|n| dir.path().join(n));
-        args(Some(&id), None, false).make(&key).unwrap();
+        make(id.clone(), &key).unwrap();
         for file in [&id, &key] {
             assert_eq!(fs::metadata(file).unwrap().mode() & 0o777, 0o600);
         }
-        let server = args(Some(&id), Some(&key), false).server_key().unwrap();
+        let choose = |id: Option<&PathBuf>, key: Option<&PathBuf>, insecure| {
+            choose(id.cloned(), key.cloned(), insecure)
+        };
+        let server = choose(Some(&id), Some(&key), false).unwrap();
         assert_eq!(server.key(), &key::read(&key).unwrap());
-        let again = args(Some(&id), None, false).server_key().unwrap();
+        let again = choose(Some(&id), None, false).unwrap();
         assert_eq!(again.identity().public(), server.identity().public());
         assert_ne!(again.key(), server.key());
 
-        let why = |a: KeyArgs| a.server_key().unwrap_err();
-        assert!(why(args(Some(&other), Some(&key), false)).contains("is not of the identity in"));
-        assert!(why(args(None, Some(&key), false)).contains("needs the --identity"));
-        assert!(why(args(Some(&id), None, true)).contains("has no use for"));
-        assert!(why(args(Some(&key), None, false)).contains("no server identity"));
+        let why =
+            |id: Option<&PathBuf>, key: Option<&PathBuf>, insecure| choose(id, key, insecure).unwrap_err();
+        assert!(why(Some(&other), Some(&key), false).contains("is not of the identity in"));
+        assert!(why(None, Some(&key), false).contains("needs the --identity"));
+        assert!(why(Some(&id), None, true).contains("has no use for"));
+        assert!(why(Some(&key), None, false).contains("no server identity"));
         fs::set_permissions(&id, fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(why(args(Some(&id), None, false)).contains("others can read this secret"));
-        assert!(args(Some(&other), None, false).make(&key).unwrap_err().contains("File exists"));
+        assert!(why(Some(&id), None, false).contains("others can read this secret"));
+        assert!(make(other, &key).unwrap_err().contains("File exists"));
     }
 }

@@ -1,11 +1,11 @@
 //! Keys on command lines, in files, in the environment, and on the kernel's command line.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use clap::builder::FalseyValueParser;
 use ka_core::key::Key;
 use zeroize::Zeroizing;
 
@@ -24,11 +24,11 @@ const PARAMETER: &str = "ka.key=";
 pub struct KeyArgs {
     /// The key that ka-d-server printed; others on this host can see it, so --key-file, KA_KEY or `ka.key=` on the
     /// kernel's command line are better places
-    #[arg(long, value_name = "KEY", env = "KA_KEY", hide_env_values = true)]
+    #[arg(long, value_name = "KEY")]
     key: Option<String>,
 
-    /// Read the key from FILE, or from standard input if it is `-`
-    #[arg(long, value_name = "FILE", env = "KA_KEY_FILE")]
+    /// Read the key from FILE, or from standard input if it is `-` (or name it in KA_KEY_FILE)
+    #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
 
     #[command(flatten)]
@@ -40,14 +40,29 @@ pub struct KeyArgs {
 #[command(next_help_heading = "Security")]
 pub struct InsecureArgs {
     /// No key on either side: anybody on this network can read, join and forge the session (or set KA_INSECURE=1)
-    #[arg(long, env = "KA_INSECURE", value_parser = FalseyValueParser::new())]
-    pub insecure: bool,
+    #[arg(long)]
+    insecure: bool,
+}
+
+impl InsecureArgs {
+    /// Whether it was asked for, on the command line or in the environment.
+    #[must_use]
+    pub fn insecure(&self) -> bool {
+        self.insecure || env("KA_INSECURE").is_some_and(|value| value != "0")
+    }
+}
+
+/// What the environment says, if that is anything. (Read here, not by the parser of the command line, to which it would
+/// be an option that was given.)
+#[must_use]
+pub fn env(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
 /// Shows no secret.
 impl std::fmt::Debug for KeyArgs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("KeyArgs").field("insecure", &self.insecure.insecure).finish_non_exhaustive()
+        f.debug_struct("KeyArgs").field("insecure", &self.insecure).finish_non_exhaustive()
     }
 }
 
@@ -55,7 +70,7 @@ impl KeyArgs {
     /// Whether there is to be none.
     #[must_use]
     pub fn is_insecure(&self) -> bool {
-        self.insecure.insecure
+        self.insecure.insecure()
     }
 
     /// The key, from where there is one.
@@ -63,29 +78,37 @@ impl KeyArgs {
     /// # Errors
     /// In words: there is none, there are too many, or it is mistyped.
     pub fn key(&self) -> Result<Key, String> {
-        self.key_or(&|| fs::read_to_string(KERNEL).unwrap_or_default())
+        let text = |name| env(name).map(|value| value.to_string_lossy().into_owned());
+        let key = self.key.clone().or_else(|| text("KA_KEY"));
+        let file = self.key_file.clone().or_else(|| env("KA_KEY_FILE").map(Into::into));
+        choose(key, file, self.is_insecure(), &|| fs::read_to_string(KERNEL).unwrap_or_default())
     }
+}
 
-    fn key_or(&self, kernel: &dyn Fn() -> String) -> Result<Key, String> {
-        let given = match (&self.key, &self.key_file) {
-            (Some(_), Some(_)) => {
-                return Err("--key and --key-file (or KA_KEY and KA_KEY_FILE) are two keys: give one".into());
-            }
-            (Some(key), None) => Some(parse(key)?),
-            (None, Some(path)) => Some(read(path)?),
-            (None, None) => None,
-        };
-        match (given, self.insecure.insecure) {
-            (Some(_), true) => {
-                Err("a key and --insecure (or KA_INSECURE) contradict each other: give one".into())
-            }
-            (Some(key), false) => Ok(key),
-            (None, true) => Ok(Key::insecure()),
-            (None, false) => {
-                let line = Zeroizing::new(kernel());
-                let word = line.split_ascii_whitespace().find_map(|word| word.strip_prefix(PARAMETER));
-                word.map_or_else(|| Err(NONE.into()), |key| parse(key).map_err(|e| format!("{KERNEL}: {e}")))
-            }
+fn choose(
+    key: Option<String>,
+    file: Option<PathBuf>,
+    insecure: bool,
+    kernel: &dyn Fn() -> String,
+) -> Result<Key, String> {
+    let given = match (&key, &file) {
+        (Some(_), Some(_)) => {
+            return Err("--key and --key-file (or KA_KEY and KA_KEY_FILE) are two keys: give one".into());
+        }
+        (Some(key), None) => Some(parse(key)?),
+        (None, Some(path)) => Some(read(path)?),
+        (None, None) => None,
+    };
+    match (given, insecure) {
+        (Some(_), true) => {
+            Err("a key and --insecure (or KA_INSECURE) contradict each other: give one".into())
+        }
+        (Some(key), false) => Ok(key),
+        (None, true) => Ok(Key::insecure()),
+        (None, false) => {
+            let line = Zeroizing::new(kernel());
+            let word = line.split_ascii_whitespace().find_map(|word| word.strip_prefix(PARAMETER));
+            word.map_or_else(|| Err(NONE.into()), |key| parse(key).map_err(|e| format!("{KERNEL}: {e}")))
         }
     }
 }
@@ -116,19 +139,9 @@ fn parse(text: &str) -> Result<Key, String> {
 mod tests {
     use super::*;
 
-    const PUBLIC: [u8; 32] = [9; 32];
-
-    fn args(key: Option<&str>, file: Option<&Path>, insecure: bool) -> KeyArgs {
-        KeyArgs {
-            key: key.map(Into::into),
-            key_file: file.map(Into::into),
-            insecure: InsecureArgs { insecure },
-        }
-    }
-
     #[test]
     fn a_key_comes_from_one_place() {
-        let key = Key::new([3; 12], &PUBLIC);
+        let key = Key::new([3; 12], &[9; 32]);
         let text = key.text().unwrap();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("key");
@@ -136,19 +149,22 @@ mod tests {
         let nothing = || String::new();
         let boot = || format!("root=/dev/ram0 ka.key={} quiet\n", *text);
 
-        let find = |a: KeyArgs| a.key_or(&nothing);
-        assert_eq!(find(args(Some(&text), None, false)).as_ref(), Ok(&key));
-        assert_eq!(find(args(None, Some(&path), false)).as_ref(), Ok(&key));
-        assert_eq!(find(args(None, None, true)), Ok(Key::insecure()));
-        assert_eq!(args(None, None, false).key_or(&boot).as_ref(), Ok(&key));
+        let find = |key: Option<&str>, file: Option<&Path>, insecure| {
+            choose(key.map(Into::into), file.map(Into::into), insecure, &nothing)
+        };
+        assert_eq!(find(Some(&text), None, false).as_ref(), Ok(&key));
+        assert_eq!(find(None, Some(&path), false).as_ref(), Ok(&key));
+        assert_eq!(find(None, None, true), Ok(Key::insecure()));
+        assert_eq!(choose(None, None, false, &boot).as_ref(), Ok(&key));
+        let none = dir.path().join("none");
         for (a, says) in [
-            (args(None, None, false), "or start both sides with --insecure"),
-            (args(Some(&text), None, true), "contradict each other"),
-            (args(Some(&text), Some(&path), false), "are two keys"),
-            (args(Some(&text[1..]), None, false), "it has 49 characters"),
-            (args(None, Some(&dir.path().join("none")), false), "none: No such file"),
+            (find(None, None, false), "or start both sides with --insecure"),
+            (find(Some(&text), None, true), "contradict each other"),
+            (find(Some(&text), Some(&path), false), "are two keys"),
+            (find(Some(&text[1..]), None, false), "it has 49 characters"),
+            (find(None, Some(&none), false), "none: No such file"),
         ] {
-            let why = find(a).unwrap_err();
+            let why = a.unwrap_err();
             assert!(why.contains(says) && !why.contains(&text[..20]), "{why}");
         }
     }

@@ -131,6 +131,12 @@ impl Hosts {
     pub(crate) fn start(&self, i: usize, lan: &Lan, program: &Command) -> Running {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.name(i)]).arg(program.get_program()).args(program.get_args());
+        for (name, value) in program.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
         lan.start(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()))
     }
 
