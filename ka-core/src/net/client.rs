@@ -17,6 +17,7 @@ use super::ends::{Drain, OpenSink};
 use super::relay::Relay;
 use super::session::{ClientConfig, ClientEvent, Inbox, JoinError, NodeEnd};
 use super::{Clock, default_window_bytes, link, ports, unless_stopped};
+use crate::key::Key;
 use crate::limits;
 use crate::proto::Node;
 use crate::seal::{Checker, StreamInfo};
@@ -121,8 +122,10 @@ async fn get_in(
 async fn find(config: &ClientConfig, end: Instant) -> Result<SocketAddr, JoinError> {
     let left = end.saturating_duration_since(Instant::now());
     let ports = &config.ports;
-    let ask = |target, left| {
-        discovery::ask(config.session.as_ref(), target, &ports.interfaces, ports.discovery, left)
+    let key = Key::insecure();
+    let ask = async |target, left| {
+        let (name, only, port) = (config.session.as_ref(), &ports.interfaces, ports.discovery);
+        discovery::ask(name, target, only, port, left, &key, &mut |_| ()).await
     };
     match (config.server, ports.control) {
         (Some(server), Some(port)) => Ok(SocketAddr::new(server, port)),

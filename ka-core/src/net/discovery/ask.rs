@@ -1,5 +1,9 @@
 //! Who asks: one search for a session's server, on every link or at one host.
 //!
+//! An answer counts only if a server made it that the asker's key lets it believe. Everything else is ignored as if it
+//! had not come, but for two things that people are told: that a server is of another version, and that it does not
+//! know the key. Whoever is on the LAN can say those.
+//!
 //! Absent: who answers, and which of several servers a node may take.
 
 use std::collections::BTreeSet;
@@ -12,13 +16,18 @@ use std::time::Duration;
 use tokio::io::ReadBuf;
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, timeout_at};
+use x25519_dalek::{PublicKey, StaticSecret};
+use zeroize::Zeroizing;
 
-use super::{AskError, Buffer, EMPTY, Found, GROUP, THIS_HOST, Target, host_socket, interface_socket, send};
+use super::{
+    AskError, Buffer, EMPTY, Found, GROUP, THIS_HOST, Target, UnknownKey, host_socket, interface_socket, send,
+};
+use crate::key::Key;
 use crate::limits;
 use crate::net::interfaces::{self, Interface};
 use crate::types::{SessionId, SessionName};
 use crate::wire::Malformed;
-use crate::wire::discovery::{self as wire, Question};
+use crate::wire::discovery::{self as wire, Answer, Question, Secret};
 
 /// How long an asker listens for a second server of the same name. It delays every start.
 const SETTLE: Duration = Duration::from_millis(5);
@@ -27,8 +36,16 @@ const SETTLE: Duration = Duration::from_millis(5);
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
-/// How long to go on asking a host where a server of another version has answered: it may have one of ours, too.
-const OTHER_VERSION_GRACE: Duration = Duration::from_secs(1);
+/// How long to go on asking a host where a server has answered that is of another version, or does not know the key: it
+/// may have ours, too.
+const OTHER_GRACE: Duration = Duration::from_secs(1);
+
+/// How often the caller is told of servers that do not know the key, and when first: not while the right one may only
+/// be slower than they.
+const STRANGERS: Duration = Duration::from_secs(1);
+
+/// Of how many such servers the caller is told. Their addresses may be forged.
+const STRANGERS_MAX: usize = 16;
 
 /// Sockets on which late answers from one host are awaited.
 const HOST_SOCKETS: usize = 4;
@@ -40,20 +57,37 @@ const HOST_SOCKETS: usize = 4;
 /// for each question, because a link may come up late. Only a [`Target::Host`] can be asked without a name, for
 /// whatever it serves. A server heard at several addresses is listed by the first, or by loopback's.
 ///
+/// `strangers` is called, once for each address, for servers that do not know the `key`: after a second in which nobody
+/// else has answered, when [`Target::Anyone`] is asked. A host's are an error.
+///
 /// # Errors
-/// [`AskError`]. A server of another version ends the wait early only when it is the host that was asked: among
-/// all neighbours it may serve something else.
+/// [`AskError`]. A server of another version, or one that does not know the key, ends the wait early only when it is
+/// the host that was asked: among all neighbours it may serve something else.
 pub async fn ask(
     session: Option<&SessionName>,
     target: Target,
     only: &[String],
     port: u16,
     give_up: Duration,
+    key: &Key,
+    strangers: &mut (dyn FnMut(UnknownKey) + Send),
 ) -> Result<Vec<Found>, AskError> {
     let begun = Instant::now();
-    let mut search = Search::begin(session, target, only, port)?;
-    let Some(first) = search.next(after(begun, give_up)).await else {
-        return Err(search.nothing(begun.elapsed()));
+    let until = after(begun, give_up);
+    let mut search = Search::begin(session, target, only, port, key)?;
+    let (mut told, mut look_at_strangers) = (0, begun);
+    let first = loop {
+        look_at_strangers += STRANGERS;
+        if let Some(found) = search.next(until.min(look_at_strangers)).await {
+            break found;
+        }
+        if target == Target::Anyone && Instant::now() >= look_at_strangers {
+            search.strangers.iter().skip(told).for_each(|who| strangers(*who));
+            told = search.strangers.len();
+        }
+        if Instant::now() >= search.end(until) {
+            return Err(search.nothing(begun.elapsed()));
+        }
     };
     let mut all = vec![first];
     search.next_round = None;
@@ -67,10 +101,16 @@ pub async fn ask(
 /// The probe of a server that starts: is there another one of this name before which it has to yield?
 ///
 /// Takes [`limits::PROBE`] unless there is. One that is no longer probing goes first; of two that are, the one
-/// with the smaller session id. The caller's own [`Responder`](super::Responder) should be running: it is how two that start at
-/// once hear of each other.
-pub async fn rival(session: &SessionName, own: SessionId, only: &[String], port: u16) -> Option<Found> {
-    let mut search = Search::begin(Some(session), Target::Anyone, only, port).ok()?;
+/// with the smaller session id. The caller's own [`Responder`](super::Responder) should be running: it is how two that
+/// start at once hear of each other. A server with another key is none: nobody who looks for one finds the other.
+pub async fn rival(
+    session: &SessionName,
+    own: SessionId,
+    only: &[String],
+    port: u16,
+    key: &Key,
+) -> Option<Found> {
+    let mut search = Search::begin(Some(session), Target::Anyone, only, port, key).ok()?;
     let until = after(Instant::now(), limits::PROBE);
     while let Some(found) = search.next(until).await {
         if goes_first(&found, own) {
@@ -98,14 +138,20 @@ struct Search<'a> {
     target: Target,
     only: &'a [String],
     port: u16,
-    nonce: u64,
+    key: &'a Key,
+    secret: Secret,
+    own: StaticSecret,
+    public: [u8; 32],
     question: Vec<u8>,
     ears: Vec<Ear>,
     round: u32,
     /// `None` once nothing more is to be asked.
     next_round: Option<Instant>,
     asked_from: BTreeSet<String>,
-    other_version: Option<(u16, Instant)>,
+    other_version: Option<u16>,
+    strangers: Vec<UnknownKey>,
+    /// When a server was first heard of either kind.
+    other_since: Option<Instant>,
 }
 
 struct Ear {
@@ -121,24 +167,34 @@ impl<'a> Search<'a> {
         target: Target,
         only: &'a [String],
         port: u16,
+        key: &'a Key,
     ) -> Result<Self, AskError> {
         if session.is_none() && target == Target::Anyone {
             let words = "a session without a name is found at a given host only";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, words).into());
         }
-        let nonce = getrandom::u64().map_err(|e| io::Error::other(e.to_string()))?;
-        let question = wire::encode_question(&Question { nonce, session: session.cloned(), asker: None });
+        let mut random = Zeroizing::new([0; 32]);
+        getrandom::fill(random.as_mut_slice()).map_err(io::Error::from)?;
+        let own = StaticSecret::from(*random);
+        let public = PublicKey::from(&own).to_bytes();
+        let secret = Secret::new(key, session);
+        let question = wire::encode_question(&Question::new(&secret, public));
         let mut search = Self {
             target,
             only,
             port,
-            nonce,
+            key,
+            secret,
+            own,
+            public,
             question,
             ears: Vec::new(),
             round: 0,
             next_round: None,
             asked_from: BTreeSet::new(),
             other_version: None,
+            strangers: Vec::new(),
+            other_since: None,
         };
         search.ask_again()?;
         Ok(search)
@@ -151,7 +207,7 @@ impl<'a> Search<'a> {
             let pause = self.next_round.map_or(end, |next| next.min(end));
             match timeout_at(pause, self.hear()).await {
                 Ok(found) => return Some(found),
-                // An answer of another version may just have moved the end.
+                // Another server's words may just have moved the end.
                 Err(_) if Instant::now() >= self.end(until) => return None,
                 // The interfaces that are there already can still be heard.
                 Err(_) => drop(self.ask_again()),
@@ -160,8 +216,8 @@ impl<'a> Search<'a> {
     }
 
     fn end(&self, until: Instant) -> Instant {
-        match (self.target, self.other_version) {
-            (Target::Host(_), Some((_, heard))) => until.min(heard + OTHER_VERSION_GRACE),
+        match (self.target, self.other_since) {
+            (Target::Host(_), Some(heard)) => until.min(heard + OTHER_GRACE),
             _ => until,
         }
     }
@@ -231,23 +287,48 @@ impl<'a> Search<'a> {
             return None;
         }
         match wire::decode_answer(datagram) {
-            Ok(answer) if answer.nonce == self.nonce => {
+            Ok(answer) if self.believes(&answer) => {
                 let mut control = from;
                 control.set_port(answer.control_port);
-                Some(Found { control, session: answer.session, probing: answer.probing })
+                return Some(Found { control, session: answer.session, probing: answer.probing });
             }
             Err(Malformed::Version(v)) => {
-                self.other_version.get_or_insert((v, Instant::now()));
-                None
+                self.other_version.get_or_insert(v);
+                self.other_since.get_or_insert_with(Instant::now);
             }
-            _ => None,
+            Err(Malformed::Magic) => self.hear_stranger(datagram, from.ip()),
+            _ => {}
+        }
+        None
+    }
+
+    /// Whether it is to this search's question, and from a server that the key speaks for.
+    fn believes(&self, answer: &Answer) -> bool {
+        if answer.public != self.public || !self.key.pins(&answer.server) {
+            return false;
+        }
+        let agreed = self.own.diffie_hellman(&PublicKey::from(answer.server));
+        agreed.was_contributory() && answer.is_true(&self.secret, agreed.as_bytes())
+    }
+
+    fn hear_stranger(&mut self, datagram: &[u8], addr: IpAddr) {
+        let Ok(stranger) = wire::decode_stranger(datagram) else { return };
+        let who = UnknownKey { addr, secure: stranger.secure, given: self.key.is_secure() };
+        // Where nobody has a key, it is a session of another name.
+        if stranger.public != self.public || !(who.secure || who.given) {
+            return;
+        }
+        self.other_since.get_or_insert_with(Instant::now);
+        if self.strangers.len() < STRANGERS_MAX && self.strangers.iter().all(|s| s.addr != addr) {
+            self.strangers.push(who);
         }
     }
 
     fn nothing(self, waited: Duration) -> AskError {
-        match (self.other_version, self.target) {
-            (Some((v, _)), _) => AskError::OtherVersion(v),
-            (None, Target::Anyone) if self.asked_from.is_empty() => AskError::NoInterface,
+        match (self.strangers.first(), self.other_version, self.target) {
+            (Some(who), _, Target::Host(_)) => AskError::UnknownKey(*who),
+            (_, Some(v), _) => AskError::OtherVersion(v),
+            (_, None, Target::Anyone) if self.asked_from.is_empty() => AskError::NoInterface,
             _ => AskError::NotFound { waited, interfaces: self.asked_from.into_iter().collect() },
         }
     }
@@ -291,6 +372,137 @@ fn poll_ears(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::UdpSocket as StdUdpSocket;
+
+    use crate::net::identity::{Identity, ServerKey};
+    use crate::wire::discovery::Stranger;
+
+    const FROM: &str = "10.0.0.1:4957";
+
+    fn name() -> SessionName {
+        SessionName::new("lab").unwrap()
+    }
+
+    /// A search that nobody hears.
+    fn search(key: &Key) -> Search<'_> {
+        let silent = StdUdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let (host, port) = (Ipv4Addr::LOCALHOST.into(), silent.local_addr().unwrap().port());
+        Search::begin(Some(&name()), Target::Host(host), &[], port, key).unwrap()
+    }
+
+    /// What this server says to whoever asked with `public`.
+    fn answer(server: &ServerKey, session: &SessionName, public: [u8; 32]) -> Answer {
+        let answer = Answer {
+            public,
+            server: *server.identity().public(),
+            session: SessionId([1; 16]),
+            control_port: 7,
+            probing: false,
+            tag: [0; 32],
+        };
+        answer.tagged(&Secret::new(server.key(), Some(session)), &server.agree(&public))
+    }
+
+    fn hears(search: &mut Search<'_>, answer: &Answer) -> bool {
+        search.understand(&wire::encode_answer(answer), FROM.parse().unwrap()).is_some()
+    }
+
+    #[tokio::test]
+    async fn every_byte_of_an_answer_that_is_changed_makes_it_none() {
+        let server = ServerKey::generate().unwrap();
+        let mut search = search(server.key());
+        let bytes = wire::encode_answer(&answer(&server, &name(), search.public));
+        let from = FROM.parse().unwrap();
+        let found = search.understand(&bytes, from);
+        assert_eq!(found.as_ref().map(|f| f.control), Some("10.0.0.1:7".parse().unwrap()));
+        for at in 0..bytes.len() {
+            for flip in [0x01, 0x80, 0xff] {
+                let mut changed = bytes.clone();
+                changed[at] ^= flip;
+                // The padding says nothing, nor do the two bytes behind the version.
+                let says_nothing = at == 6 || at == 7 || at >= 10 + 115;
+                let expected = found.clone().filter(|_| says_nothing);
+                assert_eq!(search.understand(&changed, from), expected, "byte {at} ^ {flip:#x}");
+            }
+        }
+        assert_eq!(search.understand(&bytes[..255], from), None);
+        assert_eq!(search.understand(&[&bytes[..], &[0]].concat(), from), None);
+    }
+
+    #[tokio::test]
+    async fn an_answer_to_another_question_about_another_session_or_from_another_server_is_none() {
+        let server = ServerKey::generate().unwrap();
+        let mut older = search(server.key());
+        let recorded = answer(&server, &name(), older.public);
+        assert!(hears(&mut older, &recorded));
+
+        let mut now = search(server.key());
+        let public = now.public;
+        assert!(!hears(&mut now, &recorded));
+        assert!(!hears(&mut now, &Answer { public, ..recorded }));
+        assert!(!hears(&mut now, &answer(&server, &SessionName::new("lap").unwrap(), public)));
+        assert!(!hears(&mut now, &answer(&ServerKey::generate().unwrap(), &name(), public)));
+        let right = answer(&server, &name(), public);
+        assert!(hears(&mut now, &right));
+    }
+
+    #[tokio::test]
+    async fn who_has_the_token_and_not_the_identity_cannot_pose_as_the_server() {
+        let token = [7; 12];
+        let [server, other] = [(); 2].map(|()| {
+            let identity = Identity::generate().unwrap();
+            let key = Key::new(token, identity.public());
+            ServerKey::with(identity, key).unwrap()
+        });
+        let mut search = search(server.key());
+        let own_name = answer(&other, &name(), search.public);
+        assert!(!hears(&mut search, &own_name), "the key does not pin it");
+        let secret = Secret::new(server.key(), Some(&name()));
+        let stolen_name = Answer { server: *server.identity().public(), ..own_name };
+        for agreed in [*other.agree(&search.public), [0; 32]] {
+            assert!(!hears(&mut search, &stolen_name.clone().tagged(&secret, &agreed)));
+        }
+    }
+
+    #[tokio::test]
+    async fn without_a_key_everybody_is_believed_but_a_public_key_that_agrees_with_nobody() {
+        let open = Key::insecure();
+        let mut search = search(&open);
+        let server = ServerKey::insecure().unwrap();
+        let right = answer(&server, &name(), search.public);
+        assert!(hears(&mut search, &right));
+        let null = Answer { server: [0; 32], ..right };
+        assert!(!hears(&mut search, &null.tagged(&Secret::new(&open, Some(&name())), &[0; 32])));
+    }
+
+    #[tokio::test]
+    async fn a_stranger_counts_if_it_was_asked_and_if_somebody_has_a_key() {
+        let key = ServerKey::generate().unwrap().key().clone();
+        for (key, secure, counts) in [
+            (key.clone(), true, true),
+            (key, false, true),
+            (Key::insecure(), true, true),
+            (Key::insecure(), false, false),
+        ] {
+            let mut search = search(&key);
+            let own = search.public;
+            let mut hear = |public, from: &str| {
+                let bytes = wire::encode_stranger(&Stranger { public, secure });
+                assert_eq!(search.understand(&bytes, from.parse().unwrap()), None);
+                search.strangers.len()
+            };
+            assert_eq!(hear([5; 32], FROM), 0);
+            let addr = "10.0.0.1".parse().unwrap();
+            assert_eq!(hear(own, FROM), usize::from(counts));
+            assert_eq!(hear(own, "10.0.0.1:9"), usize::from(counts), "once for each address");
+            for n in 0..=255 {
+                hear(own, &format!("10.0.1.{n}:1"));
+            }
+            assert!(search.strangers.len() <= STRANGERS_MAX);
+            let expected = UnknownKey { addr, secure, given: key.is_secure() };
+            assert_eq!(search.strangers.first(), Some(&expected).filter(|_| counts));
+        }
+    }
 
     #[test]
     fn questions_become_rarer_up_to_one_a_second() {

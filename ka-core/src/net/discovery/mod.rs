@@ -1,16 +1,20 @@
-//! Finding a session's server by name, over UDP: who asks, and who answers.
+//! Finding a session's server by name and key, over UDP: who asks (`ask`), and who answers (`answer`).
 //!
 //! ```text
 //!  ask ── limited and directed broadcast, multicast, from every wired interface ──▶ Responder
-//!      ◀── unicast: session id, control port ───────────────────────────────────────┘
+//!      ◀── unicast: session id, control port, and who says so ──────────────────────┘
 //!  ask ── unicast to a host ──▶ one Responder of several ── 127.255.255.255 ──▶ all others there
 //!      ◀── unicast ──────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! Absent: authentication (who can answer on the LAN can claim a name; the session's key is the control
-//! connection's matter), names of hosts, and broadcast over IPv6. A question to an IPv6 host reaches one of the
-//! servers there, another one at the next attempt; it is not passed on, because a question has room for an IPv4
-//! asker only.
+//! Who does not hold the session's key learns only that a server is here; who holds it, but not the server's own
+//! secret, cannot answer for the server. (With [`Key::insecure`](crate::key::Key::insecure), which everybody holds,
+//! everybody can.) Two servers of one name hear of each other only if they have one key.
+//!
+//! Absent: proof that a server is where its answer came from (who hears a question can carry it and its answer to and
+//! fro; the control connection finds that out), names of hosts, and broadcast over IPv6. A question to an IPv6 host
+//! reaches one of the servers there, another one at the next attempt; it is not passed on, because a question has room
+//! for an IPv4 asker only.
 //!
 //! ## What Linux does
 //! Found by experiment on 6.18, in network namespaces with and without routes:
@@ -75,6 +79,33 @@ pub struct Found {
     pub probing: bool,
 }
 
+/// A server that does not know the asker's key, as a warning or an error says it. It may also be that it knows the key,
+/// and serves a session of another name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnknownKey {
+    /// Where it is.
+    pub addr: IpAddr,
+    /// Whether it wants a key.
+    pub secure: bool,
+    /// Whether the asker has one.
+    pub given: bool,
+}
+
+impl fmt::Display for UnknownKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { addr, secure, given } = self;
+        write!(f, "the server at {addr} ")?;
+        f.write_str(match (secure, given) {
+            (true, true) => "does not know this key: copy the one it printed when this session was opened",
+            (true, false) => {
+                "wants a key: give the one it printed (--key), or start both sides with --insecure"
+            }
+            (false, true) => "runs without a key: give --insecure, or start it without --insecure",
+            (false, false) => "serves another session",
+        })
+    }
+}
+
 /// Why no server was found.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -86,6 +117,8 @@ pub enum AskError {
         /// The names of the interfaces asked from. None if one host was asked.
         interfaces: Vec<String>,
     },
+    /// The host that was asked has a server, and that one does not know the key.
+    UnknownKey(UnknownKey),
     /// None has answered but those of another version of the protocol, this one.
     OtherVersion(u16),
     /// All the time there was no interface to ask from.
@@ -104,6 +137,7 @@ impl fmt::Display for AskError {
                 }
                 write!(f, " (asked from {})", interfaces.join(", "))
             }
+            Self::UnknownKey(who) => who.fmt(f),
             Self::OtherVersion(v) => Malformed::Version(*v).fmt(f),
             Self::NoInterface => f.write_str(
                 "there is no wired network interface that is up, has a carrier and an IPv4 address",
@@ -170,4 +204,28 @@ fn udp(family: IpAddr) -> io::Result<Socket> {
 fn bound(socket: Socket, at: SocketAddr) -> io::Result<UdpSocket> {
     socket.bind(&at.into())?;
     UdpSocket::from_std(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_does_not_know_the_key_says_what_to_do() {
+        let words =
+            |secure, given| UnknownKey { addr: Ipv4Addr::LOCALHOST.into(), secure, given }.to_string();
+        assert_eq!(
+            words(true, true),
+            "the server at 127.0.0.1 does not know this key: copy the one it printed when this session was opened"
+        );
+        assert_eq!(
+            words(false, true),
+            "the server at 127.0.0.1 runs without a key: give --insecure, or start it without --insecure"
+        );
+        assert_eq!(
+            words(true, false),
+            "the server at 127.0.0.1 wants a key: give the one it printed (--key), \
+             or start both sides with --insecure"
+        );
+    }
 }
