@@ -62,6 +62,8 @@ fn free_port() -> u16 {
 /// Servers that run until dropped.
 struct Servers {
     port: u16,
+    /// The first one's, from the beginning, so that nobody else takes the port.
+    first: Option<Responder>,
     /// Theirs, unless they are added with another one, and the askers'.
     key: ServerKey,
     running: JoinSet<()>,
@@ -69,7 +71,13 @@ struct Servers {
 
 impl Servers {
     fn new() -> Self {
-        Self { port: free_port(), key: server_key(7), running: JoinSet::new() }
+        let bound = || {
+            let port = free_port();
+            // Another test may have taken it by now.
+            Responder::bind(port, &lo()).map(|first| (port, first))
+        };
+        let (port, first) = bound().or_else(|_| bound()).unwrap();
+        Self { port, first: Some(first), key: server_key(7), running: JoinSet::new() }
     }
 
     fn add(&mut self, session: Option<&str>, n: u8, probing: bool) {
@@ -77,7 +85,7 @@ impl Servers {
     }
 
     fn add_with(&mut self, key: ServerKey, session: Option<&str>, n: u8, probing: bool) {
-        let responder = Responder::bind(self.port, &lo()).unwrap();
+        let responder = self.first.take().unwrap_or_else(|| Responder::bind(self.port, &lo()).unwrap());
         let session = session.map(name);
         let probing = Arc::new(AtomicBool::new(probing));
         self.running
