@@ -1,8 +1,10 @@
-//! Discovery datagrams: questions and answers.
+//! Discovery datagrams: questions, answers, and what strangers are told.
 #![no_main]
 
 use ka_core::limits::DISCOVERY_BYTES;
-use ka_core::wire::discovery::{decode_answer, decode_question, encode_answer, encode_question};
+use ka_core::wire::discovery::{
+    decode_answer, decode_question, decode_stranger, encode_answer, encode_question, encode_stranger,
+};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -13,5 +15,8 @@ fuzz_target!(|bytes: &[u8]| {
     }
     if let Ok(answer) = decode_answer(bytes) {
         assert_eq!(decode_answer(&encode_answer(&answer)), Ok(answer));
+    }
+    if let Ok(stranger) = decode_stranger(bytes) {
+        assert_eq!(decode_stranger(&encode_stranger(&stranger)), Ok(stranger));
     }
 });

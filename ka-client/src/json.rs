@@ -4,6 +4,7 @@
 //!
 //! | event | further fields |
 //! |---|---|
+//! | `unknownkey` | `addr` of a server that does not know our key, `text`; we go on looking for ours |
 //! | `found` | `addr`: the server's control address |
 //! | `joined` | `node`: our number; `session`: 32 hex digits; `expected`: nodes; `data_port`; `window_bytes` |
 //! | `parent` | `node` and `addr` of the node that feeds us from now on (0 is the server) |
@@ -19,12 +20,12 @@
 //! | `error` | the last one instead of `report`, if the node never joined: `text`, `exit` |
 //!
 //! **The report** (`--report`) is one object: `"ka"`: our version; `"version"`: 1; `"session"`: 32 hex digits or
-//! `null`; `"name"`: the session's name as given or `null`; `"secure"`: false with `--insecure`; `"ok"`; `"exit"`: our exit status; `"error"`: `null`, or
-//! why the node never joined; `"node"`: our number or `null`; `"label"`: our host's name; `"outcome"`, `"reason"`,
+//! `null`; `"name"`: the session's name as given or `null`; `"secure"`: false with `--insecure`; `"ok"`; `"exit"`: our
+//! exit status; `"error"`: `null`, or why the node never joined; `"node"`: our number or `null`; `"label"`: our host's name; `"outcome"`, `"reason"`,
 //! `"at"`; `"received"` and `"bytes"`: bytes that came, and that the sink took; `"joined_s"` and `"ended_s"`: seconds
 //! since our start, or `null`; `"counters"`. A node that never joined has outcome `"failed"` without a reason.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ka_core::net::ClientEvent;
 use serde::Serialize;
@@ -36,6 +37,7 @@ use crate::console::json::{Counters, Ending};
 #[serde(tag = "event", rename_all = "lowercase")]
 #[expect(missing_docs, reason = "the table above says it")]
 pub enum Event<'a> {
+    UnknownKey { addr: IpAddr, text: String },
     Found { addr: SocketAddr },
     Joined { node: u32, session: String, expected: u32, data_port: u16, window_bytes: u64 },
     Parent { node: u32, addr: SocketAddr },
@@ -56,6 +58,7 @@ impl<'a> Event<'a> {
     #[must_use]
     pub fn of(event: &'a ClientEvent) -> Option<Self> {
         Some(match event {
+            ClientEvent::UnknownKey(who) => Self::UnknownKey { addr: who.addr, text: who.to_string() },
             ClientEvent::Found(addr) => Self::Found { addr: *addr },
             ClientEvent::Joined { node, session, expected, data_port, window_bytes } => Self::Joined {
                 node: node.0,

@@ -63,6 +63,9 @@ impl View {
     /// Takes in what happened, and says what is to be said about it.
     pub(crate) fn take(&mut self, now: Duration, event: &ClientEvent) -> Option<Line> {
         match event {
+            ClientEvent::UnknownKey(who) => {
+                Some(Line::Say(format!("{who}; still looking for {}", self.target)))
+            }
             ClientEvent::Found(addr) => Some(Line::Note(format!("found {} at {addr}", self.target))),
             ClientEvent::Joined { node, session, expected, .. } => {
                 self.stage = Stage::Waiting;

@@ -208,6 +208,7 @@ fn times_x(a: u8) -> u8 {
 mod tests {
     use super::*;
     use alloc::string::ToString;
+    use alloc::vec::Vec;
     use proptest::prelude::*;
 
     fn any_key() -> impl Strategy<Value = Key> {
@@ -246,7 +247,7 @@ mod tests {
     fn groups_that_changed_places_are_found() {
         let key = Key::new([7; TOKEN_BYTES], &[9; 32]);
         let text = key.text().unwrap().to_string();
-        let mut groups: alloc::vec::Vec<_> = text.split('-').collect();
+        let mut groups: Vec<_> = text.split('-').collect();
         groups.swap(2, 3);
         assert_eq!(Key::parse(&groups.join("-")), Err(KeyError::Mistyped(3)));
     }

@@ -202,13 +202,16 @@ proptest! {
 
     #[test]
     fn every_discovery_datagram_comes_back(
-        nonce in any::<u64>(), session in proptest::option::of(name()), port in any::<u16>(), id in session(),
+        [public, server, tag] in any::<[[u8; 32]; 3]>(), port in any::<Option<u16>>(), session in session(),
+        control_port in any::<u16>(), flag in any::<bool>(),
     ) {
-        let asker = Some(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port));
-        let question = discovery::Question { nonce, session, asker };
+        let asker = port.map(|port| SocketAddrV4::new(Ipv4Addr::LOCALHOST, port));
+        let question = discovery::Question { public, tag, asker };
         prop_assert_eq!(discovery::decode_question(&discovery::encode_question(&question)), Ok(question));
-        let answer = discovery::Answer { nonce, session: id, control_port: port, probing: nonce % 2 == 0 };
+        let answer = discovery::Answer { public, server, session, control_port, probing: flag, tag };
         prop_assert_eq!(discovery::decode_answer(&discovery::encode_answer(&answer)), Ok(answer));
+        let stranger = discovery::Stranger { public, secure: flag };
+        prop_assert_eq!(discovery::decode_stranger(&discovery::encode_stranger(&stranger)), Ok(stranger));
     }
 
     /// What a decoder accepts, it would also have encoded: there is one way to say each thing.
@@ -223,6 +226,7 @@ proptest! {
         let _ = decode_statement::<Statement>(&bytes);
         let _ = discovery::decode_question(&bytes);
         let _ = discovery::decode_answer(&bytes);
+        let _ = discovery::decode_stranger(&bytes);
         let _ = (Attach::decode(&bytes), Grant::decode(&bytes), Refuse::decode(&bytes));
         let (mut sealer, mut checker) = sealed();
         let _ = (checker.statement(&bytes), checker.block(&bytes));
@@ -240,11 +244,15 @@ proptest! {
 
     /// Bytes that begin like a datagram of ours and then go on in any way.
     #[test]
-    fn no_datagram_makes_a_decoder_panic(nonce in any::<u64>(), at in 0..limits::DISCOVERY_BYTES, byte in any::<u8>()) {
-        let question = discovery::Question { nonce, session: None, asker: None };
-        let mut bytes = discovery::encode_question(&question);
-        bytes[at] = byte;
-        let _ = discovery::decode_question(&bytes);
+    fn no_datagram_makes_a_decoder_panic(
+        tag in any::<[u8; 32]>(), at in 0..limits::DISCOVERY_BYTES, byte in any::<u8>()
+    ) {
+        let question = discovery::Question { public: tag, tag, asker: None };
+        let stranger = discovery::Stranger { public: tag, secure: false };
+        for mut bytes in [discovery::encode_question(&question), discovery::encode_stranger(&stranger)] {
+            bytes[at] = byte;
+            let _ = (discovery::decode_question(&bytes), discovery::decode_stranger(&bytes));
+        }
     }
 }
 

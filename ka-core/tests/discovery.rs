@@ -1,4 +1,4 @@
-//! Servers found by name: on this host without privileges, and between network namespaces as root.
+//! Servers found by name and key: on this host without privileges, and between network namespaces as root.
 //!
 //! Absent: real switches, and what a firewall does.
 #![cfg(feature = "io")]
@@ -16,15 +16,19 @@ use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use ka_core::key::Key;
 use ka_core::limits;
-use ka_core::net::discovery::{AskError, Found, Responder, Target, ask, rival};
+use ka_core::net::discovery::{AskError, Found, Responder, Target, UnknownKey, ask, rival};
+use ka_core::net::{Identity, ServerKey};
 use ka_core::types::{SessionId, SessionName};
 use ka_core::wire::discovery::{
-    Answer, Question, decode_answer, decode_question, encode_answer, encode_question, encode_version_answer,
+    Answer, Question, Secret, Stranger, decode_answer, decode_question, decode_stranger, encode_answer,
+    encode_question, encode_stranger, encode_version_answer,
 };
 use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use x25519_dalek::{PublicKey, StaticSecret};
 
 const LONG: Duration = Duration::from_secs(30);
 const SHORT: Duration = Duration::from_millis(200);
@@ -39,6 +43,13 @@ fn id(n: u8) -> SessionId {
     SessionId([n; 16])
 }
 
+/// A server's key with this token, and an identity of its own.
+fn server_key(token: u8) -> ServerKey {
+    let identity = Identity::generate().unwrap();
+    let key = Key::new([token; 12], identity.public());
+    ServerKey::with(identity, key).unwrap()
+}
+
 fn lo() -> Vec<String> {
     vec!["lo".into()]
 }
@@ -51,33 +62,56 @@ fn free_port() -> u16 {
 /// Servers that run until dropped.
 struct Servers {
     port: u16,
+    /// The first one's, from the beginning, so that nobody else takes the port.
+    first: Option<Responder>,
+    /// Theirs, unless they are added with another one, and the askers'.
+    key: ServerKey,
     running: JoinSet<()>,
 }
 
 impl Servers {
     fn new() -> Self {
-        Self { port: free_port(), running: JoinSet::new() }
+        let bound = || {
+            let port = free_port();
+            // Another test may have taken it by now.
+            Responder::bind(port, &lo()).map(|first| (port, first))
+        };
+        let (port, first) = bound().or_else(|_| bound()).unwrap();
+        Self { port, first: Some(first), key: server_key(7), running: JoinSet::new() }
     }
 
     fn add(&mut self, session: Option<&str>, n: u8, probing: bool) {
-        let responder = Responder::bind(self.port, &lo()).unwrap();
+        self.add_with(self.key.clone(), session, n, probing);
+    }
+
+    fn add_with(&mut self, key: ServerKey, session: Option<&str>, n: u8, probing: bool) {
+        let responder = self.first.take().unwrap_or_else(|| Responder::bind(self.port, &lo()).unwrap());
         let session = session.map(name);
         let probing = Arc::new(AtomicBool::new(probing));
-        self.running.spawn(async move { match responder.run(session, id(n), CONTROL, probing).await {} });
+        self.running
+            .spawn(async move { match responder.run(session, id(n), CONTROL, probing, key).await {} });
     }
 
     fn with(sessions: &[(&str, u8)]) -> Self {
-        let mut servers = Self::new();
+        Self::with_key(server_key(7), sessions)
+    }
+
+    fn with_key(key: ServerKey, sessions: &[(&str, u8)]) -> Self {
+        let mut servers = Self { key, ..Self::new() };
         sessions.iter().for_each(|(s, n)| servers.add(Some(s), *n, false));
         servers
     }
 
     async fn ask(&self, session: &str, target: Target, give_up: Duration) -> Result<Vec<Found>, AskError> {
-        ask(Some(&name(session)), target, &lo(), self.port, give_up).await
+        ask(Some(&name(session)), target, &lo(), self.port, give_up, self.key.key(), &mut |_| ()).await
+    }
+
+    fn secret(&self, session: &str) -> Secret {
+        Secret::new(self.key.key(), Some(&name(session)))
     }
 
     async fn rival(&self, session: &str, own: u8) -> Option<Found> {
-        rival(&name(session), id(own), &lo(), self.port).await
+        rival(&name(session), id(own), &lo(), self.port, self.key.key()).await
     }
 }
 
@@ -98,7 +132,8 @@ async fn a_server_is_found_by_name() {
 #[tokio::test]
 async fn a_server_on_this_host_is_found_from_every_usable_interface_and_listed_by_loopback() {
     let servers = Servers::with(&[("lab", 1)]);
-    let found = ask(Some(&name("lab")), Target::Anyone, &[], servers.port, LONG).await.unwrap();
+    let (session, key) = (name("lab"), servers.key.key());
+    let found = ask(Some(&session), Target::Anyone, &[], servers.port, LONG, key, &mut |_| ()).await.unwrap();
     assert_eq!(found.len(), 1);
     assert!(found[0].control.ip().is_loopback(), "{found:?}");
 }
@@ -113,7 +148,11 @@ async fn a_name_that_nobody_serves_is_not_found() {
         }
         other => panic!("{other:?}"),
     }
-    assert!(matches!(servers.ask("lap", HERE, SHORT).await, Err(AskError::NotFound { .. })));
+    let asked = servers.ask("lap", HERE, SHORT).await;
+    assert!(matches!(asked, Err(AskError::UnknownKey(_))), "with a key, a name is a part of it: {asked:?}");
+    let open = Servers::with_key(ServerKey::insecure().unwrap(), &[("lab", 1)]);
+    let asked = open.ask("lap", HERE, SHORT).await;
+    assert!(matches!(asked, Err(AskError::NotFound { .. })), "{asked:?}");
 }
 
 #[tokio::test]
@@ -126,7 +165,7 @@ async fn two_servers_share_a_host_and_each_is_found_by_either_way() {
                 assert_eq!(ids(&found), [id(n)].into());
             }
             // One question, to whichever of the two, is enough: it does not take the luck of the next attempt.
-            Stranger::facing(servers.port).await.asks_and_is_answered(session, i).await;
+            Voice::facing(servers.port).await.asks_and_is_answered(&servers.secret(session), i).await;
         }
     }
 }
@@ -135,9 +174,11 @@ async fn two_servers_share_a_host_and_each_is_found_by_either_way() {
 async fn a_nameless_question_hears_of_every_session_on_the_host() {
     let mut servers = Servers::with(&[("a", 1), ("b", 2)]);
     servers.add(None, 3, false);
-    let found = ask(None, HERE, &[], servers.port, LONG).await.unwrap();
-    assert_eq!(ids(&found), [id(1), id(2), id(3)].into());
-    let all = ask(None, Target::Anyone, &[], servers.port, SHORT).await;
+    servers.add_with(server_key(8), Some("c"), 4, false);
+    let key = servers.key.key();
+    let found = ask(None, HERE, &[], servers.port, LONG, key, &mut |_| ()).await.unwrap();
+    assert_eq!(ids(&found), [id(1), id(2), id(3)].into(), "but not of those with another key");
+    let all = ask(None, Target::Anyone, &[], servers.port, SHORT, key, &mut |_| ()).await;
     assert!(matches!(all, Err(AskError::Io(_))), "{all:?}");
 }
 
@@ -165,17 +206,18 @@ async fn servers_are_found_over_ipv6_when_the_host_is_given() {
 async fn an_interface_that_does_not_exist_is_said_at_once() {
     let only = ["no_such_if0".to_owned()];
     assert!(Responder::bind(free_port(), &only).is_err());
-    let asked = ask(Some(&name("a")), Target::Anyone, &only, free_port(), LONG).await;
+    let (session, key) = (name("a"), Key::insecure());
+    let asked = ask(Some(&session), Target::Anyone, &only, free_port(), LONG, &key, &mut |_| ()).await;
     assert!(matches!(asked, Err(AskError::Io(_))), "{asked:?}");
 }
 
 /// A socket that says whatever a test wants it to.
-struct Stranger {
+struct Voice {
     socket: UdpSocket,
     server: SocketAddr,
 }
 
-impl Stranger {
+impl Voice {
     async fn facing(server_port: u16) -> Self {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         Self { socket, server: (Ipv4Addr::LOCALHOST, server_port).into() }
@@ -194,24 +236,37 @@ impl Stranger {
 
     /// Asks, and holds the next thing heard against it. So nothing said before has been answered, because a
     /// single server takes a single sender's datagrams in order.
-    async fn asks_and_is_answered(&self, session: &str, nonce: u64) {
-        let question = question(session, nonce);
+    async fn asks_and_is_answered(&self, secret: &Secret, n: u64) {
+        let question = question(secret, n);
         self.say(&question).await;
-        let answer = self.hear().await;
-        assert!(answer.len() <= question.len());
-        assert_eq!(decode_answer(&answer).unwrap().nonce, nonce);
+        loop {
+            let heard = self.hear().await;
+            assert!(heard.len() <= question.len());
+            // Of several servers, one that does not serve this session may have got it first.
+            if let Ok(stranger) = decode_stranger(&heard) {
+                assert_eq!(stranger.public, public(n));
+                continue;
+            }
+            return assert_eq!(decode_answer(&heard).unwrap().public, public(n));
+        }
     }
 }
 
-fn question(session: &str, nonce: u64) -> Vec<u8> {
-    encode_question(&Question { nonce, session: Some(name(session)), asker: None })
+/// No key pair's public half: who uses it checks no answer.
+fn public(n: u64) -> [u8; 32] {
+    std::array::from_fn(|i| n.to_le_bytes()[i % 8] ^ i as u8)
+}
+
+fn question(secret: &Secret, n: u64) -> Vec<u8> {
+    encode_question(&Question::new(secret, public(n)))
 }
 
 #[tokio::test]
 async fn garbage_of_every_size_is_ignored_and_a_question_after_it_answered() {
     let servers = Servers::with(&[("lab", 1)]);
-    let stranger = Stranger::facing(servers.port).await;
-    let real = question("lab", 0);
+    let voice = Voice::facing(servers.port).await;
+    let secret = servers.secret("lab");
+    let real = question(&secret, 0);
     for size in 0..=2 * limits::DISCOVERY_BYTES {
         let mut cut = real.clone();
         cut.resize(size, 0xff);
@@ -220,37 +275,61 @@ async fn garbage_of_every_size_is_ignored_and_a_question_after_it_answered() {
         }
         let noise: Vec<u8> = (0..size).map(|i| (i * 31 + size) as u8).collect();
         for garbage in [cut, noise, vec![0; size]] {
-            stranger.say(&garbage).await;
+            voice.say(&garbage).await;
         }
         if size % 16 == 0 {
-            stranger.asks_and_is_answered("lab", size as u64).await;
+            voice.asks_and_is_answered(&secret, size as u64).await;
         }
     }
-    stranger.asks_and_is_answered("lab", u64::MAX).await;
+    voice.asks_and_is_answered(&secret, u64::MAX).await;
 }
 
 #[tokio::test]
 async fn an_answer_is_never_larger_than_its_question() {
     let servers = Servers::with(&[("lab", 1)]);
-    let stranger = Stranger::facing(servers.port).await;
-    stranger.asks_and_is_answered("lab", 1).await;
-    let mut newer = question("lab", 2);
+    let voice = Voice::facing(servers.port).await;
+    let secret = servers.secret("lab");
+    voice.asks_and_is_answered(&secret, 1).await;
+    let mut newer = question(&secret, 2);
     newer[4] = 9;
     for size in [8, 100, limits::DISCOVERY_BYTES - 1] {
-        stranger.say(&newer[..size]).await;
+        voice.say(&newer[..size]).await;
     }
-    stranger.asks_and_is_answered("lab", 3).await;
+    voice.asks_and_is_answered(&secret, 3).await;
     for size in [limits::DISCOVERY_BYTES, 1000] {
         newer.resize(size, 0);
-        stranger.say(&newer).await;
-        let answer = stranger.hear().await;
+        voice.say(&newer).await;
+        let answer = voice.hear().await;
         assert_eq!(answer, encode_version_answer());
         assert!(answer.len() <= size);
     }
 }
 
-/// A server that answers each question with these datagrams; `None` is a true answer.
-async fn fake_server(datagrams: Vec<Option<Vec<u8>>>) -> (u16, JoinSet<()>) {
+/// A server's keys, to answer whatever a test wants to.
+#[derive(Clone)]
+struct Fake {
+    own: StaticSecret,
+    key: Key,
+}
+
+impl Fake {
+    fn new(token: u8, n: u8) -> Self {
+        let own = StaticSecret::from([n; 32]);
+        let key = Key::new([token; 12], PublicKey::from(&own).as_bytes());
+        Self { own, key }
+    }
+
+    fn answer(&self, public: [u8; 32], n: u8) -> Vec<u8> {
+        let server = PublicKey::from(&self.own).to_bytes();
+        let answer =
+            Answer { public, server, session: id(n), control_port: CONTROL, probing: false, tag: [0; 32] };
+        let agreed = self.own.diffie_hellman(&PublicKey::from(public)).to_bytes();
+        encode_answer(&answer.tagged(&Secret::new(&self.key, Some(&name("lab"))), &agreed))
+    }
+}
+
+/// Says `words` to each question, one after the other.
+async fn serve_words(words: impl Fn(&Question) -> Vec<Vec<u8>> + Send + 'static) -> (u16, JoinSet<()>) {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await.unwrap();
     let port = socket.local_addr().unwrap().port();
     let mut running = JoinSet::new();
@@ -258,9 +337,7 @@ async fn fake_server(datagrams: Vec<Option<Vec<u8>>>) -> (u16, JoinSet<()>) {
         let mut buf = vec![0; 4096];
         loop {
             let (len, from) = socket.recv_from(&mut buf).await.unwrap();
-            let nonce = decode_question(&buf[..len]).unwrap().nonce;
-            for datagram in &datagrams {
-                let bytes = datagram.clone().unwrap_or_else(|| answer(nonce, 1));
+            for bytes in words(&decode_question(&buf[..len]).unwrap()) {
                 socket.send_to(&bytes, from).await.unwrap();
             }
         }
@@ -268,8 +345,9 @@ async fn fake_server(datagrams: Vec<Option<Vec<u8>>>) -> (u16, JoinSet<()>) {
     (port, running)
 }
 
-fn answer(nonce: u64, n: u8) -> Vec<u8> {
-    encode_answer(&Answer { nonce, session: id(n), control_port: CONTROL, probing: false })
+/// Looks for the session `lab`, whoever is called for strangers.
+async fn ask_lab(target: Target, port: u16, give_up: Duration, key: &Key) -> Result<Vec<Found>, AskError> {
+    ask(Some(&name("lab")), target, &lo(), port, give_up, key, &mut |_| ()).await
 }
 
 fn version_answer(version: u8) -> Vec<u8> {
@@ -280,33 +358,155 @@ fn version_answer(version: u8) -> Vec<u8> {
 
 #[tokio::test]
 async fn a_server_of_another_version_is_named_if_no_other_is_there() {
-    let (port, _running) = fake_server(vec![Some(version_answer(9))]).await;
+    let key = Fake::new(7, 1).key;
+    let (port, _running) = serve_words(|_| vec![version_answer(9)]).await;
     for (target, give_up) in [(Target::Anyone, SHORT), (HERE, LONG)] {
         let begun = Instant::now();
-        let asked = ask(Some(&name("lab")), target, &lo(), port, give_up).await;
+        let asked = ask_lab(target, port, give_up, &key).await;
         assert!(matches!(asked, Err(AskError::OtherVersion(9))), "{asked:?}");
         assert!(begun.elapsed() < LONG);
     }
-    let (port, _running) = fake_server(vec![Some(version_answer(9)), None]).await;
-    let found = ask(Some(&name("lab")), HERE, &lo(), port, LONG).await.unwrap();
+    let right = Fake::new(7, 1);
+    let (port, _running) = serve_words(move |q| vec![version_answer(9), right.answer(q.public, 1)]).await;
+    let found = ask_lab(HERE, port, LONG, &key).await.unwrap();
     assert_eq!(ids(&found), [id(1)].into());
 }
 
 #[tokio::test]
 async fn an_answer_to_another_question_or_of_another_size_is_no_answer() {
-    let mut long = answer(0, 2);
-    long.push(0);
+    let (right, key) = (Fake::new(7, 1), Fake::new(7, 1).key);
     let mut odd_version = version_answer(9);
     odd_version.push(0);
-    let false_ones = [Some(answer(0, 3)), Some(long), Some(vec![]), Some(vec![1; 3000]), Some(odd_version)];
-
-    let (port, _running) = fake_server(false_ones.to_vec()).await;
-    let asked = ask(Some(&name("lab")), HERE, &[], port, SHORT).await;
+    let wrong = move |q: &Question| {
+        let long = [&Fake::new(7, 1).answer(q.public, 2)[..], &[0]].concat();
+        vec![right.answer([5; 32], 3), long, vec![], vec![1; 3000], odd_version.clone()]
+    };
+    let (port, _running) = serve_words(wrong.clone()).await;
+    let asked = ask_lab(HERE, port, SHORT, &key).await;
     assert!(matches!(asked, Err(AskError::NotFound { .. })), "{asked:?}");
 
-    let (port, _running) = fake_server(false_ones.into_iter().chain([None]).collect()).await;
-    let found = ask(Some(&name("lab")), HERE, &[], port, LONG).await.unwrap();
+    let also_right = move |q: &Question| [wrong(q), vec![Fake::new(7, 1).answer(q.public, 1)]].concat();
+    let (port, _running) = serve_words(also_right).await;
+    let found = ask_lab(HERE, port, LONG, &key).await.unwrap();
     assert_eq!(ids(&found), [id(1)].into());
+}
+
+#[tokio::test]
+async fn who_has_only_the_token_is_ignored_and_the_true_server_found_though_it_answers_later() {
+    let (true_one, thief) = (Fake::new(7, 1), Fake::new(7, 2));
+    let key = true_one.key.clone();
+    let words = move |q: &Question| vec![thief.answer(q.public, 2), true_one.answer(q.public, 1)];
+    let (port, _running) = serve_words(words).await;
+    for target in [Target::Anyone, HERE] {
+        let found = ask_lab(target, port, LONG, &key).await.unwrap();
+        assert_eq!(ids(&found), [id(1)].into());
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_was_recorded_is_none() {
+    let server = Fake::new(7, 1);
+    let key = server.key.clone();
+    let first = std::sync::OnceLock::new();
+    let words = move |q: &Question| vec![first.get_or_init(|| server.answer(q.public, 1)).clone()];
+    let (port, _running) = serve_words(words).await;
+    let found = ask_lab(HERE, port, LONG, &key).await.unwrap();
+    assert_eq!(ids(&found), [id(1)].into());
+    let asked = ask_lab(HERE, port, SHORT, &key).await;
+    assert!(matches!(asked, Err(AskError::NotFound { .. })), "{asked:?}");
+}
+
+// ---- those who do not know each other ----
+
+#[tokio::test]
+async fn a_question_with_another_key_gets_nothing_but_that_it_is_unknown() {
+    let recorded = question(&Secret::new(server_key(7).key(), Some(&name("lab"))), 5);
+    for (key, secure) in [(server_key(8), true), (ServerKey::insecure().unwrap(), false)] {
+        let servers = Servers::with_key(key, &[("lab", 1)]);
+        let voice = Voice::facing(servers.port).await;
+        voice.say(&recorded).await;
+        let heard = voice.hear().await;
+        assert_eq!(heard, encode_stranger(&Stranger { public: public(5), secure }));
+        // And of what it passed on, which it hears itself, it tells nobody again.
+        voice.asks_and_is_answered(&servers.secret("lab"), 6).await;
+        let asked = ask_lab(Target::Anyone, servers.port, SHORT, server_key(7).key()).await;
+        assert!(matches!(asked, Err(AskError::NotFound { .. })), "{asked:?}");
+    }
+}
+
+/// Asks everybody for `lab`, and says of whom the asker was told, and when.
+async fn told(servers: &Servers, give_up: Duration, key: &Key) -> (bool, Vec<(UnknownKey, Duration)>) {
+    let (begun, mut told) = (Instant::now(), Vec::new());
+    let mut strangers = |who| told.push((who, begun.elapsed()));
+    let asked =
+        ask(Some(&name("lab")), Target::Anyone, &lo(), servers.port, give_up, key, &mut strangers).await;
+    (asked.is_ok(), told)
+}
+
+#[tokio::test]
+async fn of_servers_that_do_not_know_the_key_an_asker_is_told_once_and_after_a_second() {
+    const SECOND: Duration = Duration::from_secs(1);
+    let mut servers = Servers::with(&[("other", 1)]);
+    let asker = server_key(9);
+    let (found, all) = told(&servers, SECOND * 7 / 2, asker.key()).await;
+    let here = UnknownKey { addr: Ipv4Addr::LOCALHOST.into(), secure: true, given: true };
+    assert!(!found);
+    assert_eq!(all.iter().map(|(who, _)| *who).collect::<Vec<_>>(), [here]);
+    assert!(all[0].1 >= SECOND);
+
+    let (_, all) = told(&servers, SECOND / 2, asker.key()).await;
+    assert!(all.is_empty(), "not before: {all:?}");
+    servers.add_with(asker.clone(), Some("lab"), 2, false);
+    let (found, all) = told(&servers, LONG, asker.key()).await;
+    assert_eq!((found, all), (true, vec![]), "nor when the right one answers");
+}
+
+#[tokio::test]
+async fn where_nobody_has_a_key_a_session_of_another_name_is_no_matter() {
+    let open = ServerKey::insecure().unwrap();
+    let servers = Servers::with_key(open.clone(), &[("other", 1)]);
+    let (found, all) = told(&servers, Duration::from_millis(1500), open.key()).await;
+    assert_eq!((found, all), (false, vec![]));
+}
+
+#[tokio::test]
+async fn a_host_that_does_not_know_the_key_ends_the_search() {
+    let (own, open) = (server_key(7), ServerKey::insecure().unwrap());
+    for (server, asker) in [(server_key(8), &own), (open.clone(), &own), (server_key(8), &open)] {
+        let (secure, given) = (server.key().is_secure(), asker.key().is_secure());
+        let servers = Servers::with_key(server, &[("lab", 1)]);
+        let begun = Instant::now();
+        match ask_lab(HERE, servers.port, LONG, asker.key()).await {
+            Err(AskError::UnknownKey(who)) => {
+                assert_eq!(who, UnknownKey { addr: Ipv4Addr::LOCALHOST.into(), secure, given });
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(begun.elapsed() >= Duration::from_secs(1), "it may have another server that does");
+        assert!(begun.elapsed() < LONG);
+    }
+}
+
+#[tokio::test]
+async fn two_servers_of_one_name_with_different_keys_do_not_meet() {
+    let mut servers = Servers::with(&[("lab", 1)]);
+    let other = server_key(8);
+    servers.add_with(other.clone(), Some("lab"), 2, false);
+    assert_eq!(rival(&name("lab"), id(1), &lo(), servers.port, servers.key.key()).await, None);
+    for (key, n) in [(servers.key.key(), 1), (other.key(), 2)] {
+        for target in [Target::Anyone, HERE] {
+            let found = ask_lab(target, servers.port, LONG, key).await.unwrap();
+            assert_eq!(ids(&found), [id(n)].into());
+        }
+    }
+}
+
+#[tokio::test]
+async fn two_servers_of_one_name_without_a_key_are_both_listed_and_one_yields() {
+    let servers = Servers::with_key(ServerKey::insecure().unwrap(), &[("lab", 1), ("lab", 2)]);
+    let found = servers.ask("lab", Target::Anyone, LONG).await.unwrap();
+    assert_eq!(ids(&found), [id(1), id(2)].into());
+    assert_eq!(servers.rival("lab", 3).await.map(|r| r.session.0[0] < 3), Some(true));
 }
 
 #[tokio::test]
@@ -547,7 +747,8 @@ fn helper_serves() {
         let responder = Responder::bind(limits::DISCOVERY_PORT, &[]).unwrap();
         say("ready");
         let n = task[1].parse().unwrap();
-        match responder.run(Some(name(&task[0])), id(n), CONTROL, Arc::default()).await {}
+        let key = ServerKey::insecure().unwrap();
+        match responder.run(Some(name(&task[0])), id(n), CONTROL, Arc::default(), key).await {}
     });
 }
 
@@ -558,7 +759,8 @@ fn helper_asks() {
     let target = task[2].parse().map_or(Target::Anyone, Target::Host);
     say("asking");
     let session = name(&task[0]);
-    let asked = runtime().block_on(ask(Some(&session), target, &[], limits::DISCOVERY_PORT, give_up));
+    let (port, key) = (limits::DISCOVERY_PORT, Key::insecure());
+    let asked = runtime().block_on(ask(Some(&session), target, &[], port, give_up, &key, &mut |_| ()));
     say(&match asked {
         Ok(all) => {
             let all: Vec<String> = all.iter().map(|f| format!("{} {}", f.control, f.session)).collect();

@@ -19,6 +19,7 @@ use ka_core::wire::control::{
     Counters, Hello, Outcome, Peer, Progress, Reason, Receipt, Role, ToCoordinator, ToNode, View, Welcome,
 };
 use ka_core::wire::data::{ATTACH_BYTES, Attach, GRANT_BYTES, Grant, HEADER_BYTES, Header, Kind, Refuse};
+use ka_core::wire::discovery::{Question, encode_question};
 use ka_core::wire::{self, Malformed, PREFACE_BYTES, Plane, codec};
 use snow::StatelessTransportState;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -568,11 +569,13 @@ async fn silent(port: SocketAddr, n: usize) -> Vec<TcpStream> {
     all
 }
 
-/// Datagrams of noise, of every size up to a packet's.
+/// Datagrams of noise, of every size up to a packet's, and questions of those who have another key.
 async fn spray(discovery: u16) {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     for size in (0..1400).step_by(7) {
         let _ = socket.send_to(&noise(size), (Ipv4Addr::LOCALHOST, discovery)).await;
+        let question = Question { public: [size as u8; 32], tag: [1; 32], asker: None };
+        let _ = socket.send_to(&encode_question(&question), (Ipv4Addr::LOCALHOST, discovery)).await;
     }
 }
 

@@ -48,7 +48,7 @@ fn one_file_knows_bincode_one_is_unsafe_and_two_loops_select() {
     assert_eq!(files_with("unsafe {"), ["ka-core/src/net/socket.rs"]);
     let selects: Vec<_> =
         files_with("tokio::select! {").into_iter().filter(|f| f.starts_with("ka-core")).collect();
-    assert_eq!(selects, ["ka-core/src/net/discovery.rs", "ka-core/src/net/driver.rs"]);
+    assert_eq!(selects, ["ka-core/src/net/discovery/answer.rs", "ka-core/src/net/driver.rs"]);
 }
 
 #[test]

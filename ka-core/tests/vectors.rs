@@ -19,8 +19,9 @@ use ka_core::wire::control::{
     ToCoordinator, ToNode, View, Welcome,
 };
 use ka_core::wire::data::{Attach, Grant, Header, Kind, Refuse};
-use ka_core::wire::discovery::{self, Answer, Question};
+use ka_core::wire::discovery::{self, Answer, Question, Secret, Stranger};
 use ka_core::wire::{Plane, check_preface, preface};
+use x25519_dalek::{PublicKey, StaticSecret};
 
 /// A name, and its bytes in the lines below it. `PROTOCOL.md` has the same text.
 const VECTORS: &str = "\
@@ -48,17 +49,52 @@ preface-control
   4b41630001000000
 preface-data
   4b41640001000000
+discovery-asker
+  605a725d2a4adfeeb1a29e17edd621c1b7593ee8cdbc44ac6c4ab6e2f805d23c
+discovery-server
+  dc2cca31e8e43bbd91dff7e475cca3347eb478107d5bd765aba4ae4a30c35d44
+discovery-agreed
+  3b87c5035cce13678dd93d2dbc3a3d42039ebec86444a1ff82cd61b84c6fe968
+discovery-secret
+  e57fe29565dcfe0b2bd037cb30edbd90c7242b19d74552de1c8428331184a0d2
+discovery-secret-nameless
+  e98a7697e119cbee867f406e2844124389f4b25ebc550ca8de2fe7577d5ab3e1
 question
-  4b41710001000000150008070605040302010103000000000000006c616200
+  4b417100010000004100605a725d2a4adfeeb1a29e17edd621c1b7593ee8cdbc
+  44ac6c4ab6e2f805d23c8a55c1106a74b93bf2c295d06cd13b13608d9d0a3431
+  92123e9445df58148de800
 question-passed-on
-  4b417100010000001000080706050403020100010a000009409c
+  4b417100010000004700605a725d2a4adfeeb1a29e17edd621c1b7593ee8cdbc
+  44ac6c4ab6e2f805d23ce8ab110f0ed4f5fc1a8c6c0966944e700a3ea6f0cbc5
+  e437b3656d3e13a8efe3010a000009409c
 answer
-  4b416100010000001b000807060504030201000102030405060708090a0b0c0d
-  0e0f2d7801
+  4b416100010000007300605a725d2a4adfeeb1a29e17edd621c1b7593ee8cdbc
+  44ac6c4ab6e2f805d23cdc2cca31e8e43bbd91dff7e475cca3347eb478107d5b
+  d765aba4ae4a30c35d44000102030405060708090a0b0c0d0e0f2d7801a965f4
+  2fa78f0e5e69be0649313f1063d53462ef065ac68043587a31f916ac6c
+stranger
+  4b416e00010000002100605a725d2a4adfeeb1a29e17edd621c1b7593ee8cdbc
+  44ac6c4ab6e2f805d23c01
 answer-version
   4b41610001000000
+key-public
+  605a725d2a4adfeeb1a29e17edd621c1b7593ee8cdbc44ac6c4ab6e2f805d23c
+key-text
+  32303868712d3434726d382d326d6231612d653630736b2d3338647a662d6d32
+  377a7a2d38306678642d7664656a332d74637165782d386a723163
+key-control-secret
+  53dd9ea43d88ffa494974436a85ea16e5989266b049bb62068d2a60db403e4c8
+key-discovery-secret
+  1a5c03adf1ae6e93519970df7f304e4a3bb9d502bb9ece0ceca294617ab2af05
+handshake-1
+  dc2cca31e8e43bbd91dff7e475cca3347eb478107d5bd765aba4ae4a30c35d44
+  1b7cafc02cc5572178c20e7969950f1a
+handshake-2
+  736845d54e87de09d6bb114aa7042c50a4a015bd9901d1a0026f5956533a1519
+  7af86abba93e939dbf2f6ce849b77d65b63f8b579119d93d2e51ddbc60719d1f
+  180b904931f66d24e4ae65096e78a15268b8aae6c5d9b1addd0b89ae77519354
 frame-beat
-  0400000004000000
+  14000000039cccdb907c4bd60d15858d11cf9c135089b48c
 hello-node
   000000000103000000000000006c61628877665544332211000000002c780100
   040000000000000070633035
@@ -229,16 +265,51 @@ fn counters() -> Counters {
     Counters { grants: 1, full: 2, evicted: 3, held_max: 4, holds: 5, attaches: 6, reread: 7 }
 }
 
+/// 70 71 72 … 7b.
+fn token() -> [u8; 12] {
+    std::array::from_fn(|i| 0x70 + i as u8)
+}
+
+/// The asker's: a0 a1 a2 … bf.
+fn asker() -> StaticSecret {
+    StaticSecret::from(std::array::from_fn(|i| 0xa0 + i as u8))
+}
+
+/// The server's: c0 c1 c2 … df.
+fn server() -> StaticSecret {
+    StaticSecret::from(std::array::from_fn(|i| 0xc0 + i as u8))
+}
+
+fn public(of: &StaticSecret) -> [u8; 32] {
+    PublicKey::from(of).to_bytes()
+}
+
+fn agreed() -> [u8; 32] {
+    asker().diffie_hellman(&PublicKey::from(&server())).to_bytes()
+}
+
+fn secret_of_discovery(session: Option<SessionName>) -> Secret {
+    Secret::new(&Key::new(token(), &public(&server())), session.as_ref())
+}
+
 fn questions() -> [(&'static str, Question); 2] {
-    let asker = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 9), 40000);
+    let question = |session| Question::new(&secret_of_discovery(session), public(&asker()));
+    let from = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 9), 40000);
     [
-        ("question", Question { nonce: 0x0102_0304_0506_0708, session: Some(name()), asker: None }),
-        ("question-passed-on", Question { nonce: 0x0102_0304_0506_0708, session: None, asker: Some(asker) }),
+        ("question", question(Some(name()))),
+        ("question-passed-on", Question { asker: Some(from), ..question(None) }),
     ]
 }
 
 fn answer() -> Answer {
-    Answer { nonce: 0x0102_0304_0506_0708, session: SESSION, control_port: 30765, probing: true }
+    let (public, server) = (public(&asker()), public(&server()));
+    let answer =
+        Answer { public, server, session: SESSION, control_port: 30765, probing: true, tag: [0; 32] };
+    answer.tagged(&secret_of_discovery(Some(name())), &agreed())
+}
+
+fn stranger() -> Stranger {
+    Stranger { public: public(&asker()), secure: true }
 }
 
 fn to_coordinator() -> Vec<(&'static str, ToCoordinator)> {
@@ -389,10 +460,17 @@ fn encoded() -> Vec<(&'static str, Vec<u8>)> {
         ("preface-control", preface(Plane::Control).to_vec()),
         ("preface-data", preface(Plane::Data).to_vec()),
     ];
+    let key = Key::new(token(), &public(&server()));
+    all.push(("discovery-asker", public(&asker()).to_vec()));
+    all.push(("discovery-server", public(&server()).to_vec()));
+    all.push(("discovery-agreed", agreed().to_vec()));
+    all.push(("discovery-secret", key.derive("ka 1 discovery", b"lab").to_vec()));
+    all.push(("discovery-secret-nameless", key.derive("ka 1 discovery", b"").to_vec()));
     for (name, question) in questions() {
         all.push((name, unpadded(&discovery::encode_question(&question))));
     }
     all.push(("answer", unpadded(&discovery::encode_answer(&answer()))));
+    all.push(("stranger", unpadded(&discovery::encode_stranger(&stranger()))));
     all.push(("answer-version", unpadded(&discovery::encode_version_answer())));
     all.extend(keys());
     all.extend(handshake());
@@ -552,6 +630,7 @@ fn the_vectors_of_discovery_decode() {
         assert_eq!(discovery::decode_question(&datagram(name)), Ok(question));
     }
     assert_eq!(discovery::decode_answer(&datagram("answer")), Ok(answer()));
+    assert_eq!(discovery::decode_stranger(&datagram("stranger")), Ok(stranger()));
     assert_eq!(datagram("answer-version"), discovery::encode_version_answer());
     // Of this version it is no answer: it says nothing but the version.
     assert!(discovery::decode_answer(&datagram("answer-version")).is_err());
@@ -587,6 +666,31 @@ fn the_vectors_of_the_tape_are_followed_to_the_close() {
     }
     assert!(checker.closed());
     assert_eq!(checker.position(), Position { item: 6, offset: Offset(BLOCK_BYTES as u64 + 2) });
+}
+
+/// Without the library: the tags as `PROTOCOL.md` describes them.
+#[test]
+fn the_tags_of_discovery_are_as_described() {
+    let vector = |name| <[u8; 32]>::try_from(vector(name)).unwrap();
+    let derived = |about: &[u8]| blake3::derive_key("ka 1 discovery", &[&token()[..], about].concat());
+    assert_eq!(vector("discovery-secret"), derived(b"lab"));
+    assert_eq!(vector("discovery-secret-nameless"), derived(b""));
+    assert_eq!(
+        vector("discovery-agreed"),
+        server().diffie_hellman(&vector("discovery-asker").into()).to_bytes()
+    );
+
+    let tag = |key: &[u8; 32], about: &[&[u8]]| *blake3::keyed_hash(key, &about.concat()).as_bytes();
+    for (name, key) in [("question", "discovery-secret"), ("question-passed-on", "discovery-secret-nameless")]
+    {
+        let value = &datagram(name)[10..];
+        assert_eq!(value[..32], vector("discovery-asker"));
+        assert_eq!(value[32..64], tag(&vector(key), &[b"question", &value[..32]]));
+    }
+    let value = &datagram("answer")[10..];
+    assert_eq!(value[32..64], vector("discovery-server"));
+    let key = tag(&vector("discovery-secret"), &[&vector("discovery-agreed")]);
+    assert_eq!(value[83..115], tag(&key, &[b"answer", &value[..83]]));
 }
 
 /// The same without the library: the chain and the signatures as `PROTOCOL.md` describes them.

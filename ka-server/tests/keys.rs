@@ -67,6 +67,10 @@ fn who_has_another_key_is_refused_at_once_and_changes_nothing() {
     let mut elsewhere = other.server(&["--source", &lan.arg("golden")]);
     let key = printed_key(&mut elsewhere);
     let strangers = lan.beside().without_keys();
+    let strangers_of_the_session = |lan: &Lan, args: &[&str]| {
+        let mut command = lan.client_command(args);
+        lan.start(command.env_remove("KA_KEY_FILE").env_remove("KA_IDENTITY")).end()
+    };
     let output = lan.arg("stolen");
     for (args, says) in
         [(["--key", key.as_str()].as_slice(), "does not know this key"), (&["--insecure"], "a key")]
@@ -77,6 +81,11 @@ fn who_has_another_key_is_refused_at_once_and_changes_nothing() {
         assert_eq!(end.code, 4, "{}", end.stderr);
         assert!(end.stderr.contains(says), "{}", end.stderr);
     }
+    // One that looks by name may have come before its server: it is told, and goes on looking.
+    let args = ["--key", &key, "--output", &output, "--discover-timeout", "3s"];
+    let end = strangers_of_the_session(&lan, &args);
+    assert_eq!(end.code, 3, "{}", end.stderr);
+    assert!(end.stderr.contains("does not know this key"), "{}", end.stderr);
     assert!(!lan.path("stolen").exists());
     let member = lan.client(&["--output", &lan.arg("clone")]);
     assert_eq!((member.end().code, server.end().code), (0, 0));

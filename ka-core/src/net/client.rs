@@ -10,7 +10,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::control::{Connection, Ear, Outbox};
-use super::discovery::{self, AskError, Target};
+use super::discovery::{self, AskError, Target, UnknownKey};
 use super::driver::{Brain, Driver, End, Incoming, NotBack, Task};
 use super::ends::{Drain, OpenSink};
 use super::handshake::Fault;
@@ -112,7 +112,7 @@ async fn get_in(
 ) -> Result<(Connection, SocketAddr, ToNode), JoinError> {
     let end = Instant::now() + config.discover_timeout.unwrap_or(limits::DISCOVER);
     loop {
-        let addr = find(config, end).await?;
+        let addr = find(config, key, end, events).await?;
         events(ClientEvent::Found(addr));
         // Who was found has proved that it is the server: if somebody else answers now, that may pass, too.
         let found = config.server.is_none() && key.is_secure();
@@ -134,11 +134,23 @@ fn may_pass(why: &JoinError, found: bool) -> bool {
 }
 
 /// Where the control connection goes.
-async fn find(config: &ClientConfig, end: Instant) -> Result<SocketAddr, JoinError> {
+async fn find(
+    config: &ClientConfig,
+    key: &Key,
+    end: Instant,
+    events: &mut (dyn FnMut(ClientEvent) + Send),
+) -> Result<SocketAddr, JoinError> {
     let left = end.saturating_duration_since(Instant::now());
     let ports = &config.ports;
-    let ask = |target, left| {
-        discovery::ask(config.session.as_ref(), target, &ports.interfaces, ports.discovery, left)
+    // Of open sessions there may be several, and this node's may come yet.
+    let mut strangers = |who: UnknownKey| {
+        if who.secure || who.given {
+            events(ClientEvent::UnknownKey(who));
+        }
+    };
+    let mut ask = async |target, left| {
+        let (name, only, port) = (config.session.as_ref(), &ports.interfaces, ports.discovery);
+        discovery::ask(name, target, only, port, left, key, &mut strangers).await
     };
     match (config.server, ports.control) {
         (Some(server), Some(port)) => Ok(SocketAddr::new(server, port)),
@@ -148,6 +160,7 @@ async fn find(config: &ClientConfig, end: Instant) -> Result<SocketAddr, JoinErr
             Err(AskError::OtherVersion(v)) => {
                 Err(JoinError::Protocol(SocketAddr::new(server, 0), Malformed::Version(v)))
             }
+            Err(AskError::UnknownKey(who)) => Err(JoinError::UnknownKey(who)),
             // It may hear no UDP.
             _ => Ok(SocketAddr::new(server, limits::CONTROL_PORT)),
         },
@@ -203,7 +216,9 @@ async fn exchange(
     let mut connection = Connection::ask(stream, key).await.map_err(|fault| match fault {
         Fault::Io(e) => unreachable(e),
         Fault::Malformed(e) => JoinError::Protocol(addr, e),
-        Fault::UnknownKey => JoinError::UnknownKey(addr),
+        Fault::UnknownKey => {
+            JoinError::UnknownKey(UnknownKey { addr: addr.ip(), secure: true, given: key.is_secure() })
+        }
         Fault::Impostor => JoinError::Impostor(addr),
     })?;
     connection.send(&ToCoordinator::Hello(hello.clone())).await.map_err(unreachable)?;

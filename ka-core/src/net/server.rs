@@ -19,6 +19,7 @@ use super::identity::ServerKey;
 use super::relay::Relay;
 use super::session::{Command, Control, Inbox, ServeError, ServerConfig, ServerEvent, Stream};
 use super::{Clock, default_window_bytes, interfaces, link, ports};
+use crate::key::Key;
 use crate::limits;
 use crate::proto::node::Input as NodeInput;
 use crate::proto::roster::Conn;
@@ -60,10 +61,10 @@ pub async fn serve(
     let mut tasks = JoinSet::new();
     let probing = Arc::new(AtomicBool::new(config.session.is_some()));
     let flag = probing.clone();
-    let name = config.session.clone();
-    tasks.spawn(async move { match responder.run(name, session, control_port, flag).await {} });
-    let key_text = server_key.key().clone();
-    events(ServerEvent::Open { session, key: key_text, control_port, data_port, window_bytes });
+    let (name, known_by) = (config.session.clone(), server_key.clone());
+    tasks.spawn(async move { match responder.run(name, session, control_port, flag, known_by).await {} });
+    let nodes_key = server_key.key().clone();
+    events(ServerEvent::Open { session, key: nodes_key, control_port, data_port, window_bytes });
 
     let (sender, incoming) = mpsc::channel(1024);
     // Each writer keeps a clone until everything is sent.
@@ -101,7 +102,7 @@ pub async fn serve(
     let brain = Brain::Here(Box::new(host));
     let driver = Driver::new(clock, node, relay, brain, (sender, incoming));
 
-    let rival = probe(config.session, session, &config.ports, probing);
+    let rival = probe(config.session, session, &config.ports, probing, server_key.key());
     let (end, rival) = run_and_probe(driver, &mut inbox, rival).await;
     tasks.abort_all();
     // The last words to each node.
@@ -157,9 +158,10 @@ async fn probe(
     session: SessionId,
     ports: &super::Ports,
     probing: Arc<AtomicBool>,
+    key: &Key,
 ) -> Option<(SessionName, SocketAddr)> {
     let name = name?;
-    let rival = discovery::rival(&name, session, &ports.interfaces, ports.discovery).await;
+    let rival = discovery::rival(&name, session, &ports.interfaces, ports.discovery, key).await;
     probing.store(false, Ordering::Release);
     rival.map(|r| (name, r.control))
 }

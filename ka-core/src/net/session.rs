@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::discovery::{AskError, Found};
+use super::discovery::{AskError, Found, UnknownKey};
 use super::identity::ServerKey;
 use crate::key::Key;
 use crate::limits;
@@ -231,6 +231,8 @@ pub enum ServerEvent {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ClientEvent {
+    /// A server was heard of that does not know this node's key, while its own was looked for; it still is.
+    UnknownKey(UnknownKey),
     /// The server was found, there.
     Found(SocketAddr),
     /// This node is in.
@@ -323,7 +325,7 @@ pub enum JoinError {
     /// The server does not want this node.
     Refused(Refusal),
     /// The server does not know this node's key.
-    UnknownKey(SocketAddr),
+    UnknownKey(UnknownKey),
     /// Somebody else than the key's server answers there.
     Impostor(SocketAddr),
     /// The server does not speak this protocol.
@@ -347,10 +349,7 @@ impl fmt::Display for JoinError {
                 f.write_str("; choose one by its address")
             }
             Self::Refused(why) => write!(f, "refused: {why}"),
-            Self::UnknownKey(addr) => write!(
-                f,
-                "the server at {addr} does not know this key: copy the one it printed when this session was opened"
-            ),
+            Self::UnknownKey(who) => who.fmt(f),
             Self::Impostor(addr) => write!(
                 f,
                 "who answers at {addr} is not the server that this key is for: copy the key that the session's server \

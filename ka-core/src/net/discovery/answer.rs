@@ -1,0 +1,436 @@
+//! Who answers: a server's ear on the port of discovery.
+//!
+//! Absent: who asks, and what an asker makes of an answer.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::net::UdpSocket;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::{Buffer, EMPTY, GROUP, THIS_HOST, send, shared_socket};
+use crate::limits;
+use crate::net::identity::ServerKey;
+use crate::net::interfaces;
+use crate::types::{SessionId, SessionName};
+use crate::wire::Malformed;
+use crate::wire::discovery::{self as wire, Answer, Question, Secret, Stranger};
+
+/// Answers, words to strangers, and questions passed on, of each at most so many per second: three hundred nodes that
+/// start at once ask three times each, and a flood costs no more than this.
+const ANSWERS_PER_SECOND: u32 = 1000;
+
+/// How often the group is joined on interfaces that came up since.
+const REJOIN: Duration = Duration::from_secs(5);
+
+/// The pause after an error on receiving, lest one that stays makes the loop spin.
+const AFTER_ERROR: Duration = Duration::from_millis(10);
+
+/// The server's side: answers those who ask for its session. Several may share a host and a port.
+#[derive(Debug)]
+pub struct Responder {
+    v4: UdpSocket,
+    /// `None` on a host without IPv6.
+    v6: Option<UdpSocket>,
+    port: u16,
+    only: Vec<String>,
+}
+
+impl Responder {
+    /// Listens on `port`, and in [`GROUP`] on the interfaces in `only` or, if that is empty, on all usable ones.
+    /// Broadcasts are heard on every interface. Call it within a tokio runtime.
+    ///
+    /// # Errors
+    /// The port belongs to a program that does not share it, or an interface in `only` does not exist.
+    pub fn bind(port: u16, only: &[String]) -> io::Result<Self> {
+        let v4 = shared_socket((Ipv4Addr::UNSPECIFIED, port).into())?;
+        let port = v4.local_addr()?.port();
+        let v6 = shared_socket((Ipv6Addr::UNSPECIFIED, port).into()).ok();
+        let responder = Self { v4, v6, port, only: only.to_vec() };
+        responder.join()?;
+        Ok(responder)
+    }
+
+    /// Answers until dropped those who have the `key`. While `probing` is set the answers say so.
+    ///
+    /// Without a `session` only nameless questions, asked of this host, are answered.
+    pub async fn run(
+        self,
+        session: Option<SessionName>,
+        id: SessionId,
+        control_port: u16,
+        probing: Arc<AtomicBool>,
+        key: ServerKey,
+    ) -> Infallible {
+        let mut server = Server::new(session.as_ref(), id, control_port, probing, key);
+        let (mut buf4, mut buf6) = (EMPTY, EMPTY);
+        let mut rejoin = Instant::now() + REJOIN;
+        loop {
+            let (socket, datagram, from) = tokio::select! {
+                got = self.v4.recv_from(&mut buf4) => match got {
+                    Ok((len, from)) => (&self.v4, &buf4[..len], from),
+                    Err(_) => { sleep(AFTER_ERROR).await; continue }
+                },
+                (v6, got) = receive(self.v6.as_ref(), &mut buf6) => match got {
+                    Ok((len, from)) => (v6, &buf6[..len], from),
+                    Err(_) => { sleep(AFTER_ERROR).await; continue }
+                },
+                () = sleep_until(rejoin) => {
+                    // An interface that has vanished is no reason to stop answering on the others.
+                    let _ = self.join();
+                    rejoin = Instant::now() + REJOIN;
+                    continue;
+                }
+            };
+            let reaction = server.react(datagram, from);
+            if let Some((answer, to)) = reaction.answer {
+                send(socket, &answer, to);
+            }
+            if let Some(question) = reaction.pass_on {
+                send(&self.v4, &question, (THIS_HOST, self.port).into());
+            }
+        }
+    }
+
+    /// An interface that cannot do multicast, or is joined already, is left as it is: broadcasts come anyway.
+    fn join(&self) -> io::Result<()> {
+        for interface in interfaces::usable(&self.only)?.iter().filter(|i| !i.loopback) {
+            let _ = self.v4.join_multicast_v4(GROUP, interface.addr);
+        }
+        Ok(())
+    }
+}
+
+/// What a server answers with.
+struct Server {
+    /// Of questions that name its session; `None` if it has no name.
+    named: Option<Secret>,
+    /// Of questions that name none.
+    nameless: Secret,
+    id: SessionId,
+    control_port: u16,
+    probing: Arc<AtomicBool>,
+    key: ServerKey,
+    answers: Budget,
+    /// Apart, so that who has no key uses up nothing that others need.
+    to_strangers: Budget,
+    passed: Budget,
+}
+
+/// What a datagram makes a server send.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Reaction {
+    answer: Option<(Vec<u8>, SocketAddr)>,
+    /// A question for the other servers on this host.
+    pass_on: Option<Vec<u8>>,
+}
+
+impl Server {
+    fn new(
+        session: Option<&SessionName>,
+        id: SessionId,
+        control_port: u16,
+        probing: Arc<AtomicBool>,
+        key: ServerKey,
+    ) -> Self {
+        Self {
+            named: session.map(|name| Secret::new(key.key(), Some(name))),
+            nameless: Secret::new(key.key(), None),
+            id,
+            control_port,
+            probing,
+            key,
+            answers: Budget::new(),
+            to_strangers: Budget::new(),
+            passed: Budget::new(),
+        }
+    }
+
+    fn react(&mut self, datagram: &[u8], from: SocketAddr) -> Reaction {
+        match wire::decode_question(datagram) {
+            Ok(question) => self.react_to(&question, from),
+            // Not to a short one: an answer larger than its question would lend strength to a forger.
+            Err(Malformed::Version(_)) if datagram.len() >= limits::DISCOVERY_BYTES => Reaction {
+                answer: self.to_strangers.take().then(|| (wire::encode_version_answer(), from)),
+                pass_on: None,
+            },
+            Err(_) => Reaction::default(),
+        }
+    }
+
+    fn react_to(&mut self, question: &Question, from: SocketAddr) -> Reaction {
+        let to = match question.asker {
+            None => from,
+            // The kernel lets nobody else send from there, so this is one of this host's servers.
+            Some(asker) if is_this_host(from) => asker.into(),
+            Some(_) => return Reaction::default(),
+        };
+        let named = self.named.as_ref().filter(|secret| question.is_of(secret));
+        let secret = named.or_else(|| Some(&self.nameless).filter(|secret| question.is_of(secret)));
+        // A nameless question is everybody's, and has come to one only.
+        let others_too = named.is_none();
+        let answer = match secret {
+            Some(secret) => self.answers.take().then(|| self.answer(secret, question)),
+            // Who has passed it on has told the asker.
+            None if question.asker.is_some() => None,
+            None => self.to_strangers.take().then(|| self.unknown(question)),
+        };
+        let passed = if others_too { pass_on(question, from) } else { None };
+        Reaction { answer: answer.map(|bytes| (bytes, to)), pass_on: passed.filter(|_| self.passed.take()) }
+    }
+
+    fn answer(&self, secret: &Secret, question: &Question) -> Vec<u8> {
+        let answer = Answer {
+            public: question.public,
+            server: *self.key.identity().public(),
+            session: self.id,
+            control_port: self.control_port,
+            probing: self.probing.load(Ordering::Relaxed),
+            tag: [0; 32],
+        };
+        wire::encode_answer(&answer.tagged(secret, &self.key.agree(&question.public)))
+    }
+
+    fn unknown(&self, question: &Question) -> Vec<u8> {
+        let secure = self.key.key().is_secure();
+        wire::encode_stranger(&Stranger { public: question.public, secure })
+    }
+}
+
+fn is_this_host(from: SocketAddr) -> bool {
+    matches!(from, SocketAddr::V4(v4) if v4.ip().is_loopback())
+}
+
+/// Once only: a question that says who asked first has been passed on already.
+///
+/// Whether a question came by broadcast, and so to all servers here at once, is not known; then they hear it
+/// again, and the asker hears an answer twice.
+fn pass_on(question: &Question, from: SocketAddr) -> Option<Vec<u8>> {
+    match (question.asker, from) {
+        (None, SocketAddr::V4(asker)) => {
+            Some(wire::encode_question(&Question { asker: Some(asker), ..question.clone() }))
+        }
+        _ => None,
+    }
+}
+
+/// So many a second, and the rest are dropped: an asker asks again.
+struct Budget {
+    left: u32,
+    renewed: Instant,
+}
+
+impl Budget {
+    fn new() -> Self {
+        Self { left: ANSWERS_PER_SECOND, renewed: Instant::now() }
+    }
+
+    fn take(&mut self) -> bool {
+        if self.renewed.elapsed() >= Duration::from_secs(1) {
+            *self = Self::new();
+        }
+        let some_left = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        some_left
+    }
+}
+
+async fn receive<'s>(
+    socket: Option<&'s UdpSocket>,
+    buf: &mut Buffer,
+) -> (&'s UdpSocket, io::Result<(usize, SocketAddr)>) {
+    match socket {
+        Some(socket) => (socket, socket.recv_from(buf).await),
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::SocketAddrV4;
+
+    use x25519_dalek::{PublicKey, StaticSecret};
+
+    use crate::key::Key;
+    use crate::net::identity::Identity;
+
+    fn name(s: &str) -> SessionName {
+        SessionName::new(s).unwrap()
+    }
+
+    fn key() -> ServerKey {
+        let identity = Identity::generate().unwrap();
+        let key = Key::new([7; 12], identity.public());
+        ServerKey::with(identity, key).unwrap()
+    }
+
+    fn server(session: Option<&str>) -> Server {
+        let session = session.map(name);
+        Server::new(session.as_ref(), SessionId([1; 16]), 7, Arc::new(AtomicBool::new(true)), key())
+    }
+
+    fn v4(ip: [u8; 4], port: u16) -> SocketAddrV4 {
+        SocketAddrV4::new(ip.into(), port)
+    }
+
+    /// A question of somebody who has the key.
+    fn question(s: &Server, session: Option<&str>, asker: Option<SocketAddrV4>) -> Question {
+        let secret = Secret::new(s.key.key(), session.map(name).as_ref());
+        Question { asker, ..Question::new(&secret, [5; 32]) }
+    }
+
+    /// What a server says to whom, and whom a question passed on says it is from.
+    fn reaction(s: &mut Server, q: &Question, from: SocketAddr) -> Outcome {
+        let r = s.react(&wire::encode_question(q), from);
+        let said = r.answer.map(|(bytes, to)| {
+            let stranger = wire::decode_stranger(&bytes);
+            match &stranger {
+                Ok(stranger) => assert_eq!((stranger.public, stranger.secure), (q.public, true)),
+                Err(_) => assert_eq!(wire::decode_answer(&bytes).unwrap().public, q.public),
+            }
+            (if stranger.is_ok() { "unknown" } else { "answer" }, to)
+        });
+        let passed = r.pass_on.map(|bytes| wire::decode_question(&bytes).unwrap());
+        if let Some(p) = &passed {
+            assert_eq!((p.public, p.tag), (q.public, q.tag));
+        }
+        (said, passed.map(|p| p.asker.unwrap()))
+    }
+    type Outcome = (Option<(&'static str, SocketAddr)>, Option<SocketAddrV4>);
+
+    #[test]
+    fn a_server_answers_for_its_own_and_passes_on_once_what_is_for_others() {
+        let (far, near) = (v4([10, 0, 0, 9], 99), v4([127, 0, 0, 1], 4957));
+        let mut servers = [server(Some("a")), server(None)];
+        const A: usize = 0;
+        const UNNAMED: usize = 1;
+        let answer = Some(("answer", far.into()));
+        let unknown = Some(("unknown", far.into()));
+        for (which, asked, expected) in [
+            (A, Some("a"), (answer, None)),
+            (A, Some("b"), (unknown, Some(far))),
+            (A, None, (answer, Some(far))),
+            (UNNAMED, Some("a"), (unknown, Some(far))),
+            (UNNAMED, None, (answer, Some(far))),
+        ] {
+            let q = question(&servers[which], asked, None);
+            assert_eq!(reaction(&mut servers[which], &q, far.into()), expected, "{which} {asked:?}");
+        }
+        for (asked, expected) in [(Some("a"), answer), (Some("b"), None), (None, answer)] {
+            let q = question(&servers[A], asked, Some(far));
+            assert_eq!(reaction(&mut servers[A], &q, near.into()), (expected, None), "passed on: {asked:?}");
+        }
+    }
+
+    #[test]
+    fn who_has_another_key_is_told_only_that_it_is_unknown() {
+        let far = v4([10, 0, 0, 9], 99);
+        for session in [Some("a"), None] {
+            let mut ours = server(session);
+            let other = ServerKey::generate().unwrap();
+            let others = Server::new(None, SessionId([2; 16]), 8, Arc::default(), other);
+            let unknown = Some(("unknown", far.into()));
+            assert_eq!(
+                reaction(&mut ours, &question(&others, session, None), far.into()),
+                (unknown, Some(far))
+            );
+            let passed_on = question(&others, session, Some(far));
+            let near = v4([127, 0, 0, 1], 4957);
+            assert_eq!(reaction(&mut ours, &passed_on, near.into()), (None, None));
+        }
+    }
+
+    #[test]
+    fn an_answer_has_the_tag_that_the_asker_expects() {
+        let mut ours = server(Some("a"));
+        let own = StaticSecret::from([3; 32]);
+        for session in [Some("a"), None] {
+            let secret = Secret::new(ours.key.key(), session.map(name).as_ref());
+            let q = Question::new(&secret, PublicKey::from(&own).to_bytes());
+            let from = v4([10, 0, 0, 9], 99).into();
+            let (bytes, _) = ours.react(&wire::encode_question(&q), from).answer.unwrap();
+            let answer = wire::decode_answer(&bytes).unwrap();
+            let agreed = own.diffie_hellman(&PublicKey::from(answer.server)).to_bytes();
+            assert!(answer.is_true(&secret, &agreed) && ours.key.key().pins(&answer.server));
+        }
+    }
+
+    #[test]
+    fn only_this_host_is_believed_about_who_asked() {
+        let victim = v4([10, 0, 0, 1], 53);
+        for from in ["10.0.0.9:4957", "[::1]:4957", "[fd00::1]:4957"] {
+            let mut ours = server(Some("a"));
+            let q = question(&ours, Some("a"), Some(victim));
+            assert_eq!(reaction(&mut ours, &q, from.parse().unwrap()), (None, None), "{from}");
+        }
+    }
+
+    #[test]
+    fn an_asker_over_ipv6_is_answered_but_not_passed_on() {
+        let from: SocketAddr = "[fd00::1]:99".parse().unwrap();
+        let mut ours = server(Some("a"));
+        for (session, said) in [("a", "answer"), ("b", "unknown")] {
+            let q = question(&ours, Some(session), None);
+            assert_eq!(reaction(&mut ours, &q, from), (Some((said, from)), None));
+        }
+    }
+
+    #[test]
+    fn another_version_is_told_ours_unless_that_would_amplify() {
+        let from: SocketAddr = v4([10, 0, 0, 9], 99).into();
+        let mut ours = server(None);
+        let mut newer = wire::encode_question(&question(&ours, None, None));
+        newer[4] = 9;
+        let told = Some((wire::encode_version_answer(), from));
+        assert_eq!(ours.react(&newer, from).answer, told);
+        newer.push(0);
+        assert_eq!(ours.react(&newer, from).answer, told);
+        newer.truncate(limits::DISCOVERY_BYTES - 1);
+        assert_eq!(ours.react(&newer, from), Reaction::default());
+        // Or two servers of different versions would answer each other for ever.
+        assert_eq!(ours.react(&wire::encode_version_answer(), from), Reaction::default());
+    }
+
+    #[test]
+    fn nothing_that_a_server_says_makes_another_one_say_something() {
+        let from: SocketAddr = v4([10, 0, 0, 9], 4957).into();
+        let mut ours = server(Some("a"));
+        for session in ["a", "b"] {
+            let q = wire::encode_question(&question(&ours, Some(session), None));
+            let (said, _) = ours.react(&q, from).answer.unwrap();
+            assert_eq!(ours.react(&said, from), Reaction::default());
+        }
+    }
+
+    #[test]
+    fn strangers_use_up_no_answers_and_are_told_so_many_times_a_second() {
+        let from: SocketAddr = v4([10, 0, 0, 9], 99).into();
+        let mut ours = server(Some("a"));
+        // However long this takes, it is all within a second.
+        for budget in [&mut ours.answers, &mut ours.to_strangers, &mut ours.passed] {
+            budget.renewed += Duration::from_secs(1000);
+        }
+        let unknown = wire::encode_question(&question(&ours, Some("b"), None));
+        let all: Vec<_> = (0..3 * ANSWERS_PER_SECOND).map(|_| ours.react(&unknown, from)).collect();
+        assert_eq!(all.iter().filter(|r| r.answer.is_some()).count(), ANSWERS_PER_SECOND as usize);
+        assert_eq!(all.iter().filter(|r| r.pass_on.is_some()).count(), ANSWERS_PER_SECOND as usize);
+        let known = wire::encode_question(&question(&ours, Some("a"), None));
+        let answers =
+            (0..2 * ANSWERS_PER_SECOND).filter(|_| ours.react(&known, from).answer.is_some()).count();
+        assert_eq!(answers, ANSWERS_PER_SECOND as usize);
+    }
+
+    #[test]
+    fn a_second_has_so_many_answers() {
+        let mut budget = Budget::new();
+        let given = (0..3 * ANSWERS_PER_SECOND).filter(|_| budget.take()).count();
+        assert_eq!(given, ANSWERS_PER_SECOND as usize);
+        budget.renewed -= Duration::from_secs(1);
+        assert!(budget.take());
+    }
+}

@@ -1,0 +1,231 @@
+//! Finding a session's server by name and key, over UDP: who asks (`ask`), and who answers (`answer`).
+//!
+//! ```text
+//!  ask ── limited and directed broadcast, multicast, from every wired interface ──▶ Responder
+//!      ◀── unicast: session id, control port, and who says so ──────────────────────┘
+//!  ask ── unicast to a host ──▶ one Responder of several ── 127.255.255.255 ──▶ all others there
+//!      ◀── unicast ──────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! Who does not hold the session's key learns only that a server is here; who holds it, but not the server's own
+//! secret, cannot answer for the server. (With [`Key::insecure`](crate::key::Key::insecure), which everybody holds,
+//! everybody can.) Two servers of one name hear of each other only if they have one key.
+//!
+//! Absent: proof that a server is where its answer came from (who hears a question can carry it and its answer to and
+//! fro; the control connection finds that out), names of hosts, and broadcast over IPv6. A question to an IPv6 host
+//! reaches one of the servers there, another one at the next attempt; it is not passed on, because a question has room
+//! for an IPv4 asker only.
+//!
+//! ## What Linux does
+//! Found by experiment on 6.18, in network namespaces with and without routes:
+//! - Of several sockets bound to `0.0.0.0:port` with SO_REUSEPORT a unicast reaches one, chosen by a hash of
+//!   both ends; broadcasts of every kind and multicast reach all. Hence the passing on.
+//! - What is sent to 127.255.255.255 from the wildcard socket comes from 127.0.0.1, and reaches the sender, too.
+//!   While `lo` is down it reaches nobody.
+//! - Without a default route, 255.255.255.255 and multicast are unreachable from an unbound socket, and
+//!   IP_MULTICAST_IF helps the latter only. From a socket bound to an interface's address all leave by that
+//!   interface.
+//! - A broadcast is heard by the host that sends it as well, so that a server on the asker's own host is found
+//!   from any interface. Its answer needs `lo` to be up, whatever address it goes to.
+//! - An answer from the wildcard socket takes the route to the asker, and the address of the interface it leaves
+//!   by. No default route is needed: whoever is heard on a link is on that link. A server with two links into
+//!   the same subnet answers by the first of them, and so would its TCP.
+
+mod answer;
+mod ask;
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::net::UdpSocket;
+
+pub use answer::Responder;
+pub use ask::{ask, rival};
+
+use crate::limits;
+use crate::types::SessionId;
+use crate::wire::Malformed;
+
+/// The multicast group in which servers hear questions, for switches and hosts that do not pass broadcasts.
+pub const GROUP: Ipv4Addr = Ipv4Addr::new(239, 255, 75, 65);
+
+/// Every server of this host hears what is sent here.
+const THIS_HOST: Ipv4Addr = Ipv4Addr::new(127, 255, 255, 255);
+
+/// One byte more than a datagram has, so that one too long is seen to be.
+type Buffer = [u8; limits::DISCOVERY_BYTES + 1];
+const EMPTY: Buffer = [0; limits::DISCOVERY_BYTES + 1];
+
+/// Where [`ask`] asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Every neighbour on every usable interface, and this host.
+    Anyone,
+    /// One host.
+    Host(IpAddr),
+}
+
+/// A server that has answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Where its control connection is.
+    pub control: SocketAddr,
+    /// Which session it serves.
+    pub session: SessionId,
+    /// Whether it is itself still asking if another server was there first.
+    pub probing: bool,
+}
+
+/// A server that does not know the asker's key, as a warning or an error says it. It may also be that it knows the key,
+/// and serves a session of another name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnknownKey {
+    /// Where it is.
+    pub addr: IpAddr,
+    /// Whether it wants a key.
+    pub secure: bool,
+    /// Whether the asker has one.
+    pub given: bool,
+}
+
+impl fmt::Display for UnknownKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { addr, secure, given } = self;
+        write!(f, "the server at {addr} ")?;
+        f.write_str(match (secure, given) {
+            (true, true) => "does not know this key: copy the one it printed when this session was opened",
+            (true, false) => {
+                "wants a key: give the one it printed (--key), or start both sides with --insecure"
+            }
+            (false, true) => "runs without a key: give --insecure, or start it without --insecure",
+            (false, false) => "serves another session",
+        })
+    }
+}
+
+/// Why no server was found.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum AskError {
+    /// None has answered.
+    NotFound {
+        /// For how long it was asked for.
+        waited: Duration,
+        /// The names of the interfaces asked from. None if one host was asked.
+        interfaces: Vec<String>,
+    },
+    /// The host that was asked has a server, and that one does not know the key.
+    UnknownKey(UnknownKey),
+    /// None has answered but those of another version of the protocol, this one.
+    OtherVersion(u16),
+    /// All the time there was no interface to ask from.
+    NoInterface,
+    /// The system's error, or an interface to ask from that does not exist.
+    Io(io::Error),
+}
+
+impl fmt::Display for AskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotFound { waited, interfaces } => {
+                write!(f, "no server has answered in {:.1} s", waited.as_secs_f64())?;
+                if interfaces.is_empty() {
+                    return Ok(());
+                }
+                write!(f, " (asked from {})", interfaces.join(", "))
+            }
+            Self::UnknownKey(who) => who.fmt(f),
+            Self::OtherVersion(v) => Malformed::Version(*v).fmt(f),
+            Self::NoInterface => f.write_str(
+                "there is no wired network interface that is up, has a carrier and an IPv4 address",
+            ),
+            Self::Io(e) => e.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for AskError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io(e) => Some(e),
+            _ => None,
+        }
+    }
+}
+
+impl From<io::Error> for AskError {
+    fn from(e: io::Error) -> Self {
+        Self::Io(e)
+    }
+}
+
+/// Sends now or not at all, and says which: waiting for room would hold up everybody else, and whoever misses a
+/// datagram asks again.
+fn send(socket: &UdpSocket, datagram: &[u8], to: SocketAddr) -> bool {
+    // Tokio's own `try_send_to` fails on a new socket until the reactor has seen it.
+    SockRef::from(socket).send_to(datagram, &to.into()).is_ok()
+}
+
+fn shared_socket(at: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = udp(at.ip())?;
+    if at.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    bound(socket, at)
+}
+
+fn interface_socket(addr: Ipv4Addr) -> io::Result<UdpSocket> {
+    let socket = udp(addr.into())?;
+    socket.set_multicast_if_v4(&addr)?;
+    bound(socket, (addr, 0).into())
+}
+
+fn host_socket(host: IpAddr) -> io::Result<UdpSocket> {
+    let any: IpAddr =
+        if host.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    bound(udp(host)?, (any, 0).into())
+}
+
+fn udp(family: IpAddr) -> io::Result<Socket> {
+    let domain = if family.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
+    let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_nonblocking(true)?;
+    if family.is_ipv4() {
+        socket.set_broadcast(true)?;
+    }
+    Ok(socket)
+}
+
+fn bound(socket: Socket, at: SocketAddr) -> io::Result<UdpSocket> {
+    socket.bind(&at.into())?;
+    UdpSocket::from_std(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_does_not_know_the_key_says_what_to_do() {
+        let words =
+            |secure, given| UnknownKey { addr: Ipv4Addr::LOCALHOST.into(), secure, given }.to_string();
+        assert_eq!(
+            words(true, true),
+            "the server at 127.0.0.1 does not know this key: copy the one it printed when this session was opened"
+        );
+        assert_eq!(
+            words(false, true),
+            "the server at 127.0.0.1 runs without a key: give --insecure, or start it without --insecure"
+        );
+        assert_eq!(
+            words(true, false),
+            "the server at 127.0.0.1 wants a key: give the one it printed (--key), \
+             or start both sides with --insecure"
+        );
+    }
+}
