@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   node                                    server                       parent
-//!    │── question (UDP, session's name) ──────▶│                            │
+//!    │── question (UDP, keyed by the key) ────▶│                            │
 //!    │◀─ answer (UDP, control port) ───────────│                            │
 //!    │══ control (TCP): preface, Hello ═══════▶│                            │
 //!    │◀═ Welcome (number, session, key) ═══════│                            │
