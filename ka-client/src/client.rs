@@ -133,7 +133,7 @@ fn exit_of(error: &JoinError) -> Exit {
     match error {
         JoinError::Config(_) => Exit::Usage,
         JoinError::NotFound(AskError::Io(_)) | JoinError::Port(..) => Exit::NoStart,
-        JoinError::NotFound(AskError::OtherVersion(_))
+        JoinError::NotFound(AskError::OtherVersion(_) | AskError::NotFound { stranger: Some(_), .. })
         | JoinError::Ambiguous(..)
         | JoinError::Refused(_)
         | JoinError::UnknownKey(_)

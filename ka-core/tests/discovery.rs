@@ -142,7 +142,7 @@ async fn a_server_on_this_host_is_found_from_every_usable_interface_and_listed_b
 async fn a_name_that_nobody_serves_is_not_found() {
     let servers = Servers::with(&[("lab", 1)]);
     match servers.ask("lap", Target::Anyone, SHORT).await {
-        Err(AskError::NotFound { waited, interfaces }) => {
+        Err(AskError::NotFound { waited, interfaces, .. }) => {
             assert!(waited >= SHORT);
             assert_eq!(interfaces, lo());
         }

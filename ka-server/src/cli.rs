@@ -188,6 +188,12 @@ impl Options {
         }
     }
 
+    /// Whether it is the default: the whole file system of `/`.
+    #[must_use]
+    pub fn sends_everything(&self) -> bool {
+        self.exec.is_none() && self.source.is_none()
+    }
+
     /// What session to serve.
     #[must_use]
     pub fn config(&self) -> ServerConfig {

@@ -1,8 +1,8 @@
 //! The server's identity and its session's key: made, kept and given out in files that nobody else can read.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -54,6 +54,15 @@ impl KeyArgs {
 
     fn key_file(&self) -> Option<PathBuf> {
         self.key_file.clone().or_else(|| key::env("KA_KEY_FILE").map(Into::into))
+    }
+
+    /// A secret of this server's that lies on the file system of `/`, if there is one: it would be cloned with that.
+    #[must_use]
+    pub fn on_root(&self) -> Option<PathBuf> {
+        [self.identity(), self.key_file()].into_iter().flatten().find(|path| {
+            let there = fs::metadata(path).or_else(|_| fs::metadata(directory(path)));
+            there.and_then(|m| Ok(m.dev() == fs::metadata("/")?.dev())).unwrap_or(false)
+        })
     }
 
     /// What to serve with.
@@ -117,8 +126,8 @@ fn choose(identity: Option<PathBuf>, key_file: Option<PathBuf>, insecure: bool) 
 fn kept(path: &Path) -> Result<Identity, String> {
     match File::open(path) {
         Ok(file) => {
-            let private = file.metadata().map_err(|e| named(path, &e))?.mode() & 0o077 == 0;
-            if !private {
+            let about = file.metadata().map_err(|e| named(path, &e))?;
+            if about.mode() & 0o077 != 0 {
                 return Err(format!(
                     "{}: others can read this secret: chmod 600 it, or make a new one",
                     path.display()
@@ -137,14 +146,21 @@ fn kept(path: &Path) -> Result<Identity, String> {
     }
 }
 
-/// A new file for its owner only, on the disk when this returns.
+fn directory(path: &Path) -> &Path {
+    path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// A new file for its owner only; whole, and on the disk, or not there at all.
 fn write_new(path: &Path, text: &str) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let dir = directory(path);
+    let mut file = tempfile::NamedTempFile::new_in(dir)?;
     file.write_all(text.as_bytes())?;
     if !text.ends_with('\n') {
         file.write_all(b"\n")?;
     }
-    file.sync_all()
+    file.as_file().sync_all()?;
+    file.persist_noclobber(path).map_err(|e| e.error)?;
+    File::open(dir)?.sync_all()
 }
 
 fn named(path: &Path, e: &io::Error) -> String {
@@ -154,7 +170,6 @@ fn named(path: &Path, e: &io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     #[test]

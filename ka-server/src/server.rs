@@ -77,6 +77,14 @@ async fn session(watch: &Arc<Mutex<Watch>>, inbox: net::Inbox) -> End {
     // The source is started last: nothing that can fail here may leave a command running.
     let _place =
         options.control_socket.as_deref().map(|path| listen(path, watch)).transpose().map_err(no_start)?;
+    if let (true, Some(path)) = (options.sends_everything(), options.key.on_root()) {
+        let why = format!(
+            "{} is on the file system that is sent, and every node would have this server's secrets: keep it on another \
+             one, such as /run",
+            path.display()
+        );
+        return Err((Exit::NoStart, why));
+    }
     let key = Some(options.key.server_key().map_err(|why| (Exit::NoStart, why))?);
     let spool = options.spool.as_deref().map(Spool::open).transpose().map_err(no_start)?;
     let stream = open(&options.source()).map_err(no_start)?;

@@ -36,7 +36,7 @@ impl Exit {
         (Self::NoStart, "it could not start: a port, a file, or anything not named below"),
         (Self::Usage, "the command line is wrong"),
         (Self::NoServer, "no server was found, or it cannot be reached"),
-        (Self::Refused, "refused: already started, another version, name taken or not unique"),
+        (Self::Refused, "refused: another key, already started, another version, name taken or not unique"),
         (Self::Source, "the source failed"),
         (Self::Sink, "the sink failed (server: the sink of a node)"),
         (Self::Lost, "lost on the way: a node or a link failed"),

@@ -48,7 +48,7 @@ impl InsecureArgs {
     /// Whether it was asked for, on the command line or in the environment.
     #[must_use]
     pub fn insecure(&self) -> bool {
-        self.insecure || env("KA_INSECURE").is_some_and(|value| value != "0")
+        self.insecure || env("KA_INSECURE").is_some_and(|value| value == "1")
     }
 }
 
@@ -99,16 +99,19 @@ fn choose(
         (None, Some(path)) => Some(read(path)?),
         (None, None) => None,
     };
+    let line = Zeroizing::new(kernel());
+    let booted = || line.split_ascii_whitespace().find_map(|word| word.strip_prefix(PARAMETER));
     match (given, insecure) {
         (Some(_), true) => {
             Err("a key and --insecure (or KA_INSECURE) contradict each other: give one".into())
         }
         (Some(key), false) => Ok(key),
+        (None, true) if booted().is_some() => {
+            Err(format!("{KERNEL} has a key ({PARAMETER}…), which --insecure (or KA_INSECURE) contradicts"))
+        }
         (None, true) => Ok(Key::insecure()),
         (None, false) => {
-            let line = Zeroizing::new(kernel());
-            let word = line.split_ascii_whitespace().find_map(|word| word.strip_prefix(PARAMETER));
-            word.map_or_else(|| Err(NONE.into()), |key| parse(key).map_err(|e| format!("{KERNEL}: {e}")))
+            booted().map_or_else(|| Err(NONE.into()), |key| parse(key).map_err(|e| format!("{KERNEL}: {e}")))
         }
     }
 }
@@ -156,6 +159,7 @@ mod tests {
         assert_eq!(find(None, Some(&path), false).as_ref(), Ok(&key));
         assert_eq!(find(None, None, true), Ok(Key::insecure()));
         assert_eq!(choose(None, None, false, &boot).as_ref(), Ok(&key));
+        assert!(choose(None, None, true, &boot).unwrap_err().contains("contradicts"));
         let none = dir.path().join("none");
         for (a, says) in [
             (find(None, None, false), "or start both sides with --insecure"),

@@ -142,12 +142,7 @@ async fn find(
 ) -> Result<SocketAddr, JoinError> {
     let left = end.saturating_duration_since(Instant::now());
     let ports = &config.ports;
-    // Of open sessions there may be several, and this node's may come yet.
-    let mut strangers = |who: UnknownKey| {
-        if who.secure || who.given {
-            events(ClientEvent::UnknownKey(who));
-        }
-    };
+    let mut strangers = |who| events(ClientEvent::UnknownKey(who));
     let mut ask = async |target, left| {
         let (name, only, port) = (config.session.as_ref(), &ports.interfaces, ports.discovery);
         discovery::ask(name, target, only, port, left, key, &mut strangers).await
@@ -345,6 +340,10 @@ async fn come_back(server: Server) -> Result<Connection, NotBack> {
         Ok((connection, ToNode::Welcome(w))) if (w.session, w.node) == (session, node) => Ok(connection),
         Ok((_, ToNode::Refused(why))) => Err(NotBack::Refused(why.to_string())),
         Ok(_) => Err(NotBack::Refused("another session is served there now".into())),
+        // Somebody else has the server's port now. Once may be a trick.
+        Err(why @ (JoinError::UnknownKey(_) | JoinError::Impostor(_))) => {
+            Err(NotBack::Closed(why.to_string()))
+        }
         Err(why) => Err(NotBack::Silent(why.to_string())),
     }
 }

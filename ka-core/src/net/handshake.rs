@@ -6,7 +6,8 @@
 //! ```
 //!
 //! It is Noise (`NXpsk0`), by the crate `snow`: the token is its pre-shared key, the server's identity its static key.
-//! A stranger costs the server one hash and one cipher block, and learns that a server is there. A node that has the
+//! A stranger costs the server one multiplication on the curve (when `snow` builds the state), and learns that a server
+//! is there. A node that has the
 //! token but not the server's secret cannot be the server.
 //!
 //! Absent: who the node is. Its first message says so, under the keys that were agreed on.
@@ -18,9 +19,11 @@ use std::sync::Arc;
 use snow::{Builder, HandshakeState, StatelessTransportState};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use super::identity::ServerKey;
 use crate::key::Key;
+use crate::limits;
 use crate::wire::{self, Malformed, PREFACE_BYTES, Plane};
 
 const PATTERN: &str = "Noise_NXpsk0_25519_ChaChaPoly_BLAKE2s";
@@ -30,6 +33,9 @@ const FIRST_BYTES: usize = 32 + TAG_BYTES;
 
 /// A public key, an encrypted one, and the tag of an empty message.
 const SECOND_BYTES: usize = 32 + (32 + TAG_BYTES) + TAG_BYTES;
+
+/// What somebody who is shown out may still say.
+const REST_BYTES: u64 = 4096;
 
 /// What encryption adds to a message.
 pub(super) const TAG_BYTES: usize = 16;
@@ -109,7 +115,8 @@ pub(super) async fn answer(stream: &mut TcpStream, key: &ServerKey) -> Result<Ci
 /// Says this, and waits until the other side hangs up: a close with something unread would take it back.
 async fn last_word(stream: &mut TcpStream, preface: [u8; PREFACE_BYTES]) {
     if stream.write_all(&preface).await.is_ok() && stream.shutdown().await.is_ok() {
-        let _ = tokio::io::copy(stream, &mut tokio::io::sink()).await;
+        let mut rest = stream.take(REST_BYTES);
+        let _ = timeout(limits::CONNECT, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
     }
 }
 

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -95,7 +95,8 @@ where
         let Ok(permit) = half_open.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, addr)) => {
-                let Some(share) = shares.take(addr.ip().to_canonical()) else { continue };
+                let own = stream.local_addr().is_ok_and(|own| own.ip() == addr.ip());
+                let Some(share) = shares.take(addr.ip().to_canonical(), own) else { continue };
                 let _ = stream.set_nodelay(true);
                 let heard = hear(stream, addr);
                 tokio::spawn(async move {
@@ -114,11 +115,18 @@ where
 struct Shares(Arc<Mutex<HashMap<IpAddr, usize>>>);
 
 impl Shares {
-    /// A place for one more of this host's, until it is dropped. This very host may have many nodes.
-    fn take(&self, host: IpAddr) -> Option<Share> {
+    /// A place for one more of this host's, until it is dropped. This very host (`own`) may have many nodes.
+    fn take(&self, addr: IpAddr, own: bool) -> Option<Share> {
+        let host = match addr {
+            // A host has as many addresses of its network as it likes.
+            IpAddr::V6(v6) if !v6.is_unicast_link_local() => {
+                Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into()
+            }
+            addr => addr,
+        };
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = held.entry(host).or_default();
-        if *count >= limits::HALF_OPEN_PER_HOST && !host.is_loopback() {
+        if *count >= limits::HALF_OPEN_PER_HOST && !own {
             return None;
         }
         *count += 1;
@@ -186,13 +194,16 @@ mod tests {
     #[test]
     fn a_host_has_its_share_and_this_one_has_more() {
         let shares = Shares::default();
-        let [far, other, here] =
-            ["10.0.0.9", "10.0.0.8", "127.0.0.1"].map(|ip| ip.parse::<IpAddr>().unwrap());
-        let take = |host, n: usize| (0..n).filter_map(|_| shares.take(host)).collect::<Vec<_>>();
+        let addr = |ip: &str| ip.parse::<IpAddr>().unwrap();
+        let [far, other, here] = ["10.0.0.9", "10.0.0.8", "127.0.0.1"].map(addr);
+        let take =
+            |host, n: usize| (0..n).filter_map(|_| shares.take(host, host == here)).collect::<Vec<_>>();
         let held = take(far, 100);
         assert_eq!(held.len(), limits::HALF_OPEN_PER_HOST);
         assert_eq!((take(other, 1).len(), take(here, 100).len()), (1, 100));
         drop(held);
+        let many = (0..100).filter_map(|i| shares.take(addr(&format!("fd00::{i:x}")), false));
+        assert_eq!(many.collect::<Vec<_>>().len(), limits::HALF_OPEN_PER_HOST);
         assert_eq!(take(far, 1).len(), 1);
         assert!(shares.0.lock().unwrap().is_empty());
     }

@@ -210,6 +210,8 @@ impl Running {
     fn start(command: &str, stdin: Stdio, stdout: Stdio) -> io::Result<Self> {
         let child = Command::new(SHELL)
             .args(["-c", command])
+            // It has no business with the session's key.
+            .env_remove("KA_KEY")
             .stdin(stdin)
             .stdout(stdout)
             .process_group(0)

@@ -4,7 +4,9 @@
 //!   node                                    server                       parent
 //!    │── question (UDP, keyed by the key) ────▶│                            │
 //!    │◀─ answer (UDP, control port) ───────────│                            │
-//!    │══ control (TCP): preface, Hello ═══════▶│                            │
+//!    │── control (TCP): preface, handshake ───▶│                            │
+//!    │◀─ preface, handshake (server's key) ────│                            │
+//!    │══ Hello (sealed, as all that follows) ═▶│                            │
 //!    │◀═ Welcome (number, session, key) ═══════│                            │
 //!    │            … the gate opens …           │                            │
 //!    │◀═ View (my parent, my children) ════════│                            │

@@ -329,7 +329,11 @@ impl<'a> Search<'a> {
             (Some(who), _, Target::Host(_)) => AskError::UnknownKey(*who),
             (_, Some(v), _) => AskError::OtherVersion(v),
             (_, None, Target::Anyone) if self.asked_from.is_empty() => AskError::NoInterface,
-            _ => AskError::NotFound { waited, interfaces: self.asked_from.into_iter().collect() },
+            (who, None, _) => AskError::NotFound {
+                waited,
+                interfaces: self.asked_from.into_iter().collect(),
+                stranger: who.copied(),
+            },
         }
     }
 }

@@ -96,11 +96,14 @@ impl fmt::Display for UnknownKey {
         let Self { addr, secure, given } = self;
         write!(f, "the server at {addr} ")?;
         f.write_str(match (secure, given) {
-            (true, true) => "does not know this key: copy the one it printed when this session was opened",
+            (true, true) => {
+                "does not know this key: copy the one it printed when this session was opened (if it printed none: it \
+                 runs without)"
+            }
             (true, false) => {
                 "wants a key: give the one it printed (--key), or start both sides with --insecure"
             }
-            (false, true) => "runs without a key: give --insecure, or start it without --insecure",
+            (false, true) => "says that it runs without a key: if it is yours, start it without --insecure",
             (false, false) => "serves another session",
         })
     }
@@ -116,6 +119,8 @@ pub enum AskError {
         waited: Duration,
         /// The names of the interfaces asked from. None if one host was asked.
         interfaces: Vec<String>,
+        /// A server that does not know the key, if one was heard of.
+        stranger: Option<UnknownKey>,
     },
     /// The host that was asked has a server, and that one does not know the key.
     UnknownKey(UnknownKey),
@@ -130,12 +135,12 @@ pub enum AskError {
 impl fmt::Display for AskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotFound { waited, interfaces } => {
+            Self::NotFound { waited, interfaces, stranger } => {
                 write!(f, "no server has answered in {:.1} s", waited.as_secs_f64())?;
-                if interfaces.is_empty() {
-                    return Ok(());
+                if !interfaces.is_empty() {
+                    write!(f, " (asked from {})", interfaces.join(", "))?;
                 }
-                write!(f, " (asked from {})", interfaces.join(", "))
+                stranger.iter().try_for_each(|who| write!(f, "; {who}"))
             }
             Self::UnknownKey(who) => who.fmt(f),
             Self::OtherVersion(v) => Malformed::Version(*v).fmt(f),
@@ -216,11 +221,11 @@ mod tests {
             |secure, given| UnknownKey { addr: Ipv4Addr::LOCALHOST.into(), secure, given }.to_string();
         assert_eq!(
             words(true, true),
-            "the server at 127.0.0.1 does not know this key: copy the one it printed when this session was opened"
+            "the server at 127.0.0.1 does not know this key: copy the one it printed when this session was opened (if it printed none: it runs without)"
         );
         assert_eq!(
             words(false, true),
-            "the server at 127.0.0.1 runs without a key: give --insecure, or start it without --insecure"
+            "the server at 127.0.0.1 says that it runs without a key: if it is yours, start it without --insecure"
         );
         assert_eq!(
             words(true, false),
