@@ -132,3 +132,31 @@ fn nobody_is_moved_to_see_whether_a_tree_is_faster() {
     assert!(world.report().is_ok());
     assert!((1..=7).all(|n| world.counters(n).attaches == 1));
 }
+
+#[test]
+fn whoever_shares_a_link_is_not_slow_for_that() {
+    for lost in [&[3][..], &[2, 3, 4]] {
+        for window in [8 * MIB, 256 * MIB] {
+            let mut tree =
+                World::tree(7, 2).stream(256 * MIB).window(window).rate(25_000_000).card(25_000_000);
+            for node in lost {
+                tree = tree.with(Fault::Cut { node: *node, at: secs(4), lasts: EVER });
+            }
+            let world = tree.run();
+            let left: Vec<_> = (1..=7).filter(|n| !lost.contains(n)).collect();
+            for node in left {
+                assert!(world.outcome(node).is_ok());
+                assert_eq!(named(&world, node as u32), None, "window {window}, lost {lost:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_slow_link_in_a_tree_is_named() {
+    let tree = World::tree(7, 2).stream(512 * MIB).window(256 * MIB).card(125_000_000);
+    let world = tree.link_rate(2, 12_500_000).run();
+    assert!(world.report().is_ok());
+    assert!(named(&world, 2).expect("it is named") < secs(5));
+    assert!((1..=7).filter(|n| *n != 2).all(|n| named(&world, n).is_none()));
+}

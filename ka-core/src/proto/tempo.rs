@@ -29,8 +29,8 @@ pub struct Tempo {
     moved: Instant,
     /// Since when its window is full because of its own sink, because of a child, or not at all.
     blocked: (Blocked, Instant),
-    /// What keeps it from getting more, and since when.
-    limited: Option<(Option<Limit>, Instant)>,
+    /// What keeps it from getting more, how many share its parent's link, and since when both are so.
+    limited: Option<(Option<Limit>, u64, Instant)>,
 }
 
 /// Bytes per second that arrived, in the best half of a second, and that a sink took, in the best second.
@@ -151,11 +151,12 @@ impl Tempo {
         (self.blocked.0, now.since(self.blocked.1))
     }
 
-    /// Notes what keeps it from getting more, and says for how long it has been that. Its rates count from then on.
-    pub fn limited_for(&mut self, now: Instant, limit: Option<Limit>) -> Duration {
-        let (before, since) = self.limited.get_or_insert((limit, now));
-        if *before != limit {
-            (*before, *since) = (limit, now);
+    /// Notes what keeps it from getting more, and how many share its parent's link, and says for how long both have been
+    /// so. Its rates count from then on.
+    pub fn limited_for(&mut self, now: Instant, limit: Option<Limit>, sharers: u64) -> Duration {
+        let (before, shared, since) = self.limited.get_or_insert((limit, sharers, now));
+        if (*before, *shared) != (limit, sharers) {
+            (*before, *shared, *since) = (limit, sharers, now);
             (self.from, self.received, self.sunk) = (None, None, None);
         }
         now.since(*since)
@@ -182,7 +183,7 @@ mod tests {
             (700, 8_000_000, None),
             (1000, 9_000_000, None),
         ] {
-            tempo.limited_for(when(millis), limit);
+            tempo.limited_for(when(millis), limit, 1);
             tempo.see(when(millis), &before, &at(bytes));
             before = at(bytes);
         }

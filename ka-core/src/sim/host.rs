@@ -75,6 +75,8 @@ pub(super) struct Host {
     pub(super) sink: Sink,
     /// Bytes per second of the link to its parent.
     pub(super) rate: u64,
+    /// When its network card has sent everything it was given.
+    pub(super) card_free: Instant,
     /// It forwards bad blocks from this offset on.
     pub(super) taints_from: Option<u64>,
     /// It stands still until then.
@@ -114,6 +116,7 @@ impl Host {
             offered: Vec::new(),
             sink: Sink::default(),
             rate,
+            card_free: Instant::ZERO,
             taints_from: None,
             paused_until: Instant::ZERO,
             harm: Harm::default(),

@@ -33,7 +33,7 @@
 //! ## What is absent
 //! Payload, hashes and signatures (a block is a number here; [`seal`](crate::seal) has tests of its own), discovery,
 //! lost packets (TCP hides them, and makes a cut a delay), the room in a kernel's buffers (a cut link takes what the
-//! child has granted), and machines that share one network card: each data link has a rate of its own.
+//! child has granted), and, unless [`World::card`] says otherwise, that links share their sender's network card.
 
 pub mod checker;
 mod clock;

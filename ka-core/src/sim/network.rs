@@ -347,9 +347,15 @@ impl World {
         if behind.offset > upto {
             return;
         }
-        let takes = transfer(behind.offset - at.offset, self.hosts[l.child as usize].rate);
+        let (now, bytes) = (self.clock.now, behind.offset - at.offset);
+        let mut takes = transfer(bytes, self.hosts[l.child as usize].rate);
+        if let Some(rate) = self.setup.card {
+            let free = &mut self.hosts[l.parent as usize].card_free;
+            *free = now.max(*free) + transfer(bytes, rate);
+            takes = takes.max(free.since(now));
+        }
         let l = &mut self.links[link as usize];
-        (l.sending, l.sent_at, l.busy) = (Some(behind), self.clock.now + takes, true);
+        (l.sending, l.sent_at, l.busy) = (Some(behind), now + takes, true);
         self.first_sent.get_or_insert(self.clock.now);
         self.clock.after(takes, Due::Sent(link));
     }

@@ -67,6 +67,7 @@ pub(super) struct Setup {
     pub(super) config: Config,
     pub(super) window: u64,
     pub(super) rate: u64,
+    pub(super) card: Option<u64>,
     pub(super) latency: Duration,
     pub(super) jitter: Duration,
     pub(super) pace: Option<u64>,
@@ -122,6 +123,7 @@ impl World {
                 config,
                 window: 8 << 20,
                 rate,
+                card: None,
                 latency: Duration::from_micros(50),
                 jitter: Duration::ZERO,
                 pace: None,
@@ -203,6 +205,13 @@ impl World {
     pub fn rate(mut self, bytes_per_s: u64) -> Self {
         self.setup.rate = bytes_per_s;
         self.hosts.iter_mut().for_each(|h| h.rate = bytes_per_s);
+        self
+    }
+
+    /// Bytes per second that a host sends to all its children together.
+    #[must_use]
+    pub fn card(mut self, bytes_per_s: u64) -> Self {
+        self.setup.card = Some(bytes_per_s);
         self
     }
 
@@ -387,7 +396,8 @@ impl World {
         let s = &self.setup;
         let nodes = self.hosts.len() as u32;
         let sinks = self.hosts.iter().filter_map(|h| h.sink.rate);
-        let links = self.hosts.iter().map(|h| h.rate);
+        let shared = s.card.map(|rate| rate / u64::from(nodes));
+        let links = self.hosts.iter().map(|h| h.rate).chain(shared);
         let slowest = sinks.chain(links).chain(self.source.rate).chain(s.pace).min().unwrap_or(1);
         let faults: Duration = s.faults.iter().map(Fault::over).sum();
         let sinks_end = self.hosts.iter().map(|h| h.sink.ends_after).max().unwrap_or_default();

@@ -59,7 +59,7 @@ pub struct Config {
     pub min_nodes: u32,
     /// What to do about a node that holds up all others.
     pub slow: Slow,
-    /// Bytes per second that are never too slow; without it a quarter of the fastest node's rate.
+    /// Bytes per second that are never too slow; without it a quarter of the fastest node's rate, or of its share in that.
     pub min_rate: Option<u64>,
     /// Bytes per second that the server's own link carries, if that is known.
     pub carries: Option<u64>,

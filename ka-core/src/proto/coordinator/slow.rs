@@ -55,9 +55,9 @@ impl Coordinator {
             {
                 m.tempo.up_to_date(now);
             }
-            let limit = self.limit(node);
+            let (limit, sharers) = (self.limit(node), self.sharers(node));
             let Some(m) = self.roster.get_mut(node) else { continue };
-            let lasts = m.tempo.limited_for(now, limit);
+            let lasts = m.tempo.limited_for(now, limit, sharers);
             match self.trouble(now, node, limit, lasts) {
                 Some(trouble) => self.troubled(now, node, &trouble, lasts),
                 None => self.untroubled(now, node, lasts),
@@ -66,9 +66,10 @@ impl Coordinator {
     }
 
     fn troubled(&mut self, now: Instant, node: NodeId, trouble: &Trouble, lasts: Duration) {
+        let fair = self.fair(node);
         let Some(m) = self.roster.get_mut(node) else { return };
         if m.named.replace(now).is_none() {
-            let why = words(trouble, self.fastest);
+            let why = words(trouble, fair);
             self.event(Event::Slow { node, why });
             self.send_to_the_end(node);
         }
@@ -125,16 +126,28 @@ impl Coordinator {
         if lacks && self.behind(node)? > 0 && idle >= limits::STUCK {
             return Some(Trouble::Idle(idle));
         }
+        let fair = self.fair(node);
         // Who was fast once may be slow for a second: its host is busy, its switch has other things to do.
-        let slow = |rate: &u64, best: u64| {
-            is_below(*rate, self.fastest) && (lasts >= limits::SLOW || is_below(best, self.fastest))
-        };
+        let slow =
+            |rate: &u64, best: u64| is_below(*rate, fair) && (lasts >= limits::SLOW || is_below(best, fair));
         match limit? {
             Limit::Sink => m.tempo.sunk().filter(|rate| slow(rate, m.tempo.best().sunk)).map(Trouble::Sink),
             Limit::Link => {
                 m.tempo.received().filter(|rate| slow(rate, m.tempo.best().fed)).map(Trouble::Link)
             }
         }
+    }
+
+    /// How many nodes, this one among them, are fed over its parent's link.
+    fn sharers(&self, node: NodeId) -> u64 {
+        let parent = self.roster.get(node).and_then(|m| self.roster.get(m.parent?));
+        let fed = |n: &&NodeId| self.roster.get(**n).is_some_and(|m| !m.complete);
+        parent.map_or(1, |p| p.children.iter().chain(&p.holds_for).filter(fed).count().max(1) as u64)
+    }
+
+    /// Bytes per second that a node may be expected to get: the fastest may have had its parent's link to itself.
+    fn fair(&self, node: NodeId) -> u64 {
+        self.fastest / self.sharers(node)
     }
 
     /// Whether its parent has far more than it has.
@@ -179,8 +192,8 @@ impl Coordinator {
     }
 
     /// Bytes per second that are never too slow.
-    fn least_rate(&self) -> u64 {
-        self.config.min_rate.unwrap_or(self.fastest / 4)
+    fn least_rate(&self, node: NodeId) -> u64 {
+        self.config.min_rate.unwrap_or(self.fair(node) / 4)
     }
 
     /// Whether a slow node is better served after the others: it takes several times as long as they do anyway, or they
@@ -188,7 +201,8 @@ impl Coordinator {
     fn is_better_later(&self, node: NodeId, trouble: &Trouble) -> bool {
         let parent = self.roster.get(node).and_then(|m| self.roster.get(m.parent?));
         let waits = parent.is_some_and(|p| p.progress.blocked == Blocked::Child(node));
-        let far = matches!(trouble, Trouble::Sink(rate) | Trouble::Link(rate) if *rate < self.least_rate());
+        let far =
+            matches!(trouble, Trouble::Sink(rate) | Trouble::Link(rate) if *rate < self.least_rate(node));
         self.config.reread && (waits || far) && self.others_are_in_line(node)
     }
 
@@ -201,7 +215,7 @@ impl Coordinator {
         let Some(m) = self.roster.get(node) else { return };
         // At its own pace it harms nobody.
         let slow = !self.config.reread;
-        let least = self.least_rate();
+        let (fair, least) = (self.fair(node), self.least_rate(node));
         let (blocked, full_for) = m.tempo.blocked(now);
         let parent_waits = m.parent.and_then(|p| self.roster.get(p)).is_some_and(|p| {
             let (blocked, lasts) = p.tempo.blocked(now);
@@ -213,18 +227,16 @@ impl Coordinator {
                 if lasts >= patience
                     && (m.complete || (blocked == Blocked::Sink && full_for >= patience)) =>
             {
-                Reason::Sink(words(trouble, self.fastest))
+                Reason::Sink(words(trouble, fair))
             }
             Trouble::Sink(rate) if slow && rate < least && lasts >= patience && full_for >= patience => {
-                Reason::Slow(words(trouble, self.fastest))
+                Reason::Slow(words(trouble, fair))
             }
             Trouble::Link(rate) if slow && rate < least && lasts >= patience && parent_waits => {
-                Reason::Slow(words(trouble, self.fastest))
+                Reason::Slow(words(trouble, fair))
             }
             // Who sent false bytes is not waited for.
-            Trouble::Idle(lasts) if lasts >= patience || m.barred => {
-                Reason::Slow(words(trouble, self.fastest))
-            }
+            Trouble::Idle(lasts) if lasts >= patience || m.barred => Reason::Slow(words(trouble, fair)),
             _ => return,
         };
         let at = m.progress.received;
