@@ -2,6 +2,7 @@
 #![allow(missing_docs)]
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use ka_core::cipher::PayloadKey;
 use ka_core::limits::{BLOCK_BYTES, SEGMENT_BLOCKS};
 use ka_core::seal::{Checker, Sealer, Segment, Statement, StreamInfo, hash};
 use ka_core::types::{Offset, SessionId};
@@ -22,16 +23,16 @@ fn codec(c: &mut Criterion) {
     });
     let begin = Statement::Begin(StreamInfo { number: 0, name: "s".into(), metadata: vec![], size: None });
     c.bench_function("segment: seal", |b| {
-        let mut sealer = Sealer::new(session, [2; 32]);
+        let mut sealer = Sealer::new(session, [2; 32], PayloadKey::Plain);
         b.iter(|| sealer.seal(&segment));
     });
     let mut group = c.benchmark_group("checker");
     group.throughput(Throughput::Bytes((BLOCK_BYTES * SEGMENT_BLOCKS) as u64));
     group.bench_function("segment and its blocks", |b| {
-        let mut sealer = Sealer::new(session, [2; 32]);
+        let mut sealer = Sealer::new(session, [2; 32], PayloadKey::Plain);
         let (first, second) = (sealer.seal(&begin), sealer.seal(&segment));
         b.iter_batched_ref(
-            || Checker::new(session, &sealer.public_key()).unwrap(),
+            || Checker::new(session, &sealer.public_key(), PayloadKey::Plain).unwrap(),
             |checker| {
                 checker.statement(&first).unwrap();
                 checker.statement(&second).unwrap();

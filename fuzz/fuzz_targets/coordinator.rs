@@ -5,6 +5,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use ka_core::cipher::PayloadKey;
 use ka_core::proto::coordinator::{Config, Coordinator, Input, Output};
 use ka_core::proto::roster::Conn;
 use ka_core::time::Instant;
@@ -23,6 +24,7 @@ fuzz_target!(|bytes: &[u8]| {
             session: SessionId([1; 16]),
             name: None,
             key: [0; 32],
+            payload: PayloadKey::Plain,
             nodes: u32::from(setup[0] % 8) + 1,
             fan_out: u32::from(setup[1] % 4) + 1,
             start_after: (setup[2] > 128).then(|| Duration::from_millis(u64::from(setup[2]) * 10)),

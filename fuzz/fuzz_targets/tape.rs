@@ -2,15 +2,18 @@
 //! sense, which only a broken server could send.
 #![no_main]
 
+use ka_core::cipher::PayloadKey;
 use ka_core::seal::{Checker, Sealer, Segment, Statement, StreamEnd, StreamInfo};
 use ka_core::types::SessionId;
 use libfuzzer_sys::fuzz_target;
 
 const SESSION: SessionId = SessionId([3; 16]);
 
+const KEY: PayloadKey = PayloadKey::Aes256([8; 32]);
+
 fuzz_target!(|bytes: &[u8]| {
-    let mut sealer = Sealer::new(SESSION, [9; 32]);
-    let Some(mut checker) = Checker::new(SESSION, &sealer.public_key()) else { return };
+    let mut sealer = Sealer::new(SESSION, [9; 32], KEY);
+    let Some(mut checker) = Checker::new(SESSION, &sealer.public_key(), KEY) else { return };
     let start = checker.position();
     assert!(checker.statement(bytes).is_err(), "nobody can forge a signature");
     assert!(checker.block(bytes).is_err(), "nothing was announced");

@@ -333,6 +333,7 @@ mod tests {
             node: NodeId(2),
             session: SessionId([0xab; 16]),
             expected: 3,
+            encrypted: true,
             data_port: 1,
             window_bytes: 1,
         });

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `unknownkey` | `addr` of a server that does not know our key, `text`; we go on looking for ours |
 //! | `found` | `addr`: the server's control address |
-//! | `joined` | `node`: our number; `session`: 32 hex digits; `expected`: nodes; `data_port`; `window_bytes` |
+//! | `joined` | `node`: our number; `session`: 32 hex digits; `expected`: nodes; `encrypted`: whether the payload is; `data_port`; `window_bytes` |
 //! | `parent` | `node` and `addr` of the node that feeds us from now on (0 is the server) |
 //! | `linked` | none: the link to the parent is up |
 //! | `noparent` | none: nobody feeds us for now; the rest comes once the others have it |
@@ -39,7 +39,7 @@ use crate::console::json::{Counters, Ending};
 pub enum Event<'a> {
     UnknownKey { addr: IpAddr, text: String },
     Found { addr: SocketAddr },
-    Joined { node: u32, session: String, expected: u32, data_port: u16, window_bytes: u64 },
+    Joined { node: u32, session: String, expected: u32, encrypted: bool, data_port: u16, window_bytes: u64 },
     Parent { node: u32, addr: SocketAddr },
     NoParent,
     Linked,
@@ -60,13 +60,16 @@ impl<'a> Event<'a> {
         Some(match event {
             ClientEvent::UnknownKey(who) => Self::UnknownKey { addr: who.addr, text: who.to_string() },
             ClientEvent::Found(addr) => Self::Found { addr: *addr },
-            ClientEvent::Joined { node, session, expected, data_port, window_bytes } => Self::Joined {
-                node: node.0,
-                session: session.to_string(),
-                expected: *expected,
-                data_port: *data_port,
-                window_bytes: *window_bytes,
-            },
+            ClientEvent::Joined { node, session, expected, encrypted, data_port, window_bytes } => {
+                Self::Joined {
+                    node: node.0,
+                    session: session.to_string(),
+                    expected: *expected,
+                    encrypted: *encrypted,
+                    data_port: *data_port,
+                    window_bytes: *window_bytes,
+                }
+            }
             ClientEvent::Parent(peer) => Self::Parent { node: peer.node.0, addr: peer.addr },
             ClientEvent::NoParent => Self::NoParent,
             ClientEvent::Linked => Self::Linked,

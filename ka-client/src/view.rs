@@ -67,10 +67,11 @@ impl View {
                 Some(Line::Say(format!("{who}; still looking for {}", self.target)))
             }
             ClientEvent::Found(addr) => Some(Line::Note(format!("found {} at {addr}", self.target))),
-            ClientEvent::Joined { node, session, expected, .. } => {
+            ClientEvent::Joined { node, session, expected, encrypted, .. } => {
                 self.stage = Stage::Waiting;
                 self.joined = Some(Joined { node: *node, session: *session, at: now, expected: *expected });
-                Some(Line::Say(format!("joined {} as {node} of {expected}", self.target)))
+                let open = if *encrypted { "" } else { "; the payload is not encrypted" };
+                Some(Line::Say(format!("joined {} as {node} of {expected}{open}", self.target)))
             }
             ClientEvent::Parent(peer) => {
                 self.stage = Stage::Receiving;
@@ -181,6 +182,7 @@ mod tests {
             node: NodeId(2),
             session: SessionId([7; 16]),
             expected: 3,
+            encrypted: true,
             data_port: 30764,
             window_bytes: 1 << 20,
         }

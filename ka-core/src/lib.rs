@@ -23,7 +23,8 @@
 //! take what happened and say what they want done.
 //!
 //! ## Where to look
-//! - [`wire`]: the words. [`proto`]: the decisions. [`seal`]: why a wrong byte goes nowhere.
+//! - [`wire`]: the words. [`proto`]: the decisions. [`seal`]: why a wrong byte goes nowhere. [`cipher`]: why
+//!   nobody reads along.
 //! - [`ring`]: the bytes in flight. [`index`]: where those that were sealed are. `net`: the sockets that move them (feature `io`).
 //! - `stream`: the two ends of the pipe (feature `io`). `sim`: a world of thousands of nodes (feature `sim`).
 //! - [`limits`]: every number. [`types`]: the nouns.
@@ -36,6 +37,7 @@
 
 extern crate alloc;
 
+pub mod cipher;
 pub mod index;
 pub mod key;
 pub mod limits;

@@ -12,6 +12,9 @@
 //! taken from another session; and a block counts only if the last segment announced its hash for this very
 //! place. A relay that lies, an old parent, a new one: whoever feeds a node, it gets the true bytes or nothing.
 //!
+//! What is said of a stream (its name, what went wrong) is encrypted with the session's
+//! [`PayloadKey`] before it is signed, as its bytes are.
+//!
 //! The [`Sealer`] is the root's half, the [`Checker`] everybody's. Neither does any IO or keeps a block.
 
 use alloc::collections::VecDeque;
@@ -23,9 +26,10 @@ use bytes::Bytes;
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
 
+use crate::cipher::{Keystream, Part, PayloadKey};
 use crate::limits::{self, BLOCK_BYTES, SEGMENT_BLOCKS};
 use crate::types::{Position, SessionId};
-use crate::wire::codec;
+use crate::wire::{Malformed, codec};
 
 /// A BLAKE3 hash.
 pub type Hash = [u8; 32];
@@ -42,7 +46,7 @@ const SIGNATURE_BYTES: usize = 64;
 pub const SEALED_BYTES_MAX: usize = SIGNATURE_BYTES + limits::STATEMENT_BYTES;
 
 /// What the server states about its tape.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Statement {
     /// A stream begins.
     Begin(StreamInfo),
@@ -55,7 +59,7 @@ pub enum Statement {
 }
 
 /// What is known of a stream before its first byte.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamInfo {
     /// 0 for the session's first stream, then counting up.
     pub number: u32,
@@ -77,12 +81,80 @@ pub struct Segment {
 }
 
 /// How a stream ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamEnd {
     /// Its length in bytes.
     pub length: u64,
     /// What went wrong at the source, if anything did. Then no node may take the stream for complete.
     pub failure: Option<String>,
+}
+
+/// A [`Statement`] as it is signed and sent: what is said of a stream is encrypted.
+#[derive(Serialize, Deserialize)]
+enum Sealed {
+    Begin {
+        number: u32,
+        /// An [`About`].
+        about: Vec<u8>,
+    },
+    Segment(Segment),
+    End {
+        length: u64,
+        /// What went wrong.
+        failure: Option<Vec<u8>>,
+    },
+    Close,
+}
+
+/// A [`StreamInfo`] but for the number.
+#[derive(Serialize, Deserialize)]
+struct About {
+    name: String,
+    metadata: Vec<u8>,
+    size: Option<u64>,
+}
+
+impl Statement {
+    /// What is signed of it. `open` is the number of the stream that it is about, if it does not say so itself.
+    ///
+    /// # Errors
+    /// [`Malformed::TooLong`] beyond [`limits::STATEMENT_BYTES`].
+    pub fn encode(&self, payload: &PayloadKey, open: u32) -> Result<Vec<u8>, Malformed> {
+        codec::encode_statement(&match self {
+            Self::Begin(StreamInfo { number, name, metadata, size }) => {
+                let about = About { name: name.clone(), metadata: metadata.clone(), size: *size };
+                let about = payload.words(*number, Part::Begin, codec::encode_statement(&about)?);
+                Sealed::Begin { number: *number, about }
+            }
+            Self::Segment(segment) => Sealed::Segment(segment.clone()),
+            Self::End(StreamEnd { length, failure }) => {
+                let words = |why: &String| payload.words(open, Part::End, why.clone().into());
+                Sealed::End { length: *length, failure: failure.as_ref().map(words) }
+            }
+            Self::Close => Sealed::Close,
+        })
+    }
+
+    /// Reads what [`encode`](Self::encode) made.
+    ///
+    /// # Errors
+    /// [`Malformed`] unless it is exactly one statement; with another key one that says words is none.
+    pub fn decode(content: &[u8], payload: &PayloadKey, open: u32) -> Result<Self, Malformed> {
+        Ok(match codec::decode_statement(content)? {
+            Sealed::Begin { number, about } => {
+                let about = payload.words(number, Part::Begin, about);
+                let About { name, metadata, size } = codec::decode_statement(&about)?;
+                Self::Begin(StreamInfo { number, name, metadata, size })
+            }
+            Sealed::Segment(segment) => Self::Segment(segment),
+            Sealed::End { length, failure } => {
+                let words = |why| String::from_utf8(payload.words(open, Part::End, why));
+                let failure = failure.map(words).transpose().map_err(|_| Malformed::Content)?;
+                Self::End(StreamEnd { length, failure })
+            }
+            Sealed::Close => Self::Close,
+        })
+    }
 }
 
 /// Why an item is not what the server would have sent: the sentence says what.
@@ -140,20 +212,30 @@ impl Chain {
 /// The root's half: states and signs.
 pub struct Sealer {
     key: SigningKey,
+    payload: PayloadKey,
     chain: Chain,
+    /// The number of the stream that is open, or was last.
+    stream: u32,
 }
 
 impl Sealer {
     /// A sealer for a session, with the 32 random bytes of its secret key.
     #[must_use]
-    pub fn new(session: SessionId, secret: [u8; 32]) -> Self {
-        Self { key: SigningKey::from_bytes(&secret), chain: Chain::new(session) }
+    pub fn new(session: SessionId, secret: [u8; 32], payload: PayloadKey) -> Self {
+        Self { key: SigningKey::from_bytes(&secret), payload, chain: Chain::new(session), stream: 0 }
     }
 
-    /// A sealer with the same key that goes on from another value of the chain.
+    /// A sealer with the same keys that goes on from another value of the chain.
     #[must_use]
     pub fn from(&self, chain: Hash) -> Self {
-        Self { key: self.key.clone(), chain: Chain { session: self.chain.session, value: chain } }
+        let chain = Chain { session: self.chain.session, value: chain };
+        Self { key: self.key.clone(), payload: self.payload.clone(), chain, stream: self.stream }
+    }
+
+    /// The keystream for the bytes of this stream: whoever seals blocks encrypts them first.
+    #[must_use]
+    pub fn keystream(&self, stream: u32) -> Option<Keystream> {
+        self.payload.keystream(stream, Part::Bytes)
     }
 
     /// The key with which every node checks: it goes into each welcome.
@@ -170,8 +252,12 @@ impl Sealer {
 
     /// Signs the next statement and gives the body of its frame.
     pub fn seal(&mut self, statement: &Statement) -> Bytes {
-        let content =
-            codec::encode_statement(statement).expect("the caller keeps the limits of a statement's parts");
+        if let Statement::Begin(info) = statement {
+            self.stream = info.number;
+        }
+        let content = statement
+            .encode(&self.payload, self.stream)
+            .expect("the caller keeps the limits of a statement's parts");
         self.chain.value = self.chain.with(&content);
         let signature = self.key.sign(&self.chain.message(&self.chain.value));
         let mut body = Vec::with_capacity(SIGNATURE_BYTES + content.len());
@@ -190,6 +276,7 @@ impl fmt::Debug for Sealer {
 /// Everybody's half: follows the chain, and knows which block may come next.
 pub struct Checker {
     key: VerifyingKey,
+    payload: PayloadKey,
     chain: Chain,
     position: Position,
     /// The announced blocks that have not come yet, with their lengths.
@@ -212,9 +299,10 @@ enum StreamState {
 impl Checker {
     /// A checker at the start of a session's tape. `None` if `key` is no Ed25519 public key.
     #[must_use]
-    pub fn new(session: SessionId, key: &[u8; 32]) -> Option<Self> {
+    pub fn new(session: SessionId, key: &[u8; 32], payload: PayloadKey) -> Option<Self> {
         Some(Self {
             key: VerifyingKey::from_bytes(key).ok()?,
+            payload,
             chain: Chain::new(session),
             position: Position::START,
             announced: VecDeque::new(),
@@ -232,7 +320,8 @@ impl Checker {
         let signature = Signature::from_slice(signature).map_err(|_| Tainted::Signature)?;
         let value = self.chain.with(content);
         self.key.verify_strict(&self.chain.message(&value), &signature).map_err(|_| Tainted::Signature)?;
-        let statement: Statement = codec::decode_statement(content).map_err(|_| Tainted::Statement)?;
+        let open = self.streams.saturating_sub(1);
+        let statement = Statement::decode(content, &self.payload, open).map_err(|_| Tainted::Statement)?;
         self.accept(&statement)?;
         self.chain.value = value;
         self.position = self.position.after(0);
@@ -330,10 +419,11 @@ mod tests {
     use super::*;
 
     const SESSION: SessionId = SessionId([7; 16]);
+    const KEY: PayloadKey = PayloadKey::Aes256([3; 32]);
 
     fn pair() -> (Sealer, Checker) {
-        let sealer = Sealer::new(SESSION, [1; 32]);
-        let checker = Checker::new(SESSION, &sealer.public_key()).unwrap();
+        let sealer = Sealer::new(SESSION, [1; 32], KEY);
+        let checker = Checker::new(SESSION, &sealer.public_key(), KEY).unwrap();
         (sealer, checker)
     }
 
@@ -394,7 +484,7 @@ mod tests {
         c.statement(&first).unwrap();
         assert_eq!(c.statement(&first), Err(Tainted::Signature));
 
-        let mut other = Sealer::new(SessionId([8; 16]), [1; 32]);
+        let mut other = Sealer::new(SessionId([8; 16]), [1; 32], KEY);
         let (_, mut fresh) = pair();
         assert_eq!(fresh.statement(&other.seal(&begin(0))), Err(Tainted::Signature));
     }
@@ -408,5 +498,18 @@ mod tests {
         let (mut s, mut c) = pair();
         c.statement(&s.seal(&begin(0))).unwrap();
         assert_eq!(c.statement(&s.seal(&end(1))), Err(Tainted::Statement));
+    }
+
+    #[test]
+    fn what_is_said_of_a_stream_is_for_members_only() {
+        let (mut s, mut c) = pair();
+        let (name, metadata) = (String::from("golden.img"), b"/dev/disk/golden".to_vec());
+        let begin = Statement::Begin(StreamInfo { number: 0, name, metadata, size: Some(5) });
+        let end = Statement::End(StreamEnd { length: 0, failure: Some("golden.img is gone".into()) });
+        for statement in [begin, end] {
+            let sealed = s.seal(&statement);
+            assert!(!sealed.windows(6).any(|w| w == b"golden"));
+            assert_eq!(c.statement(&sealed), Ok(statement));
+        }
     }
 }

@@ -4,10 +4,11 @@
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
+use ka_core::cipher::PayloadKey;
 use ka_core::limits::{self, BLOCK_BYTES};
 use ka_core::seal::{Checker, Hash, Sealer, Segment, Statement, StreamEnd, StreamInfo};
 use ka_core::types::{Epoch, Floors, NodeId, Offset, Position, SessionId, SessionName};
-use ka_core::wire::codec::{decode_control, decode_statement, encode_control, encode_statement};
+use ka_core::wire::codec::{decode_control, encode_control};
 use ka_core::wire::control::{
     Blocked, Counters, Hello, LinkFault, Outcome, Peer, Progress, Reason, Receipt, Refusal, Role,
     ToCoordinator, ToNode, View, Welcome,
@@ -131,9 +132,11 @@ fn to_node() -> impl Strategy<Value = ToNode> {
     ];
     let peer = (node(), addr()).prop_map(|(node, addr)| Peer { node, addr });
     prop_oneof![
-        (node(), session(), any::<[u8; 32]>(), any::<u32>()).prop_map(|(node, session, key, expected)| {
-            ToNode::Welcome(Welcome { node, session, key, expected })
-        }),
+        (node(), session(), any::<[u8; 32]>(), payload(), any::<u32>()).prop_map(
+            |(node, session, key, payload, expected)| {
+                ToNode::Welcome(Welcome { node, session, key, payload, expected })
+            }
+        ),
         refusal.prop_map(ToNode::Refused),
         any::<u32>().prop_map(ToNode::Going),
         (any::<u32>(), proptest::option::of(peer), vec(node(), 0..limits::FAN_OUT as usize), any::<bool>())
@@ -143,6 +146,14 @@ fn to_node() -> impl Strategy<Value = ToNode> {
         Just(ToNode::Beat),
         reason().prop_map(ToNode::Abort),
         Just(ToNode::Release),
+    ]
+}
+
+fn payload() -> impl Strategy<Value = PayloadKey> {
+    prop_oneof![
+        Just(PayloadKey::Plain),
+        any::<[u8; 32]>().prop_map(PayloadKey::Aes256),
+        any::<[u8; 32]>().prop_map(PayloadKey::ChaCha20),
     ]
 }
 
@@ -172,10 +183,14 @@ fn kind() -> impl Strategy<Value = Kind> {
 
 proptest! {
     #[test]
-    fn every_control_message_comes_back(up in to_coordinator(), down in to_node(), said in statement()) {
+    fn every_control_message_comes_back(up in to_coordinator(), down in to_node()) {
         prop_assert_eq!(decode_control::<ToCoordinator>(&encode_control(&up).unwrap()), Ok(up));
         prop_assert_eq!(decode_control::<ToNode>(&encode_control(&down).unwrap()), Ok(down));
-        prop_assert_eq!(decode_statement::<Statement>(&encode_statement(&said).unwrap()), Ok(said));
+    }
+
+    #[test]
+    fn every_statement_comes_back(said in statement(), payload in payload(), open in any::<u32>()) {
+        prop_assert_eq!(Statement::decode(&said.encode(&payload, open).unwrap(), &payload, open), Ok(said));
     }
 
     #[test]
@@ -223,7 +238,7 @@ proptest! {
         if let Ok(down) = decode_control::<ToNode>(&bytes) {
             prop_assert_eq!(encode_control(&down).unwrap(), bytes.clone());
         }
-        let _ = decode_statement::<Statement>(&bytes);
+        let _ = Statement::decode(&bytes, &PayloadKey::Plain, 0);
         let _ = discovery::decode_question(&bytes);
         let _ = discovery::decode_answer(&bytes);
         let _ = discovery::decode_stranger(&bytes);
@@ -260,8 +275,8 @@ proptest! {
 
 fn sealed() -> (Sealer, Checker) {
     let session = SessionId([9; 16]);
-    let sealer = Sealer::new(session, [3; 32]);
-    let checker = Checker::new(session, &sealer.public_key()).unwrap();
+    let sealer = Sealer::new(session, [3; 32], PayloadKey::Plain);
+    let checker = Checker::new(session, &sealer.public_key(), PayloadKey::Plain).unwrap();
     (sealer, checker)
 }
 

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
+use ka_core::cipher::PayloadKey;
 use ka_core::index::{Blocks, Index, Part};
 use ka_core::limits::{self, BLOCK_BYTES};
 use ka_core::proto::pace::Pace;
@@ -31,7 +32,7 @@ proptest! {
     /// Against a walk over everything that was sealed.
     #[test]
     fn an_index_knows_every_place_and_what_leads_there(streams in vec(segments(), 1..4)) {
-        let mut sealer = Sealer::new(SessionId([3; 16]), [4; 32]);
+        let mut sealer = Sealer::new(SessionId([3; 16]), [4; 32], PayloadKey::Plain);
         let mut index = Index::default();
         let mut items: Vec<(u64, Part)> = Vec::new();
         let mut at = Position::START;

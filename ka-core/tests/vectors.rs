@@ -8,12 +8,14 @@ use std::fmt::{Debug, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 use std::path::Path;
 
+use ctr::cipher::{BlockCipherEncrypt, KeyInit};
+use ka_core::cipher::{Part, PayloadKey};
 use ka_core::key::Key;
 use ka_core::limits::{BLOCK_BYTES, DISCOVERY_BYTES};
 use ka_core::net::Identity;
 use ka_core::seal::{Checker, Sealer, Segment, Statement, StreamEnd, StreamInfo, hash};
 use ka_core::types::{Epoch, Floors, NodeId, Offset, Position, SessionId, SessionName};
-use ka_core::wire::codec::{decode_control, decode_statement, encode_control};
+use ka_core::wire::codec::{decode_control, encode_control};
 use ka_core::wire::control::{
     Blocked, Counters, Hello, LinkFault, Outcome, Peer, Progress, Reason, Receipt, Refusal, Role,
     ToCoordinator, ToNode, View, Welcome,
@@ -147,7 +149,15 @@ receipt-unknown
   0700000000000000
 welcome
   0000000003000000000102030405060708090a0b0c0d0e0fcd14b37f956e9531
-  94ff7fb73b3d81dcc561d61a7538094b7c3e1a643ee5f3aa08000000
+  94ff7fb73b3d81dcc561d61a7538094b7c3e1a643ee5f3aa0000000008000000
+welcome-aes
+  0000000003000000000102030405060708090a0b0c0d0e0fcd14b37f956e9531
+  94ff7fb73b3d81dcc561d61a7538094b7c3e1a643ee5f3aa0100000080818283
+  8485868788898a8b8c8d8e8f909192939495969798999a9b9c9d9e9f08000000
+welcome-chacha
+  0000000003000000000102030405060708090a0b0c0d0e0fcd14b37f956e9531
+  94ff7fb73b3d81dcc561d61a7538094b7c3e1a643ee5f3aa0200000080818283
+  8485868788898a8b8c8d8e8f909192939495969798999a9b9c9d9e9f08000000
 refused-other-session
   0100000000000000
 refused-started
@@ -214,37 +224,53 @@ refuse-gone
   0000010000000000676f6e65
 refuse-other
   ffffffffffffffff616e6f746865722073657373696f6e
+payload-aes-bytes
+  971ea4ada31a433cf4ddedb445f82094e60afdece05e964ab2f00a9295cf6bff
+payload-aes-bytes-at-65543
+  673d9286c43e8c3b4a1f8427d38173541cb816e86dd18e1ccdf6954f205bf9d2
+payload-aes-bytes-at-2-to-40
+  39d11f0921bbae27e7b0479b19456f837e76ec77ae22506339485984a370dec2
+payload-aes-begin
+  e5f943ae190e605b958070461bbd8415bf50c4a45abe152139a3beb0f969a5b1
+payload-aes-end
+  f38a9b6b6a2eff43e9662f5f20b4aa90702d0e1bca9f4c967bc0e0769f1b2d14
+payload-chacha-bytes
+  9230fd50414f19781c928d7b35b4b144d2338034f8a2fbb82516e2a30b2c4bf1
+payload-chacha-bytes-at-65543
+  9cdc72c3f82a4d1fac4dda70374670617ad3d14229f907fbac38b28e8644635f
+payload-chacha-bytes-at-2-to-40
+  10849c41b1529717acf6ba3b7c9ae1135555dcae192a0000cf520de0c7f19a28
 tape-key
   cd14b37f956e953194ff7fb73b3d81dcc561d61a7538094b7c3e1a643ee5f3aa
 tape-chain-0
   1a0653e994abf0c8693d3d2d77bc51187d6a4c5fcc8115b34c8fcafeb5247efc
 tape-begin
-  b2601d9f8b298aaecf5ab7d6ac27e542701588baacaa69dac2bb833dd28a553a
-  4f439b16bbcd97032cd89e33b8295494bd08258554dd51a99902520c9868a706
-  000000000000000004000000000000006469736b030000000000000001020301
-  0200010000000000
+  bfa2074df145a277dd6cfb29da93fc9e27fbf5c02584266ee825a8f6afa3ba83
+  cd85fd0df72e2f8acfd336139f917125b47eb509e4b12916a650f8eba7c3a90a
+  0000000000000000200000000000000004000000000000006469736b03000000
+  00000000010203010200010000000000
 tape-chain-1
-  8c1d65023866e8111755c8bde43e2b13e2dd51858f40b157fc613de925bb382e
+  d299ac8d90c0878f18558b6dd57fd91386dfad0a95f0d983ac187fb7928183b2
 tape-segment
-  42b10f53cd4be5fe38ba999e0a003ed1c6a9b5ff029e50cc6352654d18298660
-  e95a593618a5d172639a297d5a1d974cf9163f2286f146534c0942d1aeeb3203
+  e0b741eee6b0989eadfbfd4d87c1d081bd0c5833b21aa1f1d4fe0b9410431e05
+  b27793dbf06f82741d77d276119c8d75207403e26271dafff1450c0814707a0b
   0100000002000000020000000000000068d647e619a930e7b1082f74f334b0c6
   5a315725569bdc123f0ee11881717bfe0f87ae7956b212bf636e5e8687b2cdc7
   1915bd8d7695c0012a69ebdff5e16120
 tape-chain-2
-  870ae0992bb061e57e7d0aa1c1de227fd6946de243e5dad33ca4c68704f9d222
+  887eac68566742757240aa49730601fe8b9a6edfdc4d352457168b7f9a503e01
 tape-end
-  bfaae0550b63dcb3d596a5f9a2031d2cad5fc7f2a1a2517b2ed6686cfb026dea
-  3206c1c01053e0287f826732efe9af511774c4e60c8ef1e8fead13b28a856907
+  3f74b028e99fb2fd91d9bc2a2317376f7fdd0e0debecf34f7be0ffd83976b357
+  d00b6bad5e44c24118cb2e82e0d917bfb18cdbe0e55efe21cdc852903279bb0e
   02000000020001000000000000
 tape-chain-3
-  ab4b0f36e6148354be99c1bbc61707783645bf3653a7e9cdf04e69f0743c1cf0
+  4d121f783d134cce25a24036bfd9df0a75b2aa34fe1c77738c3434fa09020141
 tape-close
-  edb6f7b546258aa9120890dd91f299a6123a34d6f95a34c27b3f555023dbd374
-  de0735221bee0fb0f96babfa59ff87f4ed4706c352256bec9a58bb6f30747c0e
+  45cf1e6b6f7a2d06223bde382e9ee35fef2463e78629cad2c38e1fcf651c7d64
+  5409a74c5f7823c033dfdb0faeaf0ca67c5e75fb6fce1f71400f1b2793d61d09
   03000000
 tape-chain-4
-  d3e88f30fa13408685cc4039cce7531355607e2847e7b04b63955050807ef60c
+  6ad92f1d686556a93e0b4e3f86e74f7dbe64ecfe72f386a0c55c7fd30056ee5d
 ";
 
 // ---- the values ----
@@ -357,9 +383,13 @@ fn to_node() -> Vec<(&'static str, ToNode)> {
         T::View(View { epoch: Epoch(1), parent, children, keep })
     };
     let peer = |node, addr| Some(Peer { node: NodeId(node), addr });
-    let key = Sealer::new(SESSION, secret()).public_key();
+    let key = Sealer::new(SESSION, secret(), PayloadKey::Plain).public_key();
+    let welcome =
+        |payload| T::Welcome(Welcome { node: NodeId(3), session: SESSION, key, payload, expected: 8 });
     vec![
-        ("welcome", T::Welcome(Welcome { node: NodeId(3), session: SESSION, key, expected: 8 })),
+        ("welcome", welcome(PayloadKey::Plain)),
+        ("welcome-aes", welcome(PayloadKey::Aes256(SECRET))),
+        ("welcome-chacha", welcome(PayloadKey::ChaCha20(SECRET))),
         ("refused-other-session", T::Refused(Refusal::OtherSession)),
         ("refused-started", T::Refused(Refusal::Started(8))),
         ("refused-unknown", T::Refused(Refusal::Unknown)),
@@ -480,7 +510,8 @@ fn encoded() -> Vec<(&'static str, Vec<u8>)> {
     all.push(("attach", attach().encode()));
     all.push(("grant", grant().encode().to_vec()));
     all.extend(refusals().into_iter().map(|(name, refuse)| (name, refuse.encode())));
-    let mut sealer = Sealer::new(SESSION, secret());
+    all.extend(payload());
+    let mut sealer = Sealer::new(SESSION, secret(), PayloadKey::Plain);
     all.push(("tape-key", sealer.public_key().to_vec()));
     all.push(("tape-chain-0", sealer.chain().to_vec()));
     for ((name, statement), chain) in
@@ -490,6 +521,29 @@ fn encoded() -> Vec<(&'static str, Vec<u8>)> {
         all.push((chain, sealer.chain().to_vec()));
     }
     all
+}
+
+const SECRET: [u8; 32] = counting(0x80);
+
+/// 32 zeros as each part of stream 1 encrypts them: the keystream itself.
+fn payload() -> Vec<(&'static str, Vec<u8>)> {
+    let at = |key: &PayloadKey, part, offset| {
+        let (mut keystream, mut zeros) = (key.keystream(1, part).unwrap(), vec![0; 32]);
+        keystream.seek(offset);
+        keystream.apply(&mut zeros);
+        zeros
+    };
+    let (aes, chacha) = (PayloadKey::Aes256(SECRET), PayloadKey::ChaCha20(SECRET));
+    vec![
+        ("payload-aes-bytes", at(&aes, Part::Bytes, 0)),
+        ("payload-aes-bytes-at-65543", at(&aes, Part::Bytes, 65_543)),
+        ("payload-aes-bytes-at-2-to-40", at(&aes, Part::Bytes, 1 << 40)),
+        ("payload-aes-begin", at(&aes, Part::Begin, 0)),
+        ("payload-aes-end", at(&aes, Part::End, 0)),
+        ("payload-chacha-bytes", at(&chacha, Part::Bytes, 0)),
+        ("payload-chacha-bytes-at-65543", at(&chacha, Part::Bytes, 65_543)),
+        ("payload-chacha-bytes-at-2-to-40", at(&chacha, Part::Bytes, 1 << 40)),
+    ]
 }
 
 const TOKEN: [u8; 12] = counting(0x10);
@@ -654,7 +708,7 @@ fn the_vectors_of_the_data_plane_decode() {
 #[test]
 fn the_vectors_of_the_tape_are_followed_to_the_close() {
     let key = vector("tape-key").try_into().unwrap();
-    let mut checker = Checker::new(SESSION, &key).unwrap();
+    let mut checker = Checker::new(SESSION, &key, PayloadKey::Plain).unwrap();
     assert_eq!(checker.chain().to_vec(), vector("tape-chain-0"));
     for (n, (name, statement)) in tape().into_iter().enumerate() {
         assert_eq!(checker.statement(&vector(name)), Ok(statement));
@@ -666,6 +720,24 @@ fn the_vectors_of_the_tape_are_followed_to_the_close() {
     }
     assert!(checker.closed());
     assert_eq!(checker.position(), Position { item: 6, offset: Offset(BLOCK_BYTES as u64 + 2) });
+}
+
+/// Without the library: AES block by block as `PROTOCOL.md` describes it.
+#[test]
+fn the_keystreams_are_as_described() {
+    for (context, name) in
+        [("bytes", "payload-aes-bytes"), ("beginning", "payload-aes-begin"), ("end", "payload-aes-end")]
+    {
+        let about = [&SECRET[..], &1_u32.to_le_bytes()].concat();
+        let key = blake3::derive_key(&format!("ka 1 {context} of a stream"), &about);
+        let aes = aes::Aes256::new(&key.into());
+        let blocks = (0..2_u128).flat_map(|i| {
+            let mut block = i.to_be_bytes().into();
+            aes.encrypt_block(&mut block);
+            block
+        });
+        assert_eq!(vector(name), blocks.collect::<Vec<_>>());
+    }
 }
 
 /// Without the library: the tags as `PROTOCOL.md` describes them.
@@ -701,7 +773,7 @@ fn the_chain_and_the_signatures_are_as_described() {
     for (n, (name, statement)) in tape().into_iter().enumerate() {
         let body = vector(name);
         let (signature, content) = body.split_at(64);
-        assert_eq!(decode_statement::<Statement>(content), Ok(statement));
+        assert_eq!(Statement::decode(content, &PayloadKey::Plain, 0), Ok(statement));
         chain = *blake3::hash(&[&chain[..], content].concat()).as_bytes();
         assert_eq!(chain.to_vec(), vector(&format!("tape-chain-{}", n + 1)));
         let message = [&b"ka statement v1\0"[..], &SESSION.0, &chain].concat();

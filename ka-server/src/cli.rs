@@ -215,6 +215,7 @@ impl Options {
             spool: None,
             ports: self.net.ports(),
             key: None,
+            encrypt: self.key.encrypts(),
             admit: None,
         }
     }

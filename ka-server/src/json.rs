@@ -4,7 +4,7 @@
 //!
 //! | event | further fields |
 //! |---|---|
-//! | `open` | `session`: 32 hex digits; `name` or `null`; `secure`: false with `--insecure`; `control_port`; `data_port`; `window_bytes`; `expected` |
+//! | `open` | `session`: 32 hex digits; `name` or `null`; `secure`: false with `--insecure`; `encrypted`: false with `--no-encrypt`, too; `control_port`; `data_port`; `window_bytes`; `expected` |
 //! | `joined` | `node`: its number; `addr`: its data listener; `label`: its host's name; `ready` of `expected` nodes are in |
 //! | `left` | `node`, `ready`, `expected`: it went before the start |
 //! | `refused` | `addr`, `why` |
@@ -27,7 +27,7 @@
 //! | `error` | the last one instead of `report`, if the session was never opened: `text`, `exit` |
 //!
 //! **The report** (`--report`) is one object: `"ka"`: our version; `"version"`: 1; `"session"`: 32 hex digits or
-//! `null`; `"name"` or `null`; `"secure"`: false with `--insecure`; `"ok"`: it started, and every node is OK; `"exit"`: our exit status; `"error"`: `null`,
+//! `null`; `"name"` or `null`; `"secure"`: false with `--insecure`; `"encrypted"`: false with `--no-encrypt`, too; `"ok"`: it started, and every node is OK; `"exit"`: our exit status; `"error"`: `null`,
 //! or why there was no session (then there are no nodes); `"bytes"`: read from the source; `"started_s"` (`null`: it
 //! never started) and `"ended_s"`: seconds since the session was opened; `"source"` and `"nodes"`:
 //! - `"source"`: `"kind"`: `"command"`, `"file"` or `"stdin"`; `"what"`: the command or the path, else `null`; and
@@ -55,6 +55,7 @@ pub enum Event<'a> {
         session: String,
         name: Option<&'a str>,
         secure: bool,
+        encrypted: bool,
         control_port: u16,
         data_port: u16,
         window_bytes: u64,
@@ -148,6 +149,7 @@ impl<'a> Event<'a> {
                 session: session.to_string(),
                 name: name(options),
                 secure: key.is_secure(),
+                encrypted: options.key.encrypts(),
                 control_port: *control_port,
                 data_port: *data_port,
                 window_bytes: *window_bytes,
@@ -202,6 +204,7 @@ pub struct Report<'a> {
     pub session: Option<String>,
     pub name: Option<&'a str>,
     pub secure: bool,
+    pub encrypted: bool,
     pub ok: bool,
     pub exit: u8,
     pub error: Option<&'a str>,
@@ -245,6 +248,7 @@ impl<'a> Report<'a> {
         Self {
             session: Some(report.session.to_string()),
             secure: !options.key.is_insecure(),
+            encrypted: options.key.encrypts(),
             ok: report.is_ok(),
             bytes: report.bytes,
             started_s: report.started.map(at),
@@ -264,6 +268,7 @@ impl<'a> Report<'a> {
             session: None,
             name: name(options),
             secure: !options.key.is_insecure(),
+            encrypted: options.key.encrypts(),
             ok: false,
             exit: exit.code(),
             error,
@@ -358,7 +363,7 @@ mod tests {
         let counters =
             r#""counters":{"grants":0,"full":0,"evicted":0,"held_max":0,"holds":0,"attaches":0,"reread":0}"#;
         let expected = [
-            r#"{"ka":"0.1.0","version":1,"session":"07070707070707070707070707070707","name":"x","secure":true,"ok":false,"#,
+            r#"{"ka":"0.1.0","version":1,"session":"07070707070707070707070707070707","name":"x","secure":true,"encrypted":true,"ok":false,"#,
             r#""exit":6,"error":null,"bytes":4194304,"started_s":1.0,"ended_s":3.0,"#,
             r#""source":{"kind":"command","what":"tar c .","outcome":"ok","reason":null,"at":null,"#,
             counters,

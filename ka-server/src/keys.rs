@@ -31,6 +31,11 @@ pub struct KeyArgs {
     #[arg(long, value_name = "FILE", conflicts_with = "key_file")]
     pub make_key: Option<PathBuf>,
 
+    /// Do not encrypt the payload: anybody on this network can read it, but still nobody can change it, or join
+    /// without the key
+    #[arg(long)]
+    no_encrypt: bool,
+
     #[command(flatten)]
     insecure: InsecureArgs,
 }
@@ -40,6 +45,12 @@ impl KeyArgs {
     #[must_use]
     pub fn is_insecure(&self) -> bool {
         self.insecure.insecure()
+    }
+
+    /// Whether the payload is encrypted.
+    #[must_use]
+    pub fn encrypts(&self) -> bool {
+        !self.no_encrypt && !self.is_insecure()
     }
 
     /// Whether the nodes have the key already.

@@ -57,6 +57,8 @@ async fn serve(options: Options, tell: &Tell) -> Exit {
     let title = options.session.as_ref().map_or("the session".into(), |name| format!("session `{name}`"));
     let open = if options.key.is_insecure() {
         " (INSECURE: anybody on this network can read, join and forge it)"
+    } else if !options.key.encrypts() {
+        " (NOT ENCRYPTED: anybody on this network can read it)"
     } else {
         ""
     };

@@ -5,7 +5,8 @@
 //! ```
 //!
 //! One thread reads for all of them, a part at a time for each, so that memory is bounded by their number. What it
-//! has sealed must come to the same chain as before: a source that has changed is not sent.
+//! has sealed must come to the same chain as before: a source that has changed is not sent. (Nor could it be without
+//! harm: other bytes at the same place of a keystream would tell both.)
 
 use std::io;
 use std::task::{Context, Poll};
@@ -118,6 +119,10 @@ fn seal_again(sealer: &Sealer, source: &dyn Reread, part: &Blocks) -> Result<Rin
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => return Err(e.to_string()),
         }
+    }
+    if let Some(mut keystream) = sealer.keystream(part.stream) {
+        keystream.seek(part.offset);
+        keystream.apply(&mut bytes);
     }
     let mut rest = Bytes::from(bytes);
     let mut blocks = Vec::new();

@@ -49,9 +49,11 @@ pub async fn join(
     let (connection, addr, answer) =
         unless_stopped(&mut inbox, got_in).await.map_err(JoinError::Stopped)??;
     let ToNode::Welcome(welcome) = answer else { return Err(strange(addr)) };
-    let checker = Checker::new(welcome.session, &welcome.key).ok_or_else(|| strange(addr))?;
+    let checker =
+        Checker::new(welcome.session, &welcome.key, welcome.payload.clone()).ok_or_else(|| strange(addr))?;
     let Welcome { node, session, expected, .. } = welcome;
-    events(ClientEvent::Joined { node, session, expected, data_port, window_bytes });
+    let encrypted = !welcome.payload.is_plain();
+    events(ClientEvent::Joined { node, session, expected, encrypted, data_port, window_bytes });
 
     let (sender, incoming) = mpsc::channel(1024);
     let mut tasks = JoinSet::new();
@@ -63,7 +65,8 @@ pub async fn join(
     let clock = Clock::start();
     let machine = Node::new(clock.now(), &welcome, window_bytes);
     let open: OpenSink = Box::new(open);
-    let drain = Drain::start(open, window_bytes).map_err(|e| JoinError::Port("a thread".into(), e))?;
+    let drain = Drain::start(open, window_bytes, welcome.payload.clone())
+        .map_err(|e| JoinError::Port("a thread".into(), e))?;
     let brain = Brain::There(line, &mut events);
     let driver = Driver::new(clock, machine, Relay::node(checker, drain), brain, (sender, incoming));
     let End::Node(outcome, received, counters) = driver.run(&mut inbox).await else {

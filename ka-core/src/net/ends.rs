@@ -4,6 +4,9 @@
 //!   Source ──read──▶ Fed … Fed ──bounded──▶ data loop ──▶ ring … ──▶ Job … Job ──in batches──▶ Sink
 //! ```
 //!
+//! The payload is encrypted and opened here: these threads have the bytes in their hands anyway, one node's beside
+//! another's.
+//!
 //! A thread is told to give up by its [`Stop`], and then ends its source or sink itself, because only it can.
 
 use std::future::Future;
@@ -17,8 +20,9 @@ use crossbeam_channel as crossbeam;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, Sleep};
 
-use super::pool::{LEASE_BYTES, LeasePool};
+use super::pool::{LEASE_BYTES, Lease, LeasePool};
 use super::session::Stream;
+use crate::cipher::{Keystream, Part, PayloadKey};
 use crate::limits::{self, BLOCK_BYTES};
 use crate::seal::StreamInfo;
 use crate::stream::{Reread, Sink, Source, Spool, Stop};
@@ -56,7 +60,11 @@ pub(super) struct Feed {
 impl Feed {
     /// Starts reading the streams, one after the other, a few buffers ahead of whoever takes them. What cannot be read
     /// again goes to the spool, too, if there is one.
-    pub(super) fn start(streams: Vec<Stream>, spool: Option<Spool>) -> std::io::Result<Self> {
+    pub(super) fn start(
+        streams: Vec<Stream>,
+        spool: Option<Spool>,
+        payload: PayloadKey,
+    ) -> std::io::Result<Self> {
         const AHEAD: usize = 4;
         let streams: Vec<_> = streams.into_iter().map(|s| (s.source.again(), s)).collect();
         let spool = spool.filter(|_| streams.iter().any(|(again, _)| again.is_none()));
@@ -67,7 +75,7 @@ impl Feed {
         let stop = Stop::new();
         let flag = stop.clone();
         thread::Builder::new().name("ka-source".into()).spawn(move || {
-            let _ = done.send(read_all(streams, spool, &tx, &flag));
+            let _ = done.send(read_all(streams, spool, &payload, &tx, &flag));
         })?;
         Ok(Self { fed, reread, spools, stop, ended })
     }
@@ -100,6 +108,7 @@ impl Feed {
 fn read_all(
     streams: Vec<(Option<Box<dyn Reread>>, Stream)>,
     mut spool: Option<Spool>,
+    payload: &PayloadKey,
     tx: &mpsc::Sender<Fed>,
     stop: &Stop,
 ) -> Result<(), String> {
@@ -118,7 +127,7 @@ fn read_all(
             whole = false;
             break;
         }
-        let result = read_one(source, spool, tx, stop);
+        let result = read_one(source, spool, payload.keystream(number, Part::Bytes), tx, stop);
         whole = matches!(result, Some(Ok(())));
         if result.is_none_or(|result| tx.blocking_send(Fed::End(result)).is_err()) || !whole {
             break;
@@ -135,6 +144,7 @@ fn read_all(
 fn read_one(
     mut source: Box<dyn Source>,
     spool: &mut Option<Spool>,
+    mut keystream: Option<Keystream>,
     tx: &mpsc::Sender<Fed>,
     stop: &Stop,
 ) -> Option<Result<(), String>> {
@@ -158,6 +168,9 @@ fn read_one(
             *spool = None;
             Fed::RereadFailed(e.to_string())
         });
+        if let Some(keystream) = &mut keystream {
+            keystream.apply(&mut lease.bytes_mut()[..filled]);
+        }
         let bytes = Fed::Bytes(lease.freeze(filled));
         if [failed, Some(bytes)].into_iter().flatten().any(|fed| tx.blocking_send(fed).is_err()) {
             source.abort();
@@ -247,7 +260,7 @@ const LINGER: Duration = Duration::from_millis(50);
 
 impl Drain {
     /// Starts the thread, for a window of so many bytes.
-    pub(super) fn start(open: OpenSink, window_bytes: u64) -> std::io::Result<Self> {
+    pub(super) fn start(open: OpenSink, window_bytes: u64, payload: PayloadKey) -> std::io::Result<Self> {
         // Unbounded, because the window bounds what is in it: the ring forgets nothing the sink has not taken.
         let (jobs, rx) = crossbeam::unbounded();
         let (tx, sunk) = mpsc::unbounded_channel();
@@ -255,7 +268,15 @@ impl Drain {
         let stop = Stop::new();
         let flag = stop.clone();
         thread::Builder::new().name("ka-sink".into()).spawn(move || {
-            let result = Sinks { open, current: None, stop: flag }.run(&rx, &tx);
+            let result = Sinks {
+                open,
+                payload,
+                keystream: None,
+                pool: LeasePool::default(),
+                current: None,
+                stop: flag,
+            }
+            .run(&rx, &tx);
             let _ = tx.send(Sunk::Ended(result));
             drop(done);
         })?;
@@ -308,6 +329,10 @@ impl Drain {
 /// The sinks' thread.
 struct Sinks {
     open: OpenSink,
+    payload: PayloadKey,
+    /// For the next bytes of the current stream, if they are encrypted.
+    keystream: Option<Keystream>,
+    pool: LeasePool,
     current: Option<Box<dyn Sink>>,
     stop: Stop,
 }
@@ -340,7 +365,10 @@ impl Sinks {
                 }
                 match job {
                     Job::Block(block) => blocks.push(block),
-                    Job::Begin(info) => self.current = Some((self.open)(&info)?),
+                    Job::Begin(info) => {
+                        self.keystream = self.payload.keystream(info.number, Part::Bytes);
+                        self.current = Some((self.open)(&info)?);
+                    }
                     Job::End => self.finish()?,
                     Job::Close => return Ok(()),
                 }
@@ -356,6 +384,11 @@ impl Sinks {
             return Err("interrupted".into());
         }
         if let (Some(sink), false) = (&mut self.current, blocks.is_empty()) {
+            if let Some(keystream) = &mut self.keystream {
+                let plain = opened(keystream, blocks, self.pool.lease());
+                blocks.clear();
+                blocks.push(plain);
+            }
             sink.write(blocks, &self.stop).map_err(|e| e.to_string())?;
         }
         blocks.clear();
@@ -365,6 +398,17 @@ impl Sinks {
     fn finish(&mut self) -> Result<(), String> {
         self.current.take().map_or(Ok(()), |sink| sink.finish(&self.stop))
     }
+}
+
+/// What these blocks are when they are opened. They are not changed: children may still get them.
+fn opened(keystream: &mut Keystream, blocks: &[Bytes], mut lease: Lease) -> Bytes {
+    let mut end = 0;
+    for block in blocks {
+        let begin = end;
+        end += block.len();
+        keystream.apply_to(block, &mut lease.bytes_mut()[begin..end]);
+    }
+    lease.freeze(end)
 }
 
 /// Blocks that go to a sink in one call at most: half a mebibyte.

@@ -19,6 +19,7 @@ use super::identity::ServerKey;
 use super::relay::Relay;
 use super::session::{Command, Control, Inbox, ServeError, ServerConfig, ServerEvent, Stream};
 use super::{Clock, default_window_bytes, interfaces, link, ports};
+use crate::cipher::PayloadKey;
 use crate::key::Key;
 use crate::limits;
 use crate::proto::node::Input as NodeInput;
@@ -46,7 +47,8 @@ pub async fn serve(
     let session = SessionId(random()?);
     let generated = || ServerKey::generate().map_err(|e| ServeError::Io("no random numbers".into(), e));
     let server_key = config.key.clone().map_or_else(generated, Ok)?;
-    let sealer = Sealer::new(session, random()?);
+    let payload = payload_key(config.encrypt && server_key.key().is_secure())?;
+    let sealer = Sealer::new(session, random()?, payload.clone());
     let key = sealer.public_key();
     let window_bytes = config.window_bytes.unwrap_or_else(default_window_bytes);
 
@@ -74,7 +76,7 @@ pub async fn serve(
 
     let thread = |e| ServeError::Io("cannot start a thread".into(), e);
     let bytes = streams.iter().map(|s| s.source.size()).sum();
-    let feed = Feed::start(streams, config.spool).map_err(thread)?;
+    let feed = Feed::start(streams, config.spool, payload.clone()).map_err(thread)?;
     let reread = feed.reread();
     let relay = Relay::root(sealer, feed).map_err(thread)?;
     let mut node = Node::root(session, window_bytes, reread);
@@ -85,6 +87,7 @@ pub async fn serve(
             session,
             name: config.session.clone(),
             key,
+            payload,
             nodes: config.nodes,
             fan_out: config.fan_out,
             start_after: config.start_after,
@@ -144,6 +147,21 @@ fn check(config: &ServerConfig, streams: &[Stream]) -> Result<(), ServeError> {
         return wrong("a stream's name has at most 255 bytes, its metadata at most 64 KiB");
     }
     Ok(())
+}
+
+/// A new key for what this processor encrypts fastest.
+fn payload_key(encrypt: bool) -> Result<PayloadKey, ServeError> {
+    #[cfg(target_arch = "x86_64")]
+    let aes = std::arch::is_x86_feature_detected!("aes");
+    #[cfg(target_arch = "aarch64")]
+    let aes = std::arch::is_aarch64_feature_detected!("aes");
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let aes = false;
+    Ok(match (encrypt, aes) {
+        (false, _) => PayloadKey::Plain,
+        (true, true) => PayloadKey::Aes256(random()?),
+        (true, false) => PayloadKey::ChaCha20(random()?),
+    })
 }
 
 fn random<const N: usize>() -> Result<[u8; N], ServeError> {

@@ -79,6 +79,8 @@ pub struct ServerConfig {
     /// Who may find and join it, and by what they know this server. `None`: whoever has the key that is made for this
     /// session, and told in [`ServerEvent::Open`].
     pub key: Option<ServerKey>,
+    /// Whether the payload is encrypted. It never is with an insecure key, which everybody has.
+    pub encrypt: bool,
     /// The application's own rule about who may join.
     pub admit: Option<Admit>,
 }
@@ -99,6 +101,7 @@ impl Default for ServerConfig {
             spool: None,
             ports: Ports::default(),
             key: None,
+            encrypt: true,
             admit: None,
         }
     }
@@ -243,6 +246,8 @@ pub enum ClientEvent {
         session: SessionId,
         /// How many nodes the session waits for.
         expected: u32,
+        /// Whether the payload is encrypted.
+        encrypted: bool,
         /// Where its children will dial.
         data_port: u16,
         /// Its window, in bytes.

@@ -13,6 +13,7 @@ use super::network::{Link, Tape, transfer};
 use super::path::Paths;
 use super::rng::Rng;
 use super::{Fault, Trace};
+use crate::cipher::PayloadKey;
 use crate::limits;
 use crate::proto::coordinator::{Config, Coordinator, Slow};
 use crate::proto::{Event, Node, Report};
@@ -106,6 +107,7 @@ impl World {
             session: SESSION,
             name: SessionName::new("sim").ok(),
             key: [0; 32],
+            payload: PayloadKey::Plain,
             nodes: nodes as u32,
             fan_out,
             start_after: None,

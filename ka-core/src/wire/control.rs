@@ -9,6 +9,7 @@ use core::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cipher::PayloadKey;
 use crate::types::{Epoch, NodeId, Offset, SessionId, SessionName};
 
 /// What a node says to the coordinator.
@@ -224,6 +225,8 @@ pub struct Welcome {
     pub session: SessionId,
     /// The session's public key (Ed25519): statements on the tape are signed with it.
     pub key: [u8; 32],
+    /// The key that the payload is encrypted with.
+    pub payload: PayloadKey,
     /// How many nodes the session waits for.
     pub expected: u32,
 }

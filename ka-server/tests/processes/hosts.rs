@@ -1,13 +1,17 @@
 //! Hosts that are network namespaces, on one switch, and what can happen to their links.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Stdio};
-use std::thread;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{Lan, Running};
 
@@ -105,13 +109,29 @@ impl Hosts {
 
     /// Does something on a host, in this process.
     pub(crate) fn inside<T: Send>(&self, i: usize, f: impl FnOnce() -> T + Send) -> T {
-        let place = File::open(format!("/run/netns/{}", self.name(i))).unwrap();
-        let there = || {
-            // For this thread only, which ends with it.
-            move_into_link_name_space(place.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
-            f()
-        };
-        thread::scope(|s| s.spawn(there).join().unwrap())
+        inside(&self.name(i), f)
+    }
+
+    /// Hears every packet that passes the switch from now on.
+    pub(crate) fn sniff(&self) -> Sniffer {
+        let open = || Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(ALL_PROTOCOLS))).unwrap();
+        let socket = inside(&self.switch(), open);
+        socket.set_recv_buffer_size(64 << 20).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        let over = Arc::new(AtomicBool::new(false));
+        let flag = over.clone();
+        let heard = thread::spawn(move || {
+            let (mut packets, mut packet) = (Vec::new(), vec![0; 1 << 17]);
+            loop {
+                match (&socket).read(&mut packet) {
+                    Ok(len) => packets.push(packet[..len].to_vec()),
+                    // What was sent before the end is there by now.
+                    Err(_) if flag.load(Ordering::Acquire) => return packets,
+                    Err(_) => {}
+                }
+            }
+        });
+        Sniffer { over, heard }
     }
 
     /// A second link, dead at its other end, and a bridge as containers have it, with one of them.
@@ -147,6 +167,34 @@ impl Hosts {
     pub(crate) fn client(&self, i: usize, lan: &Lan, args: &[&str]) -> Running {
         self.start(i, lan, &lan.client_command(args))
     }
+}
+
+/// Linux's `ETH_P_ALL`, as the network writes it.
+const ALL_PROTOCOLS: i32 = 3_u16.to_be() as i32;
+
+/// Whoever listens at the switch.
+pub(crate) struct Sniffer {
+    over: Arc<AtomicBool>,
+    heard: JoinHandle<Vec<Vec<u8>>>,
+}
+
+impl Sniffer {
+    /// Every packet there was.
+    pub(crate) fn packets(self) -> Vec<Vec<u8>> {
+        self.over.store(true, Ordering::Release);
+        self.heard.join().unwrap()
+    }
+}
+
+/// Does something in a network namespace, in this process.
+fn inside<T: Send>(name: &str, f: impl FnOnce() -> T + Send) -> T {
+    let place = File::open(format!("/run/netns/{name}")).unwrap();
+    let there = || {
+        // For this thread only, which ends with it.
+        move_into_link_name_space(place.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+        f()
+    };
+    thread::scope(|s| s.spawn(there).join().unwrap())
 }
 
 impl Drop for Hosts {

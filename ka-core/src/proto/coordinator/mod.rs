@@ -25,6 +25,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 
+use crate::cipher::PayloadKey;
 use crate::limits;
 use crate::proto::event::{Event, Report};
 use crate::proto::release::Release;
@@ -49,6 +50,8 @@ pub struct Config {
     pub name: Option<SessionName>,
     /// The public key its tape is signed with.
     pub key: [u8; 32],
+    /// The key its payload is encrypted with.
+    pub payload: PayloadKey,
     /// The gate: it starts when so many nodes are in.
     pub nodes: u32,
     /// Children per node: 1 makes a chain.
@@ -325,8 +328,9 @@ impl Coordinator {
     }
 
     fn greet(&mut self, conn: Conn, node: NodeId) {
-        let Config { session, key, nodes: expected, .. } = self.config;
-        self.tell(conn, ToNode::Welcome(Welcome { node, session, key, expected }));
+        let Config { session, key, ref payload, nodes: expected, .. } = self.config;
+        let payload = payload.clone();
+        self.tell(conn, ToNode::Welcome(Welcome { node, session, key, payload, expected }));
     }
 
     fn start_if_ready(&mut self, now: Instant) {
