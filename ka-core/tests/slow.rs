@@ -160,3 +160,26 @@ fn a_slow_link_in_a_tree_is_named() {
     assert!(named(&world, 2).expect("it is named") < secs(5));
     assert!((1..=7).filter(|n| *n != 2).all(|n| named(&world, n).is_none()));
 }
+
+// ---- somebody lies ----
+
+#[test]
+fn who_keeps_back_what_others_need_harms_nobody() {
+    for (nodes, fan_out, window) in [(6, 1, 8 * MIB), (6, 1, 256 * MIB), (7, 2, 8 * MIB)] {
+        for offset in [0, 20 * MIB] {
+            let tree = World::tree(nodes, fan_out).stream(64 * MIB).window(window);
+            let world = tree.with(Fault::Withhold { node: 2, offset }).run();
+            assert!(world.report().is_ok(), "{nodes} {fan_out} {window} {offset}: {:?}", world.report());
+            assert!(world.report().ended < Instant::ZERO + secs(10), "{:?}", world.report());
+        }
+    }
+}
+
+#[test]
+fn a_false_accusation_harms_nobody() {
+    for node in [3, 6] {
+        let world = World::chain(6).stream(256 * MIB).window(8 * MIB);
+        let world = world.with(Fault::Accuse { node, at: secs(1) }).run();
+        assert!(world.report().is_ok(), "{:?}", world.report());
+    }
+}

@@ -129,6 +129,8 @@ fn fault(nodes: usize, bytes: u64) -> impl Strategy<Value = Fault> {
         (node(), at(), lasts()).prop_map(|(node, at, after)| Fault::Restart { node, at, after }),
         Just(Fault::Isolate),
         (node(), offset()).prop_map(|(node, offset)| Fault::Taint { node, offset }),
+        (node(), offset()).prop_map(|(node, offset)| Fault::Withhold { node, offset }),
+        (node(), at()).prop_map(|(node, at)| Fault::Accuse { node, at }),
         at().prop_map(|at| Fault::RereadFails { at }),
         offset().prop_map(|offset| Fault::SourceFails { offset }),
         at().prop_map(|at| Fault::StopAll { at }),

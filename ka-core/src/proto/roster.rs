@@ -52,6 +52,8 @@ pub struct Member {
     pub avoid: Vec<NodeId>,
     /// Since when its links have failed, one after another.
     pub linkless: Option<Instant>,
+    /// What came over its link was too little, so it got another parent: if that is no better, the fault is its own.
+    pub fed_anew: bool,
     /// Somebody got false bytes from it: it feeds nobody any more.
     pub barred: bool,
     /// It is not heard, or its connection broke.
@@ -137,6 +139,7 @@ impl Member {
             fed_by: None,
             avoid: Vec::new(),
             linkless: None,
+            fed_anew: false,
             barred: false,
             suspicion: None,
             flaps: (0, now),

@@ -91,6 +91,21 @@ pub enum Fault {
         /// From where on.
         offset: u64,
     },
+    /// It has the key, and lies: it sends nothing of what begins at this offset or behind to those below it, but says
+    /// that it lives, and what it has.
+    Withhold {
+        /// Who.
+        node: usize,
+        /// From where on.
+        offset: u64,
+    },
+    /// It has the key, and lies: it says that its parent sent bytes which are not the true ones.
+    Accuse {
+        /// Who.
+        node: usize,
+        /// When.
+        at: Duration,
+    },
     /// Its sink takes no byte beyond this offset.
     SinkFails {
         /// Whose.
@@ -136,12 +151,17 @@ impl Fault {
             | Self::CutMany { at, .. }
             | Self::Deaf { at, .. }
             | Self::Reset { at, .. }
+            | Self::Accuse { at, .. }
             | Self::Restart { at, .. }
             | Self::Stop { at, .. }
             | Self::SinkStalls { at, .. }
             | Self::RereadFails { at }
             | Self::StopAll { at } => Some(*at),
-            Self::Taint { .. } | Self::SinkFails { .. } | Self::SourceFails { .. } | Self::Isolate => None,
+            Self::Taint { .. }
+            | Self::Withhold { .. }
+            | Self::SinkFails { .. }
+            | Self::SourceFails { .. }
+            | Self::Isolate => None,
         }
     }
 

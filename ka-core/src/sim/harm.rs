@@ -6,11 +6,13 @@ use alloc::vec::Vec;
 use super::World;
 use super::clock::Due;
 use super::fault::Fault;
-use super::host::{Host, State};
+use super::host::{Host, State, Up};
 use super::run::note;
 use crate::proto::coordinator::Input as ServerInput;
 use crate::proto::node::Input;
 use crate::time::Duration;
+use crate::types::Epoch;
+use crate::wire::control::{LinkFault, ToCoordinator};
 
 impl World {
     pub(super) fn fault(&mut self, fault: Fault) {
@@ -65,9 +67,21 @@ impl World {
                 self.stopped = true;
                 self.drive_server(ServerInput::Stop("the admin".to_owned()));
             }
+            Fault::Accuse { node, .. } => self.accuse(node as u32),
             // These wait for an offset or are there from the start, and a cut is a matter of the paths.
-            Fault::Taint { .. } | Fault::SinkFails { .. } | Fault::SourceFails { .. } | Fault::Isolate => {}
+            Fault::Taint { .. } | Fault::Withhold { .. } | Fault::SinkFails { .. } => {}
+            Fault::SourceFails { .. } | Fault::Isolate => {}
             Fault::Cut { .. } | Fault::CutMany { .. } | Fault::Deaf { .. } => {}
+        }
+    }
+
+    /// The node's own machine knows nothing of it.
+    fn accuse(&mut self, node: u32) {
+        let host = &mut self.hosts[node as usize];
+        host.lies = true;
+        if let Some(at) = host.node.as_ref().map(|n| n.window().received().offset) {
+            let fault = LinkFault::Tainted("a lie".to_owned());
+            self.send_up(node, Up::Say(ToCoordinator::LinkLost(Epoch(u32::MAX), at, fault)));
         }
     }
 

@@ -79,6 +79,10 @@ pub(super) struct Host {
     pub(super) card_free: Instant,
     /// It forwards bad blocks from this offset on.
     pub(super) taints_from: Option<u64>,
+    /// It sends nothing from this offset on.
+    pub(super) withholds_from: Option<u64>,
+    /// It said what is not so.
+    pub(super) lies: bool,
     /// It stands still until then.
     pub(super) paused_until: Instant,
     pub(super) harm: Harm,
@@ -118,6 +122,8 @@ impl Host {
             rate,
             card_free: Instant::ZERO,
             taints_from: None,
+            withholds_from: None,
+            lies: false,
             paused_until: Instant::ZERO,
             harm: Harm::default(),
             last_byte: Instant::ZERO,

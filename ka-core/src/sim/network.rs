@@ -347,6 +347,9 @@ impl World {
         if behind.offset > upto {
             return;
         }
+        if self.hosts[l.parent as usize].withholds_from.is_some_and(|from| at.offset.0 >= from) {
+            return;
+        }
         let (now, bytes) = (self.clock.now, behind.offset - at.offset);
         let mut takes = transfer(bytes, self.hosts[l.child as usize].rate);
         if let Some(rate) = self.setup.card {

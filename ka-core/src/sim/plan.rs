@@ -53,6 +53,12 @@ impl Plan {
         if plan.reread && rng.below(4) == 0 {
             plan.faults.push(Fault::RereadFails { at: Duration::from_micros(rng.below(10_000_000)) });
         }
+        if rng.below(4) == 0 {
+            let node = 1 + rng.below(nodes as u64) as usize;
+            let (offset, at) = (rng.below(bytes + 1), Duration::from_micros(rng.below(5_000_000)));
+            plan.faults
+                .push([Fault::Withhold { node, offset }, Fault::Accuse { node, at }][rng.below(2) as usize]);
+        }
         plan
     }
 

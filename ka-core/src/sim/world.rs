@@ -520,6 +520,10 @@ impl World {
                     let from = &mut self.hosts[node].taints_from;
                     *from = Some(from.map_or(offset, |o| o.min(offset)));
                 }
+                Fault::Withhold { node, offset } => {
+                    let from = &mut self.hosts[node].withholds_from;
+                    *from = Some(from.map_or(offset, |o| o.min(offset)));
+                }
                 Fault::SinkFails { node, offset } => {
                     let at = &mut self.hosts[node].sink.fails_at;
                     *at = Some(at.map_or(offset, |o| o.min(offset)));

@@ -70,7 +70,7 @@ impl Coordinator {
     }
 
     /// Finds another parent for a node that cannot get its bytes from `from`.
-    fn reroute(&mut self, now: Instant, node: NodeId, from: NodeId, why: &str) {
+    pub(super) fn reroute(&mut self, now: Instant, node: NodeId, from: NodeId, why: &str) {
         let kept = self.roster.get(NodeId::ROOT).map_or(Offset::ZERO, |r| r.progress.kept);
         let Some(m) = self.roster.get_mut(node) else { return };
         let (first, at) = (!m.linked, m.progress.received);

@@ -41,7 +41,9 @@ impl Coordinator {
         let fastest = self.roster.nodes().filter_map(|m| m.tempo.fed()).max().unwrap_or(0);
         self.fastest = self.fastest.max(fastest);
         let mut nodes = Vec::new();
-        for m in self.roster.nodes_mut().filter(|m| m.outcome.is_none()) {
+        // Who has failed may still be there for others.
+        let counts = |m: &&mut Member| m.outcome.is_none() || (m.parent.is_some() && !m.complete);
+        for m in self.roster.nodes_mut().filter(counts) {
             // Who is not heard tells nothing of how fast it is.
             if m.suspicion.is_none() && m.heard + repair::HOLE >= now {
                 nodes.push(m.node);
@@ -72,6 +74,9 @@ impl Coordinator {
             let why = words(trouble, fair);
             self.event(Event::Slow { node, why });
             self.send_to_the_end(node);
+        }
+        if matches!(trouble, Trouble::Idle(_)) && self.feed_anew(now, node, trouble) {
+            return;
         }
         if self.is_better_later(node, trouble) {
             self.put_off(node);
@@ -118,7 +123,7 @@ impl Coordinator {
     fn trouble(&self, now: Instant, node: NodeId, limit: Option<Limit>, lasts: Duration) -> Option<Trouble> {
         let m = self.roster.get(node)?;
         let stuck = m.tempo.stuck(now);
-        if stuck >= limits::STUCK {
+        if stuck >= limits::STUCK && m.outcome.is_none() {
             return Some(Trouble::Stuck(stuck));
         }
         let idle = m.tempo.idle(now);
@@ -157,10 +162,11 @@ impl Coordinator {
             || self.behind(node).is_some_and(|bytes| bytes >= limits::BEHIND_BYTES)
     }
 
-    /// How many bytes its parent has more than it.
+    /// How many bytes its parent has more than it. The close of the tape, which has none, counts for one.
     pub(super) fn behind(&self, node: NodeId) -> Option<u64> {
         let m = self.roster.get(node)?;
-        Some(self.roster.get(m.parent?)?.progress.received - m.progress.received)
+        let p = self.roster.get(m.parent?)?;
+        Some((p.progress.received - m.progress.received).max(u64::from(p.complete && !m.complete)))
     }
 
     /// Those below it get its parent. Once they are fed from there it goes where nobody is behind it; until then it holds
@@ -240,7 +246,32 @@ impl Coordinator {
             _ => return,
         };
         let at = m.progress.received;
-        self.fail(now, node, reason, at);
+        if !self.feed_anew(now, node, trouble) {
+            self.fail(now, node, reason, at);
+        }
+    }
+
+    /// What comes over its link may be its parent's doing, which is slow itself, or lies: another one shall feed it,
+    /// once. Says whether one does.
+    fn feed_anew(&mut self, now: Instant, node: NodeId, trouble: &Trouble) -> bool {
+        let why = words(trouble, self.fair(node));
+        let by_link = matches!(trouble, Trouble::Link(_) | Trouble::Idle(_));
+        let Some(m) = self.roster.get(node).filter(|m| by_link && !m.fed_anew) else { return false };
+        let Some(parent) = m.parent.filter(|p| *p != NodeId::ROOT) else { return false };
+        // From whom nothing comes at all nobody else should wait for anything.
+        let silent = matches!(trouble, Trouble::Idle(_));
+        let children = if silent { self.children(parent) } else { Vec::from([node]) };
+        if let Some(p) = self.roster.get_mut(parent) {
+            p.barred |= silent;
+        }
+        for child in children {
+            if let Some(m) = self.roster.get_mut(child) {
+                m.fed_anew = true;
+                m.tempo = Tempo::new(now);
+            }
+            self.reroute(now, child, parent, &why);
+        }
+        true
     }
 }
 
