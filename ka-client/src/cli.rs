@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, CommandFactory, Parser};
 use ka_core::key::Key;
-use ka_core::net::ClientConfig;
+use ka_core::net::{ClientConfig, Threads};
 use ka_core::types::SessionName;
 
 use crate::console::args::{Generate, NetArgs, TellArgs, session, wrong};
@@ -155,6 +155,7 @@ impl Options {
             discover_timeout: Some(self.discover_timeout),
             label,
             ports: self.net.ports(),
+            threads: Threads::default(),
         }
     }
 }

@@ -13,6 +13,7 @@ use ka_core::wire::control::Outcome;
 
 use crate::PROGRAM;
 use crate::cli::{Options, Output};
+use crate::console::apart;
 use crate::console::exit::Exit;
 use crate::console::json::{Counters, Ending, VERSION, seconds};
 use crate::console::report::ReportFile;
@@ -113,7 +114,10 @@ async fn session(config: ClientConfig, mut open: Opener, watch: &Arc<Mutex<Watch
         move |event: ClientEvent| lock(&watch).take(&event)
     };
     let open = move |info: &StreamInfo| open.open(info);
-    let joined = net::join(config, open, inbox, events);
+    let tell = lock(watch).tell.clone();
+    let joined = apart::session(tell, move |threads| {
+        net::join(ClientConfig { threads, ..config }, open, inbox, events)
+    });
     let end = run::supervise(joined, |moment| match moment {
         Moment::Tick => lock(watch).tick(),
         Moment::Stop(who) => {
@@ -122,9 +126,10 @@ async fn session(config: ClientConfig, mut open: Opener, watch: &Arc<Mutex<Watch
         }
     });
     match end.await {
-        Ok(Some(Ok(end))) => Ok(end.into()),
-        Ok(Some(Err(error))) => Err((exit_of(&error), error.to_string())),
+        Ok(Some(Ok(Ok(end)))) => Ok(end.into()),
+        Ok(Some(Ok(Err(error)))) => Err((exit_of(&error), error.to_string())),
         Ok(None) => Err((Exit::Interrupted, "interrupted twice, so nothing was waited for".into())),
+        Ok(Some(Err(e))) => Err((Exit::NoStart, e.to_string())),
         Err(e) => Err((Exit::NoStart, format!("cannot hear signals: {e}"))),
     }
 }

@@ -10,7 +10,7 @@ use ka_client::console::args::{Generate, NetArgs, TellArgs, number, session, wro
 use ka_client::console::exit::Exit;
 use ka_client::console::units;
 use ka_core::limits;
-use ka_core::net::ServerConfig;
+use ka_core::net::{ServerConfig, Threads};
 use ka_core::proto::coordinator::Slow;
 use ka_core::types::SessionName;
 
@@ -216,6 +216,7 @@ impl Options {
             ports: self.net.ports(),
             key: None,
             encrypt: self.key.encrypts(),
+            threads: Threads::default(),
             admit: None,
         }
     }

@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use ka_client::console::apart;
 use ka_client::console::exit::Exit;
 use ka_client::console::report::ReportFile;
 use ka_client::console::run::{self, Moment};
@@ -97,7 +98,11 @@ async fn session(watch: &Arc<Mutex<Watch>>, inbox: net::Inbox) -> End {
         let watch = Arc::clone(watch);
         move |event: ServerEvent| lock(&watch).take(&event)
     };
-    let served = net::serve(ServerConfig { spool, key, ..options.config() }, vec![stream], inbox, events);
+    let tell = lock(watch).tell.clone();
+    let config = ServerConfig { spool, key, ..options.config() };
+    let served = apart::session(tell, move |threads| {
+        net::serve(ServerConfig { threads, ..config }, vec![stream], inbox, events)
+    });
     let end = run::supervise(served, |moment| match moment {
         Moment::Tick => lock(watch).tick(),
         Moment::Stop(who) => {
@@ -105,8 +110,9 @@ async fn session(watch: &Arc<Mutex<Watch>>, inbox: net::Inbox) -> End {
         }
     });
     match end.await {
-        Ok(Some(Ok(report))) => Ok(report),
-        Ok(Some(Err(error))) => Err((exit_of(&error), error.to_string())),
+        Ok(Some(Ok(Ok(report)))) => Ok(report),
+        Ok(Some(Ok(Err(error)))) => Err((exit_of(&error), error.to_string())),
+        Ok(Some(Err(e))) => Err((Exit::NoStart, e.to_string())),
         Ok(None) => Err((Exit::Interrupted, "interrupted twice, so nothing was waited for".into())),
         Err(e) => Err((Exit::NoStart, format!("cannot hear signals: {e}"))),
     }

@@ -52,3 +52,21 @@ fn who_listens_at_the_switch_learns_neither_bytes_nor_names() {
         assert!(with(&packets, SECRET) > 10 && with(&packets, NAME) > 0);
     }
 }
+
+#[test]
+fn what_talks_to_the_network_has_nobody_s_rights() {
+    let Some(hosts) = Hosts::new("rights", "10.78.43", 1) else { return };
+    let lan = Lan::new();
+    let mut server = hosts.server(0, &lan, &["-e", "echo", "--json"]);
+    server.until("open");
+    let tasks = fs::read_dir(format!("/proc/{}/task", server.process().number())).unwrap();
+    let mut rights = tasks.map(|task| {
+        let task = task.unwrap().path();
+        let name = fs::read_to_string(task.join("comm")).unwrap();
+        (name.trim().to_owned(), fs::read_to_string(task.join("status")).unwrap())
+    });
+    let (_, rights) = rights.find(|(name, _)| name == "ka-session").unwrap();
+    for line in ["Uid:\t65534\t65534\t65534\t65534", "NoNewPrivs:\t1", "CapEff:\t0000000000000400"] {
+        assert!(rights.lines().any(|l| l == line), "{rights}");
+    }
+}

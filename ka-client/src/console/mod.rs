@@ -6,8 +6,9 @@
 //! - [`args`]: options of both. [`units`]: sizes, rates and times as people write them.
 //! - [`tell`]: lines, the live view and JSON, by way of a [`printer`] that no terminal can hold up.
 //! - [`meter`]: how fast, how long yet. [`json`]: the objects. [`report`]: the file they end in.
-//! - [`exit`]: the statuses. [`run`]: the runtime and the signals.
+//! - [`exit`]: the statuses. [`run`]: the runtime and the signals. [`apart`]: a session with fewer rights.
 
+pub mod apart;
 pub mod args;
 pub mod exit;
 pub mod json;

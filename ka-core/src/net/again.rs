@@ -10,12 +10,12 @@
 
 use std::io;
 use std::task::{Context, Poll};
-use std::thread;
 
 use bytes::Bytes;
 use crossbeam_channel as crossbeam;
 use tokio::sync::mpsc;
 
+use super::threads::Threads;
 use crate::index::{Blocks, Index, Part};
 use crate::limits::BLOCK_BYTES;
 use crate::ring::{Item, Ring};
@@ -42,11 +42,11 @@ type Done = (LinkId, Result<Ring, String>);
 
 impl Again {
     /// Starts the thread; `sealer` lends its key.
-    pub(super) fn start(sealer: &Sealer) -> io::Result<Self> {
+    pub(super) fn start(sealer: &Sealer, threads: &Threads) -> io::Result<Self> {
         let (jobs, rx) = crossbeam::unbounded();
         let (tx, done) = mpsc::unbounded_channel();
         let sealer = sealer.from(Hash::default());
-        thread::Builder::new().name("ka-again".into()).spawn(move || work(&sealer, &rx, &tx))?;
+        threads.start("ka-again", move || work(&sealer, &rx, &tx))?;
         Ok(Self { index: Index::default(), jobs, done })
     }
 

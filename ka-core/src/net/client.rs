@@ -65,7 +65,7 @@ pub async fn join(
     let clock = Clock::start();
     let machine = Node::new(clock.now(), &welcome, window_bytes);
     let open: OpenSink = Box::new(open);
-    let drain = Drain::start(open, window_bytes, welcome.payload.clone())
+    let drain = Drain::start(open, window_bytes, welcome.payload.clone(), &config.threads)
         .map_err(|e| JoinError::Port("a thread".into(), e))?;
     let brain = Brain::There(line, &mut events);
     let driver = Driver::new(clock, machine, Relay::node(checker, drain), brain, (sender, incoming));

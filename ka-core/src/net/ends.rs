@@ -12,7 +12,6 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,6 +21,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::pool::{LEASE_BYTES, Lease, LeasePool};
 use super::session::Stream;
+use super::threads::Threads;
 use crate::cipher::{Keystream, Part, PayloadKey};
 use crate::limits::{self, BLOCK_BYTES};
 use crate::seal::StreamInfo;
@@ -64,6 +64,7 @@ impl Feed {
         streams: Vec<Stream>,
         spool: Option<Spool>,
         payload: PayloadKey,
+        threads: &Threads,
     ) -> std::io::Result<Self> {
         const AHEAD: usize = 4;
         let streams: Vec<_> = streams.into_iter().map(|s| (s.source.again(), s)).collect();
@@ -74,7 +75,7 @@ impl Feed {
         let (done, ended) = oneshot::channel();
         let stop = Stop::new();
         let flag = stop.clone();
-        thread::Builder::new().name("ka-source".into()).spawn(move || {
+        threads.start("ka-source", move || {
             let _ = done.send(read_all(streams, spool, &payload, &tx, &flag));
         })?;
         Ok(Self { fed, reread, spools, stop, ended })
@@ -260,14 +261,19 @@ const LINGER: Duration = Duration::from_millis(50);
 
 impl Drain {
     /// Starts the thread, for a window of so many bytes.
-    pub(super) fn start(open: OpenSink, window_bytes: u64, payload: PayloadKey) -> std::io::Result<Self> {
+    pub(super) fn start(
+        open: OpenSink,
+        window_bytes: u64,
+        payload: PayloadKey,
+        threads: &Threads,
+    ) -> std::io::Result<Self> {
         // Unbounded, because the window bounds what is in it: the ring forgets nothing the sink has not taken.
         let (jobs, rx) = crossbeam::unbounded();
         let (tx, sunk) = mpsc::unbounded_channel();
         let (done, ended) = oneshot::channel();
         let stop = Stop::new();
         let flag = stop.clone();
-        thread::Builder::new().name("ka-sink".into()).spawn(move || {
+        threads.start("ka-sink", move || {
             let result = Sinks {
                 open,
                 payload,

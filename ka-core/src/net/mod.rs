@@ -31,6 +31,7 @@ mod server;
 mod session;
 mod socket;
 mod tape;
+mod threads;
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -44,6 +45,7 @@ pub use session::{
     Admit, AdmitRule, Candidate, ClientConfig, ClientEvent, Control, Inbox, JoinError, NodeEnd, Ports,
     ServeError, ServerConfig, ServerEvent, Stream,
 };
+pub use threads::{Start, Threads, Work};
 
 use crate::time::Instant;
 use session::Command;

@@ -26,6 +26,7 @@ use super::pool::{BUFFER_BYTES, ReadPool};
 use super::root::Root;
 use super::socket::set_receive_low_water;
 use super::tape::Tape;
+use super::threads::Threads;
 use crate::index::Index;
 use crate::limits;
 use crate::proto::Node;
@@ -72,8 +73,8 @@ impl Relay {
     ///
     /// # Errors
     /// The system gives no thread.
-    pub(super) fn root(sealer: Sealer, feed: Feed) -> io::Result<Self> {
-        Ok(Self::new(Origin::Source(Box::new(Root::new(sealer, feed)?)), None))
+    pub(super) fn root(sealer: Sealer, feed: Feed, threads: &Threads) -> io::Result<Self> {
+        Ok(Self::new(Origin::Source(Box::new(Root::new(sealer, feed, threads)?)), None))
     }
 
     /// A node's: checks what comes from the parent, and feeds the sinks.

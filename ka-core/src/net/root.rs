@@ -15,6 +15,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::again::Again;
 use super::ends::{Fed, Feed};
+use super::threads::Threads;
 use crate::limits::{self, BLOCK_BYTES, SEGMENT_BLOCKS};
 use crate::proto::Window;
 use crate::ring::Item;
@@ -58,8 +59,8 @@ pub(super) struct Root {
 }
 
 impl Root {
-    pub(super) fn new(sealer: Sealer, feed: Feed) -> io::Result<Self> {
-        let again = feed.reread().then(|| Again::start(&sealer)).transpose()?;
+    pub(super) fn new(sealer: Sealer, feed: Feed, threads: &Threads) -> io::Result<Self> {
+        let again = feed.reread().then(|| Again::start(&sealer, threads)).transpose()?;
         Ok(Self {
             sealer,
             feed,

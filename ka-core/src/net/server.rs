@@ -76,9 +76,9 @@ pub async fn serve(
 
     let thread = |e| ServeError::Io("cannot start a thread".into(), e);
     let bytes = streams.iter().map(|s| s.source.size()).sum();
-    let feed = Feed::start(streams, config.spool, payload.clone()).map_err(thread)?;
+    let feed = Feed::start(streams, config.spool, payload.clone(), &config.threads).map_err(thread)?;
     let reread = feed.reread();
-    let relay = Relay::root(sealer, feed).map_err(thread)?;
+    let relay = Relay::root(sealer, feed, &config.threads).map_err(thread)?;
     let mut node = Node::root(session, window_bytes, reread);
     node.handle(clock.now(), NodeInput::SetRate(config.rate));
     let coordinator = Coordinator::new(

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use super::discovery::{AskError, Found, UnknownKey};
 use super::identity::ServerKey;
+use super::threads::Threads;
 use crate::key::Key;
 use crate::limits;
 use crate::proto;
@@ -81,6 +82,8 @@ pub struct ServerConfig {
     pub key: Option<ServerKey>,
     /// Whether the payload is encrypted. It never is with an insecure key, which everybody has.
     pub encrypt: bool,
+    /// Who starts the threads that read the streams.
+    pub threads: Threads,
     /// The application's own rule about who may join.
     pub admit: Option<Admit>,
 }
@@ -102,6 +105,7 @@ impl Default for ServerConfig {
             ports: Ports::default(),
             key: None,
             encrypt: true,
+            threads: Threads::default(),
             admit: None,
         }
     }
@@ -164,6 +168,8 @@ pub struct ClientConfig {
     pub label: String,
     /// Where to listen and ask.
     pub ports: Ports,
+    /// Who starts the thread that feeds the sinks.
+    pub threads: Threads,
 }
 
 /// A running session's remote control. Clones control the same session.

@@ -221,19 +221,25 @@ impl Lan {
     pub(crate) fn start(&self, command: &mut Command) -> Running {
         let mut child = command.spawn().unwrap();
         // Nobody waits for the child yet, so the number is still its own.
+        let number = child.id();
         let pid = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();
         let (stdout, stderr) = (child.stdout.take().map(Lines::of), child.stderr.take().map(Lines::of));
         let (tx, exited) = mpsc::channel();
         thread::spawn(move || tx.send(child.wait().unwrap()));
-        Running { process: Process(Arc::new(pid)), stdout, stderr, exited, over: false }
+        Running { process: Process(Arc::new(pid), number), stdout, stderr, exited, over: false }
     }
 }
 
 /// A process, and nobody else who got its number when it had ended.
 #[derive(Clone)]
-pub(crate) struct Process(Arc<OwnedFd>);
+pub(crate) struct Process(Arc<OwnedFd>, u32);
 
 impl Process {
+    /// Its number, as long as it runs.
+    pub(crate) fn number(&self) -> u32 {
+        self.1
+    }
+
     /// False if it has ended.
     pub(crate) fn signal(&self, signal: Signal) -> bool {
         pidfd_send_signal(&self.0, signal).is_ok()
