@@ -12,11 +12,12 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
-use super::handshake::{self, Cipher, Fault, Opening, Sealing, TAG_BYTES};
+use super::handshake::{self, Fault};
 use super::identity::ServerKey;
+use super::transport::{CHANGED, Cipher, Opening, Sealing};
 use crate::key::Key;
 use crate::limits;
-use crate::wire::{Malformed, codec};
+use crate::wire::{Malformed, TAG_BYTES, codec};
 
 /// A connection whose other side has proved itself.
 pub(super) struct Connection {
@@ -153,7 +154,7 @@ async fn receive<T: DeserializeOwned>(
     }
     let mut sealed = vec![0; len];
     stream.read_exact(&mut sealed).await.map_err(cut)?;
-    let body = opening.open(&sealed).ok_or("somebody has changed a message on its way")?;
+    let body = opening.open(&sealed).ok_or(CHANGED)?;
     codec::decode_control(&body).map(Some).map_err(|e| e.to_string())
 }
 

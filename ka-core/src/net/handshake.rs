@@ -14,17 +14,17 @@
 
 use std::fmt;
 use std::io;
-use std::sync::Arc;
 
-use snow::{Builder, HandshakeState, StatelessTransportState};
+use snow::{Builder, HandshakeState};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::identity::ServerKey;
+use super::transport::Cipher;
 use crate::key::Key;
 use crate::limits;
-use crate::wire::{self, Malformed, PREFACE_BYTES, Plane};
+use crate::wire::{self, Malformed, PREFACE_BYTES, Plane, TAG_BYTES};
 
 const PATTERN: &str = "Noise_NXpsk0_25519_ChaChaPoly_BLAKE2s";
 
@@ -36,9 +36,6 @@ const SECOND_BYTES: usize = 32 + (32 + TAG_BYTES) + TAG_BYTES;
 
 /// What somebody who is shown out may still say.
 const REST_BYTES: u64 = 4096;
-
-/// What encryption adds to a message.
-pub(super) const TAG_BYTES: usize = 16;
 
 /// Why a node's side did not come to an end.
 #[derive(Debug)]
@@ -132,60 +129,6 @@ fn state(key: &Key, server: Option<&ServerKey>) -> Result<HandshakeState, snow::
 
 fn words(e: impl fmt::Display) -> String {
     e.to_string()
-}
-
-/// The keys of a connection, and how many messages went each way.
-pub(super) struct Cipher(Sealing, Opening);
-
-impl Cipher {
-    fn new(state: HandshakeState) -> Result<Self, snow::Error> {
-        let keys = Arc::new(state.into_stateless_transport_mode()?);
-        Ok(Self(Sealing { keys: Arc::clone(&keys), sent: 0 }, Opening { keys, received: 0 }))
-    }
-
-    pub(super) fn sealing(&mut self) -> &mut Sealing {
-        &mut self.0
-    }
-
-    pub(super) fn opening(&mut self) -> &mut Opening {
-        &mut self.1
-    }
-
-    pub(super) fn split(self) -> (Sealing, Opening) {
-        (self.0, self.1)
-    }
-}
-
-/// What is said.
-pub(super) struct Sealing {
-    keys: Arc<StatelessTransportState>,
-    sent: u64,
-}
-
-impl Sealing {
-    /// The message as it goes over the network; `None` if it is too long.
-    pub(super) fn seal(&mut self, message: &[u8]) -> Option<Vec<u8>> {
-        let mut sealed = vec![0; message.len() + TAG_BYTES];
-        self.keys.write_message(self.sent, message, &mut sealed).ok()?;
-        self.sent += 1;
-        Some(sealed)
-    }
-}
-
-/// What is heard.
-pub(super) struct Opening {
-    keys: Arc<StatelessTransportState>,
-    received: u64,
-}
-
-impl Opening {
-    /// The message that was sealed; `None` if it is not the one that the other side sent next.
-    pub(super) fn open(&mut self, sealed: &[u8]) -> Option<Vec<u8>> {
-        let mut message = vec![0; sealed.len().checked_sub(TAG_BYTES)?];
-        self.keys.read_message(self.received, sealed, &mut message).ok()?;
-        self.received += 1;
-        Some(message)
-    }
 }
 
 #[cfg(test)]

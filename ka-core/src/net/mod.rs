@@ -32,6 +32,7 @@ mod session;
 mod socket;
 mod tape;
 mod threads;
+mod transport;
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;

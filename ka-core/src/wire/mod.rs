@@ -42,6 +42,9 @@ pub enum Plane {
     Data,
 }
 
+/// What sealing adds to a message.
+pub const TAG_BYTES: usize = 16;
+
 /// Bytes of a preface.
 pub const PREFACE_BYTES: usize = 8;
 
