@@ -27,6 +27,7 @@
 //!   nobody reads along.
 //! - [`ring`]: the bytes in flight. [`index`]: where those that were sealed are. `net`: the sockets that move them (feature `io`).
 //! - `stream`: the two ends of the pipe (feature `io`). `sim`: a world of thousands of nodes (feature `sim`).
+//! - [`key`]: what lets a node in. [`links`]: what its data links are sealed with.
 //! - [`limits`]: every number. [`types`]: the nouns.
 //!
 //! ## What is absent
@@ -41,6 +42,7 @@ pub mod cipher;
 pub mod index;
 pub mod key;
 pub mod limits;
+pub mod links;
 pub mod proto;
 pub mod ring;
 pub mod seal;
