@@ -25,6 +25,7 @@ fuzz_target!(|bytes: &[u8]| {
             name: None,
             key: [0; 32],
             payload: PayloadKey::Plain,
+            links: None,
             nodes: u32::from(setup[0] % 8) + 1,
             fan_out: u32::from(setup[1] % 4) + 1,
             start_after: (setup[2] > 128).then(|| Duration::from_millis(u64::from(setup[2]) * 10)),

@@ -70,7 +70,7 @@ impl<'a> Event<'a> {
                     window_bytes: *window_bytes,
                 }
             }
-            ClientEvent::Parent(peer) => Self::Parent { node: peer.node.0, addr: peer.addr },
+            ClientEvent::Parent { node, addr } => Self::Parent { node: node.0, addr: *addr },
             ClientEvent::NoParent => Self::NoParent,
             ClientEvent::Linked => Self::Linked,
             ClientEvent::Away => Self::Away,

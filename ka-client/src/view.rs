@@ -73,16 +73,16 @@ impl View {
                 let open = if *encrypted { "" } else { "; the payload is not encrypted" };
                 Some(Line::Say(format!("joined {} as {node} of {expected}{open}", self.target)))
             }
-            ClientEvent::Parent(peer) => {
+            ClientEvent::Parent { node, addr } => {
                 self.stage = Stage::Receiving;
                 let first = self.started.is_none();
                 if first {
                     self.started = Some(now);
                     self.meter.see(now, 0);
                 }
-                self.parent = match peer.node {
-                    NodeId::ROOT => peer.node.to_string(),
-                    node => format!("{node} ({})", peer.addr.ip()),
+                self.parent = match *node {
+                    NodeId::ROOT => node.to_string(),
+                    node => format!("{node} ({})", addr.ip()),
                 };
                 let what = if first { "started: receiving" } else { "receiving" };
                 Some(Line::Say(format!("{what} from {}", self.parent)))
@@ -173,7 +173,7 @@ fn ended(outcome: &Outcome) -> Line {
 mod tests {
     use ka_core::seal::StreamInfo;
     use ka_core::types::Offset;
-    use ka_core::wire::control::{Peer, Progress, Reason};
+    use ka_core::wire::control::{Progress, Reason};
 
     use super::*;
 
@@ -203,8 +203,8 @@ mod tests {
         assert_eq!(line, Some(Line::Say("joined session `x` as node 2 of 3".into())));
         assert_eq!(view.line(begun), "node 2 is in; waiting for the session to start with 3 nodes");
 
-        let parent = Peer { node: NodeId(1), addr: ([10, 0, 0, 5], 30764).into() };
-        view.take(begun, &ClientEvent::Parent(parent));
+        let parent = ClientEvent::Parent { node: NodeId(1), addr: ([10, 0, 0, 5], 30764).into() };
+        view.take(begun, &parent);
         let info = StreamInfo { number: 0, name: "f".into(), metadata: Vec::new(), size: Some(4 << 20) };
         view.take(begun, &ClientEvent::Stream(info));
         view.take(begun, &progress(0));

@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use ka_core::cipher::PayloadKey;
 use ka_core::limits::{self, BLOCK_BYTES};
+use ka_core::links::LinkKey;
 use ka_core::seal::{Checker, Hash, Sealer, Segment, Statement, StreamEnd, StreamInfo};
 use ka_core::types::{Epoch, Floors, NodeId, Offset, Position, SessionId, SessionName};
 use ka_core::wire::codec::{decode_control, encode_control};
@@ -130,11 +131,12 @@ fn to_node() -> impl Strategy<Value = ToNode> {
         text().prop_map(Refusal::Rule),
         text().prop_map(Refusal::Ending),
     ];
-    let peer = (node(), addr()).prop_map(|(node, addr)| Peer { node, addr });
+    let link = || proptest::option::of(any::<[u8; 32]>().prop_map(LinkKey::new));
+    let peer = (node(), addr(), link()).prop_map(|(node, addr, key)| Peer { node, addr, key });
     prop_oneof![
-        (node(), session(), any::<[u8; 32]>(), payload(), any::<u32>()).prop_map(
-            |(node, session, key, payload, expected)| {
-                ToNode::Welcome(Welcome { node, session, key, payload, expected })
+        (node(), session(), any::<[u8; 32]>(), payload(), any::<u32>(), link()).prop_map(
+            |(node, session, key, payload, expected, link)| {
+                ToNode::Welcome(Welcome { node, session, key, payload, expected, link })
             }
         ),
         refusal.prop_map(ToNode::Refused),

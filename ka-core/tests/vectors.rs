@@ -12,6 +12,7 @@ use ctr::cipher::{BlockCipherEncrypt, KeyInit};
 use ka_core::cipher::{Part, PayloadKey};
 use ka_core::key::Key;
 use ka_core::limits::{BLOCK_BYTES, DISCOVERY_BYTES};
+use ka_core::links::LinkKey;
 use ka_core::net::Identity;
 use ka_core::seal::{Checker, Sealer, Segment, Statement, StreamEnd, StreamInfo, hash};
 use ka_core::types::{Epoch, Floors, NodeId, Offset, Position, SessionId, SessionName};
@@ -147,17 +148,27 @@ receipt-unknown
   0000000000000000000000000000000001000000000000000200000000000000
   0300000000000000040000000000000005000000000000000600000000000000
   0700000000000000
-welcome
-  0000000003000000000102030405060708090a0b0c0d0e0fcd14b37f956e9531
-  94ff7fb73b3d81dcc561d61a7538094b7c3e1a643ee5f3aa0000000008000000
 welcome-aes
   0000000003000000000102030405060708090a0b0c0d0e0fcd14b37f956e9531
   94ff7fb73b3d81dcc561d61a7538094b7c3e1a643ee5f3aa0100000080818283
   8485868788898a8b8c8d8e8f909192939495969798999a9b9c9d9e9f08000000
+  0130d80be6799382ccdb6bc3e8f35b96b5aa0936ba23d799819ca1c31d50c49c
+  13
 welcome-chacha
   0000000003000000000102030405060708090a0b0c0d0e0fcd14b37f956e9531
   94ff7fb73b3d81dcc561d61a7538094b7c3e1a643ee5f3aa0200000080818283
   8485868788898a8b8c8d8e8f909192939495969798999a9b9c9d9e9f08000000
+  0130d80be6799382ccdb6bc3e8f35b96b5aa0936ba23d799819ca1c31d50c49c
+  13
+welcome-plain
+  0000000003000000000102030405060708090a0b0c0d0e0fcd14b37f956e9531
+  94ff7fb73b3d81dcc561d61a7538094b7c3e1a643ee5f3aa0000000008000000
+  0130d80be6799382ccdb6bc3e8f35b96b5aa0936ba23d799819ca1c31d50c49c
+  13
+welcome-insecure
+  0000000003000000000102030405060708090a0b0c0d0e0fcd14b37f956e9531
+  94ff7fb73b3d81dcc561d61a7538094b7c3e1a643ee5f3aa0000000008000000
+  00
 refused-other-session
   0100000000000000
 refused-started
@@ -177,11 +188,12 @@ going
 view-of-the-root
   0300000001000000000200000000000000010000000200000000
 view-ipv4
-  03000000010000000102000000000000000a0000052c78010000000000000004
-  00000000
-view-ipv6
+  03000000010000000102000000000000000a0000052c7801e5d9d6dfdb777de3
+  bd535813ea0869812aa19ae894d256aa040aa68b7c6c6c090100000000000000
+  0400000000
+view-ipv6-insecure
   0300000001000000010200000001000000fd0000000000000000000000000000
-  052c78000000000000000001
+  052c7800000000000000000001
 beat
   04000000
 abort-source
@@ -224,6 +236,32 @@ refuse-gone
   0000010000000000676f6e65
 refuse-other
   ffffffffffffffff616e6f746865722073657373696f6e
+link-own
+  3e9b4fe7fa22d935b0d1ef6345f4382d19bcdabbaf9d26009eec936181fac76f
+link-key
+  e5d9d6dfdb777de3bd535813ea0869812aa19ae894d256aa040aa68b7c6c6c09
+link-child
+  4b4164000100000003000000dc2cca31e8e43bbd91dff7e475cca3347eb47810
+  7d5bd765aba4ae4a30c35d44cdae6da9b0ce782e349a9e4b7bc21422
+link-parent
+  4b41640001000000736845d54e87de09d6bb114aa7042c50a4a015bd9901d1a0
+  026f5956533a1519498d133361aa22e7ff3d4d0acc9f8376
+link-attach
+  0100000070000000e229c9f4e3fe050f4aa87e78ced618d088e2a31e8a449b3d
+  dc0812b1c6adf1660bc7545e3e4417604cf1a8d3a078b980f727b36ce809bb2e
+  13bf8d64126f354ad68994cc55b635b1d4e1f60b9c2e246bd951a4e04271ea27
+  d72b1808c2c2d05b94b4943513dd78e876d197e6c15ffd83
+link-accepted
+  06000000100000002ea71cd763642389ac609c44a227047b
+link-refused
+  050000001c0000004162d92300329c78b5194ebccd16de4440e0a489c4ecf63f
+  6090c5a3
+link-grant
+  04000000580000006efb390d4c3f922bee1e16284d3de87932d5870884220972
+  709fd182931bc97c29097efaba1beb62e44c2b7d4d93a747c4993c47c2b5b47e
+  3853ec755afdadecf90e00b2361f6af74d2cebfadc90b3e17fcb24bc3942bde0
+link-beat
+  06000000100000004eb92cda488b4e349e9295793d9a94e0
 payload-aes-bytes
   971ea4ada31a433cf4ddedb445f82094e60afdece05e964ab2f00a9295cf6bff
 payload-aes-bytes-at-65543
@@ -382,14 +420,17 @@ fn to_node() -> Vec<(&'static str, ToNode)> {
         let children = children.iter().map(|c| NodeId(*c)).collect();
         T::View(View { epoch: Epoch(1), parent, children, keep })
     };
-    let peer = |node, addr| Some(Peer { node: NodeId(node), addr });
+    let peer = |addr, key| Some(Peer { node: PARENT, addr, key });
     let key = Sealer::new(SESSION, secret(), PayloadKey::Plain).public_key();
-    let welcome =
-        |payload| T::Welcome(Welcome { node: NodeId(3), session: SESSION, key, payload, expected: 8 });
+    let welcome = |payload, link| {
+        T::Welcome(Welcome { node: CHILD, session: SESSION, key, payload, expected: 8, link })
+    };
+    let own = || Some(links().of_node(CHILD));
     vec![
-        ("welcome", welcome(PayloadKey::Plain)),
-        ("welcome-aes", welcome(PayloadKey::Aes256(SECRET))),
-        ("welcome-chacha", welcome(PayloadKey::ChaCha20(SECRET))),
+        ("welcome-aes", welcome(PayloadKey::Aes256(SECRET), own())),
+        ("welcome-chacha", welcome(PayloadKey::ChaCha20(SECRET), own())),
+        ("welcome-plain", welcome(PayloadKey::Plain, own())),
+        ("welcome-insecure", welcome(PayloadKey::Plain, None)),
         ("refused-other-session", T::Refused(Refusal::OtherSession)),
         ("refused-started", T::Refused(Refusal::Started(8))),
         ("refused-unknown", T::Refused(Refusal::Unknown)),
@@ -399,8 +440,8 @@ fn to_node() -> Vec<(&'static str, ToNode)> {
         ("refused-ending", T::Refused(Refusal::Ending("over".into()))),
         ("going", T::Going(8)),
         ("view-of-the-root", view(None, &[1, 2], false)),
-        ("view-ipv4", view(peer(2, v4), &[4], false)),
-        ("view-ipv6", view(peer(2, v6), &[], true)),
+        ("view-ipv4", view(peer(v4, Some(links().of_node(PARENT).of_child(CHILD))), &[4], false)),
+        ("view-ipv6-insecure", view(peer(v6, None), &[], true)),
         ("beat", T::Beat),
         ("abort-source", T::Abort(Reason::Source("exit 1".into()))),
         ("abort-sink", T::Abort(Reason::Sink("disk full".into()))),
@@ -510,6 +551,8 @@ fn encoded() -> Vec<(&'static str, Vec<u8>)> {
     all.push(("attach", attach().encode()));
     all.push(("grant", grant().encode().to_vec()));
     all.extend(refusals().into_iter().map(|(name, refuse)| (name, refuse.encode())));
+    all.extend(link_keys());
+    all.extend(link());
     all.extend(payload());
     let mut sealer = Sealer::new(SESSION, secret(), PayloadKey::Plain);
     all.push(("tape-key", sealer.public_key().to_vec()));
@@ -599,6 +642,56 @@ fn handshake() -> Vec<(&'static str, Vec<u8>)> {
     let sealed = server.into_stateless_transport_mode().unwrap().write_message(0, &beat, &mut frame[4..]);
     frame[..4].copy_from_slice(&(sealed.unwrap() as u32).to_le_bytes());
     vec![("handshake-1", first.to_vec()), ("handshake-2", second.to_vec()), ("frame-beat", frame)]
+}
+
+/// Whose link it is.
+const PARENT: NodeId = NodeId(2);
+const CHILD: NodeId = NodeId(3);
+
+/// What a session's data links are sealed with: 40 41 42 … 5f.
+fn links() -> LinkKey {
+    LinkKey::new(counting(0x40))
+}
+
+fn link_keys() -> Vec<(&'static str, Vec<u8>)> {
+    let own = links().of_node(PARENT);
+    vec![("link-own", own.bytes().to_vec()), ("link-key", own.of_child(CHILD).bytes().to_vec())]
+}
+
+/// All that a child and its parent say to each other until the tape flows, and the child's first grant.
+fn link() -> Vec<(&'static str, Vec<u8>)> {
+    let key = links().of_node(PARENT).of_child(CHILD);
+    let prologue = [&preface(Plane::Data)[..], &CHILD.0.to_le_bytes(), &SESSION.0].concat();
+    let (e_child, e_parent) = (counting::<32>(0xc0), counting::<32>(0xe0));
+    let side = |e| {
+        let pattern = "Noise_NNpsk0_25519_ChaChaPoly_BLAKE2s".parse().unwrap();
+        let builder = snow::Builder::new(pattern).psk(0, key.bytes()).unwrap().prologue(&prologue).unwrap();
+        builder.fixed_ephemeral_key_for_testing_only(e)
+    };
+    let mut child = side(&e_child).build_initiator().unwrap();
+    let mut parent = side(&e_parent).build_responder().unwrap();
+    let (mut first, mut second) = ([0; 48], [0; 48]);
+    child.write_message(&[], &mut first).unwrap();
+    parent.read_message(&first, &mut []).unwrap();
+    parent.write_message(&[], &mut second).unwrap();
+    child.read_message(&second, &mut []).unwrap();
+    let child = child.into_stateless_transport_mode().unwrap();
+    let parent = parent.into_stateless_transport_mode().unwrap();
+    let sealed = |keys: &snow::StatelessTransportState, number, kind, said: &[u8]| {
+        let mut body = vec![0; said.len() + 16];
+        keys.write_message(number, said, &mut body).unwrap();
+        [&Header { kind, len: body.len() }.encode()[..], &body].concat()
+    };
+    let refusal = refusals()[0].1.encode();
+    vec![
+        ("link-child", [&preface(Plane::Data)[..], &CHILD.0.to_le_bytes(), &first].concat()),
+        ("link-parent", [&preface(Plane::Data)[..], &second].concat()),
+        ("link-attach", sealed(&child, 0, Kind::Attach, &attach().encode())),
+        ("link-accepted", sealed(&parent, 0, Kind::Beat, &[])),
+        ("link-refused", sealed(&parent, 0, Kind::Refuse, &refusal)),
+        ("link-grant", sealed(&child, 1, Kind::Grant, &grant().encode())),
+        ("link-beat", sealed(&parent, 1, Kind::Beat, &[])),
+    ]
 }
 
 /// A datagram without its padding: head, length and value. A version answer has a head only.
@@ -738,6 +831,17 @@ fn the_keystreams_are_as_described() {
         });
         assert_eq!(vector(name), blocks.collect::<Vec<_>>());
     }
+}
+
+/// Without the library: the keys of links as `PROTOCOL.md` describes them.
+#[test]
+fn the_keys_of_links_are_as_described() {
+    let derived = |context, key: &[u8], node: u32| {
+        blake3::derive_key(context, &[key, &node.to_le_bytes()].concat()).to_vec()
+    };
+    let own = derived("ka 1 a node's data links", &counting::<32>(0x40), 2);
+    assert_eq!(vector("link-own"), own);
+    assert_eq!(vector("link-key"), derived("ka 1 data link", &own, 3));
 }
 
 /// Without the library: the tags as `PROTOCOL.md` describes them.

@@ -1,8 +1,9 @@
 //! What happens on the way happens to real programs here: they die, stand still, and lose their links, in network
 //! namespaces on one switch. Everybody else ends well.
 //!
-//! Only root can have namespaces: where there are none, a test says so and ends. How long each took is told by
-//! `--show-output`, and never asserted. Absent: machines that lie, which is `hostile.rs` in ka-core.
+//! Only root can have namespaces: where there are none, a test says so and ends. How long each took is told
+//! by `--show-output`, and never asserted. Absent: machines that lie, which are in `hostile.rs` and
+//! `strangers.rs` of ka-core.
 
 mod processes;
 

@@ -12,8 +12,11 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 
+use super::link::Link;
 use super::relay::broken;
 use super::tape::{Place, Tape};
+use super::transport::CHANGED;
+use super::words::Words;
 use crate::limits::{self, BLOCK_BYTES};
 use crate::proto::Node;
 use crate::proto::node::Input;
@@ -21,7 +24,6 @@ use crate::ring::{Item, Ring};
 use crate::types::{Floors, LinkId, Offset, Position};
 use crate::wire::control::LinkFault;
 use crate::wire::data::{GRANT_BYTES, Grant, HEADER_BYTES, Header, Kind};
-use crate::wire::{self, Plane};
 
 /// When so little is left of what was had from the source again, more is asked for: a segment.
 const AGAIN_BYTES: u64 = (limits::SEGMENT_BLOCKS * BLOCK_BYTES) as u64;
@@ -33,6 +35,7 @@ const WRITE_ITEMS: usize = 32;
 pub(super) struct Child {
     id: LinkId,
     stream: TcpStream,
+    words: Words,
     out: Out,
     /// What comes next, had from the source again because the ring has forgotten it; and whether more is asked for.
     again: Ring,
@@ -51,7 +54,7 @@ pub(super) struct Child {
 
 /// Where a child's connection stands.
 struct Out {
-    /// What goes before the next item: the preface, or a sign of life.
+    /// What goes before the next item: the word that it is accepted, or a sign of life.
     head: BytesMut,
     /// The next item to write.
     next: Position,
@@ -61,12 +64,14 @@ struct Out {
 
 impl Child {
     /// One whose claim was [believed](Tape::believe); the tape is here up to `end`.
-    pub(super) fn new(id: LinkId, stream: TcpStream, claim: Grant, end: Position) -> Self {
+    pub(super) fn new(id: LinkId, link: Link, claim: Grant, end: Position) -> Self {
         let Grant { floors, upto } = claim;
-        let head = BytesMut::from(&wire::preface(Plane::Data)[..]);
+        let Link { stream, mut words } = link;
+        let head = BytesMut::from(&words.accept()[..]);
         Self {
             id,
             stream,
+            words,
             out: Out { head, next: floors.held(), written: 0 },
             again: Ring::new(),
             asked: false,
@@ -151,15 +156,18 @@ impl Child {
                 Err(e) => return Err(broken(&e)),
             }
             let mut latest = None;
+            let frame = HEADER_BYTES + self.words.body_bytes(GRANT_BYTES);
             while let Some(header) = self.grants.first_chunk::<HEADER_BYTES>() {
                 let wrong = || LinkFault::Tainted("not a child's message".into());
                 let header = Header::decode(*header).map_err(|_| wrong())?;
-                if header.kind != Kind::Grant || header.len != GRANT_BYTES {
+                if header.kind != Kind::Grant || HEADER_BYTES + header.len != frame {
                     return Err(wrong());
                 }
-                let Some(body) = self.grants.get(HEADER_BYTES..HEADER_BYTES + GRANT_BYTES) else { break };
-                latest = Some(Grant::decode(body).map_err(|_| wrong())?);
-                self.grants.advance(HEADER_BYTES + GRANT_BYTES);
+                let Some(body) = self.grants.get(HEADER_BYTES..frame) else { break };
+                // Each is opened, for its number counts.
+                let said = self.words.hear(body).ok_or_else(|| LinkFault::Broken(CHANGED.into()))?;
+                latest = Some(Grant::decode(&said).map_err(|_| wrong())?);
+                self.grants.advance(frame);
             }
             if let Some(grant) = latest {
                 let (before, now) = (self.floors.held(), grant.floors.held());
@@ -256,7 +264,7 @@ impl Child {
     /// Says that this node lives, if nothing else was said since the last time.
     pub(super) fn live(&mut self) {
         if !std::mem::take(&mut self.wrote) && self.out.written == 0 && self.out.head.is_empty() {
-            self.out.head.extend_from_slice(&Header { kind: Kind::Beat, len: 0 }.encode());
+            self.out.head.extend_from_slice(&self.words.say(Kind::Beat, &[]));
         }
     }
 }

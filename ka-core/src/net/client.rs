@@ -14,9 +14,10 @@ use super::discovery::{self, AskError, Target, UnknownKey};
 use super::driver::{Brain, Driver, End, Incoming, NotBack, Task};
 use super::ends::{Drain, OpenSink};
 use super::handshake::Fault;
+use super::link::{self, Own};
 use super::relay::Relay;
 use super::session::{ClientConfig, ClientEvent, Inbox, JoinError, NodeEnd};
-use super::{Clock, default_window_bytes, link, ports, unless_stopped};
+use super::{Clock, default_window_bytes, ports, unless_stopped};
 use crate::key::Key;
 use crate::limits;
 use crate::proto::Node;
@@ -52,12 +53,13 @@ pub async fn join(
     let checker =
         Checker::new(welcome.session, &welcome.key, welcome.payload.clone()).ok_or_else(|| strange(addr))?;
     let Welcome { node, session, expected, .. } = welcome;
+    let own = Own { session, key: welcome.link.clone() };
     let encrypted = !welcome.payload.is_plain();
     events(ClientEvent::Joined { node, session, expected, encrypted, data_port, window_bytes });
 
     let (sender, incoming) = mpsc::channel(1024);
     let mut tasks = JoinSet::new();
-    tasks.spawn(link::accept_children(listener, sender.clone()));
+    tasks.spawn(link::accept_children(listener, own, sender.clone()));
     let (writing, mut written) = mpsc::channel::<()>(1);
     let server = Server { addr, key, session, node, hello };
     let line = Box::new(Line::new(server, connection, sender.clone(), writing));

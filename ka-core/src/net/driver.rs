@@ -7,22 +7,22 @@ use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::Sleep;
 
 use super::client::Line;
 use super::control::{Connection, Outbox};
+use super::link::{self, Link};
 use super::relay::Relay;
 use super::session::{Candidate, ClientEvent, Command, Inbox, ServerEvent};
-use super::{Admit, Clock, link};
+use super::{Admit, Clock};
 use crate::limits;
 use crate::proto::node::{Input as NodeInput, Output as NodeOutput};
 use crate::proto::roster::Conn;
 use crate::proto::{Coordinator, Event, Node, Report, coordinator};
 use crate::time::Instant;
-use crate::types::{LinkId, Position, printable};
+use crate::types::{LinkId, NodeId, Position, printable};
 use crate::wire::control::{Counters, Hello, LinkFault, Outcome, Peer, Refusal, Role, ToCoordinator, ToNode};
 use crate::wire::data::{Attach, Refuse};
 
@@ -41,9 +41,9 @@ pub(super) enum Incoming {
     /// Node: the attempt at this control connection has ended.
     Rejoined(u32, Result<Connection, NotBack>),
     /// A child dialled.
-    Offer(TcpStream, Attach),
+    Offer(Link, Attach),
     /// A dialled parent accepted, or could not be reached.
-    Dialled(LinkId, Result<TcpStream, LinkFault>),
+    Dialled(LinkId, Result<Link, LinkFault>),
 }
 
 /// Why a node is not back with its server.
@@ -110,9 +110,9 @@ pub(super) struct Driver<'a> {
     /// The dial whose result counts.
     dialling: Option<(LinkId, Task)>,
     /// Offered links that the node has not decided about.
-    offered: BTreeMap<LinkId, (TcpStream, Attach)>,
+    offered: BTreeMap<LinkId, (Link, Attach)>,
     /// What the application knows: the parent, and whether the server is away.
-    parent: Option<Peer>,
+    parent: Option<(NodeId, SocketAddr)>,
     away: bool,
     end: Option<End>,
 }
@@ -245,12 +245,15 @@ impl<'a> Driver<'a> {
             match &input {
                 NodeInput::Control(ToNode::View(view)) => {
                     let lacks = !self.node.window().closed();
-                    match (view.parent, self.parent) {
-                        (Some(parent), old) if old != Some(parent) => events(ClientEvent::Parent(parent)),
+                    let parent = view.parent.as_ref().map(|p| (p.node, p.addr));
+                    match (parent, self.parent) {
+                        (Some((node, addr)), old) if old != parent => {
+                            events(ClientEvent::Parent { node, addr });
+                        }
                         (None, _) if lacks => events(ClientEvent::NoParent),
                         _ => {}
                     }
-                    self.parent = view.parent;
+                    self.parent = parent;
                 }
                 NodeInput::Linked(_) => events(ClientEvent::Linked),
                 NodeInput::Rejoined => {
@@ -279,7 +282,7 @@ impl<'a> Driver<'a> {
     fn act(&mut self, output: NodeOutput) {
         match output {
             NodeOutput::Tell(message) => self.tell(message),
-            NodeOutput::Dial(peer, attach) => self.dial(peer.addr, attach),
+            NodeOutput::Dial(peer, attach) => self.dial(peer, attach),
             NodeOutput::Rejoin => {
                 if let Brain::There(line, events) = &mut self.brain {
                     if !std::mem::replace(&mut self.away, true) {
@@ -289,13 +292,13 @@ impl<'a> Driver<'a> {
                 }
             }
             NodeOutput::Accept(link, ..) => {
-                if let Some((stream, attach)) = self.offered.remove(&link) {
-                    self.relay.add_child(link, stream, attach.grant);
+                if let Some((offered, attach)) = self.offered.remove(&link) {
+                    self.relay.add_child(link, offered, attach.grant);
                 }
             }
             NodeOutput::Refuse(link, why) => {
-                if let Some((stream, _)) = self.offered.remove(&link) {
-                    link::refuse(&stream, &why);
+                if let Some((offered, _)) = self.offered.remove(&link) {
+                    offered.refuse(&why);
                 }
             }
             NodeOutput::Drop(link) => {
@@ -325,34 +328,34 @@ impl<'a> Driver<'a> {
         }
     }
 
-    fn dial(&mut self, addr: SocketAddr, attach: Attach) {
+    fn dial(&mut self, parent: Peer, attach: Attach) {
         let (link, sender) = (self.new_link(), self.sender.clone());
         let task = Task::spawn(async move {
-            let result = link::dial(addr, attach).await;
+            let result = link::dial(parent, attach).await;
             let _ = sender.send(Incoming::Dialled(link, result)).await;
         });
         self.dialling = Some((link, task));
     }
 
     /// Lets the node decide about a child that dialled.
-    fn offer(&mut self, link: LinkId, stream: TcpStream, attach: Attach) {
+    fn offer(&mut self, link: LinkId, offered: Link, attach: Attach) {
         match self.relay.believe(attach.grant) {
             Some(grant) => {
-                self.offered.insert(link, (stream, attach));
+                self.offered.insert(link, (offered, attach));
                 self.handle(NodeInput::Offered(link, Attach { grant, ..attach }));
             }
             None => {
                 let why = "its place is not one of the tape that is held here".into();
-                link::refuse(&stream, &Refuse { kept: None, why });
+                offered.refuse(&Refuse { kept: None, why });
             }
         }
     }
 
     /// The tape went on while children were waiting for a view: what can be believed of them is another now.
     fn offer_again(&mut self) {
-        for (link, (stream, attach)) in std::mem::take(&mut self.offered) {
+        for (link, (offered, attach)) in std::mem::take(&mut self.offered) {
             self.handle(NodeInput::LinkLost(link, LinkFault::Broken("it is looked at again".into())));
-            self.offer(link, stream, attach);
+            self.offer(link, offered, attach);
         }
     }
 
@@ -384,17 +387,17 @@ impl<'a> Driver<'a> {
                 }
             }
             Incoming::Rejoined(number, result) => self.rejoined(number, result),
-            Incoming::Offer(stream, attach) => {
+            Incoming::Offer(offered, attach) => {
                 let link = self.new_link();
-                self.offer(link, stream, attach);
+                self.offer(link, offered, attach);
             }
             Incoming::Dialled(link, result) => {
                 if self.dialling.take_if(|(dialled, _)| *dialled == link).is_none() {
                     return;
                 }
                 match result {
-                    Ok(stream) => {
-                        self.relay.set_parent(link, stream);
+                    Ok(parent) => {
+                        self.relay.set_parent(link, parent);
                         self.handle(NodeInput::Linked(link));
                     }
                     Err(fault) => self.handle(NodeInput::DialFailed(fault)),

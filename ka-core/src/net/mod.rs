@@ -23,6 +23,7 @@ mod identity;
 pub mod interfaces;
 mod link;
 mod memory;
+mod pairing;
 mod pool;
 mod ports;
 mod relay;
@@ -33,6 +34,7 @@ mod socket;
 mod tape;
 mod threads;
 mod transport;
+mod words;
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;

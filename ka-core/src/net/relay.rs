@@ -22,11 +22,14 @@ use tokio::net::TcpStream;
 use super::again::Again;
 use super::child::Child;
 use super::ends::{Drain, Feed, Job, Sunk};
+use super::link::Link;
 use super::pool::{BUFFER_BYTES, ReadPool};
 use super::root::Root;
 use super::socket::set_receive_low_water;
 use super::tape::Tape;
 use super::threads::Threads;
+use super::transport::CHANGED;
+use super::words::Words;
 use crate::index::Index;
 use crate::limits;
 use crate::proto::Node;
@@ -34,8 +37,9 @@ use crate::proto::node::Input;
 use crate::ring::{Item, Ring};
 use crate::seal::{Checker, SEALED_BYTES_MAX, Sealer, Statement, StreamEnd, StreamInfo};
 use crate::types::{LinkId, Position, printable};
+use crate::wire::Malformed;
 use crate::wire::control::LinkFault;
-use crate::wire::data::{GRANT_BYTES, Grant, HEADER_BYTES, Header, Kind};
+use crate::wire::data::{Grant, HEADER_BYTES, Header, Kind};
 
 /// The data plane.
 pub(super) struct Relay {
@@ -56,7 +60,7 @@ enum Origin {
     /// The root's own sources.
     Source(Box<Root>),
     /// A parent, by and by several; what was checked stays checked.
-    Parent { checker: Box<Checker>, link: Option<ParentLink>, pool: ReadPool },
+    Parent { checker: Box<Checker>, link: Option<Box<ParentLink>>, pool: ReadPool },
 }
 
 impl Origin {
@@ -96,22 +100,23 @@ impl Relay {
     }
 
     /// The link to the parent is up.
-    pub(super) fn set_parent(&mut self, id: LinkId, stream: TcpStream) {
+    pub(super) fn set_parent(&mut self, id: LinkId, parent: Link) {
         if let Origin::Parent { link, .. } = &mut self.origin {
-            *link = Some(ParentLink {
+            *link = Some(Box::new(ParentLink {
                 id,
-                stream,
+                stream: parent.stream,
+                words: parent.words,
                 buffer: BytesMut::with_capacity(BUFFER_BYTES),
                 grants: BytesMut::new(),
                 wakes_for: 1,
                 heard: true,
-            });
+            }));
         }
     }
 
     /// A child is accepted, whose claim was [believed](Self::believe) just now.
-    pub(super) fn add_child(&mut self, id: LinkId, stream: TcpStream, claim: Grant) {
-        self.children.push(Child::new(id, stream, claim, self.ring.end()));
+    pub(super) fn add_child(&mut self, id: LinkId, link: Link, claim: Grant) {
+        self.children.push(Child::new(id, link, claim, self.ring.end()));
     }
 
     /// What can be believed of a child that wants to attach; `None` if it names a place that is none of this tape.
@@ -134,8 +139,8 @@ impl Relay {
     /// Tells the parent how far this node is. (The source is asked for more as the window grows, and needs no telling.)
     pub(super) fn grant(&mut self, grant: Grant) {
         if let Origin::Parent { link: Some(link), .. } = &mut self.origin {
-            link.grants.extend_from_slice(&Header { kind: Kind::Grant, len: GRANT_BYTES }.encode());
-            link.grants.extend_from_slice(&grant.encode());
+            let said = link.words.say(Kind::Grant, &grant.encode());
+            link.grants.extend_from_slice(&said);
         }
     }
 
@@ -218,6 +223,7 @@ impl Relay {
                 let result = ready!(link.poll(cx, checker, pool)).and_then(|()| {
                     while let Some((kind, body)) = link.frame()? {
                         if kind == Kind::Beat {
+                            link.beat(&body)?;
                             continue;
                         }
                         let (item, statement) = check(checker, kind, body)?;
@@ -352,6 +358,7 @@ const ANNOUNCEMENT_BYTES: usize = 4 << 10;
 struct ParentLink {
     id: LinkId,
     stream: TcpStream,
+    words: Words,
     buffer: BytesMut,
     /// Grants that wait for the socket.
     grants: BytesMut,
@@ -442,6 +449,12 @@ impl ParentLink {
         }
         self.buffer.advance(HEADER_BYTES);
         Ok(Some((header.kind, self.buffer.split_to(header.len).freeze())))
+    }
+
+    /// Takes a sign of life. One that somebody has changed on its way is not held against the parent.
+    fn beat(&mut self, body: &[u8]) -> Result<(), LinkFault> {
+        let said = self.words.hear(body).ok_or_else(|| LinkFault::Broken(CHANGED.into()))?;
+        if said.is_empty() { Ok(()) } else { Err(LinkFault::Tainted(Malformed::TooLong.to_string())) }
     }
 }
 

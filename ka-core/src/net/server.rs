@@ -16,17 +16,19 @@ use super::discovery::{self, Responder};
 use super::driver::{Brain, Driver, End, Host, Incoming};
 use super::ends::Feed;
 use super::identity::ServerKey;
+use super::link::{self, Own};
 use super::relay::Relay;
 use super::session::{Command, Control, Inbox, ServeError, ServerConfig, ServerEvent, Stream};
-use super::{Clock, default_window_bytes, interfaces, link, ports};
+use super::{Clock, default_window_bytes, interfaces, ports};
 use crate::cipher::PayloadKey;
 use crate::key::Key;
 use crate::limits;
+use crate::links::LinkKey;
 use crate::proto::node::Input as NodeInput;
 use crate::proto::roster::Conn;
 use crate::proto::{Coordinator, Node, Report, coordinator};
 use crate::seal::Sealer;
-use crate::types::{SessionId, SessionName};
+use crate::types::{NodeId, SessionId, SessionName};
 use crate::wire::control::{Hello, ToCoordinator};
 
 /// Serves one session: gathers nodes, sends them the streams, and reports what became of each.
@@ -48,6 +50,7 @@ pub async fn serve(
     let generated = || ServerKey::generate().map_err(|e| ServeError::Io("no random numbers".into(), e));
     let server_key = config.key.clone().map_or_else(generated, Ok)?;
     let payload = payload_key(config.encrypt && server_key.key().is_secure())?;
+    let links = server_key.key().is_secure().then(random).transpose()?.map(LinkKey::new);
     let sealer = Sealer::new(session, random()?, payload.clone());
     let key = sealer.public_key();
     let window_bytes = config.window_bytes.unwrap_or_else(default_window_bytes);
@@ -72,7 +75,8 @@ pub async fn serve(
     // Each writer keeps a clone until everything is sent.
     let (writing, mut written) = mpsc::channel::<()>(1);
     tasks.spawn(accept_control(control, server_key.clone(), sender.clone(), writing));
-    tasks.spawn(link::accept_children(data, sender.clone()));
+    let own = Own { session, key: links.as_ref().map(|secret| secret.of_node(NodeId::ROOT)) };
+    tasks.spawn(link::accept_children(data, own, sender.clone()));
 
     let thread = |e| ServeError::Io("cannot start a thread".into(), e);
     let bytes = streams.iter().map(|s| s.source.size()).sum();
@@ -88,6 +92,7 @@ pub async fn serve(
             name: config.session.clone(),
             key,
             payload,
+            links,
             nodes: config.nodes,
             fan_out: config.fan_out,
             start_after: config.start_after,

@@ -19,7 +19,7 @@ use crate::seal::StreamInfo;
 use crate::stream::{Source, Spool};
 use crate::types::{NodeId, Offset, SessionId, SessionName};
 use crate::wire::Malformed;
-use crate::wire::control::{Counters, Outcome, Peer, Progress, Refusal};
+use crate::wire::control::{Counters, Outcome, Progress, Refusal};
 
 /// Where a process listens and asks.
 #[derive(Clone, Debug)]
@@ -260,7 +260,12 @@ pub enum ClientEvent {
         window_bytes: u64,
     },
     /// This is the parent from now on; the first one also tells that the session has started.
-    Parent(Peer),
+    Parent {
+        /// Which node.
+        node: NodeId,
+        /// Where it listens.
+        addr: SocketAddr,
+    },
     /// It has none for now, and gets the rest later: the others come first, or it was not heard for a while.
     NoParent,
     /// The server is not heard any more; this node goes on with those it has, and dials again.

@@ -142,7 +142,7 @@ enum Control {
 }
 
 /// Where the tape comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Parent {
     /// Nowhere yet.
     None,
@@ -369,10 +369,10 @@ impl Node {
 
     /// Makes `peer` the parent, unless it is that already and all is well.
     fn follow(&mut self, peer: Peer) {
-        match self.parent {
-            Parent::Linked(p, _) if p == peer => self.tell(ToCoordinator::Linked(self.epoch)),
+        match &self.parent {
+            Parent::Linked(p, _) if *p == peer => self.tell(ToCoordinator::Linked(self.epoch)),
             // Two dials at once would each close the other's link.
-            Parent::Dialling(p) if p == peer => {}
+            Parent::Dialling(p) if *p == peer => {}
             _ => {
                 self.unfollow();
                 self.dial(peer);
@@ -396,7 +396,7 @@ impl Node {
         if self.parent == Parent::Source {
             return;
         }
-        self.parent = Parent::Dialling(peer);
+        self.parent = Parent::Dialling(peer.clone());
         self.timers.stop(Timer::Redial);
         self.timers.stop(Timer::ParentSilence);
         let grant = self.window.attach_grant();
@@ -405,11 +405,11 @@ impl Node {
     }
 
     fn linked(&mut self, now: Instant, link: LinkId) {
-        let Parent::Dialling(peer) = self.parent else {
+        let Parent::Dialling(peer) = &self.parent else {
             self.outputs.push_back(Output::Drop(link));
             return;
         };
-        self.parent = Parent::Linked(peer, link);
+        self.parent = Parent::Linked(peer.clone(), link);
         self.heard = now;
         self.timers.set(Timer::ParentSilence, now + limits::LINK_SILENCE);
         self.window.attached();
@@ -417,15 +417,15 @@ impl Node {
     }
 
     fn dial_failed(&mut self, now: Instant, fault: LinkFault) {
-        let Parent::Dialling(peer) = self.parent else { return };
-        self.parent = Parent::Lost(peer);
+        let Parent::Dialling(peer) = &self.parent else { return };
+        self.parent = Parent::Lost(peer.clone());
         self.timers.set(Timer::Redial, now + limits::REDIAL);
         self.report(fault);
     }
 
     /// The link to the parent is gone. It may come up again at once; the coordinator may know of a better parent.
     fn parent_lost(&mut self, now: Instant, peer: Peer, fault: LinkFault) {
-        self.parent = Parent::Lost(peer);
+        self.parent = Parent::Lost(peer.clone());
         self.timers.stop(Timer::ParentSilence);
         if self.window.all_done() {
             return;
@@ -492,10 +492,10 @@ impl Node {
             self.children.retain(|(_, l)| *l != link);
             self.window.child_lost(child);
         }
-        if let Parent::Linked(peer, l) = self.parent
-            && l == link
+        if let Parent::Linked(peer, l) = &self.parent
+            && *l == link
         {
-            self.parent_lost(now, peer, fault);
+            self.parent_lost(now, peer.clone(), fault);
         }
     }
 
@@ -538,9 +538,9 @@ impl Node {
         }
         self.look_for_silence(now);
         if self.timers.due(Timer::Redial, now)
-            && let Parent::Lost(peer) = self.parent
+            && let Parent::Lost(peer) = &self.parent
         {
-            self.dial(peer);
+            self.dial(peer.clone());
         }
         if self.timers.due(Timer::Rejoin, now) {
             self.outputs.push_back(Output::Rejoin);
@@ -596,8 +596,9 @@ impl Node {
             self.heard = now;
         }
         if self.timers.due(Timer::ParentSilence, now)
-            && let Parent::Linked(peer, link) = self.parent
+            && let Parent::Linked(peer, link) = &self.parent
         {
+            let (peer, link) = (peer.clone(), *link);
             if self.heard + limits::LINK_SILENCE <= now {
                 self.outputs.push_back(Output::Drop(link));
                 let why = format!("it has been silent for {} ms", limits::LINK_SILENCE.as_millis());

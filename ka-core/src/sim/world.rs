@@ -108,6 +108,7 @@ impl World {
             name: SessionName::new("sim").ok(),
             key: [0; 32],
             payload: PayloadKey::Plain,
+            links: None,
             nodes: nodes as u32,
             fan_out,
             start_after: None,

@@ -10,6 +10,7 @@ use core::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::cipher::PayloadKey;
+use crate::links::LinkKey;
 use crate::types::{Epoch, NodeId, Offset, SessionId, SessionName};
 
 /// What a node says to the coordinator.
@@ -108,7 +109,7 @@ pub struct Counters {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum LinkFault {
-    /// It was up and is closed, reset or silent; the system's words.
+    /// It was up and is closed, reset or silent, or its words were changed on their way; the system's words.
     Broken(String),
     /// The parent sent something that is not the true tape: what, in words.
     Tainted(String),
@@ -229,6 +230,8 @@ pub struct Welcome {
     pub payload: PayloadKey,
     /// How many nodes the session waits for.
     pub expected: u32,
+    /// Its own key for the links to its children; `None` if the session is insecure.
+    pub link: Option<LinkKey>,
 }
 
 /// Who is whose parent, as far as one node is concerned.
@@ -244,13 +247,15 @@ pub struct View {
     pub keep: bool,
 }
 
-/// Another node and where its data listener is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Another node, where its data listener is, and how to speak to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Peer {
     /// Which node.
     pub node: NodeId,
     /// Where it listens.
     pub addr: SocketAddr,
+    /// The key of the link to it; `None` if the session is insecure.
+    pub key: Option<LinkKey>,
 }
 
 /// Why a client is not let in.

@@ -1,12 +1,14 @@
 //! Data links: a child dials its parent, says where it wants to resume, and the tape flows.
 //!
-//! Both sides begin with a [preface](super::preface). Every frame then has a fixed header of eight bytes: its kind,
-//! three zeros, and the length of its body (u32, little-endian). Nothing here goes through bincode: a block's
-//! body is raw payload, and the few fixed messages are written by hand.
+//! Both sides begin with a [preface](super::preface), and with a handshake unless the session is insecure.
+//! Every frame then has a fixed header of eight bytes: its kind, three zeros, and the length of its body
+//! (u32, little-endian). After a handshake all bodies but those of statements and blocks are sealed. Nothing
+//! here goes through bincode: a block's body is raw payload, and the few fixed messages are written by hand.
 
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use super::TAG_BYTES;
 use super::codec::Malformed;
 use crate::limits;
 use crate::types::{Epoch, Floors, NodeId, Offset, Position, SessionId, printable};
@@ -28,7 +30,8 @@ pub enum Kind {
     Grant = 4,
     /// Parent to child: no, and the link ends; the body is a [`Refuse`].
     Refuse = 5,
-    /// Parent to child: nothing to send, but alive. No body.
+    /// Parent to child: nothing to send, but alive. Its body says nothing. After a handshake the first
+    /// accepts.
     Beat = 6,
 }
 
@@ -49,18 +52,19 @@ impl Header {
         [self.kind as u8, 0, 0, 0, l[0], l[1], l[2], l[3]]
     }
 
-    /// Reads a header and holds the length against the limit of its kind.
+    /// Reads a header and holds the length against the limit of its kind, for such a body as sealing makes
+    /// it.
     ///
     /// # Errors
     /// [`Malformed`] when there is no such kind, or its body would be too long.
     pub fn decode(bytes: [u8; HEADER_BYTES]) -> Result<Self, Malformed> {
         let (kind, max) = match bytes[0] {
-            1 => (Kind::Attach, ATTACH_BYTES),
+            1 => (Kind::Attach, ATTACH_BYTES + TAG_BYTES),
             2 => (Kind::Statement, crate::seal::SEALED_BYTES_MAX),
             3 => (Kind::Block, limits::BLOCK_BYTES),
-            4 => (Kind::Grant, GRANT_BYTES),
-            5 => (Kind::Refuse, REFUSE_BYTES_MIN + limits::TEXT_BYTES),
-            6 => (Kind::Beat, 0),
+            4 => (Kind::Grant, GRANT_BYTES + TAG_BYTES),
+            5 => (Kind::Refuse, REFUSE_BYTES_MIN + limits::TEXT_BYTES + TAG_BYTES),
+            6 => (Kind::Beat, TAG_BYTES),
             _ => return Err(Malformed::Magic),
         };
         if bytes[1..4] != [0; 3] {
@@ -199,6 +203,9 @@ mod tests {
         let block = Header { kind: Kind::Block, len: limits::BLOCK_BYTES };
         assert_eq!(Header::decode(block.encode()), Ok(block));
         assert_eq!(Header::decode(Header { len: block.len + 1, ..block }.encode()), Err(Malformed::TooLong));
+        let beat = Header { kind: Kind::Beat, len: TAG_BYTES };
+        assert_eq!(Header::decode(beat.encode()), Ok(beat));
+        assert_eq!(Header::decode(Header { len: beat.len + 1, ..beat }.encode()), Err(Malformed::TooLong));
         assert_eq!(Header::decode([9, 0, 0, 0, 0, 0, 0, 0]), Err(Malformed::Magic));
         assert_eq!(Header::decode([3, 1, 0, 0, 0, 0, 0, 0]), Err(Malformed::Magic));
     }

@@ -10,10 +10,13 @@
 //!    │◀═ Welcome (number, session, key) ═══════│                            │
 //!    │            … the gate opens …           │                            │
 //!    │◀═ View (my parent, my children) ════════│                            │
-//!    │── data (TCP): preface, Attach ──────────┼───────────────────────────▶│
+//!    │── data (TCP): preface, handshake ───────┼───────────────────────────▶│
+//!    │◀─ preface, handshake (the link's key) ──┼────────────────────────────│
+//!    │══ Attach ═══════════════════════════════╪═══════════════════════════▶│
+//!    │◀═ Beat (yes) ═══════════════════════════╪════════════════════════════│
 //!    │◀─ Begin  Segment Block Block …  End … ──┼────────────────────────────│
-//!    │── Grant (how far we hold, how far you may send) ────────────────────▶│
-//!    │◀─ Beat, when there is nothing to send ──┼────────────────────────────│
+//!    │══ Grant (how far we hold, how far you may send) ════════════════════▶│
+//!    │◀═ Beat, when there is nothing to send ══╪════════════════════════════│
 //!    │══ Progress, LinkLost, Linked … ════════▶│                            │
 //!    │◀═ Beat, View (another parent) … ════════│                            │
 //!    │══ Complete, Receipt ═══════════════════▶│                            │
@@ -48,16 +51,16 @@ pub const TAG_BYTES: usize = 16;
 /// Bytes of a preface.
 pub const PREFACE_BYTES: usize = 8;
 
-/// The first eight bytes either side sends on a connection: `KA`, the plane, a zero, the version, two zeros. A parent's
-/// says that it accepts the child.
+/// The first eight bytes either side sends on a connection: `KA`, the plane, a zero, the version, two zeros.
+/// In an insecure session a parent's says that it accepts the child.
 #[must_use]
 pub fn preface(plane: Plane) -> [u8; PREFACE_BYTES] {
     let v = VERSION.to_le_bytes();
     [b'K', b'A', plane.letter(), 0, v[0], v[1], 0, 0]
 }
 
-/// The preface of a server that does not know a node's key, or of a parent that does not accept a child, which a refusing
-/// frame follows: one in the seventh byte.
+/// The preface of who does not know the key of who dials; or, in an insecure session, of a parent that does
+/// not accept a child, which a refusing frame follows: one in the seventh byte.
 #[must_use]
 pub fn refusing_preface(plane: Plane) -> [u8; PREFACE_BYTES] {
     let mut bytes = preface(plane);

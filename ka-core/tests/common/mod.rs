@@ -1,6 +1,8 @@
 //! A session in one process for tests: sources in memory, sinks that remember.
 #![allow(dead_code, reason = "each file of tests takes what it needs")]
 
+pub(crate) mod fake;
+
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Condvar, Mutex};
@@ -14,7 +16,7 @@ use ka_core::net::{
 };
 use ka_core::proto::{Event, Report};
 use ka_core::stream::{Reread, Sink, Source, Spool, Stop};
-use ka_core::types::{NodeId, SessionId, SessionName};
+use ka_core::types::{NodeId, Offset, SessionId, SessionName};
 use tokio::sync::Notify;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -270,6 +272,23 @@ impl Serving {
             _ => None,
         })
         .await
+    }
+
+    /// Waits until some child has a link to its parent.
+    pub(crate) async fn linked(&mut self) {
+        let is_linked = |e| matches!(e, ServerEvent::Session(Event::Linked { .. })).then_some(());
+        self.until("a link comes up", is_linked).await;
+    }
+
+    /// Waits until some bytes are at a node.
+    pub(crate) async fn receives(&mut self, node: NodeId) {
+        let some = |e| match e {
+            ServerEvent::Session(Event::Progress { node: n, progress }) if n == node => {
+                (progress.received > Offset::ZERO).then_some(())
+            }
+            _ => None,
+        };
+        self.until("the first bytes arrive", some).await;
     }
 
     /// Waits for its end.

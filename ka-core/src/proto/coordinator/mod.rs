@@ -27,6 +27,7 @@ use core::net::{IpAddr, SocketAddr};
 
 use crate::cipher::PayloadKey;
 use crate::limits;
+use crate::links::LinkKey;
 use crate::proto::event::{Event, Report};
 use crate::proto::release::Release;
 use crate::proto::roster::{Conn, Member, Roster};
@@ -52,6 +53,8 @@ pub struct Config {
     pub key: [u8; 32],
     /// The key its payload is encrypted with.
     pub payload: PayloadKey,
+    /// What the keys of its data links are derived from; `None`: the session is insecure, and they have none.
+    pub links: Option<LinkKey>,
     /// The gate: it starts when so many nodes are in.
     pub nodes: u32,
     /// Children per node: 1 makes a chain.
@@ -328,9 +331,9 @@ impl Coordinator {
     }
 
     fn greet(&mut self, conn: Conn, node: NodeId) {
-        let Config { session, key, ref payload, nodes: expected, .. } = self.config;
-        let payload = payload.clone();
-        self.tell(conn, ToNode::Welcome(Welcome { node, session, key, payload, expected }));
+        let Config { session, key, ref payload, nodes: expected, ref links, .. } = self.config;
+        let (payload, link) = (payload.clone(), links.as_ref().map(|secret| secret.of_node(node)));
+        self.tell(conn, ToNode::Welcome(Welcome { node, session, key, payload, expected, link }));
     }
 
     fn start_if_ready(&mut self, now: Instant) {
@@ -590,5 +593,86 @@ fn printable_reason(reason: Reason) -> Reason {
         Reason::Interrupted(who) => Reason::Interrupted(text(who)),
         Reason::Slow(why) => Reason::Slow(text(why)),
         missing @ Reason::Missing(..) => missing,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::collections::BTreeMap;
+
+    fn open(links: Option<LinkKey>) -> Coordinator {
+        let config = Config {
+            session: SessionId([1; 16]),
+            name: None,
+            key: [0; 32],
+            payload: PayloadKey::Plain,
+            links,
+            nodes: 3,
+            fan_out: 2,
+            start_after: None,
+            min_nodes: 1,
+            slow: Slow::default(),
+            min_rate: None,
+            carries: None,
+            bytes: None,
+            reread: false,
+            release_delay: Duration::ZERO,
+            data_port: 1,
+        };
+        Coordinator::new(Instant::ZERO, config)
+    }
+
+    fn join(c: &mut Coordinator, conn: u32, back: Option<NodeId>) {
+        let role = Role::Node { data_port: 7, wait: false, back };
+        let hello = Hello { session: None, incarnation: 5, role, label: String::new() };
+        // A machine for each node.
+        let addr = SocketAddr::from(([10, 0, 0, back.map_or(conn, |n| n.0) as u8], 1000));
+        c.handle(Instant::ZERO, Input::Joined { conn: Conn(conn), addr, server_ip: addr.ip(), hello });
+    }
+
+    fn told(c: &mut Coordinator) -> Vec<(Conn, ToNode)> {
+        let mut told = Vec::new();
+        loop {
+            match c.poll() {
+                Output::Tell(conn, message) => told.push((conn, message)),
+                Output::Wait(_) | Output::Done(_) => return told,
+                _ => {}
+            }
+        }
+    }
+
+    #[test]
+    fn a_parent_makes_the_key_that_its_child_is_told() {
+        for secret in [Some(LinkKey::new([9; 32])), None] {
+            let mut c = open(secret.clone());
+            (1..=3).for_each(|n| join(&mut c, n, None));
+            let root = secret.as_ref().map(|s| s.of_node(NodeId::ROOT));
+            let mut own = BTreeMap::from([(NodeId::ROOT, root)]);
+            let mut children = 0;
+            for (conn, message) in told(&mut c) {
+                match message {
+                    ToNode::Welcome(welcome) => {
+                        assert_eq!(welcome.link.is_some(), secret.is_some());
+                        own.insert(welcome.node, welcome.link);
+                    }
+                    ToNode::View(View { parent: Some(parent), .. }) => {
+                        let made = own[&parent.node].as_ref().map(|key| key.of_child(NodeId(conn.0)));
+                        assert_eq!(parent.key, made);
+                        children += 1;
+                    }
+                    _ => {}
+                }
+            }
+            assert_eq!((own.len(), children), (4, 3));
+            // Who comes back has the same key.
+            c.handle(Instant::ZERO, Input::Gone(Conn(2), "gone".into()));
+            join(&mut c, 8, Some(NodeId(2)));
+            let welcome = told(&mut c).into_iter().find_map(|(_, message)| match message {
+                ToNode::Welcome(welcome) => Some(welcome),
+                _ => None,
+            });
+            assert_eq!(welcome.expect("it is welcome").link, own[&NodeId(2)]);
+        }
     }
 }

@@ -538,8 +538,12 @@ impl Coordinator {
     /// Tells a node who its parent and children are.
     pub(super) fn send_view(&mut self, node: NodeId) {
         let Some(m) = self.roster.get(node).filter(|m| !m.released) else { return };
-        let parent =
-            m.parent.and_then(|p| self.roster.get(p)).map(|p| Peer { node: p.node, addr: seen(p, m) });
+        let key = |parent| self.config.links.as_ref().map(|l| l.of_node(parent).of_child(node));
+        let parent = m.parent.and_then(|p| self.roster.get(p)).map(|p| Peer {
+            node: p.node,
+            addr: seen(p, m),
+            key: key(p.node),
+        });
         let keep = m.keeps_for > 0;
         let children = m.children.iter().chain(&m.holds_for).copied().collect();
         let view = View { epoch: self.epoch, parent, children, keep };
