@@ -4,6 +4,7 @@
 mod common;
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
 
 use common::fake::{
     DataLink, Fake, all, all_said, attaching, dial_open, encoded, frame, hello, member, read_frame, sealed,
@@ -17,7 +18,7 @@ use ka_core::wire::control::ToCoordinator;
 use ka_core::wire::data::{Attach, GRANT_BYTES, Kind, Refuse};
 use ka_core::wire::discovery::{Question, encode_question};
 use ka_core::wire::{self, Malformed, PREFACE_BYTES, Plane};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -205,6 +206,61 @@ async fn a_server_of_another_version_is_named() {
     let end = timeout(LONG, joined).await.expect("it gives up in time");
     assert!(matches!(end, Err(JoinError::Protocol(_, Malformed::Version(9)))), "{end:?}");
     server.await.unwrap();
+}
+
+// ---- what was overheard ----
+
+/// Passes on what a node and its server say to each other, and writes down the node's half.
+async fn pass_on(node: TcpStream, server: TcpStream, said: Arc<Mutex<Vec<u8>>>) {
+    let ((mut from_node, mut to_node), (mut from_server, mut to_server)) =
+        (node.into_split(), server.into_split());
+    let back = tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut to_node).await });
+    let mut part = [0; 4096];
+    while let Ok(n @ 1..) = from_node.read(&mut part).await {
+        said.lock().unwrap().extend(&part[..n]);
+        to_server.write_all(&part[..n]).await.unwrap();
+    }
+    drop(to_server);
+    let _ = back.await;
+}
+
+/// What a node said is said once more. The server answers its first message, and then hangs up.
+async fn say_again(server: &Place, said: &[u8]) {
+    const ANSWER: usize = PREFACE_BYTES + 96;
+    let mut stream = TcpStream::connect(server.control).await.unwrap();
+    // It may hang up before it has heard everything.
+    let _ = stream.write_all(said).await;
+    assert!(all_said(stream).await.len() <= ANSWER);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_was_recorded_is_good_for_nothing() {
+    let mut lab = Lab::new("recorded");
+    let bytes = noise(100_000);
+    let said = Arc::new(Mutex::new(Vec::new()));
+    // The server's next session has the same identity and the same key.
+    for _ in 0..2 {
+        let mut serving = lab.serve(2, vec![("data", bytes.clone())]);
+        let place = serving.open().await;
+        let before = std::mem::take(&mut *said.lock().unwrap());
+        say_again(&place, &before).await;
+
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        lab.control = Some(listener.local_addr().unwrap().port());
+        let first = lab.join(good);
+        lab.control = None;
+        let (node, _) = listener.accept().await.unwrap();
+        let server = TcpStream::connect(place.control).await.unwrap();
+        let passing = tokio::spawn(pass_on(node, server, Arc::clone(&said)));
+        first.is_in().await;
+        let overheard = said.lock().unwrap().clone();
+        assert!(overheard.len() > PREFACE_BYTES + 48);
+        say_again(&place, &overheard).await;
+
+        all_is_well([first, lab.join(good)], &bytes).await;
+        assert_eq!(serving.report().await.nodes.len(), 2);
+        passing.await.unwrap();
+    }
 }
 
 // ---- strangers as children ----
