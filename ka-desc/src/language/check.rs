@@ -322,10 +322,6 @@ impl Check {
         if bare && p.fs.is_some() {
             self.fault(Field::Fs, format!("`{}` has no file system", p.kind), "leave it out");
         }
-        if (p.kind == Kind::Swap) != (fs == Some(Fs::Swap)) && fs.is_some() {
-            let way_out = "write `swap SIZE` for swap, and `linux SIZE ext4` for a file system";
-            self.fault(Field::Fs, format!("`{}` with {} on it", p.kind, fs.expect("it is some")), way_out);
-        }
         let Some(fs) = fs else {
             let way_out = "say its file system, such as `linux 20G ext4 …`";
             for (said, field) in [
@@ -341,6 +337,10 @@ impl Check {
             }
             return;
         };
+        if (p.kind == Kind::Swap) != (fs == Fs::Swap) {
+            let way_out = "write `swap SIZE` for swap, and `linux SIZE ext4` for a file system";
+            self.fault(Field::Fs, format!("`{}` with {fs} on it", p.kind), way_out);
+        }
         if let Some(label) = &p.label {
             let max = fs.label_bytes_max();
             if label.is_empty()
