@@ -108,14 +108,31 @@ fn mbr() -> impl Strategy<Value = Vec<Partition>> {
 }
 
 /// One disk without faults.
+#[allow(dead_code, reason = "not every test file wants every kind of disk")]
 pub(crate) fn disk() -> impl Strategy<Value = Disk> {
-    let gpt = (vec(partition(Table::Gpt), 1..12), of(1..=u128::MAX))
-        .prop_map(|(partitions, id)| (Table::Gpt, id.map(|id| TableId::Gpt(Guid(id))), partitions));
-    let mbr =
-        (mbr(), of(any::<u32>())).prop_map(|(partitions, id)| (Table::Mbr, id.map(TableId::Mbr), partitions));
-    prop_oneof![gpt, mbr]
-        .prop_map(|(table, id, partitions)| Disk { table: Some(table), id, partitions, ..Disk::default() })
-        .prop_map(without_twins)
+    let mbr = (mbr(), of(any::<u32>())).prop_map(|(partitions, id)| Disk {
+        table: Some(Table::Mbr),
+        id: id.map(TableId::Mbr),
+        partitions,
+        ..Disk::default()
+    });
+    prop_oneof![gpt(), without_faults(mbr)]
+}
+
+/// One disk with a GPT, without faults.
+pub(crate) fn gpt() -> impl Strategy<Value = Disk> {
+    let lines = vec(partition(Table::Gpt), 1..12);
+    let gpt = (lines, of(1..=u128::MAX)).prop_map(|(partitions, id)| Disk {
+        table: Some(Table::Gpt),
+        id: id.map(|id| TableId::Gpt(Guid(id))),
+        partitions,
+        ..Disk::default()
+    });
+    without_faults(gpt)
+}
+
+fn without_faults(disk: impl Strategy<Value = Disk>) -> impl Strategy<Value = Disk> {
+    disk.prop_map(without_twins)
         .prop_filter("faults", |disk| faults(&Desc { disks: vec![disk.clone()] }).is_empty())
 }
 
