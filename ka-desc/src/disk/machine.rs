@@ -1,0 +1,221 @@
+//! What the kernel says of a disk, from `/sys` and `/proc`.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+
+use super::uses::{self, Use};
+use crate::layout::Geometry;
+
+/// The machine whose disks are looked at.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// Where its `/sys`, `/proc` and `/dev` are; `/` but in tests.
+    root: PathBuf,
+}
+
+/// What a path is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sort {
+    /// A file with a disk's contents.
+    Image,
+    /// A disk, by the kernel's name for it.
+    Disk(String),
+    /// A partition, and the disk it is on.
+    Partition(String),
+    /// Nothing that has partitions.
+    Other,
+}
+
+/// What is known of a disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// Where it is, without symbolic links.
+    pub path: PathBuf,
+    /// What it is.
+    pub sort: Sort,
+    /// How large it is.
+    pub geometry: Geometry,
+    /// The kernel does not let it be written.
+    pub read_only: bool,
+    /// Its medium can be taken out.
+    pub removable: bool,
+    /// It is connected by USB.
+    pub usb: bool,
+    /// Its serial numbers, in the forms that are known.
+    pub serial: Vec<String>,
+    /// Its model.
+    pub model: Vec<String>,
+    /// Its world wide names.
+    pub wwn: Vec<String>,
+    /// Who uses it, or a part of it.
+    pub uses: Vec<Use>,
+}
+
+impl Default for Machine {
+    fn default() -> Self {
+        Self { root: "/".into() }
+    }
+}
+
+impl Machine {
+    /// A machine whose `/sys`, `/proc` and `/dev` are below `root`: for tests.
+    #[must_use]
+    pub fn at(root: &Path) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// All that is known of the disk at `path`. `image_sector_bytes` is what a file counts by, which it does not say.
+    ///
+    /// # Errors
+    /// It is not there, or the kernel does not say how large it is.
+    pub fn facts(&self, path: &Path, image_sector_bytes: u32) -> io::Result<Facts> {
+        let path = fs::canonicalize(path)?;
+        let meta = fs::metadata(&path)?;
+        let name = self.name_of(&path);
+        let sort = match &name {
+            Some(name) if self.block(name).join("partition").exists() => Sort::Partition(self.disk_of(name)),
+            Some(name) => Sort::Disk(name.clone()),
+            None if meta.is_file() => Sort::Image,
+            None => Sort::Other,
+        };
+        let geometry = match &sort {
+            Sort::Disk(name) => self.geometry(name)?,
+            _ => Geometry { disk_bytes: meta.len(), sector_bytes: image_sector_bytes },
+        };
+        let flag = |what: &str| name.as_ref().is_some_and(|n| self.line(n, what).as_deref() == Some("1"));
+        let bus = name.as_ref().and_then(|name| fs::canonicalize(self.block(name)).ok());
+        let usb = |bus: &Path| bus.components().any(|c| c.as_os_str().to_string_lossy().starts_with("usb"));
+        let identity = |files: &[&str], udev: &[&str]| name.as_ref().map_or(Vec::new(), |n| self.identity(n, files, udev));
+        Ok(Facts {
+            read_only: if sort == Sort::Image { meta.permissions().readonly() } else { flag("ro") },
+            removable: flag("removable"),
+            usb: bus.is_some_and(|bus| usb(&bus)),
+            serial: identity(&["device/serial", "serial", "device/vpd_pg80"], &["ID_SERIAL_SHORT", "ID_SERIAL"]),
+            model: identity(&["device/model"], &["ID_MODEL"]),
+            wwn: identity(&["device/wwid", "wwid"], &["ID_WWN", "ID_WWN_WITH_EXTENSION"]),
+            uses: uses::of(self, &path, name.as_deref()),
+            path,
+            sort,
+            geometry,
+        })
+    }
+
+    /// The disks of this machine that could be meant when none is named: those with a size that do not live in memory
+    /// and stand for no other device.
+    ///
+    /// # Errors
+    /// There is no `/sys`.
+    pub fn disks(&self) -> io::Result<Vec<PathBuf>> {
+        let mut disks = Vec::new();
+        for entry in fs::read_dir(self.root.join("sys/class/block"))? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            let virtual_ = ["loop", "ram", "zram", "dm-", "md", "sr", "fd", "nbd"].iter().any(|p| name.starts_with(p));
+            let whole = !self.block(&name).join("partition").exists();
+            if whole && !virtual_ && self.geometry(&name).is_ok_and(|g| g.disk_bytes > 0) {
+                disks.push(self.node(&name));
+            }
+        }
+        disks.sort();
+        Ok(disks)
+    }
+
+    /// What is mounted at `dir` and below it, in the order in which it was mounted.
+    ///
+    /// # Errors
+    /// There is no `/proc`.
+    pub(crate) fn mounted_below(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
+        let table = self.file("proc/self/mountinfo")?;
+        let target = |line: &str| Some(uses::unescape(line.split(' ').nth(4)?));
+        Ok(table.lines().filter_map(target).filter(|at| at.starts_with(dir)).collect())
+    }
+
+    /// The file of `/proc` or `/sys` at `path`.
+    pub(super) fn file(&self, path: &str) -> io::Result<String> {
+        fs::read_to_string(self.root.join(path))
+    }
+
+    /// Where the kernel tells of a block device.
+    pub(super) fn block(&self, name: &str) -> PathBuf {
+        self.root.join("sys/class/block").join(name)
+    }
+
+    /// The node of a block device.
+    pub(crate) fn node(&self, name: &str) -> PathBuf {
+        self.root.join("dev").join(name)
+    }
+
+    /// One line of what the kernel tells of a block device.
+    pub(super) fn line(&self, name: &str, what: &str) -> Option<String> {
+        fs::read_to_string(self.block(name).join(what)).ok().map(|text| text.trim().to_owned())
+    }
+
+    /// The names of what is in a directory of a block device.
+    pub(super) fn list(&self, name: &str, what: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.block(name).join(what)).into_iter().flatten().flatten();
+        let mut names: Vec<String> = entries.map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    }
+
+    /// The partitions of a disk that have nodes.
+    pub(crate) fn partitions(&self, name: &str) -> Vec<String> {
+        let all = self.list(name, "");
+        all.into_iter().filter(|part| self.block(name).join(part).join("partition").exists()).collect()
+    }
+
+    /// The number of a partition.
+    pub(crate) fn partition_number(&self, name: &str) -> Option<u32> {
+        self.line(name, "partition")?.parse().ok()
+    }
+
+    /// The kernel's name for what is at `path`, if it is a block device of this machine.
+    pub(super) fn name_of(&self, path: &Path) -> Option<String> {
+        let path = fs::canonicalize(path).ok()?;
+        let name = path.file_name()?.to_string_lossy().into_owned();
+        let real = fs::metadata(&path).ok()?.file_type().is_block_device();
+        let stands_for_one = self.root != Path::new("/") && path.starts_with(self.root.join("dev"));
+        ((real || stands_for_one) && self.block(&name).exists()).then_some(name)
+    }
+
+    /// Whether nodes here are those of the running kernel.
+    pub(super) fn is_real(&self) -> bool {
+        self.root == Path::new("/")
+    }
+
+    fn disk_of(&self, partition: &str) -> String {
+        let disk = fs::canonicalize(self.block(partition)).ok().and_then(|p| Some(p.parent()?.file_name()?.to_owned()));
+        disk.map_or_else(|| "its disk".into(), |name| self.node(&name.to_string_lossy()).display().to_string())
+    }
+
+    fn geometry(&self, name: &str) -> io::Result<Geometry> {
+        let missing = |what: &str| {
+            let path = self.block(name).join(what);
+            io::Error::new(io::ErrorKind::InvalidData, format!("{} says nothing", path.display()))
+        };
+        let number = |what: &str| self.line(name, what).and_then(|text| text.parse().ok()).ok_or_else(|| missing(what));
+        // `size` counts by 512 bytes, whatever the sectors are.
+        let disk_bytes: u64 = number("size")?;
+        let sector_bytes = number("queue/logical_block_size")?;
+        Ok(Geometry { disk_bytes: disk_bytes.saturating_mul(512), sector_bytes: sector_bytes as u32 })
+    }
+
+    /// What identifies a disk: in the kernel's files, and in udev's, if there is one.
+    fn identity(&self, name: &str, files: &[&str], udev: &[&str]) -> Vec<String> {
+        let read = |file: &&str| {
+            let bytes = fs::read(self.block(name).join(file)).ok()?;
+            // A page of vital product data has a header of four bytes.
+            let bytes = if file.ends_with("vpd_pg80") { bytes.get(4..)? } else { &bytes[..] };
+            Some(String::from_utf8_lossy(bytes).trim_matches(|c: char| c.is_whitespace() || c == '\0').to_owned())
+        };
+        let mut all: Vec<String> = files.iter().filter_map(read).collect();
+        let number = self.line(name, "dev").unwrap_or_default();
+        let known = self.file(&format!("run/udev/data/b{number}")).unwrap_or_default();
+        let entries = known.lines().filter_map(|line| line.strip_prefix("E:")?.split_once('='));
+        all.extend(entries.filter(|(key, _)| udev.contains(key)).map(|(_, value)| value.to_owned()));
+        all.retain(|text| !text.is_empty());
+        all.dedup();
+        all
+    }
+}

@@ -1,0 +1,192 @@
+//! Who uses a disk: mounts, swap, what the kernel has built on it, loop devices.
+
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use super::Machine;
+
+/// A use of a disk, or of something on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Use {
+    /// The node in use: the disk, a partition of it, or what is built on that.
+    pub node: PathBuf,
+    /// How.
+    pub how: How,
+}
+
+/// How a device is used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum How {
+    /// It is mounted there.
+    Mounted(PathBuf),
+    /// An interrupted run of ours left it mounted there.
+    Leftover(PathBuf),
+    /// It is swap.
+    Swap,
+    /// It is part of an array.
+    Array {
+        /// The array's node.
+        holder: PathBuf,
+        /// All of the array lies on this disk.
+        wholly: bool,
+    },
+    /// It is part of what the device mapper has made: an LVM volume, an open LUKS volume.
+    Mapped {
+        /// The mapping's node.
+        holder: PathBuf,
+        /// Its name for dmsetup.
+        name: String,
+        /// All of it lies on this disk.
+        wholly: bool,
+    },
+    /// Something else of the kernel's is built on it.
+    Held(PathBuf),
+    /// A loop device stands for it; nobody uses that.
+    Loop(PathBuf),
+    /// Somebody has it open for himself alone: the kernel, or a program that formats or checks it.
+    Open,
+}
+
+/// Below this name, file systems are mounted for a moment to make subvolumes.
+pub(crate) const LEFTOVER: &str = "ka-desc-subvolumes-";
+
+/// Whoever uses the disk at `path`, from the top down: who uses what is built on it comes before that.
+pub(super) fn of(machine: &Machine, path: &Path, name: Option<&str>) -> Vec<Use> {
+    let mut look = Look { machine, family: Vec::new(), uses: Vec::new() };
+    match name {
+        Some(disk) => {
+            look.family = std::iter::once(disk.to_owned()).chain(machine.partitions(disk)).collect();
+            for name in look.family.clone() {
+                look.device(&name);
+            }
+        }
+        None => look.loops_over(path),
+    }
+    look.uses
+}
+
+struct Look<'a> {
+    machine: &'a Machine,
+    /// The disk, its partitions, and what lies wholly on them.
+    family: Vec<String>,
+    uses: Vec<Use>,
+}
+
+impl Look<'_> {
+    fn device(&mut self, name: &str) {
+        let node = self.machine.node(name);
+        let before = self.uses.len();
+        for holder in self.machine.list(name, "holders") {
+            let wholly = self.machine.list(&holder, "slaves").iter().all(|slave| self.family.contains(slave));
+            if wholly && !self.family.contains(&holder) {
+                self.family.push(holder.clone());
+            }
+            let at = self.machine.node(&holder);
+            // A mapping or an array with several partitions of this disk is met several times.
+            let known = self.uses.iter().any(|u| u.how.holder() == Some(&at));
+            if !known {
+                self.device(&holder);
+                let how = self.held(&holder, at, wholly);
+                self.uses.push(Use { node: node.clone(), how });
+            }
+        }
+        self.loops_over(&node);
+        for (source, target) in self.mounts(name) {
+            let leftover = target.file_name().is_some_and(|n| n.to_string_lossy().starts_with(LEFTOVER));
+            let how = if leftover { How::Leftover(target) } else { How::Mounted(target) };
+            self.uses.push(Use { node: source, how });
+        }
+        let swaps = self.machine.file("proc/swaps").unwrap_or_default();
+        let swap = |line: &str| {
+            let path = unescape(line.split_whitespace().next().unwrap_or(""));
+            self.machine.name_of(&path).as_deref() == Some(name) || path == node
+        };
+        if swaps.lines().skip(1).any(swap) {
+            self.uses.push(Use { node: node.clone(), how: How::Swap });
+        }
+        // The kernel's own last word; it knows of uses that no file tells of.
+        if self.uses.len() == before && self.machine.is_real() && is_claimed(&node) {
+            self.uses.push(Use { node, how: How::Open });
+        }
+    }
+
+    fn held(&self, holder: &str, at: PathBuf, wholly: bool) -> How {
+        match self.machine.line(holder, "dm/name") {
+            Some(name) => How::Mapped { holder: at, name, wholly },
+            None if holder.starts_with("md") => How::Array { holder: at, wholly },
+            None => How::Held(at),
+        }
+    }
+
+    /// Loop devices whose contents are at `path`, and who uses them.
+    fn loops_over(&mut self, path: &Path) {
+        for name in self.machine.list("", "").into_iter().filter(|name| name.starts_with("loop")) {
+            let file = self.machine.line(&name, "loop/backing_file").map(PathBuf::from);
+            if file.as_deref() != Some(path) {
+                continue;
+            }
+            let before = self.uses.len();
+            for name in std::iter::once(name.clone()).chain(self.machine.partitions(&name)) {
+                self.device(&name);
+            }
+            if self.uses[before..].iter().all(|u| matches!(u.how, How::Leftover(_))) {
+                self.uses.push(Use { node: path.into(), how: How::Loop(self.machine.node(&name)) });
+            }
+        }
+    }
+
+    /// Where a device is mounted, and as what.
+    fn mounts(&self, name: &str) -> Vec<(PathBuf, PathBuf)> {
+        let number = self.machine.line(name, "dev");
+        let table = self.machine.file("proc/self/mountinfo").unwrap_or_default();
+        let mount = |line: &str| {
+            // 36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw
+            let (fields, rest) = line.split_once(" - ")?;
+            let fields: Vec<&str> = fields.split(' ').collect();
+            let source = unescape(rest.split(' ').nth(1)?);
+            // btrfs has a number of its own, and others may have another name.
+            let ours = number.as_deref() == Some(*fields.get(2)?)
+                || source == self.machine.node(name)
+                || self.machine.name_of(&source).as_deref() == Some(name);
+            ours.then(|| (self.machine.node(name), unescape(fields[4])))
+        };
+        table.lines().filter_map(mount).collect()
+    }
+}
+
+impl How {
+    fn holder(&self) -> Option<&PathBuf> {
+        match self {
+            Self::Array { holder, .. } | Self::Mapped { holder, .. } | Self::Held(holder) => Some(holder),
+            _ => None,
+        }
+    }
+}
+
+/// Whether the kernel refuses to open it for us alone.
+fn is_claimed(node: &Path) -> bool {
+    let flags = OFlags::RDONLY | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    matches!(rustix::fs::open(node, flags, Mode::empty()), Err(Errno::BUSY))
+}
+
+/// `/proc` writes blanks and backslashes in octal: `\040`.
+pub(super) fn unescape(text: &str) -> PathBuf {
+    let mut out = Vec::new();
+    let mut bytes = text.as_bytes();
+    while let Some((&first, rest)) = bytes.split_first() {
+        let octal = rest.get(..3).filter(|d| first == b'\\' && d.iter().all(|c| (b'0'..=b'7').contains(c)));
+        match octal {
+            Some(d) => {
+                out.push(d.iter().fold(0_u8, |n, c| n.wrapping_mul(8).wrapping_add(c - b'0')));
+                bytes = &rest[3..];
+            }
+            None => {
+                out.push(first);
+                bytes = rest;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned().into()
+}

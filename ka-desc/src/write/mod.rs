@@ -1,0 +1,75 @@
+//! Writing disks: from a desc and devices to tables and file systems.
+//!
+//! ```text
+//! prepare ─ look, refuse, plan ─▶ Prepared ─▶ (somebody says yes) ─▶ apply ─ lock, look again, refuse, write, look
+//! ```
+//!
+//! `apply.rs` is the only file that writes to a device, and it does so by commands only.
+
+mod apply;
+mod format;
+mod mount;
+mod nodes;
+mod prepare;
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+pub use apply::apply;
+pub use format::{READERS, Tool, format, tools};
+pub use mount::{mount, unmount};
+pub use prepare::{Options, Prepared, Want, find, prepare};
+
+use crate::disk::Refusal;
+use crate::layout::Misfit;
+use crate::run::Failure;
+
+/// Why a disk was not written, or not to its end.
+#[derive(Debug)]
+pub enum Error {
+    /// It might be the wrong disk. Nothing was written.
+    Refused(Vec<Refusal>),
+    /// Desc and disk do not fit together. Nothing was written.
+    Misfit(PathBuf, Vec<Misfit>),
+    /// Programs are missing. Nothing was written.
+    Missing(Vec<Tool>),
+    /// The desc and what was named for it do not go together. Nothing was written.
+    Names(String),
+    /// A device or a directory cannot be used.
+    Io(PathBuf, io::Error),
+    /// A command failed.
+    Failed(Failure),
+    /// What was written is not what was planned.
+    Wrong(PathBuf, Vec<String>),
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fn lines(list: impl IntoIterator<Item = impl fmt::Display>) -> String {
+            list.into_iter().map(|line| line.to_string()).collect::<Vec<_>>().join("\n")
+        }
+        match self {
+            Self::Refused(list) => f.write_str(&lines(list)),
+            Self::Misfit(path, list) => f.write_str(&lines(list.iter().map(|m| format!("{}: {m}", path.display())))),
+            Self::Missing(list) => {
+                let tool = |t: &Tool| format!("there is no {}: install it (Debian's package {})", t.program, t.package);
+                f.write_str(&lines(list.iter().map(tool)))
+            }
+            Self::Names(what) => f.write_str(what),
+            Self::Io(path, e) => write!(f, "{}: {e}", path.display()),
+            Self::Failed(failure) => failure.fmt(f),
+            Self::Wrong(path, list) => {
+                write!(f, "{} has not become what was planned: {}", path.display(), list.join("; "))
+            }
+        }
+    }
+}
+
+impl std::error::Error for Error {}

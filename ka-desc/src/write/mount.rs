@@ -1,0 +1,111 @@
+//! The tree that a desc describes, mounted below a directory, and unmounted.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::apply::partition;
+use super::{Error, Prepared, nodes};
+use crate::disk::Machine;
+use crate::language::Fs;
+use crate::layout::Placed;
+use crate::run::{Call, Runner};
+
+/// One mount.
+struct Mount<'a> {
+    path: &'a str,
+    disk: &'a Prepared,
+    placed: &'a Placed,
+    options: String,
+}
+
+/// Mounts all that has a mount point below `dir`, whatever contains others first. If one cannot be mounted, none is.
+///
+/// # Errors
+/// A disk is not what the desc makes of it, or something cannot be mounted.
+pub fn mount(machine: &Machine, runner: &mut dyn Runner, all: &[Prepared], dir: &Path) -> Result<(), Error> {
+    let io = |e| Error::Io(dir.into(), e);
+    let dir = if runner.is_dry() { dir.into() } else { fs::canonicalize(dir).map_err(io)? };
+    let mut mounts: Vec<Mount<'_>> = all.iter().flat_map(mounts).collect();
+    mounts.sort_by_key(|mount| Path::new(mount.path).components().count());
+    let mut done: Vec<PathBuf> = Vec::new();
+    for mount in &mounts {
+        let at = dir.join(mount.path.trim_start_matches('/'));
+        let inside = if runner.is_dry() { Ok(()) } else { stays_inside(&dir, mount.path) };
+        if let Err(e) = inside.and_then(|()| one(machine, runner, mount, &at)) {
+            for at in done.iter().rev() {
+                // The first error is the one to tell.
+                let _ = runner.write(&Call::new("umount", [at.display().to_string()]));
+            }
+            return Err(e);
+        }
+        done.push(at);
+    }
+    Ok(())
+}
+
+/// What is mounted already may have symbolic links where others are to be mounted; they lead out of `dir`.
+fn stays_inside(dir: &Path, path: &str) -> Result<(), Error> {
+    let mut at = dir.to_path_buf();
+    for part in path.split('/').filter(|part| !part.is_empty()) {
+        at.push(part);
+        if fs::symlink_metadata(&at).is_ok_and(|meta| meta.is_symlink()) {
+            let why = std::io::Error::other("a symbolic link is no place to mount; remove it, or mount elsewhere");
+            return Err(Error::Io(at, why));
+        }
+    }
+    Ok(())
+}
+
+fn one(machine: &Machine, runner: &mut dyn Runner, mount: &Mount<'_>, at: &Path) -> Result<(), Error> {
+    let at = at.display().to_string();
+    runner.write(&Call::new("mkdir", ["-p", &at]))?;
+    let whole = nodes::disk(runner, &mount.disk.facts.path, &mount.disk.facts.sort, mount.disk.plan.geometry)?;
+    let node = partition(machine, runner, mount.disk, mount.placed, &whole)?;
+    let fs = mount.placed.line.file_system().map_or_else(|| "auto".into(), |fs| fs.to_string());
+    let mut args = vec!["-t".to_owned(), fs];
+    if !mount.options.is_empty() {
+        args.extend(["-o".into(), mount.options.clone()]);
+    }
+    args.extend([node.arg(), at]);
+    runner.write(&Call::new("mount", args))?;
+    Ok(())
+}
+
+fn mounts(disk: &Prepared) -> Vec<Mount<'_>> {
+    let mut list = Vec::new();
+    for placed in &disk.plan.partitions {
+        let line = &placed.line;
+        if line.file_system() == Some(Fs::Swap) {
+            continue;
+        }
+        let own = line.options.clone();
+        if let Some(path) = &line.mount {
+            list.push(Mount { path, disk, placed, options: own.clone().unwrap_or_default() });
+        }
+        for s in &line.subvolumes {
+            if let Some(path) = &s.mount {
+                let parts = [Some(format!("subvol={}", s.name)), own.clone(), s.options.clone()];
+                let options = parts.into_iter().flatten().collect::<Vec<_>>().join(",");
+                list.push(Mount { path, disk, placed, options });
+            }
+        }
+    }
+    list
+}
+
+/// Unmounts all that is mounted at `dir` and below it, in the opposite order. Loop devices go with what they carry.
+///
+/// # Errors
+/// Nothing is mounted there, or something cannot be unmounted.
+pub fn unmount(machine: &Machine, runner: &mut dyn Runner, dir: &Path) -> Result<(), Error> {
+    let dir = fs::canonicalize(dir).map_err(|e| Error::Io(dir.into(), e))?;
+    let mounted = machine.mounted_below(&dir).map_err(|e| Error::Io(dir.clone(), e))?;
+    if mounted.is_empty() {
+        let why = "nothing is mounted there, or below it";
+        return Err(Error::Io(dir, std::io::Error::new(std::io::ErrorKind::NotFound, why)));
+    }
+    for at in mounted.iter().rev() {
+        runner.write(&Call::new("umount", [at.display().to_string()]))?;
+    }
+    Ok(())
+}
