@@ -1,6 +1,8 @@
 //! A disk to the desc that makes an equivalent one: what `fdisk_to_desc` wanted to be. Pure.
 
-use crate::language::{Desc, Disk, Fault, Fs, Kind, LEGACY_BOOT_BIT, Partition, Size, Subvolume, Table, faults};
+use crate::language::{
+    Desc, Disk, Fault, Fs, Kind, LEGACY_BOOT_BIT, Partition, Size, Subvolume, Table, faults,
+};
 use crate::layout::{Contents, Found, FoundPartition, Geometry};
 use crate::limits::MIB_BYTES;
 use crate::show::is_frame;
@@ -19,7 +21,12 @@ pub struct Captured {
 ///
 /// # Errors
 /// What a desc does not do is on the disk, or a name on it is none; as sentences.
-pub fn capture(found: &Found, geometry: Geometry, fstab: &str, flexible: bool) -> Result<Captured, Vec<String>> {
+pub fn capture(
+    found: &Found,
+    geometry: Geometry,
+    fstab: &str,
+    flexible: bool,
+) -> Result<Captured, Vec<String>> {
     let refused: Vec<String> = found.partitions.iter().filter_map(refused).collect();
     if !refused.is_empty() {
         return Err(refused);
@@ -38,7 +45,8 @@ pub fn capture(found: &Found, geometry: Geometry, fstab: &str, flexible: bool) -
         mounts(&mut line, p, fstab);
         partitions.push(line);
     }
-    let mut disk = Disk { table: Some(found.table), id: found.id, sector_bytes: None, name: None, partitions };
+    let mut disk =
+        Disk { table: Some(found.table), id: found.id, sector_bytes: None, name: None, partitions };
     if let Some(frame) = frame {
         let needed = frame_bytes(&disk);
         let at = list.iter().position(|p| p.number == frame.number).expect("it is one of them");
@@ -49,7 +57,10 @@ pub fn capture(found: &Found, geometry: Geometry, fstab: &str, flexible: bool) -
     without_needless_numbers(&mut disk);
     for (p, number) in list.iter().zip(disk.numbers()) {
         if p.number != number {
-            notes.push(format!("partition {} becomes number {number}: logicals are numbered by their order", p.number));
+            notes.push(format!(
+                "partition {} becomes number {number}: logicals are numbered by their order",
+                p.number
+            ));
         }
     }
     if flexible {
@@ -61,7 +72,10 @@ pub fn capture(found: &Found, geometry: Geometry, fstab: &str, flexible: bool) -
         return Ok(Captured { desc, notes });
     }
     let line = |fault: &Fault| fault.place.partition.map(|at| desc.disks[0].partitions[at].to_string());
-    Err(faults.iter().map(|f| format!("{}: {}; {}", line(f).unwrap_or_default(), f.what, f.way_out)).collect())
+    Err(faults
+        .iter()
+        .map(|f| format!("{}: {}; {}", line(f).unwrap_or_default(), f.what, f.way_out))
+        .collect())
 }
 
 /// Why a desc cannot make what is on this partition.
@@ -93,7 +107,10 @@ fn line(p: &FoundPartition, table: Table, geometry: Geometry, notes: &mut Vec<St
     }
     let bare = matches!(kind, Kind::Extended | Kind::BiosBoot | Kind::Msr);
     if fs.is_none() && !contents.fs.is_empty() && !bare {
-        note(format!("what is on it ({}) is nothing that a desc makes; it becomes an empty partition", contents.fs));
+        note(format!(
+            "what is on it ({}) is nothing that a desc makes; it becomes an empty partition",
+            contents.fs
+        ));
     }
     if kind == Kind::Extended && p.kind != "5" {
         note(format!("its type {} becomes 5", p.kind));
@@ -148,9 +165,12 @@ fn mounts(line: &mut Partition, p: &FoundPartition, fstab: &str) {
             continue;
         }
         let path = Some(unescape(path));
-        let subvolume = options.split(',').find_map(|o| o.strip_prefix("subvol=")).map(|s| s.trim_start_matches('/'));
-        let others: Vec<&str> =
-            options.split(',').filter(|o| *o != "defaults" && !o.starts_with("subvol") && !o.is_empty()).collect();
+        let subvolume =
+            options.split(',').find_map(|o| o.strip_prefix("subvol=")).map(|s| s.trim_start_matches('/'));
+        let others: Vec<&str> = options
+            .split(',')
+            .filter(|o| *o != "defaults" && !o.starts_with("subvol") && !o.is_empty())
+            .collect();
         let options = (!others.is_empty()).then(|| others.join(","));
         match subvolume.filter(|name| !name.is_empty()) {
             Some(name) => {
@@ -165,10 +185,14 @@ fn mounts(line: &mut Partition, p: &FoundPartition, fstab: &str) {
 /// Whether the first field of an fstab means this partition.
 fn is(spec: &str, p: &FoundPartition) -> bool {
     let contents = p.contents.as_ref();
-    let same = |is: Option<&String>, text: &str| is.is_some_and(|is| is.eq_ignore_ascii_case(text.trim_matches('"')));
+    let same = |is: Option<&String>, text: &str| {
+        is.is_some_and(|is| is.eq_ignore_ascii_case(text.trim_matches('"')))
+    };
     match spec.split_once('=') {
         Some(("UUID", text)) => same(contents.and_then(|c| c.uuid.as_ref()), text),
-        Some(("LABEL", text)) => contents.and_then(|c| c.label.clone()) == Some(unescape(text.trim_matches('"'))),
+        Some(("LABEL", text)) => {
+            contents.and_then(|c| c.label.clone()) == Some(unescape(text.trim_matches('"')))
+        }
         Some(("PARTUUID", text)) => same(p.partuuid.as_ref(), text),
         Some(("PARTLABEL", text)) => p.name == Some(unescape(text.trim_matches('"'))),
         _ => false,
@@ -204,10 +228,13 @@ fn without_needless_numbers(disk: &mut Disk) {
 /// The largest partition takes what is left; if it is a logical, so does its frame.
 fn stretch(disk: &mut Disk) {
     let size = |p: &Partition| match p.size {
-        Size::Bytes(bytes) if p.kind != Kind::Extended => bytes,
+        Size::Bytes(bytes) if !matches!(p.kind, Kind::Extended | Kind::Swap) => bytes,
         _ => 0,
     };
-    let Some(largest) = (0..disk.partitions.len()).max_by_key(|at| size(&disk.partitions[*at])) else { return };
+    // Of two of the same size, the first.
+    let Some(largest) = (0..disk.partitions.len()).rev().max_by_key(|at| size(&disk.partitions[*at])) else {
+        return;
+    };
     disk.partitions[largest].size = Size::Fill;
     if disk.partitions[largest].logical {
         let frame = disk.partitions.iter_mut().find(|p| p.kind == Kind::Extended);
@@ -224,7 +251,11 @@ mod tests {
         FoundPartition { number, start, sectors, kind: kind.into(), contents, ..FoundPartition::default() }
     }
 
-    fn captured(table: Table, partitions: Vec<FoundPartition>, flexible: bool) -> Result<(String, Vec<String>), Vec<String>> {
+    fn captured(
+        table: Table,
+        partitions: Vec<FoundPartition>,
+        flexible: bool,
+    ) -> Result<(String, Vec<String>), Vec<String>> {
         let found = Found { table, id: None, partitions };
         let geometry = Geometry { disk_bytes: 10 << 30, sector_bytes: 512 };
         capture(&found, geometry, "", flexible).map(|c| (c.desc.to_string(), c.notes))
@@ -247,9 +278,11 @@ mod tests {
 
     #[test]
     fn what_descs_do_not_do_is_refused_or_noted() {
-        let said = captured(Table::Mbr, vec![partition(1, 2048, 99, "8e", "LVM2_member")], false).unwrap_err();
+        let said =
+            captured(Table::Mbr, vec![partition(1, 2048, 99, "8e", "LVM2_member")], false).unwrap_err();
         assert!(said[0].contains("LVM"), "{said:?}");
-        let list = vec![partition(3, 2048, 204_800, "83", "swap"), partition(1, 300_000, 2048, "83", "exfat")];
+        let list =
+            vec![partition(3, 2048, 204_800, "83", "swap"), partition(1, 300_000, 2048, "83", "exfat")];
         let (text, notes) = captured(Table::Mbr, list, false).unwrap();
         assert_eq!(text, "table mbr\nswap 100 number 3\nlinux 1 number 1\n");
         assert_eq!(notes.len(), 2, "{notes:?}");

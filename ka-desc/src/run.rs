@@ -122,7 +122,8 @@ impl<W: Write> Runner for DryRun<W> {
     }
 
     fn write(&mut self, call: &Call) -> Result<String, Failure> {
-        let failure = |e: io::Error| Failure { call: call.to_string(), status: e.to_string(), said: String::new() };
+        let failure =
+            |e: io::Error| Failure { call: call.to_string(), status: e.to_string(), said: String::new() };
         writeln!(self.to, "{call}").map_err(failure)?;
         // What it attaches has no name yet.
         if call.program == "losetup" && call.args.iter().any(|a| a == "--find") {

@@ -41,7 +41,8 @@ pub fn expectations(text: &str) -> Result<Vec<Expectation>, String> {
 }
 
 fn how() -> String {
-    "what a disk must be is written like serial=S3Z9NB0K,size=500GB,model=Samsung SSD 860,wwn=0x5002538e".into()
+    "what a disk must be is written like serial=S3Z9NB0K,size=500GB,model=Samsung SSD 860,wwn=0x5002538e"
+        .into()
 }
 
 impl Expectation {
@@ -80,7 +81,8 @@ fn rounds_to(disk_bytes: u64, text: &str) -> bool {
     let (number, unit) = text.split_at(digits);
     let decimals = number.split_once('.').map_or(0, |(_, decimals)| decimals.len());
     let Some(one) = bytes::parse(&format!("1{unit}")) else { return false };
-    format!("{:.decimals$}", disk_bytes as f64 / one as f64) == number || bytes::parse(text) == Some(disk_bytes)
+    format!("{:.decimals$}", disk_bytes as f64 / one as f64) == number
+        || bytes::parse(text) == Some(disk_bytes)
 }
 
 #[cfg(test)]

@@ -74,7 +74,8 @@ pub fn refusals(facts: &Facts, conditions: &Conditions) -> Vec<Refusal> {
         match u.how {
             // Nobody misses them: they are taken away before anything is written.
             How::Loop(_) | How::Leftover(_) => {}
-            How::Swap | How::Array { wholly: true, .. } | How::Mapped { wholly: true, .. } if conditions.deactivate => {}
+            How::Swap | How::Array { wholly: true, .. } | How::Mapped { wholly: true, .. }
+                if conditions.deactivate => {}
             How::Swap | How::Array { wholly: true, .. } | How::Mapped { wholly: true, .. } => {
                 list.push(Refusal::Active(u.clone()));
             }
@@ -86,7 +87,9 @@ pub fn refusals(facts: &Facts, conditions: &Conditions) -> Vec<Refusal> {
             Expectation::Serial(_) => facts.serial.join(" or "),
             Expectation::Model(_) => facts.model.join(" or "),
             Expectation::Wwn(_) => facts.wwn.join(" or "),
-            Expectation::Size(_) => format!("{} ({} B)", people(facts.geometry.disk_bytes), facts.geometry.disk_bytes),
+            Expectation::Size(_) => {
+                format!("{} ({} B)", people(facts.geometry.disk_bytes), facts.geometry.disk_bytes)
+            }
         };
         list.push(Refusal::Unexpected(path(), expected.clone(), is));
     }
@@ -119,12 +122,22 @@ impl fmt::Display for Refusal {
                 write!(f, "{} is not the disk with {expected}: it says {is}", path.display())
             }
             Self::OtherSize(path, bytes) => {
-                write!(f, "{} has {bytes} bytes, and the plan was made for another size: plan anew", path.display())
+                write!(
+                    f,
+                    "{} has {bytes} bytes, and the plan was made for another size: plan anew",
+                    path.display()
+                )
             }
             Self::OtherSectors(path, bytes) => {
-                write!(f, "{} has sectors of {bytes} bytes, and the plan was made for others: plan anew", path.display())
+                write!(
+                    f,
+                    "{} has sectors of {bytes} bytes, and the plan was made for others: plan anew",
+                    path.display()
+                )
             }
-            Self::Locked(path) => write!(f, "{} is locked by another program: wait until that has ended", path.display()),
+            Self::Locked(path) => {
+                write!(f, "{} is locked by another program: wait until that has ended", path.display())
+            }
             Self::Changed(path) => {
                 write!(f, "{} is not what it was when the plan was made: look at it again", path.display())
             }
@@ -146,7 +159,9 @@ impl fmt::Display for Use {
         match &self.how {
             How::Mounted(at) | How::Leftover(at) => write!(f, "is mounted at {}: unmount it", at.display()),
             How::Swap => f.write_str("is in use as swap: swapoff it"),
-            How::Array { holder, wholly: true } => write!(f, "is part of the array {}: stop it", holder.display()),
+            How::Array { holder, wholly: true } => {
+                write!(f, "is part of the array {}: stop it", holder.display())
+            }
             How::Array { holder, .. } => {
                 write!(f, "is part of the array {}, which lies on other disks too: stop it", holder.display())
             }
@@ -154,11 +169,17 @@ impl fmt::Display for Use {
                 write!(f, "is part of {} ({name}): deactivate that", holder.display())
             }
             How::Mapped { holder, name, .. } => {
-                write!(f, "is part of {} ({name}), which lies on other disks too: deactivate that", holder.display())
+                write!(
+                    f,
+                    "is part of {} ({name}), which lies on other disks too: deactivate that",
+                    holder.display()
+                )
             }
             How::Held(holder) => write!(f, "is held by {}: stop that", holder.display()),
             How::Loop(node) => write!(f, "has the loop device {}: detach that", node.display()),
-            How::Open => f.write_str("is in use: the kernel, or a program that formats or checks it, has it for itself alone"),
+            How::Open => f.write_str(
+                "is in use: the kernel, or a program that formats or checks it, has it for itself alone",
+            ),
         }
     }
 }

@@ -87,12 +87,17 @@ impl Machine {
         let flag = |what: &str| name.as_ref().is_some_and(|n| self.line(n, what).as_deref() == Some("1"));
         let bus = name.as_ref().and_then(|name| fs::canonicalize(self.block(name)).ok());
         let usb = |bus: &Path| bus.components().any(|c| c.as_os_str().to_string_lossy().starts_with("usb"));
-        let identity = |files: &[&str], udev: &[&str]| name.as_ref().map_or(Vec::new(), |n| self.identity(n, files, udev));
+        let identity = |files: &[&str], udev: &[&str]| {
+            name.as_ref().map_or(Vec::new(), |n| self.identity(n, files, udev))
+        };
         Ok(Facts {
             read_only: if sort == Sort::Image { meta.permissions().readonly() } else { flag("ro") },
             removable: flag("removable"),
             usb: bus.is_some_and(|bus| usb(&bus)),
-            serial: identity(&["device/serial", "serial", "device/vpd_pg80"], &["ID_SERIAL_SHORT", "ID_SERIAL"]),
+            serial: identity(
+                &["device/serial", "serial", "device/vpd_pg80"],
+                &["ID_SERIAL_SHORT", "ID_SERIAL"],
+            ),
             model: identity(&["device/model"], &["ID_MODEL"]),
             wwn: identity(&["device/wwid", "wwid"], &["ID_WWN", "ID_WWN_WITH_EXTENSION"]),
             uses: uses::of(self, &path, name.as_deref()),
@@ -111,7 +116,8 @@ impl Machine {
         let mut disks = Vec::new();
         for entry in fs::read_dir(self.root.join("sys/class/block"))? {
             let name = entry?.file_name().to_string_lossy().into_owned();
-            let virtual_ = ["loop", "ram", "zram", "dm-", "md", "sr", "fd", "nbd"].iter().any(|p| name.starts_with(p));
+            let virtual_ =
+                ["loop", "ram", "zram", "dm-", "md", "sr", "fd", "nbd"].iter().any(|p| name.starts_with(p));
             let whole = !self.block(&name).join("partition").exists();
             if whole && !virtual_ && self.geometry(&name).is_ok_and(|g| g.disk_bytes > 0) {
                 disks.push(self.node(&name));
@@ -185,8 +191,13 @@ impl Machine {
     }
 
     fn disk_of(&self, partition: &str) -> String {
-        let disk = fs::canonicalize(self.block(partition)).ok().and_then(|p| Some(p.parent()?.file_name()?.to_owned()));
-        disk.map_or_else(|| "its disk".into(), |name| self.node(&name.to_string_lossy()).display().to_string())
+        let disk = fs::canonicalize(self.block(partition))
+            .ok()
+            .and_then(|p| Some(p.parent()?.file_name()?.to_owned()));
+        disk.map_or_else(
+            || "its disk".into(),
+            |name| self.node(&name.to_string_lossy()).display().to_string(),
+        )
     }
 
     fn geometry(&self, name: &str) -> io::Result<Geometry> {
@@ -194,7 +205,9 @@ impl Machine {
             let path = self.block(name).join(what);
             io::Error::new(io::ErrorKind::InvalidData, format!("{} says nothing", path.display()))
         };
-        let number = |what: &str| self.line(name, what).and_then(|text| text.parse().ok()).ok_or_else(|| missing(what));
+        let number = |what: &str| {
+            self.line(name, what).and_then(|text| text.parse().ok()).ok_or_else(|| missing(what))
+        };
         // `size` counts by 512 bytes, whatever the sectors are.
         let disk_bytes: u64 = number("size")?;
         let sector_bytes = number("queue/logical_block_size")?;
@@ -207,7 +220,11 @@ impl Machine {
             let bytes = fs::read(self.block(name).join(file)).ok()?;
             // A page of vital product data has a header of four bytes.
             let bytes = if file.ends_with("vpd_pg80") { bytes.get(4..)? } else { &bytes[..] };
-            Some(String::from_utf8_lossy(bytes).trim_matches(|c: char| c.is_whitespace() || c == '\0').to_owned())
+            Some(
+                String::from_utf8_lossy(bytes)
+                    .trim_matches(|c: char| c.is_whitespace() || c == '\0')
+                    .to_owned(),
+            )
         };
         let mut all: Vec<String> = files.iter().filter_map(read).collect();
         let number = self.line(name, "dev").unwrap_or_default();

@@ -17,14 +17,27 @@ pub fn probe(runner: &mut dyn Runner, path: &Path, sector_bytes: u32) -> Result<
     let path = path.display().to_string();
     let json = match runner.read(&Call::new("sfdisk", ["--json", &path])) {
         Ok(json) => json,
-        Err(failure) if failure.said.contains("does not contain a recognized partition table") => return Ok(None),
+        Err(failure) if failure.said.contains("does not contain a recognized partition table") => {
+            return Ok(None);
+        }
         Err(failure) => return Err(failure),
     };
-    let failure = |why: String| Failure { call: format!("sfdisk --json {path}"), status: why, said: json.clone() };
+    let failure =
+        |why: String| Failure { call: format!("sfdisk --json {path}"), status: why, said: json.clone() };
     let Some(mut found) = found(&json).map_err(failure)? else { return Ok(None) };
     for p in found.partitions.iter_mut().filter(|p| !show::is_frame(&p.kind)) {
-        let (offset, size) = (p.start.saturating_mul(sector_bytes.into()), p.sectors.saturating_mul(sector_bytes.into()));
-        let args = ["--probe", "--offset", &offset.to_string(), "--size", &size.to_string(), "--output", "udev", &path];
+        let (offset, size) =
+            (p.start.saturating_mul(sector_bytes.into()), p.sectors.saturating_mul(sector_bytes.into()));
+        let args = [
+            "--probe",
+            "--offset",
+            &offset.to_string(),
+            "--size",
+            &size.to_string(),
+            "--output",
+            "udev",
+            &path,
+        ];
         p.contents = match runner.read(&Call::new("blkid", args)) {
             Ok(text) => contents(&text),
             // Nothing was recognised.

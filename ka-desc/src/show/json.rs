@@ -121,7 +121,8 @@ fn before(p: &FoundPartition) -> Before<'_> {
 
 fn after<'a>(plan: &Plan, p: &'a crate::layout::Placed) -> After<'a> {
     let line: &Partition = &p.line;
-    let sub = |s: &'a Subvolume| Sub { name: &s.name, mount: s.mount.as_deref(), options: s.options.as_deref() };
+    let sub =
+        |s: &'a Subvolume| Sub { name: &s.name, mount: s.mount.as_deref(), options: s.options.as_deref() };
     After {
         number: p.number,
         action: match line.action {

@@ -96,8 +96,11 @@ pub fn bar(stretches: &[Stretch], width: usize) -> String {
     for (at, s) in stretches.iter().enumerate() {
         let columns = columns(s);
         let last = at + 1 == stretches.len();
-        let (fill, above, below) =
-            if s.words.is_empty() { ('·', "free".into(), people(s.bytes)) } else { (' ', s.words.join(" "), people(s.bytes)) };
+        let (fill, above, below) = if s.words.is_empty() {
+            ('·', "free".into(), people(s.bytes))
+        } else {
+            (' ', s.words.join(" "), people(s.bytes))
+        };
         lines[0].push_str(&"─".repeat(columns));
         lines[0].push(if last { '┐' } else { '┬' });
         for (line, text) in [(1, above), (2, below)] {
@@ -129,7 +132,10 @@ mod tests {
 └─────┴──────────────────────┴──────┴───────────────────┘
 ";
         assert_eq!(bar(&after(&plan), 58), expected);
-        assert!(bar(&before(None, geometry), 20).contains("16.0 GiB") || bar(&before(None, geometry), 20).contains("16 GiB"));
+        assert!(
+            bar(&before(None, geometry), 20).contains("16.0 GiB")
+                || bar(&before(None, geometry), 20).contains("16 GiB")
+        );
         assert_eq!(bar(&after(&plan), 0).lines().count(), 4, "however narrow");
     }
 }

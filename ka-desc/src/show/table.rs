@@ -8,7 +8,8 @@ use crate::layout::{Found, Geometry, Plan};
 /// What a plan makes, a line for each partition, in the disk's order.
 #[must_use]
 pub fn plan_table(plan: &Plan) -> String {
-    let mut rows = vec![["#", "begins", "size", "type", "holds", "label", "mounted at", ""].map(String::from)];
+    let mut rows =
+        vec![["#", "begins", "size", "type", "holds", "label", "mounted at", ""].map(String::from)];
     let mut partitions: Vec<_> = plan.partitions.iter().collect();
     partitions.sort_by_key(|p| (p.start, p.line.logical));
     for p in partitions {

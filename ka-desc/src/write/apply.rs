@@ -72,7 +72,9 @@ fn release(
     for u in &now.uses {
         let (tool, args) = match &u.how {
             How::Swap => (tool("swapoff", "mount"), vec![u.node.display().to_string()]),
-            How::Array { holder, .. } => (tool("mdadm", "mdadm"), vec!["--stop".into(), holder.display().to_string()]),
+            How::Array { holder, .. } => {
+                (tool("mdadm", "mdadm"), vec!["--stop".into(), holder.display().to_string()])
+            }
             How::Mapped { name, .. } => (tool("dmsetup", "dmsetup"), vec!["remove".into(), name.clone()]),
             How::Leftover(at) => (tool("umount", "mount"), vec![at.display().to_string()]),
             _ => continue,
@@ -104,7 +106,12 @@ fn tool(program: &'static str, package: &'static str) -> Tool {
 }
 
 /// The second look, right before the first write.
-fn look_again(machine: &Machine, runner: &mut dyn Runner, disk: &Prepared, options: &Options) -> Result<(), Error> {
+fn look_again(
+    machine: &Machine,
+    runner: &mut dyn Runner,
+    disk: &Prepared,
+    options: &Options,
+) -> Result<(), Error> {
     let now = facts(machine, &disk.facts.path, options)?;
     // A dry run has stopped nothing.
     let options = Options { deactivate: options.deactivate && runner.is_dry(), ..options.clone() };
@@ -132,7 +139,8 @@ fn write_disk(
     runner.write(&table(disk, &node))?;
     if !runner.is_dry() {
         let written = probe(runner, &node.path, plan.geometry.sector_bytes)?;
-        let differences = written.map_or_else(|| vec!["there is no table".into()], |found| plan.differences(&found));
+        let differences =
+            written.map_or_else(|| vec!["there is no table".into()], |found| plan.differences(&found));
         if !differences.is_empty() {
             return Err(Error::Wrong(path.clone(), differences));
         }

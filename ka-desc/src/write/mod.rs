@@ -19,7 +19,8 @@ use std::path::PathBuf;
 pub use apply::apply;
 pub use format::{READERS, Tool, format, tools};
 pub use mount::{mount, unmount};
-pub use prepare::{Options, Prepared, Want, find, prepare};
+pub(crate) use nodes::partition as kernel_node;
+pub use prepare::{Options, Prepared, Want, find, look, prepare, survey};
 
 use crate::disk::Refusal;
 use crate::layout::Misfit;
@@ -57,9 +58,13 @@ impl fmt::Display for Error {
         }
         match self {
             Self::Refused(list) => f.write_str(&lines(list)),
-            Self::Misfit(path, list) => f.write_str(&lines(list.iter().map(|m| format!("{}: {m}", path.display())))),
+            Self::Misfit(path, list) => {
+                f.write_str(&lines(list.iter().map(|m| format!("{}: {m}", path.display()))))
+            }
             Self::Missing(list) => {
-                let tool = |t: &Tool| format!("there is no {}: install it (Debian's package {})", t.program, t.package);
+                let tool = |t: &Tool| {
+                    format!("there is no {}: install it (Debian's package {})", t.program, t.package)
+                };
                 f.write_str(&lines(list.iter().map(tool)))
             }
             Self::Names(what) => f.write_str(what),

@@ -49,7 +49,8 @@ fn stays_inside(dir: &Path, path: &str) -> Result<(), Error> {
     for part in path.split('/').filter(|part| !part.is_empty()) {
         at.push(part);
         if fs::symlink_metadata(&at).is_ok_and(|meta| meta.is_symlink()) {
-            let why = std::io::Error::other("a symbolic link is no place to mount; remove it, or mount elsewhere");
+            let why =
+                std::io::Error::other("a symbolic link is no place to mount; remove it, or mount elsewhere");
             return Err(Error::Io(at, why));
         }
     }
@@ -59,7 +60,8 @@ fn stays_inside(dir: &Path, path: &str) -> Result<(), Error> {
 fn one(machine: &Machine, runner: &mut dyn Runner, mount: &Mount<'_>, at: &Path) -> Result<(), Error> {
     let at = at.display().to_string();
     runner.write(&Call::new("mkdir", ["-p", &at]))?;
-    let whole = nodes::disk(runner, &mount.disk.facts.path, &mount.disk.facts.sort, mount.disk.plan.geometry)?;
+    let whole =
+        nodes::disk(runner, &mount.disk.facts.path, &mount.disk.facts.sort, mount.disk.plan.geometry)?;
     let node = partition(machine, runner, mount.disk, mount.placed, &whole)?;
     let fs = mount.placed.line.file_system().map_or_else(|| "auto".into(), |fs| fs.to_string());
     let mut args = vec!["-t".to_owned(), fs];

@@ -32,14 +32,24 @@ impl Node {
     }
 
     /// A loop device over so many bytes of `path`.
-    pub(super) fn attach(runner: &mut dyn Runner, path: &Path, bytes: Option<(u64, u64)>, sector_bytes: u32) -> Result<Self, Error> {
-        let mut args = vec!["--find".to_owned(), "--show".into(), "--sector-size".into(), sector_bytes.to_string()];
+    pub(super) fn attach(
+        runner: &mut dyn Runner,
+        path: &Path,
+        bytes: Option<(u64, u64)>,
+        sector_bytes: u32,
+    ) -> Result<Self, Error> {
+        let mut args =
+            vec!["--find".to_owned(), "--show".into(), "--sector-size".into(), sector_bytes.to_string()];
         if let Some((offset, size)) = bytes {
             args.extend(["--offset".into(), offset.to_string(), "--sizelimit".into(), size.to_string()]);
         }
         args.push(path.display().to_string());
         let node = PathBuf::from(runner.write(&Call::new("losetup", args))?.trim());
-        let held = if runner.is_dry() { None } else { Some(File::open(&node).map_err(|e| Error::Io(node.clone(), e))?) };
+        let held = if runner.is_dry() {
+            None
+        } else {
+            Some(File::open(&node).map_err(|e| Error::Io(node.clone(), e))?)
+        };
         detach(runner, &node)?;
         Ok(Self { path: node, _held: held })
     }
@@ -52,9 +62,16 @@ pub(super) fn detach(runner: &mut dyn Runner, node: &Path) -> Result<(), Error> 
 }
 
 /// The node that tools are given for a whole disk: its own, but for images whose sectors no tool would guess.
-pub(super) fn disk(runner: &mut dyn Runner, path: &Path, sort: &Sort, geometry: Geometry) -> Result<Node, Error> {
+pub(super) fn disk(
+    runner: &mut dyn Runner,
+    path: &Path,
+    sort: &Sort,
+    geometry: Geometry,
+) -> Result<Node, Error> {
     match sort {
-        Sort::Image if geometry.sector_bytes != 512 => Node::attach(runner, path, None, geometry.sector_bytes),
+        Sort::Image if geometry.sector_bytes != 512 => {
+            Node::attach(runner, path, None, geometry.sector_bytes)
+        }
         _ => Ok(Node::own(path.into())),
     }
 }
@@ -85,7 +102,7 @@ pub(super) fn wait(machine: &Machine, disk: &str, numbers: &[u32]) -> Result<(),
 }
 
 /// The kernel's node of a partition.
-pub(super) fn partition(machine: &Machine, disk: &str, number: u32) -> Option<PathBuf> {
+pub(crate) fn partition(machine: &Machine, disk: &str, number: u32) -> Option<PathBuf> {
     let all = machine.partitions(disk);
     let name = all.into_iter().find(|name| machine.partition_number(name) == Some(number))?;
     Some(machine.node(&name))

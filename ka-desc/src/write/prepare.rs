@@ -57,16 +57,23 @@ pub struct Prepared {
 ///
 /// # Errors
 /// A disk of the desc has none or several, or a device is named for two.
-pub fn find(machine: &Machine, disks: &[Disk], wants: &[Want]) -> Result<Vec<(Disk, PathBuf, Vec<Expectation>)>, Error> {
+pub fn find(
+    machine: &Machine,
+    disks: &[Disk],
+    wants: &[Want],
+) -> Result<Vec<(Disk, PathBuf, Vec<Expectation>)>, Error> {
     let mut all: Vec<(Disk, PathBuf, Vec<Expectation>)> = Vec::new();
     for want in wants {
-        if let Some(name) = want.name.as_ref().filter(|name| !disks.iter().any(|d| d.name.as_ref() == Some(*name))) {
+        if let Some(name) =
+            want.name.as_ref().filter(|name| !disks.iter().any(|d| d.name.as_ref() == Some(*name)))
+        {
             return Err(Error::Names(format!("the desc has no disk that is called {name}")));
         }
     }
     for disk in disks {
-        let mut fitting =
-            wants.iter().filter(|w| if disks.len() > 1 { w.name.is_some() && w.name == disk.name } else { true });
+        let mut fitting = wants
+            .iter()
+            .filter(|w| if disks.len() > 1 { w.name.is_some() && w.name == disk.name } else { true });
         let (want, more) = (fitting.next(), fitting.next());
         let name = disk.name.clone().unwrap_or_default();
         let (Some(want), None) = (want, more) else {
@@ -93,7 +100,8 @@ pub fn find(machine: &Machine, disks: &[Disk], wants: &[Want]) -> Result<Vec<(Di
 /// The one disk that is as expected.
 fn search(machine: &Machine, expect: &[Expectation]) -> Result<PathBuf, Error> {
     let disks = machine.disks().map_err(|e| Error::Io("/sys/class/block".into(), e))?;
-    let fits = |path: &PathBuf| machine.facts(path, 512).is_ok_and(|facts| expect.iter().all(|e| e.holds(&facts)));
+    let fits =
+        |path: &PathBuf| machine.facts(path, 512).is_ok_and(|facts| expect.iter().all(|e| e.holds(&facts)));
     let mut fitting: Vec<PathBuf> = disks.into_iter().filter(fits).collect();
     match fitting.len() {
         1 => Ok(fitting.remove(0)),
@@ -101,24 +109,48 @@ fn search(machine: &Machine, expect: &[Expectation]) -> Result<PathBuf, Error> {
     }
 }
 
-/// Looks at a disk, and plans. Nothing is written, but for a loop device over an image with sectors of 4096 bytes.
+/// Looks at a disk, and plans, whether it may be written or not. Nothing is written, but an image with sectors of 4096
+/// bytes gets a loop device for as long as that takes.
+///
+/// # Errors
+/// It cannot be read, or the desc does not fit it.
+pub fn survey(
+    machine: &Machine,
+    runner: &mut dyn Runner,
+    (disk, path, expect): (Disk, PathBuf, Vec<Expectation>),
+    options: &Options,
+) -> Result<(Prepared, Vec<Refusal>), Error> {
+    let facts = facts(machine, &path, options)?;
+    let refusals = refusals(&facts, &conditions(&expect, options, None));
+    // What is no disk has nothing to be read.
+    if !matches!(facts.sort, Sort::Image | Sort::Disk(_)) {
+        return Err(Error::Refused(refusals));
+    }
+    need(runner, &READERS)?;
+    let found = look(runner, &facts)?;
+    let plan = Plan::new(&disk, facts.geometry, found.as_ref()).map_err(|e| Error::Misfit(path, e))?;
+    Ok((Prepared { disk, expect, facts, found, plan }, refusals))
+}
+
+/// Looks at a disk that is to be written, and plans.
 ///
 /// # Errors
 /// It may not be written, the desc does not fit it, or tools are missing.
 pub fn prepare(
     machine: &Machine,
     runner: &mut dyn Runner,
-    (disk, path, expect): (Disk, PathBuf, Vec<Expectation>),
+    meant: (Disk, PathBuf, Vec<Expectation>),
     options: &Options,
 ) -> Result<Prepared, Error> {
-    let facts = facts(machine, &path, options)?;
-    refuse(refusals(&facts, &conditions(&expect, options, None)))?;
-    need(runner, &READERS)?;
-    let found = look(runner, &facts)?;
-    let plan = Plan::new(&disk, facts.geometry, found.as_ref()).map_err(|e| Error::Misfit(path, e))?;
-    let device = matches!(facts.sort, Sort::Disk(_));
-    need(runner, &tools(&plan, device, nodes::need_loops(&facts.sort), !options.table_only))?;
-    Ok(Prepared { disk, expect, facts, found, plan })
+    // A disk that is refused is not even read.
+    let facts = facts(machine, &meant.1, options)?;
+    refuse(refusals(&facts, &conditions(&meant.2, options, None)))?;
+    let (prepared, refusals) = survey(machine, runner, meant, options)?;
+    refuse(refusals)?;
+    let device = matches!(prepared.facts.sort, Sort::Disk(_));
+    let loops = nodes::need_loops(&prepared.facts.sort);
+    need(runner, &tools(&prepared.plan, device, loops, !options.table_only))?;
+    Ok(prepared)
 }
 
 /// What the kernel says of a disk.
@@ -127,7 +159,10 @@ pub(super) fn facts(machine: &Machine, path: &Path, options: &Options) -> Result
 }
 
 /// What is on a disk.
-pub(super) fn look(runner: &mut dyn Runner, facts: &Facts) -> Result<Option<Found>, Error> {
+///
+/// # Errors
+/// A tool failed.
+pub fn look(runner: &mut dyn Runner, facts: &Facts) -> Result<Option<Found>, Error> {
     if facts.geometry.sector_bytes == 512 || facts.sort != Sort::Image {
         return Ok(probe(runner, &facts.path, facts.geometry.sector_bytes)?);
     }

@@ -1,0 +1,64 @@
+//! The exit statuses: those of ka's other programs, as far as a partitioner has them.
+
+use std::fmt::Write;
+use std::process::ExitCode;
+
+use crate::write::Error;
+
+/// How the program ends. The number is the exit status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// All is well.
+    Fine = 0,
+    /// It could not start.
+    NoStart = 1,
+    /// The command line is wrong.
+    Usage = 2,
+    /// It might be the wrong disk.
+    Refused = 4,
+    /// The desc is no desc, or does not fit.
+    Source = 5,
+    /// The disk could not be written.
+    Sink = 6,
+}
+
+impl Exit {
+    /// Every status, and what it says to people.
+    pub const ALL: [(Self, &'static str); 6] = [
+        (Self::Fine, "all is well"),
+        (Self::NoStart, "it could not start: a file, a missing tool, or anything not named below"),
+        (Self::Usage, "the command line is wrong"),
+        (Self::Refused, "refused: it might be the wrong disk; nothing was written"),
+        (Self::Source, "the desc is wrong, or does not fit the disk; nothing was written"),
+        (Self::Sink, "a tool failed while the disk was written; it is unfinished, and can be written again"),
+    ];
+
+    /// The table for `--help`.
+    #[must_use]
+    pub fn table() -> String {
+        let mut text = String::from("Exit status:\n");
+        for (exit, says) in Self::ALL {
+            writeln!(text, "  {}  {says}", exit as u8).expect("a string takes everything");
+        }
+        text
+    }
+
+    /// The status for an error of the library.
+    #[must_use]
+    pub fn of(error: &Error) -> Self {
+        match error {
+            Error::Refused(_) => Self::Refused,
+            Error::Misfit(..) => Self::Source,
+            Error::Missing(_) | Error::Io(..) => Self::NoStart,
+            Error::Names(_) => Self::Usage,
+            Error::Failed(_) | Error::Wrong(..) => Self::Sink,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        (exit as u8).into()
+    }
+}
