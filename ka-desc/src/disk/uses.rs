@@ -123,18 +123,25 @@ impl Look<'_> {
     /// Loop devices whose contents are at `path`, and who uses them.
     fn loops_over(&mut self, path: &Path) {
         for name in self.machine.list("", "").into_iter().filter(|name| name.starts_with("loop")) {
-            let file = self.machine.line(&name, "loop/backing_file").map(PathBuf::from);
-            if file.as_deref() != Some(path) {
+            if !self.is_over(&name, path) {
                 continue;
             }
             let before = self.uses.len();
             for name in std::iter::once(name.clone()).chain(self.machine.partitions(&name)) {
                 self.device(&name);
             }
-            if self.uses[before..].iter().all(|u| matches!(u.how, How::Leftover(_))) {
+            if !self.is_over(&name, path) {
+                // It went while we looked, and may be somebody else's by now.
+                self.uses.truncate(before);
+            } else if self.uses[before..].iter().all(|u| matches!(u.how, How::Leftover(_))) {
                 self.uses.push(Use { node: path.into(), how: How::Loop(self.machine.node(&name)) });
             }
         }
+    }
+
+    /// Whether a loop device's contents are at `path`.
+    fn is_over(&self, name: &str, path: &Path) -> bool {
+        self.machine.line(name, "loop/backing_file").is_some_and(|file| Path::new(&file) == path)
     }
 
     /// Where a device is mounted, and as what.

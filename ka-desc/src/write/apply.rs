@@ -86,6 +86,14 @@ fn release(
         tell(&format!("{call}"));
         runner.write(&call)?;
     }
+    if !runner.is_dry() {
+        for u in &now.uses {
+            if let How::Leftover(at) = &u.how {
+                // An empty directory does no harm.
+                let _ = std::fs::remove_dir(at);
+            }
+        }
+    }
     // What was mounted from a loop device has taken that along.
     for u in facts(machine, &disk.facts.path, options)?.uses {
         if let How::Loop(node) = u.how {
