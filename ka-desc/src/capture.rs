@@ -36,7 +36,7 @@ pub fn capture(
     let logical = |p: &FoundPartition| found.table == Table::Mbr && p.number > 4;
     // Lines stand in the disk's order, the frame before what is in it.
     list.sort_by_key(|p| (p.start, logical(p)));
-    let mut notes = Vec::new();
+    let mut notes: Vec<String> = by_device(fstab).collect();
     let mut partitions = Vec::new();
     for p in &list {
         let mut line = line(p, found.table, geometry, &mut notes);
@@ -199,6 +199,20 @@ fn is(spec: &str, p: &FoundPartition) -> bool {
     }
 }
 
+/// What the fstab mounts by the names of devices, which change from boot to boot and mean nothing on an image.
+fn by_device(fstab: &str) -> impl Iterator<Item = String> {
+    fstab.lines().filter_map(|entry| {
+        let mut fields = entry.split_whitespace();
+        let (spec, path) = (fields.next()?, fields.next()?);
+        let named = spec.starts_with("/dev/") && path.starts_with('/');
+        named.then(|| {
+            format!(
+                "the fstab mounts {spec} at {path}: if it is of this disk, add `mount {path}` to its line"
+            )
+        })
+    })
+}
+
 /// fstab writes blanks in octal.
 fn unescape(text: &str) -> String {
     text.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\")
@@ -296,10 +310,12 @@ mod tests {
         let found = Found { table: Table::Mbr, id: None, partitions: vec![root] };
         let fstab = format!(
             "# UUID={uuid} /no btrfs\nUUID={uuid} / btrfs subvol=@rootfs,compress=zstd:1 0 0\n\
-             UUID={uuid} /home btrfs defaults,subvol=/@home 0 0\nUUID=other /x ext4 ro 0 0\ntmpfs /tmp tmpfs nodev 0 0\n"
+             UUID={uuid} /home btrfs defaults,subvol=/@home 0 0\nUUID=other /x ext4 ro 0 0\n/dev/sdb1 /y ext4 ro 0 0\ntmpfs /tmp tmpfs nodev 0 0\n"
         );
         let geometry = Geometry { disk_bytes: 10 << 30, sector_bytes: 512 };
-        let text = capture(&found, geometry, &fstab, false).unwrap().desc.to_string();
+        let captured = capture(&found, geometry, &fstab, false).unwrap();
+        assert_eq!(captured.notes.len(), 1, "{:?}", captured.notes);
+        let text = captured.desc.to_string();
         let expected = format!(
             "table mbr\nlinux 512 btrfs uuid {uuid}\n  subvol @rootfs mount / options compress=zstd:1\n  \
              subvol @home mount /home\n"

@@ -36,8 +36,5 @@ pub const SECTOR_BYTES: [u32; 2] = [512, 4096];
 /// The largest disk: 2^63 bytes is where the kernel's file offsets end, so sums of two sizes never overflow.
 pub const DISK_BYTES_MAX: u64 = i64::MAX as u64;
 
-/// Bytes of what a tool may say (`sfdisk --json` of 128 partitions takes 40 KiB).
-pub const TOOL_OUTPUT_BYTES_MAX: usize = 4 << 20;
-
 /// How long nodes of new partitions may take to appear, in milliseconds. udev under load takes seconds.
 pub const NODES_WAIT_MS: u64 = 10_000;

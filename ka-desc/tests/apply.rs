@@ -108,6 +108,36 @@ fn the_smallest_file_systems_can_be_made() {
     }
 }
 
+/// An image of a disk with sectors of 4096 bytes: every tool sees them.
+#[test]
+fn an_image_may_have_sectors_of_4096_bytes() {
+    if !can_run(
+        "an_image_may_have_sectors_of_4096_bytes",
+        true,
+        &["sfdisk", "mkfs.ext4", "mkfs.vfat", "mkfs.xfs"],
+    ) {
+        return;
+    }
+    let _alone = alone();
+    let lab = Lab::new();
+    let image = lab.image("disk.img", 600 * MIB);
+    let options = Options { image_sector_bytes: 4096, ..Options::default() };
+    let text = "esp 100\nlinux 300 xfs label root mount /\nlinux fill ext4 mount /home\n";
+    let prepared = applied(text, &image, &options);
+    assert_eq!(prepared.plan.partitions[0].start, 256);
+    let facts = Machine::default().facts(&image, 4096).unwrap();
+    let found = look(&mut Here, &facts).unwrap().unwrap();
+    assert_eq!(prepared.plan.differences(&found), Vec::<String>::new());
+    assert_eq!([1, 2, 3].map(|n| contents(&found, n).fs), ["vfat", "xfs", "ext4"]);
+    let at = lab.path("tree");
+    fs::create_dir(&at).unwrap();
+    mount(&Machine::default(), &mut Here, &[prepared], &at).unwrap();
+    let xfs = run("xfs_info", &[at.to_str().unwrap()]);
+    unmount(&Machine::default(), &mut Here, &at).unwrap();
+    assert!(xfs.contains("sectsz=4096"), "{xfs}");
+    lab::wait_until_free(&image);
+}
+
 #[test]
 fn a_tree_is_mounted_in_order_and_unmounted() {
     if !can_run(
@@ -274,7 +304,7 @@ fn a_captured_disk_is_made_again_on_others() {
         let text = ka_desc(&["capture", golden.to_str().unwrap()]);
         let flexible = ka_desc(&["capture", "--flexible", golden.to_str().unwrap()]);
         assert_eq!(text.matches(" mount /").count(), mounts, "{name}: {text}");
-        assert_eq!(flexible.contains(" fill"), true, "{flexible}");
+        assert!(flexible.contains(" fill"), "{flexible}");
         let needs = ka_desc::layout::Plan::new(&lab::disk(&text), geometry(1024 * MIB), None).unwrap();
         let end = needs.partitions.iter().map(|p| p.end()).max().unwrap() * SECTOR;
         // Just large enough is what the last one ends at, and the copy of a GPT behind it.
@@ -361,7 +391,7 @@ fn windows_does_not_notice() {
     let first = applied(windows, &image, &Options::default());
     let was = found(&image);
     let stays = [1, 2, 3, 4].map(|number| was.partition(number).unwrap().clone());
-    let noise: Vec<u8> = (0..16 * MIB).map(|n| (n * 7919 >> 5) as u8).collect();
+    let noise: Vec<u8> = (0..16 * MIB).map(|n| ((n * 7919) >> 5) as u8).collect();
     std::os::unix::fs::FileExt::write_all_at(
         &fs::File::options().write(true).open(&image).unwrap(),
         &noise,

@@ -382,6 +382,47 @@ fn what_lies_wholly_on_the_disk_is_stopped_from_the_top() {
     assert_eq!(whole(&node), before, "a dry run changes nothing");
 }
 
+/// A disk whose partitions have nodes: the table is written for real, the rest is what would be run.
+#[test]
+fn a_disk_with_nodes_is_formatted_by_them() {
+    if !can_run("a_disk_with_nodes_is_formatted_by_them", false, &TOOLS) {
+        return;
+    }
+    struct Table(PathBuf, Vec<String>);
+    impl Runner for Table {
+        fn read(&mut self, call: &Call) -> Result<String, Failure> {
+            Here.read(call)
+        }
+        fn write(&mut self, call: &Call) -> Result<String, Failure> {
+            let whole = call.args.last().is_some_and(|arg| Path::new(arg) == self.0);
+            self.1.push(
+                call.to_string().lines().next().unwrap_or_default().replace(self.0.to_str().unwrap(), "SDA"),
+            );
+            if whole && call.program != "blockdev" { Here.write(call) } else { Ok(String::new()) }
+        }
+        fn has(&self, program: &str) -> bool {
+            Here.has(program)
+        }
+    }
+    let fake = Fake::new();
+    let node = fake.node("sda");
+    let prepared = fake.prepare(&node, DESC, "", &Options::default()).unwrap();
+    let mut runner = Table(node, Vec::new());
+    apply(&fake.machine(), &mut runner, &[prepared], &Options::default(), &mut |_| {}).unwrap();
+    assert_eq!(
+        runner.1,
+        [
+            "wipefs --all --quiet SDA",
+            "sfdisk --quiet --wipe always --wipe-partitions always --no-tell-kernel SDA <<'END'",
+            "blockdev --rereadpt SDA",
+            "wipefs --all --quiet SDA1",
+            "mkfs.ext4 -F -q SDA1",
+            "wipefs --all --quiet SDA2",
+            "mkfs.ext4 -F -q SDA2",
+        ]
+    );
+}
+
 #[test]
 fn a_locked_disk_is_refused_and_missing_tools_are_named_first() {
     if !can_run("a_locked_disk_is_refused", false, &TOOLS) {
@@ -448,6 +489,38 @@ fn without_yes_and_without_a_terminal_nothing_is_written() {
     let out = apply(&["--disk", image_arg, "--table-only", "--yes"]);
     assert_eq!(out.status.code(), Some(4), "read-only");
     assert_eq!(whole(&image), before);
+}
+
+/// A person on a terminal is asked, and nothing but `yes` is yes.
+#[test]
+fn on_a_terminal_a_person_is_asked() {
+    if !can_run("on_a_terminal_a_person_is_asked", false, &["sfdisk", "blkid", "wipefs", "script"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let (image, desc) = (lab.image("disk.img", 8 * MIB), lab.file("lab.desc", "linux fill\n"));
+    let command = format!(
+        "{} apply {} --disk {} --table-only",
+        env!("CARGO_BIN_EXE_ka-desc"),
+        desc.display(),
+        image.display()
+    );
+    let before = whole(&image);
+    for (answer, code) in [("no\n", 4), ("\n", 4), ("y\n", 4), ("yes\n", 0)] {
+        assert_eq!(whole(&image), before, "so far");
+        let mut script = Command::new("script")
+            .args(["--quiet", "--return", "--command", &command, "/dev/null"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        std::io::Write::write_all(script.stdin.as_mut().unwrap(), answer.as_bytes()).unwrap();
+        let out = script.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&out.stdout);
+        assert!(said.contains("Type yes:"), "{said}");
+        assert_eq!(out.status.code(), Some(code), "{answer:?}: {said}");
+    }
+    assert_ne!(whole(&image), before);
 }
 
 /// The same on real devices, as far as this machine has them.

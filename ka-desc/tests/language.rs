@@ -137,6 +137,18 @@ lab.desc:4:8: one word too many
     assert_eq!(said, expected);
 }
 
+/// The descs in the language's own manual: its indented blocks, but for the grammar and what `check` says.
+#[test]
+fn the_manual_s_examples_are_descs() {
+    let manual = include_str!("../LANGUAGE.md");
+    let blocks = manual.split("\n\n").filter(|block| block.lines().all(|line| line.starts_with("    ")));
+    let descs: Vec<&str> = blocks.filter(|b| !b.contains("  = ") && !b.starts_with("    desc ")).collect();
+    assert_eq!(descs.len(), 5, "{descs:#?}");
+    for text in descs {
+        parse(text).unwrap_or_else(|e| panic!("{text}\n{e}"));
+    }
+}
+
 /// What is wrong: the text, line and column, and what is said.
 #[test]
 fn what_is_no_desc() {

@@ -177,6 +177,10 @@ fn what_is_kept_must_be_just_so() {
     let mut broken = found.clone();
     broken.partitions[1].start = 100;
     assert_eq!(refused(SHARED, Some(&broken)), [Misfit::Broken(1)]);
+    // It would say more to sfdisk than its name.
+    broken = found.clone();
+    broken.partitions[0].name = Some("x\", size=5, name=\"y".into());
+    assert_eq!(refused(SHARED, Some(&broken)), [Misfit::Name(1)]);
     let too_much = format!("{SHARED}linux 9G\n");
     assert!(matches!(refused(&too_much, Some(&found))[0], Misfit::TooSmall { room: Room::Behind(4), .. }));
 }

@@ -128,6 +128,10 @@ fn apply(args: &Apply) -> Ended {
         let text = picture(&p.disk, Some(&p.facts.path.display().to_string()), p.found.as_ref(), &p.plan);
         text.lines().for_each(say);
     }
+    if !args.dry_run && !args.table_only && !rustix::process::geteuid().is_root() {
+        let text = "making file systems needs root: run it as root, or say --table-only";
+        return Err((text.into(), Exit::NoStart));
+    }
     let mut dry = DryRun::new(io::stdout());
     let runner: &mut dyn Runner = if args.dry_run { &mut dry } else { &mut Here };
     if !args.dry_run && !args.yes {

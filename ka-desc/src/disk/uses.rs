@@ -57,9 +57,12 @@ pub(super) fn of(machine: &Machine, path: &Path, name: Option<&str>) -> Vec<Use>
     let mut look = Look { machine, family: Vec::new(), uses: Vec::new() };
     match name {
         Some(disk) => {
-            look.family = std::iter::once(disk.to_owned()).chain(machine.partitions(disk)).collect();
-            for name in look.family.clone() {
-                look.device(&name);
+            let own: Vec<String> = std::iter::once(disk.to_owned()).chain(machine.partitions(disk)).collect();
+            look.family = own.clone();
+            own.iter().for_each(|name| look.device(name));
+            // Whoever has a partition for himself alone has the disk, too; so this says something only if nobody is known.
+            if look.uses.iter().all(|u| matches!(u.how, How::Loop(_))) {
+                look.claims(&own);
             }
         }
         None => look.loops_over(path),
@@ -77,7 +80,6 @@ struct Look<'a> {
 impl Look<'_> {
     fn device(&mut self, name: &str) {
         let node = self.machine.node(name);
-        let before = self.uses.len();
         for holder in self.machine.list(name, "holders") {
             let wholly = self.machine.list(&holder, "slaves").iter().all(|slave| self.family.contains(slave));
             if wholly && !self.family.contains(&holder) {
@@ -106,8 +108,13 @@ impl Look<'_> {
         if swaps.lines().skip(1).any(swap) {
             self.uses.push(Use { node: node.clone(), how: How::Swap });
         }
-        // The kernel's own last word; it knows of uses that no file tells of.
-        if self.uses.len() == before && self.machine.is_real() && is_claimed(&node) {
+    }
+
+    /// The kernel's own last word; it knows of uses that no file tells of.
+    fn claims(&mut self, names: &[String]) {
+        // A partition's says more than that of its disk, which comes first.
+        let mut nodes = names.iter().rev().map(|name| self.machine.node(name));
+        if let Some(node) = nodes.find(|node| self.machine.is_real() && is_claimed(node)) {
             self.uses.push(Use { node, how: How::Open });
         }
     }
@@ -127,13 +134,16 @@ impl Look<'_> {
                 continue;
             }
             let before = self.uses.len();
-            for name in std::iter::once(name.clone()).chain(self.machine.partitions(&name)) {
-                self.device(&name);
+            let own: Vec<String> =
+                std::iter::once(name.clone()).chain(self.machine.partitions(&name)).collect();
+            own.iter().for_each(|name| self.device(name));
+            if self.uses.len() == before {
+                self.claims(&own);
             }
             if !self.is_over(&name, path) {
                 // It went while we looked, and may be somebody else's by now.
                 self.uses.truncate(before);
-            } else if self.uses[before..].iter().all(|u| matches!(u.how, How::Leftover(_))) {
+            } else if self.uses[before..].iter().all(|u| matches!(u.how, How::Leftover(_) | How::Loop(_))) {
                 self.uses.push(Use { node: path.into(), how: How::Loop(self.machine.node(&name)) });
             }
         }

@@ -86,6 +86,49 @@ pub(super) fn words(text: &str, line: usize) -> Result<Vec<Word>, Problem> {
     Ok(words)
 }
 
+/// The rest of a line.
+pub(super) struct Rest<'a> {
+    words: std::slice::Iter<'a, Word>,
+    /// The word before.
+    last: &'a Word,
+}
+
+impl<'a> Rest<'a> {
+    /// All behind the first of a line's words.
+    pub(super) fn behind(first: &'a Word, words: &'a [Word]) -> Self {
+        Self { words: words.iter(), last: first }
+    }
+
+    pub(super) fn next(&mut self) -> Option<&'a Word> {
+        let word = self.words.next()?;
+        self.last = word;
+        Some(word)
+    }
+
+    /// The next word, which must be there; `expected` says what it would be.
+    pub(super) fn need(&mut self, expected: &str) -> Result<&'a Word, Problem> {
+        let Span { line, column, width } = self.last.span;
+        let behind = Span { line, column: column + width, width: 1 };
+        self.next().ok_or_else(|| Problem {
+            span: behind,
+            what: "the line ends too early".into(),
+            way_out: format!("expected {expected}"),
+        })
+    }
+
+    pub(super) fn end(&mut self) -> Result<(), Problem> {
+        self.next().map_or(Ok(()), |word| wrong(word, "one word too many", "the line ends before it"))
+    }
+}
+
+pub(super) fn wrong<T>(
+    word: &Word,
+    what: impl Into<String>,
+    way_out: impl Into<String>,
+) -> Result<T, Problem> {
+    Err(Problem { span: word.span, what: what.into(), way_out: way_out.into() })
+}
+
 /// A value as the text must have it for [`words`] to read it back.
 pub(super) fn quote(value: &str) -> String {
     let bare = !value.is_empty()

@@ -12,11 +12,13 @@ mod check;
 mod desc;
 mod guid;
 mod lex;
+mod line;
 mod parse;
 mod print;
 mod problem;
 mod words;
 
+pub(crate) use check::unprintable;
 pub use check::{Fault, Field, Place, faults};
 pub use desc::{Action, Desc, Disk, LEGACY_BOOT_BIT, Partition, Size, Subvolume, Table, TableId};
 pub use guid::{Guid, NotAGuid};

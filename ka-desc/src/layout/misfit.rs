@@ -43,6 +43,8 @@ pub enum Misfit {
         /// In which respects.
         how: Vec<String>,
     },
+    /// A partition that is kept or reused has a name that no script for sfdisk can carry.
+    Name(u32),
     /// A partition that is kept or reused overlaps another, or leaves the disk.
     Broken(u32),
     /// There is not room enough; in bytes.
@@ -89,6 +91,9 @@ impl fmt::Display for Misfit {
             Self::NotThere(number) => write!(f, "partition {number}, which the desc keeps or reuses, is not there"),
             Self::Differs { number, how } => {
                 write!(f, "partition {number} is not the one that the desc keeps or reuses: {}", how.join("; "))
+            }
+            Self::Name(number) => {
+                write!(f, "the name of partition {number} has quotes, backslashes or control characters: rename it first")
             }
             Self::Broken(number) => {
                 write!(f, "partition {number} overlaps another, or leaves the disk: repair the table first")

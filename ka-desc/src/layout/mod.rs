@@ -19,7 +19,7 @@ pub use found::{Contents, Found, FoundPartition};
 pub use misfit::{Misfit, Room};
 use room::Want;
 
-use crate::language::{Action, Desc, Disk, Guid, Kind, Partition, Size, Table, TableId, faults};
+use crate::language::{Action, Desc, Disk, Guid, Kind, Partition, Size, Table, TableId, faults, unprintable};
 use crate::limits::{DISK_BYTES_MAX, GPT_ENTRIES_BYTES, MBR_SECTORS, MIB_BYTES, SECTOR_BYTES};
 
 /// How large a disk is.
@@ -228,6 +228,9 @@ impl<'a> Kept<'a> {
         // A partition of old may begin before the first mebibyte, but not within the table.
         let mut free = if found.table == Table::Gpt { 2 + GPT_ENTRIES_BYTES / sector } else { 1 };
         for p in stay {
+            if p.name.as_ref().is_some_and(|name| unprintable(name)) {
+                misfits.push(Misfit::Name(p.number));
+            }
             if p.start < free || p.sectors == 0 || p.end() > usable(found.table, geometry).end {
                 misfits.push(Misfit::Broken(p.number));
             }

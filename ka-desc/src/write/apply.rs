@@ -42,7 +42,9 @@ pub fn apply(
     }
     for (disk, lock) in all.iter().zip(&locks) {
         write_disk(machine, runner, disk, options, tell)?;
-        fsync(lock).map_err(|e| Error::Io(disk.facts.path.clone(), e.into()))?;
+        fsync(lock).map_err(|e| {
+            Error::Wrong(disk.facts.path.clone(), vec![format!("it was not taken to the disk: {e}")])
+        })?;
     }
     Ok(())
 }

@@ -98,7 +98,7 @@ pub(super) fn wait(machine: &Machine, disk: &str, numbers: &[u32]) -> Result<(),
     let missing: Vec<String> =
         numbers.iter().filter(|n| partition(machine, disk, **n).is_none()).map(u32::to_string).collect();
     let why = format!("no nodes appeared for its partitions {}: look at dmesg", missing.join(", "));
-    Err(Error::Io(machine.node(disk), std::io::Error::new(std::io::ErrorKind::TimedOut, why)))
+    Err(Error::Wrong(machine.node(disk), vec![why]))
 }
 
 /// The kernel's node of a partition.

@@ -1,201 +1,12 @@
-//! What is wrong with a desc as a whole: rules between words, lines and disks.
+//! The rules of one partition: within its table, by itself, and for what is on it.
 
-use super::words::{Fs, Kind};
-use super::{Action, Desc, Disk, LEGACY_BOOT_BIT, Partition, Size, Table, TableId};
-use crate::limits::{DISKS_MAX, PARTITIONS_MAX, PRIMARIES_MAX, SUBVOLUMES_MAX};
-
-/// A place of a desc.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
-    /// Which disk, from 0.
-    pub disk: usize,
-    /// Which of its partitions, from 0; the disk itself if there is none.
-    pub partition: Option<usize>,
-    /// Which of its words.
-    pub field: Field,
-}
-
-/// A word of a line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[expect(missing_docs, reason = "their names say it")]
-pub enum Field {
-    Whole,
-    Table,
-    Name,
-    Kind,
-    Size,
-    Min,
-    At,
-    Number,
-    Bootable,
-    Partuuid,
-    Attributes,
-    Fs,
-    Label,
-    Uuid,
-    Mount,
-    Options,
-    Subvolume(usize),
-    SubvolumeMount(usize),
-}
-
-/// Something that is wrong with a desc.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// Where.
-    pub place: Place,
-    /// What is wrong, in words.
-    pub what: String,
-    /// What to write instead.
-    pub way_out: String,
-}
-
-/// Everything that is wrong with a desc. What [`super::parse`] returns has no faults.
-#[must_use]
-pub fn faults(desc: &Desc) -> Vec<Fault> {
-    let mut check =
-        Check { place: Place { disk: 0, partition: None, field: Field::Whole }, faults: Vec::new() };
-    check.disks(desc);
-    for (at, disk) in desc.disks.iter().enumerate() {
-        check.place = Place { disk: at, partition: None, field: Field::Whole };
-        check.disk(disk);
-        for (at, partition) in disk.partitions.iter().enumerate() {
-            check.place.partition = Some(at);
-            check.partition(partition, disk.table());
-        }
-    }
-    check.mounts(desc);
-    check.faults
-}
-
-struct Check {
-    place: Place,
-    faults: Vec<Fault>,
-}
+use super::{Check, Field, is_path};
+use crate::language::words::{Fs, Kind};
+use crate::language::{Action, LEGACY_BOOT_BIT, Partition, Size, Table, bytes};
+use crate::limits::SUBVOLUMES_MAX;
 
 impl Check {
-    fn fault(&mut self, field: Field, what: impl Into<String>, way_out: impl Into<String>) {
-        let place = Place { field, ..self.place };
-        self.faults.push(Fault { place, what: what.into(), way_out: way_out.into() });
-    }
-
-    fn disks(&mut self, desc: &Desc) {
-        if desc.disks.is_empty() {
-            self.fault(Field::Whole, "this desc is empty", "a line for each partition, such as `linux 3500`");
-        }
-        if desc.disks.len() > DISKS_MAX {
-            self.fault(Field::Whole, format!("more than {DISKS_MAX} disks"), "take several descs");
-        }
-        for (at, disk) in desc.disks.iter().enumerate() {
-            self.place.disk = at;
-            let same = |other: &Disk| other.name.is_some() && other.name == disk.name;
-            match &disk.name {
-                None if desc.disks.len() > 1 => {
-                    self.fault(
-                        Field::Whole,
-                        "these partitions belong to no disk",
-                        "a line `disk NAME` stands above them",
-                    );
-                }
-                Some(name) if name.is_empty() || name.contains('=') || name.contains('/') => {
-                    let way_out = "a short name of your own, without / and =: which device it is, `--disk NAME=DEVICE` says";
-                    self.fault(Field::Name, "no name for a disk", way_out);
-                }
-                Some(name) if desc.disks[..at].iter().any(same) => {
-                    self.fault(
-                        Field::Name,
-                        format!("there is a disk {name} already"),
-                        "give each its own name",
-                    );
-                }
-                _ => {}
-            }
-        }
-    }
-
-    fn disk(&mut self, disk: &Disk) {
-        let table = disk.table();
-        if disk.partitions.is_empty() {
-            self.fault(
-                Field::Whole,
-                "a disk without partitions",
-                "a line for each partition, such as `linux 3500`",
-            );
-        }
-        if disk.partitions.len() > PARTITIONS_MAX {
-            self.fault(
-                Field::Whole,
-                format!("more than {PARTITIONS_MAX} partitions"),
-                "no table has room for them",
-            );
-        }
-        let id_of = disk.id.map(|id| if matches!(id, TableId::Mbr(_)) { Table::Mbr } else { Table::Gpt });
-        if id_of.is_some_and(|of| disk.table != Some(of))
-            || (disk.sector_bytes.is_some() && disk.table.is_none())
-        {
-            self.fault(
-                Field::Table,
-                "the identity of another kind of table",
-                "`table` says which kind it is",
-            );
-        }
-        let numbers = disk.numbers();
-        let mut extended = None;
-        let mut bootable = None;
-        for (at, partition) in disk.partitions.iter().enumerate() {
-            self.place.partition = Some(at);
-            if partition.kind == Kind::Extended && extended.replace(at).is_some() {
-                self.fault(
-                    Field::Kind,
-                    "a second extended partition",
-                    "an MBR has one; put the logicals into it",
-                );
-            }
-            if table == Table::Mbr && partition.bootable && bootable.replace(at).is_some() {
-                self.fault(Field::Bootable, "a second bootable partition", "an MBR starts from one");
-            }
-            if let Some(number) = partition.number {
-                let twin = disk.partitions[..at].iter().any(|p| p.number == Some(number));
-                if twin || partition.logical {
-                    let what = if twin {
-                        "this number is taken"
-                    } else {
-                        "logicals are numbered by their order, from 5"
-                    };
-                    self.fault(Field::Number, what, "give another number, or none");
-                }
-            }
-            let max = if table == Table::Mbr { PRIMARIES_MAX } else { PARTITIONS_MAX as u32 };
-            if !partition.logical && numbers[at] > max {
-                match table {
-                    Table::Mbr => {
-                        let way_out = "make one of them `extended` and put the others into it as `logical …`, or write `table gpt`";
-                        self.fault(
-                            Field::Kind,
-                            "an MBR has room for four primaries, the extended one among them",
-                            way_out,
-                        );
-                    }
-                    Table::Gpt => {
-                        self.fault(Field::Number, "a GPT has 128 entries", "give a number up to 128")
-                    }
-                }
-            }
-        }
-        for (at, partition) in disk.partitions.iter().enumerate() {
-            self.place.partition = Some(at);
-            if partition.logical && table == Table::Mbr && extended.is_none() {
-                self.fault(
-                    Field::Whole,
-                    "a logical partition without an extended one",
-                    "add a line such as `extended fill`",
-                );
-            }
-        }
-        self.place.partition = None;
-    }
-
-    fn partition(&mut self, p: &Partition, table: Table) {
+    pub(super) fn partition(&mut self, p: &Partition, table: Table) {
         self.in_table(p, table);
         self.size(p);
         self.contents(p);
@@ -310,7 +121,7 @@ impl Check {
         if let (Some(fs), Size::Bytes(bytes)) = (p.formatted(), p.size)
             && bytes < fs.min_bytes()
         {
-            let least = super::bytes::Written(fs.min_bytes());
+            let least = bytes::Written(fs.min_bytes());
             self.fault(Field::Size, format!("too small for {fs}"), format!("give it at least {least}"));
         }
     }
@@ -416,44 +227,9 @@ impl Check {
             );
         }
     }
-
-    fn mounts(&mut self, desc: &Desc) {
-        let mut paths: Vec<&str> = Vec::new();
-        for (d, disk) in desc.disks.iter().enumerate() {
-            for (at, p) in disk.partitions.iter().enumerate() {
-                self.place = Place { disk: d, partition: Some(at), field: Field::Whole };
-                let own = p.mount.as_deref().map(|path| (Field::Mount, path));
-                let subs = p.subvolumes.iter().enumerate();
-                let subs = subs.filter_map(|(at, s)| Some((Field::SubvolumeMount(at), s.mount.as_deref()?)));
-                for (field, path) in own.into_iter().chain(subs) {
-                    if !is_path(path) {
-                        self.fault(
-                            field,
-                            format!("{path} is no place to mount"),
-                            "an absolute path such as / or /home, without ..",
-                        );
-                    } else if paths.contains(&path) {
-                        self.fault(
-                            field,
-                            format!("something else is mounted at {path}"),
-                            "each has its own place",
-                        );
-                    }
-                    paths.push(path);
-                }
-            }
-        }
-    }
-}
-
-/// An absolute path in its shortest form.
-fn is_path(path: &str) -> bool {
-    let part =
-        |part: &str| !part.is_empty() && part != "." && part != ".." && !part.chars().any(char::is_control);
-    path == "/" || path.strip_prefix('/').is_some_and(|rest| rest.split('/').all(part))
 }
 
 /// What sfdisk's scripts cannot carry between quotes.
-fn unprintable(text: &str) -> bool {
+pub(crate) fn unprintable(text: &str) -> bool {
     text.chars().any(|c| c.is_control() || matches!(c, '"' | '\\'))
 }
