@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::OnceLock;
 
 use ka_desc::disk::Machine;
 use ka_desc::language::{Disk, parse};
@@ -30,7 +31,7 @@ pub(crate) fn can_run(test: &str, root: bool, tools: &[&str]) -> bool {
     if root && !rustix::process::geteuid().is_root() {
         lacks.push("root".into());
     }
-    if root && !Path::new("/dev/loop-control").exists() {
+    if root && !has_loops() {
         lacks.push("loop devices".into());
     }
     if lacks.is_empty() {
@@ -40,6 +41,19 @@ pub(crate) fn can_run(test: &str, root: bool, tools: &[&str]) -> bool {
     assert!(std::env::var_os("KA_EVERYTHING").is_none(), "{text}");
     let _ = writeln!(io::stderr(), "{text}");
     false
+}
+
+/// A machine may have the device that gives out loop devices, and give none.
+fn has_loops() -> bool {
+    static HAS: OnceLock<bool> = OnceLock::new();
+    *HAS.get_or_init(|| {
+        let mut lab = Lab::new();
+        let image = lab.image("probe", 1 << 20);
+        let attached = Command::new("losetup").args(["--find", "--show"]).arg(&image).output();
+        let node = attached.ok().filter(|out| out.status.success());
+        lab.loops.extend(node.map(|out| PathBuf::from(String::from_utf8_lossy(&out.stdout).trim())));
+        !lab.loops.is_empty()
+    })
 }
 
 impl Lab {
