@@ -64,7 +64,8 @@ pub struct ServerConfig {
     pub min_nodes: u32,
     /// What to do about a node that holds up all others.
     pub slow: Slow,
-    /// Bytes per second that are never too slow. `None`: a quarter of what the fastest node gets, shared with whoever is fed over the same link.
+    /// Bytes per second that are never too slow. `None`: a quarter of what the fastest node gets, shared with whoever is
+    /// fed over the same link.
     pub min_rate: Option<u64>,
     /// The pause between two nodes that are let go after having waited.
     pub release_delay: Duration,
