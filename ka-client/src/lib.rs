@@ -13,6 +13,7 @@ pub mod cli;
 mod client;
 pub mod console;
 pub mod json;
+pub mod plan;
 mod view;
 
 use cli::Options;

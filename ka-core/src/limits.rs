@@ -47,8 +47,14 @@ pub const CONTROL_BYTES: usize = 65_519;
 /// Bytes of an encoded statement at most: a stream's metadata and name, with room for the fixed fields.
 pub const STATEMENT_BYTES: usize = STREAM_METADATA_BYTES + 1024;
 
-/// Bytes of free text (a reason, a host's label) in any message at most.
+/// Bytes of free text (a reason, a host's label) in any message at most; but see [`NOTE_BYTES`].
 pub const TEXT_BYTES: usize = 512;
+
+/// Bytes of the text of one note at most: a line of a log.
+pub const NOTE_BYTES: usize = 1024;
+
+/// Notes of one node that the coordinator passes on within a second; the rest is dropped.
+pub const NOTES: u32 = 100;
 
 // ---- the session ----
 

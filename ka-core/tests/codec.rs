@@ -11,7 +11,7 @@ use ka_core::seal::{Checker, Hash, Sealer, Segment, Statement, StreamEnd, Stream
 use ka_core::types::{Epoch, Floors, NodeId, Offset, Position, SessionId, SessionName};
 use ka_core::wire::codec::{decode_control, encode_control};
 use ka_core::wire::control::{
-    Blocked, Counters, Hello, LinkFault, Outcome, Peer, Progress, Reason, Receipt, Refusal, Role,
+    Blocked, Counters, Hello, LinkFault, Note, Outcome, Peer, Progress, Reason, Receipt, Refusal, Role,
     ToCoordinator, ToNode, View, Welcome,
 };
 use ka_core::wire::data::{Attach, Grant, HEADER_BYTES, Header, Kind, Refuse};
@@ -118,6 +118,7 @@ fn to_coordinator() -> impl Strategy<Value = ToCoordinator> {
                 ToCoordinator::Receipt(Receipt { outcome, bytes, chain, counters })
             }
         ),
+        (text(), text()).prop_map(|(topic, text)| ToCoordinator::Note(Note { topic, text })),
     ]
 }
 

@@ -18,7 +18,7 @@ use ka_core::seal::{Checker, Sealer, Segment, Statement, StreamEnd, StreamInfo, 
 use ka_core::types::{Epoch, Floors, NodeId, Offset, Position, SessionId, SessionName};
 use ka_core::wire::codec::{decode_control, encode_control};
 use ka_core::wire::control::{
-    Blocked, Counters, Hello, LinkFault, Outcome, Peer, Progress, Reason, Receipt, Refusal, Role,
+    Blocked, Counters, Hello, LinkFault, Note, Outcome, Peer, Progress, Reason, Receipt, Refusal, Role,
     ToCoordinator, ToNode, View, Welcome,
 };
 use ka_core::wire::data::{Attach, Grant, Header, Kind, Refuse};
@@ -148,6 +148,8 @@ receipt-unknown
   0000000000000000000000000000000001000000000000000200000000000000
   0300000000000000040000000000000005000000000000000600000000000000
   0700000000000000
+note
+  060000000500000000000000737461676505000000000000007265616479
 welcome-aes
   0000000003000000000102030405060708090a0b0c0d0e0fcd14b37f956e9531
   94ff7fb73b3d81dcc561d61a7538094b7c3e1a643ee5f3aa0100000080818283
@@ -409,6 +411,7 @@ fn to_coordinator() -> Vec<(&'static str, ToCoordinator)> {
         ("receipt-ok", receipt(Outcome::Ok, 32770, [0xcc; 32])),
         ("receipt-failed", receipt(Outcome::Failed(lost, Offset(32768)), 0, [0; 32])),
         ("receipt-unknown", receipt(Outcome::Unknown, 0, [0; 32])),
+        ("note", T::Note(Note { topic: "stage".into(), text: "ready".into() })),
     ]
 }
 

@@ -450,6 +450,8 @@ impl<'a> Driver<'a> {
             (Command::Go, _) => self.coordinate(coordinator::Input::Go),
             (Command::Stop(who), Brain::Here(_)) => self.coordinate(coordinator::Input::Stop(who)),
             (Command::Stop(who), Brain::There(..)) => self.handle(NodeInput::Stop(who)),
+            (Command::Note(note), Brain::There(line, _)) => line.send(&ToCoordinator::Note(note)),
+            (Command::Note(_), Brain::Here(_)) => {}
             (Command::Rate(rate), _) => self.handle(NodeInput::SetRate(rate)),
         }
     }

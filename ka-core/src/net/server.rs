@@ -211,6 +211,7 @@ async fn run_and_probe(
                 Command::Go => control.go(),
                 Command::Stop(who) => control.stop(who),
                 Command::Rate(rate) => control.set_rate(rate),
+                Command::Note(_) => {}
             }
         }
         if asking && let Poll::Ready(answer) = rival.as_mut().poll(cx) {

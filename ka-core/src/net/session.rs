@@ -17,9 +17,9 @@ use crate::proto;
 use crate::proto::coordinator::Slow;
 use crate::seal::StreamInfo;
 use crate::stream::{Source, Spool};
-use crate::types::{NodeId, Offset, SessionId, SessionName};
+use crate::types::{NodeId, Offset, SessionId, SessionName, printable};
 use crate::wire::Malformed;
-use crate::wire::control::{Counters, Outcome, Progress, Refusal};
+use crate::wire::control::{Counters, Note, Outcome, Progress, Refusal};
 
 /// Where a process listens and asks.
 #[derive(Clone, Debug)]
@@ -186,6 +186,7 @@ pub(super) enum Command {
     Go,
     Stop(String),
     Rate(Option<u64>),
+    Note(Note),
 }
 
 impl Control {
@@ -204,6 +205,13 @@ impl Control {
     /// Ends the session in order: everybody is told that `who` stopped it. More than once does nothing more.
     pub fn stop(&self, who: impl Into<String>) {
         let _ = self.0.send(Command::Stop(who.into()));
+    }
+
+    /// Says something to the server's application (see [`Note`]); a server's own notes go nowhere.
+    pub fn note(&self, topic: &str, text: &str) {
+        let topic = printable(topic, limits::TEXT_BYTES);
+        let text = printable(text, limits::NOTE_BYTES);
+        let _ = self.0.send(Command::Note(Note { topic, text }));
     }
 
     /// Changes a server's rate limit, in bytes per second; `None` lifts it.

@@ -6,7 +6,7 @@ use core::net::SocketAddr;
 
 use crate::time::Instant;
 use crate::types::{NodeId, Offset, SessionId};
-use crate::wire::control::{Counters, Outcome, Progress};
+use crate::wire::control::{Counters, Note, Outcome, Progress};
 
 /// Something happened in the session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,6 +110,13 @@ pub enum Event {
         node: NodeId,
         /// How far.
         progress: Progress,
+    },
+    /// A node's application says something to this one. Its text is printable and bounded, and nobody vouches for it.
+    Noted {
+        /// Which node.
+        node: NodeId,
+        /// What it says.
+        note: Note,
     },
     /// A node holds the whole tape.
     Complete {

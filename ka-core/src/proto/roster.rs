@@ -88,6 +88,8 @@ pub struct Member {
     pub later: bool,
     /// When its connection closed; `None` while it has one.
     pub gone: Option<Instant>,
+    /// Notes it has sent since then.
+    pub notes: (u32, Instant),
     /// When it was last heard.
     pub heard: Instant,
     /// How long it usually is between two of its messages.
@@ -153,6 +155,7 @@ impl Member {
             released: false,
             joined: now,
             gone: None,
+            notes: (0, now),
             tempo: Tempo::new(now),
             named: None,
             leaves: false,

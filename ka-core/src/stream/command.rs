@@ -1,6 +1,7 @@
 //! A command as the end of a stream: [`CommandSource`] reads what it prints, [`CommandSink`] feeds it.
 //!
-//! The command is run by `/bin/sh -c` in a process group of its own, and it is the group that is told to stop.
+//! The command is run by `/bin/sh -c`, or is a program with its arguments. It has a process group of its own, and it
+//! is the group that is told to stop.
 //!
 //! Absent: a hold on processes that leave the group (`setsid`), on background processes of a command that ended
 //! well, and on what a command does with the bytes. No signal disposition of this process is changed.
@@ -50,9 +51,23 @@ impl CommandSource {
     /// # Errors
     /// The shell cannot be started. A command that the shell cannot find is an exit status, 127.
     pub fn spawn(command: &str) -> io::Result<Self> {
+        Self::start(shell(command), command)
+    }
+
+    /// As [`spawn`](Self::spawn), but starts a program with its arguments, without a shell. Its standard error goes
+    /// where `program` says.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn run(program: Command) -> io::Result<Self> {
+        let name = words(&program);
+        Self::start(program, &name)
+    }
+
+    fn start(program: Command, name: &str) -> io::Result<Self> {
         let (stdout, theirs) = io::pipe()?;
         enlarge(&stdout);
-        let running = Running::start(command, Stdio::null(), theirs.into())?;
+        let running = Running::start(program, name, Stdio::null(), theirs.into())?;
         Ok(Self { running, stdout })
     }
 }
@@ -98,7 +113,17 @@ impl CommandSink {
     /// # Errors
     /// The shell cannot be started. A command that the shell cannot find is an exit status, 127.
     pub fn spawn(command: &str) -> io::Result<Self> {
-        Self::start(command, Stdio::inherit())
+        Self::start(shell(command), command, Stdio::inherit())
+    }
+
+    /// As [`spawn`](Self::spawn), but starts a program with its arguments, without a shell. Its standard error goes
+    /// where `program` says.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn run(program: Command) -> io::Result<Self> {
+        let name = words(&program);
+        Self::start(program, &name, Stdio::inherit())
     }
 
     /// As [`spawn`](Self::spawn), but all that the command prints goes to our standard error: for a caller
@@ -107,15 +132,15 @@ impl CommandSink {
     /// # Errors
     /// As for [`spawn`](Self::spawn).
     pub fn spawn_printing_to_stderr(command: &str) -> io::Result<Self> {
-        Self::start(command, io::stderr().into())
+        Self::start(shell(command), command, io::stderr().into())
     }
 
-    fn start(command: &str, stdout: Stdio) -> io::Result<Self> {
+    fn start(program: Command, name: &str, stdout: Stdio) -> io::Result<Self> {
         let (theirs, stdin) = io::pipe()?;
         enlarge(&stdin);
         // Each end of a pipe has flags of its own: the command's stays blocking.
         fcntl_setfl(&stdin, fcntl_getfl(&stdin)? | OFlags::NONBLOCK)?;
-        let running = Running::start(command, theirs.into(), stdout)?;
+        let running = Running::start(program, name, theirs.into(), stdout)?;
         Ok(Self { running, stdin })
     }
 
@@ -177,6 +202,18 @@ impl Sink for CommandSink {
     }
 }
 
+fn shell(command: &str) -> Command {
+    let mut shell = Command::new(SHELL);
+    shell.args(["-c", command]);
+    shell
+}
+
+/// A program and its arguments, for people.
+fn words(program: &Command) -> String {
+    let words = std::iter::once(program.get_program()).chain(program.get_args());
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+}
+
 /// Makes the pipe as large as we may; a small one works, too.
 fn enlarge(pipe: impl AsFd) {
     let mut size = PIPE_BYTES;
@@ -207,18 +244,17 @@ enum Ending {
 }
 
 impl Running {
-    fn start(command: &str, stdin: Stdio, stdout: Stdio) -> io::Result<Self> {
-        let child = Command::new(SHELL)
-            .args(["-c", command])
+    fn start(mut program: Command, name: &str, stdin: Stdio, stdout: Stdio) -> io::Result<Self> {
+        let child = program
             // It has no business with the session's key.
             .env_remove("KA_KEY")
             .stdin(stdin)
             .stdout(stdout)
             .process_group(0)
             .spawn()
-            .map_err(|e| cannot(format_args!("start `{command}`"), &e))?;
+            .map_err(|e| cannot(format_args!("start `{name}`"), &e))?;
         let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).ok();
-        Ok(Self { child, command: command.into(), pidfd, reaped: false })
+        Ok(Self { child, command: name.into(), pidfd, reaped: false })
     }
 
     /// Waits for the exit with status 0. Any other end takes what remains of the group with it.
@@ -399,6 +435,20 @@ mod tests {
         let mut source = source(&in_dir(dir.path(), "cat copy"));
         assert!(read_all(&mut source) == all);
         source.finish().unwrap();
+    }
+
+    #[test]
+    fn a_program_gets_its_arguments_as_they_are() {
+        let mut echo = Command::new("echo");
+        echo.args(["$HOME; false", "|"]);
+        let mut source = Box::new(CommandSource::run(echo).unwrap());
+        assert_eq!(read_all(&mut source), b"$HOME; false |\n");
+        source.finish().unwrap();
+        let mut test = Command::new("test");
+        test.args(["a b", "=", "c"]);
+        let said = CommandSink::run(test).map(Box::new).unwrap().finish(&Stop::new()).unwrap_err();
+        assert_eq!(said, "`test a b = c` ended with exit status 1");
+        assert!(CommandSource::run(Command::new("/nonexistent/x")).is_err());
     }
 
     #[test]

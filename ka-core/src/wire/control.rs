@@ -28,6 +28,8 @@ pub enum ToCoordinator {
     Complete,
     /// This is how I end; the coordinator believes nothing else.
     Receipt(Receipt),
+    /// Something for the application at the server; the session itself takes no notice.
+    Note(Note),
 }
 
 /// The first message of a node.
@@ -117,6 +119,18 @@ pub enum LinkFault {
     Unreachable(String),
     /// The parent holds the tape from this offset on only.
     Gone(Offset),
+}
+
+/// What a node's application has to say to the server's: how far it is, a line of its log.
+///
+/// It is for people, and nothing is certain about it: notes may be lost with a connection, and of more than
+/// [`limits::NOTES`](crate::limits::NOTES) in a second the coordinator drops the rest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Note {
+    /// What it is about, in the application's own words; at most [`limits::TEXT_BYTES`](crate::limits::TEXT_BYTES).
+    pub topic: String,
+    /// What there is to say; at most [`limits::NOTE_BYTES`](crate::limits::NOTE_BYTES).
+    pub text: String,
 }
 
 /// The last word of a node about itself.

@@ -38,8 +38,8 @@ use crate::seal::Hash;
 use crate::time::{Duration, Instant};
 use crate::types::{Epoch, NodeId, Offset, SessionId, SessionName, printable};
 use crate::wire::control::{
-    Hello, LinkFault, Outcome, Peer, Progress, Reason, Receipt, Refusal, Role, ToCoordinator, ToNode, View,
-    Welcome,
+    Hello, LinkFault, Note, Outcome, Peer, Progress, Reason, Receipt, Refusal, Role, ToCoordinator, ToNode,
+    View, Welcome,
 };
 
 /// What a session is to be.
@@ -495,6 +495,17 @@ impl Coordinator {
                 }
             }
             ToCoordinator::Receipt(receipt) => self.receipt(now, node, receipt),
+            ToCoordinator::Note(note) => {
+                if now.since(m.notes.1) >= Duration::from_secs(1) {
+                    m.notes = (0, now);
+                }
+                if m.notes.0 < limits::NOTES {
+                    m.notes.0 += 1;
+                    let topic = printable(&note.topic, limits::TEXT_BYTES);
+                    let text = printable(&note.text, limits::NOTE_BYTES);
+                    self.event(Event::Noted { node, note: Note { topic, text } });
+                }
+            }
         }
     }
 

@@ -1,0 +1,440 @@
+//! What a golden node tells its clones: the plan, and what each stream of the session is for. Pure.
+//!
+//! ```text
+//! stream   plan ─────▶ files ──────────▶ raw (any number) ──▶ boot
+//! a node   looks,      unpacks them      writes them          writes boot records, makes the clone
+//!          partitions, below one                              bootable and distinct, unmounts, syncs
+//!          formats,    directory
+//!          mounts
+//! ```
+//!
+//! A plan is data. Nothing of it is ever run: what a node does is the node's own code, chosen by the plan's words.
+//! It arrives authenticated, and is still read as if it came from a stranger: its size, its version, and every
+//! number are checked before anything happens.
+
+use std::fmt;
+
+use ka_desc::language::{Desc, parse};
+use ka_desc::limits::DISK_BYTES_MAX;
+use serde::{Deserialize, Serialize};
+
+/// The version of the plan's format. A node refuses any other.
+pub const VERSION: u32 = 1;
+
+/// The longest plan, in bytes.
+pub const PLAN_BYTES_MAX: usize = 1 << 20;
+
+/// The most bytes of all boot records together.
+pub const BOOT_BYTES_MAX: u64 = 16 << 20;
+
+/// The most disks, needs, raw partitions and pieces of boot records of a plan.
+const LIST_MAX: usize = 256;
+
+/// What a clone becomes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The golden node's host name, for people.
+    pub golden: String,
+    /// The golden node's clock when the plan was made: seconds since 1970. A node without a clock takes it.
+    pub time_s: u64,
+    /// The disks, in ka-desc's language; each disk has a name, which is the golden node's name for it, such as `sda`.
+    pub desc: String,
+    /// What the golden node's own disks are like, in the desc's order.
+    pub disks: Vec<DiskFacts>,
+    /// What each file system must hold.
+    pub needs: Vec<Need>,
+    /// The files.
+    pub files: Files,
+    /// The raw partitions, in the order of their streams.
+    pub raw: Vec<Raw>,
+    /// How clones boot.
+    pub boot: Boot,
+    /// Clones get UUIDs of their own, and every reference to the old ones is rewritten.
+    pub new_uuids: bool,
+}
+
+/// What one of the golden node's disks is like.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DiskFacts {
+    /// The desc's name for it.
+    pub name: String,
+    /// Its size, in bytes.
+    pub bytes: u64,
+    /// The kernel modules that its controller needs there, such as `virtio_blk`; empty if that is not known.
+    pub modules: Vec<String>,
+}
+
+/// A partition, by the desc's name of its disk and its number.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Part {
+    /// The desc's name of its disk.
+    pub disk: String,
+    /// Its number in the table.
+    pub number: u32,
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of disk {}", self.number, self.disk)
+    }
+}
+
+/// What a file system must hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Need {
+    /// Where.
+    pub part: Part,
+    /// Bytes used on the golden node.
+    pub bytes: u64,
+    /// Inodes used on the golden node; 0 where there is no such count.
+    pub inodes: u64,
+}
+
+/// The stream of files: one POSIX tar of everything, relative to the clone's root.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Files {
+    /// About how many bytes, for progress.
+    pub bytes: u64,
+    /// The mount points that are in it, for people.
+    pub mounts: Vec<String>,
+    /// Directories that come empty, for people.
+    pub excluded: Vec<String>,
+}
+
+/// A partition that comes as its blocks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Raw {
+    /// Where it goes.
+    pub part: Part,
+    /// Its size on the golden node, in bytes.
+    pub bytes: u64,
+    /// In which form it travels.
+    pub form: RawForm,
+}
+
+/// How a raw partition travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RawForm {
+    /// All its bytes; a clone skips runs of zeros where its partition is zero already.
+    Raw,
+    /// Its used blocks, in partclone's format.
+    Partclone,
+}
+
+/// How clones boot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Boot {
+    /// The firmware that can boot the clones. A node with another one is refused; empty: clones need not boot.
+    pub firmware: Vec<Firmware>,
+    /// What the stream `boot` carries, one after another.
+    pub pieces: Vec<Piece>,
+    /// What UEFI starts.
+    pub uefi: Option<Uefi>,
+    /// The clone's own tools install the loader, with these arguments (`-r "grub ..."`).
+    pub install: Option<Install>,
+}
+
+/// What starts a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the words say all")]
+pub enum Firmware {
+    Bios,
+    Uefi,
+}
+
+impl fmt::Display for Firmware {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bios => "BIOS",
+            Self::Uefi => "UEFI",
+        })
+    }
+}
+
+/// A piece of a boot record, as it was on the golden node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Piece {
+    /// The desc's name of the disk.
+    pub disk: String,
+    /// Where on it.
+    pub place: Place,
+    /// The sector at which it began there.
+    pub sector: u64,
+    /// Its length, in bytes.
+    pub bytes: u64,
+}
+
+/// Where a piece of a boot record belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Place {
+    /// The first 440 bytes of the disk.
+    Mbr,
+    /// Between the MBR and the first partition.
+    Gap,
+    /// The whole partition of this number: a BIOS boot partition.
+    Partition(u32),
+}
+
+/// What UEFI starts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Uefi {
+    /// The EFI system partition.
+    pub esp: Part,
+    /// Where it is mounted, such as `/boot/efi`.
+    pub mount: String,
+    /// The loader on it, such as `/EFI/debian/shimx64.efi`.
+    pub loader: String,
+    /// What the boot entry is called.
+    pub label: String,
+}
+
+/// The clone's own tools install the loader.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Install {
+    /// Further arguments for `grub-install`.
+    pub args: Vec<String>,
+}
+
+/// What a stream of the session is for: its metadata.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Purpose {
+    /// A [`Plan`].
+    Plan,
+    /// [`Plan::files`].
+    Files,
+    /// The one of [`Plan::raw`] with this index.
+    Raw(usize),
+    /// [`Boot::pieces`]; when it ends, the clone is finished.
+    Boot,
+}
+
+impl Purpose {
+    /// As a stream's metadata.
+    #[must_use]
+    pub fn to_metadata(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("plain data")
+    }
+
+    /// From a stream's metadata.
+    ///
+    /// # Errors
+    /// A sentence: the stream is not of a clone's session.
+    pub fn from_metadata(bytes: &[u8]) -> Result<Self, String> {
+        serde_json::from_slice(bytes).map_err(|_| {
+            "the session's streams are not those of a clone: is it one of ka-d-server? ka-d-client receives those".into()
+        })
+    }
+}
+
+impl Plan {
+    /// As the stream's bytes.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("plain data")
+    }
+
+    /// From the stream's bytes, checked.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
+        #[derive(Deserialize)]
+        struct Versioned {
+            version: u32,
+        }
+        if bytes.len() > PLAN_BYTES_MAX {
+            return Err(format!("the plan is longer than {PLAN_BYTES_MAX} bytes"));
+        }
+        let wrong = |e: serde_json::Error| format!("the plan cannot be read: {e}");
+        let Versioned { version } = serde_json::from_slice(bytes).map_err(wrong)?;
+        if version != VERSION {
+            return Err(format!(
+                "the golden node's plan has version {version}, and this node knows {VERSION}: use programs of the same \
+                 version, such as those of a rescue system that the golden node has built"
+            ));
+        }
+        let plan: Self = serde_json::from_slice(bytes).map_err(wrong)?;
+        plan.check()?;
+        Ok(plan)
+    }
+
+    /// The desc, read.
+    ///
+    /// # Errors
+    /// The desc's problems.
+    pub fn desc(&self) -> Result<Desc, String> {
+        parse(&self.desc).map_err(|problems| format!("the plan's desc is wrong: {problems}"))
+    }
+
+    /// Whether what is said fits together, and no number is beyond its limit.
+    fn check(&self) -> Result<(), String> {
+        let desc = self.desc()?;
+        let names: Vec<&str> = desc.disks.iter().filter_map(|disk| disk.name.as_deref()).collect();
+        let facts: Vec<&str> = self.disks.iter().map(|disk| disk.name.as_str()).collect();
+        if names.len() != desc.disks.len() || names != facts {
+            return Err("the plan's disks and those of its desc are not the same".into());
+        }
+        if self.needs.len().max(self.raw.len()).max(self.boot.pieces.len()) > LIST_MAX {
+            return Err(format!("the plan has a list of more than {LIST_MAX} entries"));
+        }
+        let parts = self.needs.iter().map(|need| &need.part).chain(self.raw.iter().map(|raw| &raw.part));
+        for part in parts.chain(self.boot.uefi.iter().map(|uefi| &uefi.esp)) {
+            let disk = desc.disks.iter().find(|disk| disk.name.as_ref() == Some(&part.disk));
+            if !disk.is_some_and(|disk| disk.numbers().contains(&part.number)) {
+                return Err(format!("the plan means partition {part}, which its desc does not have"));
+            }
+        }
+        for piece in &self.boot.pieces {
+            if !names.contains(&piece.disk.as_str()) {
+                return Err(format!(
+                    "the plan has a boot record for disk {}, which its desc does not have",
+                    piece.disk
+                ));
+            }
+        }
+        let bytes = self.boot.pieces.iter().try_fold(0u64, |sum, piece| sum.checked_add(piece.bytes));
+        if bytes.is_none_or(|bytes| bytes > BOOT_BYTES_MAX) {
+            return Err(format!("the plan's boot records have more than {BOOT_BYTES_MAX} bytes"));
+        }
+        if self.raw.iter().any(|raw| raw.bytes > DISK_BYTES_MAX) {
+            return Err("a raw partition of the plan is larger than any disk".into());
+        }
+        Ok(())
+    }
+
+    /// How many bytes the stream `boot` has.
+    #[must_use]
+    pub fn boot_bytes(&self) -> u64 {
+        self.boot.pieces.iter().map(|piece| piece.bytes).sum()
+    }
+}
+
+/// How far a node is, as it tells the golden node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// It is in, and waits for the others.
+    Gathering,
+    /// It looks at its disks, partitions and formats them.
+    Formatting,
+    /// Its file systems are there, empty: the files may come.
+    Ready,
+    /// Files or raw partitions arrive.
+    Streaming,
+    /// The bytes are there: it makes the clone bootable and distinct, and takes it to the disk.
+    Finishing,
+    /// It is a clone.
+    Done,
+}
+
+/// Under which word a node's notes tell its stage, its log lines, and what it changed on purpose.
+pub mod topic {
+    /// A [`Stage`](super::Stage)'s word.
+    pub const STAGE: &str = "stage";
+    /// A line of the node's log.
+    pub const LOG: &str = "log";
+    /// An intended difference between the clone and the golden node.
+    pub const CHANGED: &str = "changed";
+}
+
+const STAGES: [(Stage, &str); 6] = [
+    (Stage::Gathering, "gathering"),
+    (Stage::Formatting, "formatting"),
+    (Stage::Ready, "ready"),
+    (Stage::Streaming, "streaming"),
+    (Stage::Finishing, "finishing"),
+    (Stage::Done, "done"),
+];
+
+impl Stage {
+    /// From its word.
+    #[must_use]
+    pub fn of_word(word: &str) -> Option<Self> {
+        STAGES.iter().find(|(_, w)| *w == word).map(|(stage, _)| *stage)
+    }
+
+    /// Its word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        STAGES.iter().find(|(stage, _)| *stage == self).map_or("", |(_, word)| word)
+    }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub(crate) fn plan() -> Plan {
+        let part = |number| Part { disk: "sda".into(), number };
+        Plan {
+            version: VERSION,
+            golden: "golden".into(),
+            time_s: 1_790_000_000,
+            desc: "disk sda\ntable mbr\nlinux 100 ext4 mount /\nlinux fill\n".into(),
+            disks: vec![DiskFacts { name: "sda".into(), bytes: 1 << 30, modules: Vec::new() }],
+            needs: vec![Need { part: part(1), bytes: 1, inodes: 1 }],
+            files: Files { bytes: 1, mounts: vec!["/".into()], excluded: Vec::new() },
+            raw: vec![Raw { part: part(2), bytes: 7, form: RawForm::Raw }],
+            boot: Boot {
+                firmware: vec![Firmware::Bios],
+                pieces: vec![Piece { disk: "sda".into(), place: Place::Mbr, sector: 0, bytes: 440 }],
+                uefi: None,
+                install: None,
+            },
+            new_uuids: false,
+        }
+    }
+
+    #[test]
+    fn a_plan_arrives_as_it_was() {
+        assert_eq!(Plan::from_bytes(&plan().to_bytes()), Ok(plan()));
+        for purpose in [Purpose::Plan, Purpose::Files, Purpose::Raw(3), Purpose::Boot] {
+            assert_eq!(Purpose::from_metadata(&purpose.to_metadata()), Ok(purpose));
+        }
+        for (stage, word) in STAGES {
+            assert_eq!((Stage::of_word(word), stage.word()), (Some(stage), word));
+        }
+    }
+
+    #[test]
+    fn a_plan_that_does_not_fit_together_is_refused_with_the_reason() {
+        let said = |change: fn(&mut Plan)| {
+            let mut plan = plan();
+            change(&mut plan);
+            Plan::from_bytes(&plan.to_bytes()).unwrap_err()
+        };
+        assert!(said(|p| p.version = 2).contains("version 2"));
+        assert!(said(|p| p.desc = "linux".into()).contains("desc is wrong"));
+        assert!(said(|p| p.desc = "linux 5".into()).contains("not the same"));
+        assert!(said(|p| p.needs[0].part.number = 9).contains("partition 9 of disk sda"));
+        assert!(said(|p| p.boot.pieces[0].disk = "sdb".into()).contains("disk sdb"));
+        assert!(said(|p| p.boot.pieces[0].bytes = u64::MAX).contains("more than"));
+        assert!(said(|p| p.raw = vec![p.raw[0].clone(); 257]).contains("256 entries"));
+        assert!(said(|p| p.raw[0].bytes = u64::MAX).contains("larger than any disk"));
+        assert!(Plan::from_bytes(b"{}").unwrap_err().contains("version"));
+        assert!(Plan::from_bytes(&vec![b' '; PLAN_BYTES_MAX + 1]).unwrap_err().contains("longer"));
+        let stranger = br#"{"version":1,"run":"rm -rf /"}"#;
+        assert!(Plan::from_bytes(stranger).is_err());
+    }
+}
