@@ -1,19 +1,13 @@
 //! The command line of `ka-d-client`: the options of 2001, and what came since.
 
 use std::ffi::OsString;
-use std::net::{IpAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use clap::{ArgAction, CommandFactory, Parser};
-use ka_core::key::Key;
-use ka_core::net::{ClientConfig, Threads};
-use ka_core::types::SessionName;
 
-use crate::console::args::{Generate, NetArgs, TellArgs, session, wrong};
+use crate::console::args::{Generate, wrong};
 use crate::console::exit::Exit;
-use crate::console::key::KeyArgs;
-use crate::console::units;
+use crate::session::JoinArgs;
 
 /// Where the default command unpacks.
 const STAGE2: &str = "/tmp/stage2";
@@ -35,15 +29,6 @@ const DEFAULT_COMMAND: &str = "(cd /tmp/stage2; tar --extract --file -)";
     after_help = Exit::table(),
 )]
 pub struct Options {
-    /// The session to join, found by asking the network
-    #[arg(short, long, value_name = "NAME", value_parser = session)]
-    #[arg(required_unless_present_any = ["host", "man", "completions"])]
-    pub session: Option<SessionName>,
-
-    /// The server's address or name, instead of asking the network
-    #[arg(short = 'h', long, value_name = "HOST", value_parser = host)]
-    pub host: Option<IpAddr>,
-
     /// Feed the stream to this command, run by sh [default: (cd /tmp/stage2; tar --extract --file -)]
     #[arg(short, long, value_name = "COMMAND")]
     pub exec: Option<String>,
@@ -60,9 +45,9 @@ pub struct Options {
     #[arg(short, long, conflicts_with_all = ["exec", "output", "wait", "data_port", "port_range", "window", "report"])]
     pub go: bool,
 
-    /// How long to look for the server, such as 30s or 5m
-    #[arg(long, value_name = "TIME", value_parser = units::parse_duration, default_value = "5m")]
-    pub discover_timeout: Duration,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment would become help")]
+    pub join: JoinArgs,
 
     /// Print help
     #[arg(long, action = ArgAction::Help)]
@@ -71,18 +56,6 @@ pub struct Options {
     /// Print version
     #[arg(short = 'v', visible_short_alias = 'V', long, action = ArgAction::Version)]
     version: Option<bool>,
-
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "a doc comment would become help")]
-    pub key: KeyArgs,
-
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "a doc comment would become help")]
-    pub net: NetArgs,
-
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "a doc comment would become help")]
-    pub tell: TellArgs,
 
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment would become help")]
@@ -118,7 +91,7 @@ impl Options {
     }
 
     fn check(&self) -> Result<(), clap::Error> {
-        if self.tell.json && self.output() == Output::Stdout {
+        if self.join.tell.json && self.output() == Output::Stdout {
             return Err(wrong::<Self>(
                 "--json and --output - both want standard output: give --output a file, or use --report instead of --json",
             ));
@@ -142,35 +115,4 @@ impl Options {
             None => Output::Command(self.exec.clone().unwrap_or_else(|| DEFAULT_COMMAND.into())),
         }
     }
-
-    /// What to join with this key, for a host that calls itself `label`.
-    #[must_use]
-    pub fn config(&self, key: Key, label: String) -> ClientConfig {
-        ClientConfig {
-            session: self.session.clone(),
-            server: self.host,
-            key: Some(key),
-            wait: self.wait,
-            window_bytes: self.net.window,
-            discover_timeout: Some(self.discover_timeout),
-            label,
-            ports: self.net.ports(),
-            threads: Threads::default(),
-        }
-    }
-}
-
-/// An address, or the first that a name stands for; IPv4 before IPv6.
-fn host(text: &str) -> Result<IpAddr, String> {
-    if let Ok(ip) = text.parse() {
-        return Ok(ip);
-    }
-    let found = (text, 0).to_socket_addrs().map_err(|e| no_such_host(text, &e.to_string()))?;
-    let mut ips: Vec<_> = found.map(|addr| addr.ip()).collect();
-    ips.sort_by_key(IpAddr::is_ipv6);
-    ips.first().copied().ok_or_else(|| no_such_host(text, "no address"))
-}
-
-fn no_such_host(name: &str, why: &str) -> String {
-    format!("the name {name} cannot be resolved ({why}); give the server's IP address, or --session")
 }

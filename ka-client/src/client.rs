@@ -1,50 +1,48 @@
-//! One client's run: the sink, the session, the signals, the report.
+//! `ka-d-client`'s run: have a session start, or receive its one stream.
 
 use std::io;
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
 
-use ka_core::key::Key;
-use ka_core::net::discovery::AskError;
-use ka_core::net::{self, ClientConfig, ClientEvent, Control, JoinError, NodeEnd};
+use ka_core::net::{self, JoinError};
 use ka_core::seal::StreamInfo;
 use ka_core::stream::{CommandSink, FileSink, Sink, StdoutSink};
-use ka_core::wire::control::Outcome;
 
 use crate::PROGRAM;
 use crate::cli::{Options, Output};
-use crate::console::apart;
 use crate::console::exit::Exit;
-use crate::console::json::{Counters, Ending, VERSION, seconds};
-use crate::console::report::ReportFile;
-use crate::console::run::{self, Moment};
 use crate::console::tell::Tell;
-use crate::console::units;
-use crate::json::{Event, Report};
-use crate::view::View;
+use crate::console::{run, units};
+use crate::json::Event;
+use crate::receive::{self, Sinks, exit_of, receive};
 
 /// Runs what the command line says.
 pub(crate) async fn run(options: Options) -> Exit {
-    let tell = match Tell::new(PROGRAM, options.tell.json) {
+    let tell = match Tell::new(PROGRAM, options.join.tell.json) {
         Ok(tell) => tell,
         Err(e) => return run::no_start(PROGRAM, &e),
     };
-    let label = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let exit = match options.key.key() {
-        Ok(key) if options.go => go(&options, key, label, &tell).await,
-        Ok(key) => receive(&options, key, label, &tell).await,
-        Err(why) => {
-            tell.fail(&why, Exit::Usage);
-            Exit::Usage
-        }
+    let exit = if options.go {
+        go(&options, &tell).await
+    } else {
+        receive(&options.join, options.wait, &tell, |_| {
+            let mut opener = Opener::new(&options)?;
+            Ok(Sinks { open: Box::new(move |info| opener.open(info)), tick: Box::new(|| ()) })
+        })
+        .await
     };
     tell.finish();
     exit
 }
 
 /// `--go`: has the session start.
-async fn go(options: &Options, key: Key, label: String, tell: &Tell) -> Exit {
-    let config = options.config(key, label);
+async fn go(options: &Options, tell: &Tell) -> Exit {
+    let key = match options.join.key.key() {
+        Ok(key) => key,
+        Err(why) => {
+            tell.fail(&why, Exit::Usage);
+            return Exit::Usage;
+        }
+    };
+    let config = options.join.config(key, receive::label(), false);
     let answer = tokio::select! {
         answer = net::go(&config) => answer,
         who = run::interrupted() => Err(JoinError::Stopped(who.into())),
@@ -63,97 +61,6 @@ async fn go(options: &Options, key: Key, label: String, tell: &Tell) -> Exit {
     }
 }
 
-async fn receive(options: &Options, key: Key, label: String, tell: &Tell) -> Exit {
-    let ready = options.tell.report.as_deref().map(ReportFile::open).transpose();
-    let (file, open) = match ready.and_then(|file| Ok((file, Opener::new(options)?))) {
-        Ok(ready) => ready,
-        Err(e) => {
-            tell.fail(&e.to_string(), Exit::NoStart);
-            return Exit::NoStart;
-        }
-    };
-    let watch = Arc::new(Mutex::new(Watch::new(tell.clone(), View::new(target(options, &key)))));
-    let end = session(options.config(key, label.clone()), open, &watch).await;
-    let watch = watch.lock().unwrap_or_else(PoisonError::into_inner);
-    watch.last_words(options, &label, end, file)
-}
-
-/// What is joined, in words.
-fn target(options: &Options, key: &Key) -> String {
-    let open = if key.is_secure() { "" } else { " (INSECURE: anybody can forge it)" };
-    let target = match (&options.session, options.host) {
-        (Some(name), Some(host)) => format!("session `{name}` at {host}"),
-        (Some(name), None) => format!("session `{name}`"),
-        (None, Some(host)) => format!("the session at {host}"),
-        (None, None) => "a session".into(),
-    };
-    target + open
-}
-
-/// How it ended: as a node, or without having been one, and why.
-type End = Result<Ended, (Exit, String)>;
-
-#[derive(Debug)]
-struct Ended {
-    outcome: Outcome,
-    received: u64,
-    counters: Counters,
-}
-
-impl From<NodeEnd> for Ended {
-    fn from(end: NodeEnd) -> Self {
-        Self { outcome: end.outcome, received: end.received.0, counters: end.counters.into() }
-    }
-}
-
-async fn session(config: ClientConfig, mut open: Opener, watch: &Arc<Mutex<Watch>>) -> End {
-    let label = config.label.clone();
-    let (control, inbox) = Control::new();
-    let events = {
-        let watch = Arc::clone(watch);
-        move |event: ClientEvent| lock(&watch).take(&event)
-    };
-    let open = move |info: &StreamInfo| open.open(info);
-    let tell = lock(watch).tell.clone();
-    let joined = apart::session(tell, move |threads| {
-        net::join(ClientConfig { threads, ..config }, open, inbox, events)
-    });
-    let end = run::supervise(joined, |moment| match moment {
-        Moment::Tick => lock(watch).tick(),
-        Moment::Stop(who) => {
-            lock(watch).tell.say(format!("{who}: stopping; once more to leave at once"));
-            control.stop(format!("{who} on {label}"));
-        }
-    });
-    match end.await {
-        Ok(Some(Ok(Ok(end)))) => Ok(end.into()),
-        Ok(Some(Ok(Err(error)))) => Err((exit_of(&error), error.to_string())),
-        Ok(None) => Err((Exit::Interrupted, "interrupted twice, so nothing was waited for".into())),
-        Ok(Some(Err(e))) => Err((Exit::NoStart, e.to_string())),
-        Err(e) => Err((Exit::NoStart, format!("cannot hear signals: {e}"))),
-    }
-}
-
-fn exit_of(error: &JoinError) -> Exit {
-    match error {
-        JoinError::Config(_) => Exit::Usage,
-        JoinError::NotFound(AskError::Io(_)) | JoinError::Port(..) => Exit::NoStart,
-        JoinError::NotFound(AskError::OtherVersion(_) | AskError::NotFound { stranger: Some(_), .. })
-        | JoinError::Ambiguous(..)
-        | JoinError::Refused(_)
-        | JoinError::UnknownKey(_)
-        | JoinError::Impostor(_)
-        | JoinError::Protocol(..) => Exit::Refused,
-        JoinError::NotFound(_) | JoinError::Unreachable(..) => Exit::NoServer,
-        JoinError::Stopped(_) => Exit::Interrupted,
-        _ => Exit::NoStart,
-    }
-}
-
-fn lock(watch: &Mutex<Watch>) -> std::sync::MutexGuard<'_, Watch> {
-    watch.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Opens the one stream's sink.
 struct Opener {
     output: Output,
@@ -169,7 +76,7 @@ impl Opener {
             Output::File(path) => Some(FileSink::open(path)?),
             Output::Command(_) | Output::Stdout => None,
         };
-        Ok(Self { output, file, json: options.tell.json })
+        Ok(Self { output, file, json: options.join.tell.json })
     }
 
     fn open(&mut self, info: &StreamInfo) -> Result<Box<dyn Sink>, String> {
@@ -198,176 +105,18 @@ impl Opener {
     }
 }
 
-/// Sees the events, tells people and programs.
-struct Watch {
-    tell: Tell,
-    view: View,
-    found: Option<SocketAddr>,
-}
-
-impl Watch {
-    fn new(tell: Tell, view: View) -> Self {
-        Self { tell, view, found: None }
-    }
-}
-
-impl Watch {
-    fn take(&mut self, event: &ClientEvent) {
-        // Asked again and again while the server cannot be reached, it is found again and again.
-        if let ClientEvent::Found(addr) = event
-            && self.found.replace(*addr) == Some(*addr)
-        {
-            return;
-        }
-        match Event::of(event) {
-            Some(json @ Event::Progress { .. }) => self.tell.passing(&json),
-            Some(json) => self.tell.event(&json),
-            None => {}
-        }
-        if let Some(line) = self.view.take(self.tell.elapsed(), event) {
-            self.tell.line(line);
-        }
-    }
-
-    fn tick(&mut self) {
-        let (view, now) = (&self.view, self.tell.elapsed());
-        self.tell.show(|| view.frame(now), || view.line(now));
-    }
-
-    /// The last line, the last event and the report; and with them the exit status.
-    fn last_words(&self, options: &Options, label: &str, end: End, file: Option<ReportFile>) -> Exit {
-        let exit = match &end {
-            Ok(end) => Exit::of(&end.outcome),
-            Err((exit, _)) => *exit,
-        };
-        let report = self.report(options, label, &end, exit);
-        self.tell.clear();
-        match &end {
-            Ok(end) => {
-                if let Some(text) = self.view.end(self.tell.elapsed(), &end.outcome, end.received) {
-                    self.tell.say(text);
-                }
-                self.tell.event(&Event::Report(&report));
-            }
-            Err((_, why)) => self.tell.fail(why, exit),
-        }
-        match file.map(|file| file.write(&report)) {
-            Some(Err(e)) => {
-                self.tell.say(format!("{PROGRAM}: {e}"));
-                if exit == Exit::Fine { Exit::NoStart } else { exit }
-            }
-            _ => exit,
-        }
-    }
-
-    fn report<'a>(&self, options: &'a Options, label: &'a str, end: &'a End, exit: Exit) -> Report<'a> {
-        let joined = self.view.joined;
-        let end_of_node = end.as_ref().ok();
-        let received = end_of_node.map_or(0, |e| e.received);
-        let ok = end_of_node.is_some_and(|e| e.outcome.is_ok());
-        Report {
-            ka: env!("CARGO_PKG_VERSION"),
-            version: VERSION,
-            session: joined.map(|j| j.session.to_string()),
-            name: options.session.as_ref().map(|name| name.as_str()),
-            secure: !options.key.is_insecure(),
-            ok,
-            exit: exit.code(),
-            error: end.as_ref().err().map(|(_, why)| why.clone()),
-            node: joined.map(|j| j.node.0),
-            label,
-            ending: end_of_node.map_or(NEVER_JOINED, |e| Ending::from(&e.outcome)),
-            received,
-            // Its last progress may be older than its end.
-            bytes: if ok { received } else { self.view.sunk },
-            joined_s: joined.map(|j| seconds(j.at)),
-            ended_s: seconds(self.tell.elapsed()),
-            counters: end_of_node.map(|e| e.counters).unwrap_or_default(),
-        }
-    }
-}
-
-const NEVER_JOINED: Ending<'static> = Ending { outcome: "failed", reason: None, at: None };
-
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
-    use ka_core::types::{NodeId, Offset, SessionId};
-    use ka_core::wire::control::{Reason, Refusal};
 
     use super::*;
 
-    fn options(args: &[&str]) -> Options {
-        let all = [&["ka-d-client", "-s", "x"], args].concat();
-        Options::try_parse_from(all).unwrap()
-    }
-
-    fn watch() -> Watch {
-        Watch::new(Tell::new(PROGRAM, false).unwrap(), View::new("x".into()))
-    }
-
-    #[test]
-    fn why_it_never_joined_has_a_status() {
-        let addr: SocketAddr = ([10, 0, 0, 1], 30765).into();
-        let io = || io::Error::from(io::ErrorKind::ConnectionRefused);
-        for (error, exit) in [
-            (JoinError::Config(String::new()), Exit::Usage),
-            (JoinError::NotFound(AskError::NoInterface), Exit::NoServer),
-            (JoinError::NotFound(AskError::OtherVersion(7)), Exit::Refused),
-            (JoinError::Refused(Refusal::Full), Exit::Refused),
-            (JoinError::Unreachable(addr, io()), Exit::NoServer),
-            (JoinError::Port("TCP port 1".into(), io()), Exit::NoStart),
-            (JoinError::Stopped("Ctrl-C".into()), Exit::Interrupted),
-        ] {
-            assert_eq!(exit_of(&error), exit, "{error:?}");
-        }
-    }
-
     #[test]
     fn a_second_stream_is_refused() {
-        let mut open = Opener::new(&options(&["-e", "cat"])).unwrap();
+        let mut open =
+            Opener::new(&Options::try_parse_from(["ka-d-client", "-s", "x", "-e", "cat"]).unwrap()).unwrap();
         let info = StreamInfo { number: 1, name: "two".into(), metadata: Vec::new(), size: None };
         let error = open.open(&info).err().unwrap();
         assert_eq!(error, "the session has another stream, `two`, and --exec and --output take one");
-    }
-
-    #[test]
-    fn the_report_of_a_node_that_failed() {
-        let mut watch = watch();
-        watch.take(&ClientEvent::Joined {
-            node: NodeId(2),
-            session: SessionId([0xab; 16]),
-            expected: 3,
-            encrypted: true,
-            data_port: 1,
-            window_bytes: 1,
-        });
-        let end = Ok(Ended {
-            outcome: Outcome::Failed(Reason::Lost(NodeId(1), "reset".into()), Offset(7)),
-            received: 9,
-            counters: Counters::default(),
-        });
-        let options = options(&["-e", "cat"]);
-        let mut report = watch.report(&options, "pc05", &end, Exit::Lost);
-        (report.joined_s, report.ended_s) = (Some(0.5), 1.5);
-        let expected = concat!(
-            r#"{"ka":"0.1.0","version":1,"session":"abababababababababababababababab","name":"x","secure":true,"ok":false,"exit":7,"#,
-            r#""error":null,"node":2,"label":"pc05","outcome":"failed","#,
-            r#""reason":{"kind":"lost","node":1,"text":"reset"},"at":7,"received":9,"bytes":0,"joined_s":0.5,"#,
-            r#""ended_s":1.5,"counters":{"grants":0,"full":0,"evicted":0,"held_max":0,"holds":0,"attaches":0,"reread":0}}"#,
-        );
-        assert_eq!(serde_json::to_string(&report).unwrap(), expected);
-    }
-
-    #[test]
-    fn the_report_of_a_node_that_never_joined() {
-        let options = options(&["-e", "cat"]);
-        let end = Err((Exit::NoServer, "nobody".to_owned()));
-        let watch = watch();
-        let report = serde_json::to_value(watch.report(&options, "pc05", &end, Exit::NoServer)).unwrap();
-        assert_eq!(report["outcome"], "failed");
-        assert_eq!(report["error"], "nobody");
-        assert_eq!(report["exit"], 3);
-        assert!(report["session"].is_null() && report["node"].is_null() && report["joined_s"].is_null());
     }
 }

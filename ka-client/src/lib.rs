@@ -1,8 +1,8 @@
 //! `ka-d-client`: receives what a golden node streams, hands it to a command or a file, and passes it on.
 //!
 //! ```text
-//! cli ──▶ client ──▶ ka_core::net::join ──▶ sink (a command's input, a file, standard output)
-//!            └──▶ view (what people see), json (what programs read), console (how both are told)
+//! cli ──▶ client ──▶ receive ──▶ ka_core::net::join ──▶ sink (a command's input, a file, standard output)
+//!                        └──▶ view (what people see), json (what programs read), console (how both are told)
 //! ```
 //!
 //! [`console`] is what `ka-d-server` has in common with it.
@@ -14,6 +14,8 @@ mod client;
 pub mod console;
 pub mod json;
 pub mod plan;
+mod receive;
+pub mod session;
 mod view;
 
 use cli::Options;

@@ -27,11 +27,11 @@ fn the_definition_is_sound() {
 fn the_command_lines_of_2001() {
     let options = parse(&["-w", "-s", "kainstall1", "-e", "(cd /x && tar xf -)"]);
     assert!(options.wait && !options.go);
-    assert_eq!(options.session.as_ref().unwrap().as_str(), "kainstall1");
+    assert_eq!(options.join.session.as_ref().unwrap().as_str(), "kainstall1");
     assert_eq!(options.output(), cli::Output::Command("(cd /x && tar xf -)".into()));
 
     let options = parse(&["-h", "10.0.0.1", "-e", "cat", "-p", "4000", "-P", "4001"]);
-    let config = options.config(Key::insecure(), "pc05".into());
+    let config = options.join.config(Key::insecure(), "pc05".into(), options.wait);
     assert_eq!(config.server, Some(IpAddr::from([10, 0, 0, 1])));
     assert_eq!((config.ports.control, config.ports.data), (Some(4000), Some(4001)));
     assert_eq!(config.session, None);
@@ -55,21 +55,21 @@ fn what_came_since() {
         "--report=r",
         "--json",
     ]);
-    let config = options.config(Key::insecure(), String::new());
+    let config = options.join.config(Key::insecure(), String::new(), options.wait);
     assert_eq!(options.output(), cli::Output::File("f".into()));
     assert_eq!(config.window_bytes, Some(64 << 20));
     assert_eq!(config.ports.interfaces, ["eth0", "eth1"]);
     assert_eq!(config.ports.range, 4000..=4010);
     assert_eq!(config.ports.discovery, 5000);
     assert_eq!(config.discover_timeout, Some(Duration::from_secs(30)));
-    assert_eq!(options.tell.report.as_deref(), Some(Path::new("r")));
-    assert!(options.tell.json && config.session.is_some() && config.server.is_some());
+    assert_eq!(options.join.tell.report.as_deref(), Some(Path::new("r")));
+    assert!(options.join.tell.json && config.session.is_some() && config.server.is_some());
 }
 
 #[test]
 fn what_is_not_said_has_a_default() {
     let options = parse(&["-s", "x", "--output", "-"]);
-    let config = options.config(Key::insecure(), String::new());
+    let config = options.join.config(Key::insecure(), String::new(), options.wait);
     assert_eq!(options.output(), cli::Output::Stdout);
     assert_eq!(config.discover_timeout, Some(Duration::from_secs(300)));
     assert_eq!((config.window_bytes, config.ports.control, config.ports.data), (None, None, None));
@@ -80,7 +80,7 @@ fn what_is_not_said_has_a_default() {
 #[test]
 fn a_host_may_have_a_name() {
     let options = parse(&["-h", "localhost", "-e", "cat"]);
-    assert_eq!(options.host, Some(Ipv4Addr::LOCALHOST.into()));
+    assert_eq!(options.join.host, Some(Ipv4Addr::LOCALHOST.into()));
 }
 
 #[test]

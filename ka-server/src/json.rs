@@ -44,7 +44,7 @@ use ka_core::proto::{self, NodeReport};
 use ka_core::time::Instant;
 use serde::Serialize;
 
-use crate::cli::{Options, Source};
+use crate::session::Serving;
 
 /// An event.
 #[derive(Clone, Debug, Serialize)]
@@ -143,17 +143,17 @@ pub enum Event<'a> {
 impl<'a> Event<'a> {
     /// The event as programs know it; one that is newer than this is left out.
     #[must_use]
-    pub fn of(event: &'a ServerEvent, options: &'a Options) -> Option<Self> {
+    pub fn of(event: &'a ServerEvent, serving: &'a dyn Serving) -> Option<Self> {
         Some(match event {
             ServerEvent::Open { session, key, control_port, data_port, window_bytes } => Self::Open {
                 session: session.to_string(),
-                name: name(options),
+                name: name(serving),
                 secure: key.is_secure(),
-                encrypted: options.key.encrypts(),
+                encrypted: serving.session().key.encrypts(),
                 control_port: *control_port,
                 data_port: *data_port,
                 window_bytes: *window_bytes,
-                expected: options.nodes,
+                expected: serving.session().nodes,
             },
             ServerEvent::Session(event) => return Self::of_session(event),
             ServerEvent::Stream(info) => {
@@ -244,38 +244,38 @@ pub struct Node<'a> {
 impl<'a> Report<'a> {
     /// The report of a session that was opened.
     #[must_use]
-    pub fn of(report: &'a proto::Report, options: &'a Options, exit: Exit) -> Self {
+    pub fn of(report: &'a proto::Report, serving: &'a dyn Serving, exit: Exit) -> Self {
         Self {
             session: Some(report.session.to_string()),
-            secure: !options.key.is_insecure(),
-            encrypted: options.key.encrypts(),
+            secure: !serving.session().key.is_insecure(),
+            encrypted: serving.session().key.encrypts(),
             ok: report.is_ok(),
             bytes: report.bytes,
             started_s: report.started.map(at),
             ended_s: at(report.ended),
-            source: source(&options.source(), Some(&report.root)),
+            source: source(serving, Some(&report.root)),
             nodes: report.nodes.iter().map(Node::from).collect(),
-            ..Self::without_session(options, exit, None)
+            ..Self::without_session(serving, exit, None)
         }
     }
 
     /// The report of a session that never was, because of `error`.
     #[must_use]
-    pub fn without_session(options: &'a Options, exit: Exit, error: Option<&'a str>) -> Self {
+    pub fn without_session(serving: &'a dyn Serving, exit: Exit, error: Option<&'a str>) -> Self {
         Self {
             ka: env!("CARGO_PKG_VERSION"),
             version: VERSION,
             session: None,
-            name: name(options),
-            secure: !options.key.is_insecure(),
-            encrypted: options.key.encrypts(),
+            name: name(serving),
+            secure: !serving.session().key.is_insecure(),
+            encrypted: serving.session().key.encrypts(),
             ok: false,
             exit: exit.code(),
             error,
             bytes: 0,
             started_s: None,
             ended_s: 0.0,
-            source: source(&options.source(), None),
+            source: source(serving, None),
             nodes: Vec::new(),
         }
     }
@@ -296,20 +296,16 @@ impl<'a> From<&'a NodeReport> for Node<'a> {
     }
 }
 
-fn name(options: &Options) -> Option<&str> {
-    options.session.as_ref().map(|name| name.as_str())
+fn name(serving: &dyn Serving) -> Option<&str> {
+    serving.session().session.as_ref().map(|name| name.as_str())
 }
 
 fn at(time: Instant) -> f64 {
     seconds(time.since(Instant::ZERO))
 }
 
-fn source<'a>(source: &Source, root: Option<&'a NodeReport>) -> SourceEnd<'a> {
-    let (kind, what) = match source {
-        Source::Command(command) => ("command", Some(command.clone())),
-        Source::File(path) => ("file", Some(path.display().to_string())),
-        Source::Stdin => ("stdin", None),
-    };
+fn source<'a>(serving: &dyn Serving, root: Option<&'a NodeReport>) -> SourceEnd<'a> {
+    let (kind, what) = serving.source();
     let ending = root.map(|root| (&root.outcome).into());
     SourceEnd { kind, what, ending, counters: root.map(|root| root.counters.into()) }
 }

@@ -1,7 +1,7 @@
 //! `ka-d-server`: streams one golden node's bytes to many `ka-d-client`s, and says what became of each.
 //!
 //! ```text
-//! cli ──▶ server ──▶ ka_core::net::serve ◀── source (a command's output, a file, standard input)
+//! cli ──▶ server ──▶ serve ──▶ ka_core::net::serve ◀── source (a command's output, a file, standard input)
 //!            ├──▶ board (what people see), report (what they read at the end), json (what programs read)
 //!            └──▶ socket (what may be said to a running session)
 //! ```
@@ -15,7 +15,9 @@ pub mod cli;
 pub mod json;
 mod keys;
 mod report;
+mod serve;
 mod server;
+pub mod session;
 mod socket;
 
 use cli::Options;

@@ -5,7 +5,7 @@ use ka_client::console::units;
 use ka_core::proto::{NodeReport, Report};
 use ka_core::wire::control::{Outcome, Reason};
 
-use crate::cli::Options;
+use crate::session::Serving;
 
 /// The exit status of a session that was opened. `stopped`: somebody stopped it here.
 pub(crate) fn exit(report: &Report, stopped: bool) -> Exit {
@@ -25,17 +25,20 @@ pub(crate) fn exit(report: &Report, stopped: bool) -> Exit {
 }
 
 /// The table of nodes.
-pub(crate) fn summary(report: &Report, options: &Options) -> Vec<String> {
+pub(crate) fn summary(report: &Report, serving: &dyn Serving) -> Vec<String> {
     let ok = report.nodes.iter().filter(|n| n.outcome.is_ok()).count();
-    let mut lines = vec![headline(report, options, ok)];
+    let mut lines = vec![headline(report, serving, ok)];
     if !report.root.outcome.is_ok() {
         lines.push(format!("  source: {}", report.root.outcome));
     }
-    lines.extend(report.nodes.iter().map(|n| line(n, report)));
+    for node in &report.nodes {
+        lines.push(line(node, report));
+        lines.extend(serving.remarks(node.node).into_iter().map(|remark| format!("            {remark}")));
+    }
     let failed = (report.nodes.len() - ok) as u32;
     if report.started.is_some() && failed > 0 {
         lines.push(format!("to try again with {}:", failed_nodes(failed)));
-        lines.push(format!("  {}", options.again(failed)));
+        lines.push(format!("  {}", serving.again(failed)));
     }
     lines
 }
@@ -44,10 +47,14 @@ fn failed_nodes(n: u32) -> String {
     if n == 1 { "the one that failed".into() } else { format!("the {n} that failed") }
 }
 
-fn headline(report: &Report, options: &Options, ok: usize) -> String {
-    let name = options.session.as_ref().map_or("the session".into(), |name| format!("session `{name}`"));
+fn headline(report: &Report, serving: &dyn Serving, ok: usize) -> String {
+    let name = serving.session().title();
     let Some(started) = report.started else {
-        return format!("{name} never started: {} of {} nodes came", report.nodes.len(), options.nodes);
+        return format!(
+            "{name} never started: {} of {} nodes came",
+            report.nodes.len(),
+            serving.session().nodes
+        );
     };
     let time = report.ended.since(started);
     let rate = (report.bytes as f64 / time.as_secs_f64().max(0.001)) as u64;
@@ -84,6 +91,7 @@ pub(crate) mod tests {
     use ka_core::wire::control::Counters;
 
     use super::*;
+    use crate::cli::Options;
 
     pub(crate) fn options(args: &[&str]) -> Options {
         let all = [&["ka-d-server", "-e", "tar c .", "-n", "2"], args].concat();
@@ -125,7 +133,7 @@ pub(crate) mod tests {
                 "  node 1    10.0.0.5:30764 pc05      OK      4 MiB in 2 s",
                 "  node 2    10.0.0.6:30764           FAILED  at byte 7: the sink failed: full",
                 "to try again with the one that failed:",
-                "  ka-d-server -n 1 -s x -e 'tar c .' -a 2 -l --interface eth0",
+                "  ka-d-server -n 1 -e 'tar c .' -s x -a 2 --interface eth0 -l",
             ]
         );
     }

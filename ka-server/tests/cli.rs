@@ -24,12 +24,12 @@ fn the_definition_is_sound() {
 #[test]
 fn the_command_lines_of_2001() {
     let options = parse(&["-s", "kainstall1", "-n", "2", "-e", "(cd /dir && tar c *)"]);
-    let config = options.config();
+    let config = options.session.config();
     assert_eq!(options.source(), Source::Command("(cd /dir && tar c *)".into()));
     assert_eq!(config.session.unwrap().as_str(), "kainstall1");
     assert_eq!((config.nodes, config.fan_out), (2, 1));
 
-    let config = parse(&["-a", "2", "-d", "10", "-l", "-p", "4000", "-P", "4001"]).config();
+    let config = parse(&["-a", "2", "-d", "10", "-l", "-p", "4000", "-P", "4001"]).session.config();
     assert_eq!(config.fan_out, 2);
     assert_eq!(config.release_delay, Duration::from_secs(1));
     assert_eq!((config.ports.control, config.ports.data), (Some(4000), Some(4001)));
@@ -53,7 +53,7 @@ fn what_came_since() {
         "--report=r",
         "--json",
     ]);
-    let config = options.config();
+    let config = options.session.config();
     assert_eq!(options.source(), Source::File("f".into()));
     assert_eq!((config.nodes, config.fan_out, config.min_nodes), (5, 3, 2));
     assert_eq!(config.start_after, Some(Duration::from_secs(600)));
@@ -66,7 +66,7 @@ fn what_came_since() {
 #[test]
 fn what_is_not_said_has_a_default() {
     let options = parse(&[]);
-    let config = options.config();
+    let config = options.session.config();
     let everything = "(cd /; tar --create --one-file-system --sparse /)";
     assert_eq!(options.source(), Source::Command(everything.into()));
     assert_eq!((config.nodes, config.fan_out, config.min_nodes), (1, 1, 1));

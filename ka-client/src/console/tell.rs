@@ -54,6 +54,12 @@ impl Tell {
         })
     }
 
+    /// Whose voice it is.
+    #[must_use]
+    pub fn program(&self) -> &'static str {
+        self.program
+    }
+
     /// The time since the program's start.
     #[must_use]
     pub fn elapsed(&self) -> Duration {

@@ -1,0 +1,199 @@
+//! One session served, from its opening to its last words, whatever its streams are.
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ka_client::console::apart;
+use ka_client::console::exit::Exit;
+use ka_client::console::report::ReportFile;
+use ka_client::console::run::{self, Moment};
+use ka_client::console::tell::{Line, Tell};
+use ka_client::console::units;
+use ka_core::net::{self, Control, ServeError, ServerConfig, ServerEvent, Stream};
+use ka_core::proto::Report;
+use ka_core::stream::Spool;
+
+use crate::board::Board;
+use crate::json::{self, Event};
+use crate::report;
+use crate::session::Serving;
+use crate::socket::{self, Command, Place};
+
+/// Serves a session. `open` makes its streams, last of all that can fail before it is open; so nothing is left running.
+pub(crate) async fn serve(
+    serving: Arc<dyn Serving>,
+    tell: &Tell,
+    open: impl FnOnce(&Tell) -> Result<Vec<Stream>, String>,
+) -> Exit {
+    let args = serving.session();
+    let file = match args.tell.report.as_deref().map(ReportFile::open).transpose() {
+        Ok(file) => file,
+        Err(e) => {
+            tell.fail(&e.to_string(), Exit::NoStart);
+            return Exit::NoStart;
+        }
+    };
+    let insecure = if args.key.is_insecure() {
+        " (INSECURE: anybody on this network can read, join and forge it)"
+    } else if !args.key.encrypts() {
+        " (NOT ENCRYPTED: anybody on this network can read it)"
+    } else {
+        ""
+    };
+    let board = Board::new(args.title() + insecure, args.nodes);
+    let (control, inbox) = Control::new();
+    let watch = Watch { tell: tell.clone(), board, control, serving: Arc::clone(&serving), stopped: false };
+    let watch = Arc::new(Mutex::new(watch));
+    let end = session(&watch, inbox, open).await;
+    lock(&watch).last_words(end, file)
+}
+
+/// How it ended: with a report, or without a session and why.
+type End = Result<Report, (Exit, String)>;
+
+async fn session(
+    watch: &Arc<Mutex<Watch>>,
+    inbox: net::Inbox,
+    open: impl FnOnce(&Tell) -> Result<Vec<Stream>, String>,
+) -> End {
+    let (serving, tell) = {
+        let watch = lock(watch);
+        (Arc::clone(&watch.serving), watch.tell.clone())
+    };
+    let args = serving.session();
+    let no_start = |e: io::Error| (Exit::NoStart, e.to_string());
+    let _place =
+        args.control_socket.as_deref().map(|path| listen(path, watch)).transpose().map_err(no_start)?;
+    let key = Some(args.key.server_key().map_err(|why| (Exit::NoStart, why))?);
+    let spool = args.spool.as_deref().map(Spool::open).transpose().map_err(no_start)?;
+    let streams = open(&tell).map_err(|why| (Exit::NoStart, why))?;
+    if spool.is_some() && streams.iter().all(|stream| stream.source.again().is_some()) {
+        tell.say("--spool is not needed: the source can be read again as it is");
+    }
+    let events = {
+        let watch = Arc::clone(watch);
+        move |event: ServerEvent| lock(&watch).take(&event)
+    };
+    let config = ServerConfig { spool, key, ..args.config() };
+    let served = apart::session(tell, move |threads| {
+        net::serve(ServerConfig { threads, ..config }, streams, inbox, events)
+    });
+    let end = run::supervise(served, |moment| match moment {
+        Moment::Tick => lock(watch).tick(),
+        Moment::Stop(who) => {
+            lock(watch).stop(&format!("{who} on the server"), "; once more to leave at once");
+        }
+    });
+    match end.await {
+        Ok(Some(Ok(Ok(report)))) => Ok(report),
+        Ok(Some(Ok(Err(error)))) => Err((exit_of(&error), error.to_string())),
+        Ok(Some(Err(e))) => Err((Exit::NoStart, e.to_string())),
+        Ok(None) => Err((Exit::Interrupted, "interrupted twice, so nothing was waited for".into())),
+        Err(e) => Err((Exit::NoStart, format!("cannot hear signals: {e}"))),
+    }
+}
+
+fn exit_of(error: &ServeError) -> Exit {
+    match error {
+        ServeError::Config(_) => Exit::Usage,
+        ServeError::Rival(..) => Exit::Refused,
+        _ => Exit::NoStart,
+    }
+}
+
+fn listen(path: &Path, watch: &Arc<Mutex<Watch>>) -> io::Result<Place> {
+    let watch = Arc::clone(watch);
+    socket::open(path, move |command| lock(&watch).obey(command))
+}
+
+fn lock(watch: &Mutex<Watch>) -> MutexGuard<'_, Watch> {
+    watch.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Sees the events, tells people and programs, and holds the remote control.
+struct Watch {
+    tell: Tell,
+    board: Board,
+    control: Control,
+    serving: Arc<dyn Serving>,
+    stopped: bool,
+}
+
+impl Watch {
+    fn take(&mut self, event: &ServerEvent) {
+        self.serving.hear(event);
+        match Event::of(event, &*self.serving) {
+            Some(json @ Event::Progress { .. }) => self.tell.passing(&json),
+            Some(json) => self.tell.event(&json),
+            None => {}
+        }
+        if let Some(line) = self.board.take(event) {
+            self.tell.line(line);
+        }
+        if let ServerEvent::Open { key, .. } = event
+            && !self.serving.session().key.is_given_out()
+            && let Some(text) = key.text()
+        {
+            self.tell.say(format!("the nodes' key is {}; in a boot entry: ka.key={}", *text, *text));
+        }
+    }
+
+    fn tick(&mut self) {
+        let now = self.tell.elapsed();
+        self.board.tick(now);
+        let board = &self.board;
+        self.tell.show(|| board.frame(now), || board.line(now));
+    }
+
+    fn stop(&mut self, who: &str, hint: &str) {
+        self.tell.say(format!("{who}: stopping{hint}"));
+        self.stopped = true;
+        self.control.stop(who);
+    }
+
+    /// What the control socket says.
+    fn obey(&mut self, command: Command) -> Result<String, String> {
+        match command {
+            Command::Rate(rate) => {
+                let limit = rate.map_or("none".into(), units::rate);
+                self.tell.line(Line::Say(format!("rate limit: {limit}")));
+                self.control.set_rate(rate);
+            }
+            Command::Go if self.board.has_started() => return Err("the session has already started".into()),
+            Command::Go if self.board.is_empty() => return Err("no node is waiting".into()),
+            Command::Go => self.control.go(),
+            Command::Stop => self.stop("the control socket", ""),
+            Command::Status => return Ok(self.board.line(self.tell.elapsed())),
+        }
+        Ok(String::new())
+    }
+
+    /// The table, the last event and the report; and with them the exit status.
+    fn last_words(&self, end: End, file: Option<ReportFile>) -> Exit {
+        let serving = &*self.serving;
+        let (exit, error) = match &end {
+            Ok(report) => (report::exit(report, self.stopped), None),
+            Err((exit, why)) => (*exit, Some(why.as_str())),
+        };
+        let json = match &end {
+            Ok(report) => json::Report::of(report, serving, exit),
+            Err(_) => json::Report::without_session(serving, exit, error),
+        };
+        self.tell.clear();
+        match &end {
+            Ok(report) => {
+                report::summary(report, serving).into_iter().for_each(|line| self.tell.say(line));
+                self.tell.event(&Event::Report(&json));
+            }
+            Err((_, why)) => self.tell.fail(why, exit),
+        }
+        match file.map(|file| file.write(&json)) {
+            Some(Err(e)) => {
+                self.tell.say(format!("{}: {e}", self.tell.program()));
+                if exit == Exit::Fine { Exit::NoStart } else { exit }
+            }
+            _ => exit,
+        }
+    }
+}
