@@ -104,7 +104,7 @@ fn a_sink_that_fails_is_one_node_s_matter() {
     let end = server.end();
     assert_eq!(end.code, 6);
     assert!(
-        end.stderr.contains("to try again with the one that failed:\n  ka-d-server -n 1 -s"),
+        end.stderr.contains("to try again with the one that failed:\n  ka-d-server -n 1 --source"),
         "{}",
         end.stderr
     );

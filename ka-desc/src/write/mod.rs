@@ -19,12 +19,31 @@ use std::path::PathBuf;
 pub use apply::apply;
 pub use format::{READERS, Tool, format, tools};
 pub use mount::{mount, unmount};
+pub use nodes::Node;
 pub(crate) use nodes::partition as kernel_node;
 pub use prepare::{Options, Prepared, Want, find, look, prepare, survey};
 
-use crate::disk::Refusal;
+use crate::disk::{Machine, Refusal};
 use crate::layout::Misfit;
-use crate::run::Failure;
+use crate::run::{Failure, Runner};
+
+/// The node of one partition of a disk that was written: the kernel's, or a loop device where there is none.
+///
+/// # Errors
+/// The plan has no such partition, or a loop device cannot be had.
+pub fn partition(
+    machine: &Machine,
+    runner: &mut dyn Runner,
+    disk: &Prepared,
+    number: u32,
+) -> Result<Node, Error> {
+    let placed =
+        disk.plan.partitions.iter().find(|placed| placed.number == number).ok_or_else(|| {
+            Error::Names(format!("{} gets no partition {number}", disk.facts.path.display()))
+        })?;
+    let whole = nodes::disk(runner, &disk.facts.path, &disk.facts.sort, disk.plan.geometry)?;
+    apply::partition(machine, runner, disk, placed, &whole)
+}
 
 /// Why a disk was not written, or not to its end.
 #[derive(Debug)]

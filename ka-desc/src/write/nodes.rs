@@ -14,13 +14,20 @@ use crate::limits::NODES_WAIT_MS;
 use crate::run::{Call, Runner};
 
 /// A node, for as long as this lives.
-pub(super) struct Node {
+#[derive(Debug)]
+pub struct Node {
     pub(super) path: PathBuf,
     /// What keeps a loop device.
     _held: Option<File>,
 }
 
 impl Node {
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The path as an argument.
     pub(super) fn arg(&self) -> String {
         self.path.display().to_string()

@@ -1,0 +1,71 @@
+//! `--check`: is everything here that a clone may need?
+
+use std::io::{self, Write};
+
+use ka_desc::disk::Machine;
+use ka_desc::run::{Here, Runner};
+use ka_desc::write::READERS;
+
+use super::PROGRAM;
+use crate::console::exit::Exit;
+use crate::console::units;
+
+/// What some plans need, and others do not; with Debian's package.
+const SOMETIMES: [(&str, &str); 13] = [
+    ("sfdisk", "fdisk"),
+    ("blockdev", "util-linux"),
+    ("mkswap", "util-linux"),
+    ("mkfs.ext4", "e2fsprogs"),
+    ("mkfs.xfs", "xfsprogs"),
+    ("mkfs.btrfs", "btrfs-progs"),
+    ("btrfs", "btrfs-progs"),
+    ("mkfs.vfat", "dosfstools"),
+    ("mkfs.f2fs", "f2fs-tools"),
+    ("mkfs.jfs", "jfsutils"),
+    ("mkfs.ntfs", "ntfs-3g"),
+    ("efibootmgr", "efibootmgr"),
+    ("partclone.restore", "partclone"),
+];
+
+/// What every plan needs.
+const ALWAYS: [(&str, &str); 4] =
+    [("tar", "tar"), ("mount", "mount"), ("umount", "mount"), ("wipefs", "util-linux")];
+
+/// Lists them. The exit status says whether what is always needed is here.
+pub(super) fn check() -> Exit {
+    let readers = READERS.iter().map(|tool| (tool.program, tool.package));
+    let mut always: Vec<_> = ALWAYS.into_iter().chain(readers).collect();
+    always.sort_unstable();
+    always.dedup();
+    let mut text = String::new();
+    let mut missing = 0;
+    for (program, package) in &always {
+        if !Here.has(program) {
+            missing += 1;
+            text += &format!("MISSING  {program}, which is always needed: install {package}\n");
+        }
+    }
+    for (program, package) in SOMETIMES.iter().filter(|tool| !always.contains(tool)) {
+        if !Here.has(program) {
+            text += &format!("absent   {program}, which some golden nodes need: install {package}\n");
+        }
+    }
+    let machine = Machine::default();
+    for path in machine.disks().unwrap_or_default() {
+        if let Ok(facts) = machine.facts(&path, 512) {
+            let bus = if facts.usb { ", USB" } else { "" };
+            let model = facts.model.first().map_or_else(String::new, |model| format!(", {model}"));
+            let size = units::size(facts.geometry.disk_bytes);
+            text += &format!("disk     {} {size}{model}{bus}\n", path.display());
+            for u in &facts.uses {
+                text += &format!("           in use: {u}\n");
+            }
+        }
+    }
+    text += if missing == 0 { "ok       everything that is always needed is here\n" } else { "" };
+    if io::stdout().write_all(text.as_bytes()).is_err() || missing > 0 {
+        let _ = writeln!(io::stderr(), "{PROGRAM}: {missing} programs are missing");
+        return Exit::NoStart;
+    }
+    Exit::Fine
+}

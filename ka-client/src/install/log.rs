@@ -1,0 +1,117 @@
+//! What is done, for everybody who wants to know: the console, a file, and the golden node.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, BufReader, PipeReader, Read, Write};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ka_core::net::Control;
+
+use crate::console::tell::{Line, Tell};
+use crate::plan::{Stage, topic};
+
+/// Lines of one program that are passed on; a tar that complains of each file would fill a disk.
+const LINES: usize = 200;
+
+/// The longest line of a program.
+const LINE_BYTES: u64 = 1000;
+
+/// How many of the stage's notes may be lost until it is said again: one in so many ticks of the live view.
+const AGAIN: u32 = 10;
+
+/// A log. Clones write the same one.
+#[derive(Clone)]
+pub(super) struct Log {
+    tell: Tell,
+    control: Control,
+    shared: Arc<Mutex<Shared>>,
+}
+
+struct Shared {
+    file: Option<File>,
+    stage: Stage,
+    ticks: u32,
+}
+
+impl Log {
+    pub(super) fn open(tell: &Tell, control: Control, path: Option<&Path>) -> io::Result<Self> {
+        let open = |path: &Path| {
+            OpenOptions::new()
+                .append(true)
+                .create(true)
+                .open(path)
+                .map_err(|e| io::Error::new(e.kind(), format!("--log {}: {e}", path.display())))
+        };
+        let file = path.map(open).transpose()?;
+        let shared = Arc::new(Mutex::new(Shared { file, stage: Stage::Gathering, ticks: 0 }));
+        Ok(Self { tell: tell.clone(), control, shared })
+    }
+
+    /// A line for everybody.
+    pub(super) fn say(&self, text: &str) {
+        self.keep(text);
+        self.tell.line(Line::Say(text.to_owned()));
+        self.control.note(topic::LOG, text);
+    }
+
+    /// An intended difference between this clone and the golden node.
+    pub(super) fn changed(&self, text: &str) {
+        self.keep(text);
+        self.tell.line(Line::Note(text.to_owned()));
+        self.control.note(topic::CHANGED, text);
+    }
+
+    /// A new stage begins.
+    pub(super) fn stage(&self, stage: Stage) {
+        self.keep(&format!("-- {stage}"));
+        self.shared().stage = stage;
+        self.control.note(topic::STAGE, stage.word());
+    }
+
+    /// The stage, said again now and then: notes may be lost, and the others wait for it.
+    pub(super) fn tick(&self) {
+        let stage = {
+            let mut shared = self.shared();
+            shared.ticks = (shared.ticks + 1) % AGAIN;
+            (shared.ticks == 0).then_some(shared.stage)
+        };
+        if let Some(stage) = stage {
+            self.control.note(topic::STAGE, stage.word());
+        }
+    }
+
+    /// Says what a program says on the other end of this pipe, until it has nothing more to say.
+    pub(super) fn follow(&self, name: &'static str, pipe: PipeReader) {
+        let log = self.clone();
+        // Without a thread, what it says is lost, and how it ends still counts.
+        let _ = std::thread::Builder::new().name("ka-log".into()).spawn(move || {
+            let mut lines = 0;
+            let mut reader = BufReader::new(pipe);
+            loop {
+                let mut line = Vec::new();
+                match reader.by_ref().take(LINE_BYTES).read_until(b'\n', &mut line) {
+                    Ok(0) | Err(_) => break,
+                    Ok(_) => {}
+                }
+                lines += 1;
+                let text = String::from_utf8_lossy(&line);
+                match lines {
+                    ..LINES => log.say(&format!("{name}: {}", text.trim_end())),
+                    LINES => log.say(&format!("{name} says more, which is left out")),
+                    _ => {}
+                }
+            }
+        });
+    }
+
+    fn keep(&self, text: &str) {
+        if let Some(file) = &mut self.shared().file {
+            // A log that cannot be written stops nothing.
+            let _ = writeln!(file, "{text}");
+        }
+    }
+
+    fn shared(&self) -> std::sync::MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

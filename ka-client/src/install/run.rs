@@ -1,0 +1,78 @@
+//! One run: the session, and what comes after it.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+
+use rustix::system::{RebootCommand, reboot};
+
+use super::PROGRAM;
+use super::cli::{Options, Then};
+use super::log::Log;
+use super::sinks::{self, lock};
+use super::work::Work;
+use crate::console::exit::Exit;
+use crate::console::run;
+use crate::console::tell::Tell;
+use crate::receive::{Sinks, receive};
+
+/// Whether systemd runs this machine; a rescue system has none.
+const SYSTEMD: &str = "/run/systemd/system";
+
+/// Runs what the command line says.
+pub(super) async fn run(options: Options) -> Exit {
+    let tell = match Tell::new(PROGRAM, options.join.tell.json) {
+        Ok(tell) => tell,
+        Err(e) => return run::no_start(PROGRAM, &e),
+    };
+    let then = options.then;
+    let join = options.join.clone();
+    let mut kept = None;
+    // Whoever is let go later still relays until then, so it always waits.
+    let exit = receive(&join, true, &tell, |control| {
+        let log = Log::open(&tell, control, options.log.as_deref())?;
+        let work = Arc::new(Mutex::new(Work::new(options, log.clone())));
+        kept = Some(Arc::clone(&work));
+        Ok(Sinks { open: Box::new(move |info| sinks::open(&work, info)), tick: Box::new(move || log.tick()) })
+    })
+    .await;
+    let mut exit = exit;
+    if let Some(work) = kept {
+        let mut work = lock(&work);
+        work.leave();
+        if exit == Exit::Fine && !work.is_done() {
+            tell.say(format!("{PROGRAM}: the session ended before this machine was finished"));
+            exit = Exit::Sink;
+        }
+    }
+    match (exit, then) {
+        (Exit::Fine, None) => tell.say("this machine is a clone now; start it from its own disk"),
+        (Exit::Fine, Some(_)) => {}
+        _ => tell.say("THIS MACHINE IS NOT A CLONE: the reason is above; its disk may be unfinished"),
+    }
+    tell.finish();
+    match then {
+        Some(then) if exit == Exit::Fine => act(then),
+        _ => exit,
+    }
+}
+
+fn act(then: Then) -> Exit {
+    let (command, word) = match then {
+        Then::Shell => {
+            let shell = Command::new("/bin/sh").status();
+            return if shell.is_ok() { Exit::Fine } else { Exit::NoStart };
+        }
+        Then::Reboot => (RebootCommand::Restart, "reboot"),
+        Then::Poweroff => (RebootCommand::PowerOff, "poweroff"),
+    };
+    if Path::new(SYSTEMD).is_dir() {
+        let status = Command::new("systemctl").arg(word).status();
+        return if status.is_ok_and(|status| status.success()) { Exit::Fine } else { Exit::NoStart };
+    }
+    rustix::fs::sync();
+    match reboot(command) {
+        Ok(()) => Exit::Fine,
+        Err(e) => run::no_start(PROGRAM, &e.into()),
+    }
+}

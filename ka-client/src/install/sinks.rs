@@ -1,0 +1,69 @@
+//! The sinks of a clone's streams.
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use ka_core::seal::StreamInfo;
+use ka_core::stream::{CommandSink, Sink, Stop};
+
+use super::raw::RawSink;
+use super::work::Work;
+use crate::plan::{BOOT_BYTES_MAX, PLAN_BYTES_MAX, Purpose};
+
+/// Opens the sink of each stream, in the order of the plan.
+pub(super) fn open(work: &Arc<Mutex<Work>>, info: &StreamInfo) -> Result<Box<dyn Sink>, String> {
+    let purpose = Purpose::from_metadata(&info.metadata)?;
+    let whole = |bytes_max: usize, then: Then| -> Box<dyn Sink> {
+        Box::new(Whole { bytes: Vec::new(), bytes_max, work: Arc::clone(work), then })
+    };
+    let mut now = lock(work);
+    now.expect(&purpose)?;
+    match purpose {
+        Purpose::Plan => Ok(whole(PLAN_BYTES_MAX, Work::prepare)),
+        Purpose::Files => {
+            let sink = CommandSink::run(now.unpack()?).map_err(|e| e.to_string())?;
+            Ok(Box::new(sink))
+        }
+        Purpose::Raw(index) => {
+            let (node, bytes) = now.raw(index)?;
+            let path = node.path().display().to_string();
+            Ok(Box::new(RawSink::open(node, bytes).map_err(|e| format!("{path}: {e}"))?))
+        }
+        Purpose::Boot => Ok(whole(BOOT_BYTES_MAX as usize, Work::finish)),
+    }
+}
+
+pub(super) fn lock(work: &Mutex<Work>) -> MutexGuard<'_, Work> {
+    work.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What is done with a whole stream.
+type Then = fn(&mut Work, &[u8]) -> Result<(), String>;
+
+/// Collects a short stream, and acts when it is whole.
+struct Whole {
+    bytes: Vec<u8>,
+    bytes_max: usize,
+    work: Arc<Mutex<Work>>,
+    then: Then,
+}
+
+impl Sink for Whole {
+    fn write(&mut self, blocks: &[Bytes], _: &Stop) -> io::Result<()> {
+        for block in blocks {
+            if self.bytes.len() + block.len() > self.bytes_max {
+                let why = format!("the stream is longer than {} bytes", self.bytes_max);
+                return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+            }
+            self.bytes.extend_from_slice(block);
+        }
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>, _: &Stop) -> Result<(), String> {
+        (self.then)(&mut lock(&self.work), &self.bytes)
+    }
+
+    fn abort(self: Box<Self>) {}
+}

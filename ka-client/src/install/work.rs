@@ -1,0 +1,309 @@
+//! What is done to this machine, step by step: look, refuse, write, mount; unpack; finish.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::process::Command;
+
+use ka_desc::disk::Machine;
+use ka_desc::run::{Here, Runner};
+use ka_desc::write::{self, Node, Prepared};
+use rustix::fs::statvfs;
+
+use super::cli::Options;
+use super::disks;
+use super::log::Log;
+use crate::console::units;
+use crate::plan::{Firmware, Need, Plan, Purpose, RawForm, Stage};
+
+/// How far behind the golden node's clock ours may be, in seconds. Files from the future confuse many a tool; a clock
+/// that is ahead does no harm while a clone is made.
+const CLOCK_BEHIND_S: i64 = 60;
+
+/// Where a machine that was started by UEFI says so.
+const EFI: &str = "/sys/firmware/efi";
+
+/// The state of this machine on its way to be a clone.
+pub(super) struct Work {
+    options: Options,
+    machine: Machine,
+    log: Log,
+    plan: Option<Plan>,
+    disks: Vec<Prepared>,
+    mounted: bool,
+    /// Streams that were opened.
+    begun: usize,
+    done: bool,
+}
+
+impl Work {
+    pub(super) fn new(options: Options, log: Log) -> Self {
+        Self {
+            options,
+            machine: Machine::default(),
+            log,
+            plan: None,
+            disks: Vec::new(),
+            mounted: false,
+            begun: 0,
+            done: false,
+        }
+    }
+
+    /// Whether this machine is a clone now.
+    pub(super) fn is_done(&self) -> bool {
+        self.done
+    }
+
+    /// Whether the next stream may be for this: the plan first, then what it says, in its order.
+    pub(super) fn expect(&mut self, purpose: &Purpose) -> Result<(), String> {
+        let raw = self.plan.as_ref().map_or(0, |plan| plan.raw.len());
+        let next = match self.begun {
+            0 => Purpose::Plan,
+            1 => Purpose::Files,
+            n if n - 2 < raw => Purpose::Raw(n - 2),
+            _ => Purpose::Boot,
+        };
+        if *purpose != next || self.done || (self.begun > 0 && self.plan.is_none()) {
+            return Err(format!("the golden node sends {purpose:?} where {next:?} is due"));
+        }
+        self.begun += 1;
+        Ok(())
+    }
+
+    /// The plan is here: everything is looked at before anything is written.
+    pub(super) fn prepare(&mut self, bytes: &[u8]) -> Result<(), String> {
+        self.log.stage(Stage::Formatting);
+        let plan = Plan::from_bytes(bytes)?;
+        self.log.say(&format!("this machine becomes a clone of {}", plan.golden));
+        self.set_clock(plan.time_s);
+        suits(&plan, firmware())?;
+        let prepared = self.look(&plan)?;
+        for disk in &prepared {
+            self.log.say(&format!("{} is partitioned and formatted", disk.facts.path.display()));
+        }
+        self.plan = Some(plan);
+        self.write(&prepared)?;
+        self.disks = prepared;
+        self.has_room()?;
+        self.log.stage(Stage::Ready);
+        Ok(())
+    }
+
+    fn set_clock(&self, golden_s: u64) {
+        use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
+        let ours = clock_gettime(ClockId::Realtime).tv_sec;
+        let Ok(theirs) = i64::try_from(golden_s) else { return };
+        if ours < theirs - CLOCK_BEHIND_S {
+            let set = clock_settime(ClockId::Realtime, Timespec { tv_sec: theirs, tv_nsec: 0 });
+            let how =
+                set.map_or_else(|e| format!("and cannot be set: {e}"), |()| "and is set to that".into());
+            self.log.say(&format!("the clock is {} s behind the golden node's, {how}", theirs - ours));
+        }
+    }
+
+    /// Looks at the disks; every reason against each of them is told at once.
+    fn look(&self, plan: &Plan) -> Result<Vec<Prepared>, String> {
+        let desc = plan.desc()?;
+        let names: Vec<String> = desc.disks.iter().filter_map(|disk| disk.name.clone()).collect();
+        let here = self.machine.disks().unwrap_or_default();
+        let here: Vec<_> = here.iter().filter_map(|path| self.machine.facts(path, 512).ok()).collect();
+        let wants = disks::choose(&names, &self.options.disk, &here)?;
+        let found = write::find(&self.machine, &desc.disks, &wants).map_err(|e| e.to_string())?;
+        let how = self.how();
+        let mut runner = Here;
+        let mut prepared = Vec::new();
+        let mut refused = Vec::new();
+        for meant in found {
+            match write::prepare(&self.machine, &mut runner, meant, &how) {
+                Ok(disk) => prepared.push(disk),
+                Err(e) => refused.push(e.to_string()),
+            }
+        }
+        if refused.is_empty() {
+            refused.extend(plan.needs.iter().filter_map(|need| too_small(need, &prepared)));
+            refused.extend(plan.raw.iter().filter_map(|raw| {
+                let bytes = bytes_of(&raw.part.disk, raw.part.number, &prepared)?;
+                (bytes < raw.bytes).then(|| {
+                    format!(
+                        "partition {} has room for {}, and {} come for it as they are",
+                        raw.part,
+                        units::size(bytes),
+                        units::size(raw.bytes)
+                    )
+                })
+            }));
+        }
+        let tools = [("tar", "tar", true), ("partclone.restore", "partclone", uses_partclone(plan))];
+        for (program, package, _) in tools.iter().filter(|(program, _, used)| *used && !Here.has(program)) {
+            refused.push(format!("there is no {program}: install it (Debian's package {package})"));
+        }
+        if refused.is_empty() { Ok(prepared) } else { Err(refused.join("; ")) }
+    }
+
+    fn how(&self) -> write::Options {
+        write::Options {
+            removable: self.options.removable,
+            deactivate: self.options.deactivate,
+            ..write::Options::default()
+        }
+    }
+
+    fn write(&mut self, disks: &[Prepared]) -> Result<(), String> {
+        let root = &self.options.root;
+        empty_directory(root).map_err(|e| format!("--root {}: {e}", root.display()))?;
+        let log = self.log.clone();
+        let mut runner = Here;
+        write::apply(&self.machine, &mut runner, disks, &self.how(), &mut |text| log.say(text))
+            .map_err(|e| e.to_string())?;
+        write::mount(&self.machine, &mut runner, disks, root).map_err(|e| e.to_string())?;
+        self.mounted = true;
+        Ok(())
+    }
+
+    /// The file systems are there: do they hold as much as they must?
+    fn has_room(&self) -> Result<(), String> {
+        let Some(plan) = &self.plan else { return Ok(()) };
+        let desc = plan.desc()?;
+        for need in &plan.needs {
+            let disk = desc.disks.iter().find(|disk| disk.name.as_ref() == Some(&need.part.disk));
+            let line = disk.and_then(|disk| {
+                let at = disk.numbers().iter().position(|number| *number == need.part.number)?;
+                disk.partitions.get(at)
+            });
+            let Some(line) = line else { continue };
+            let mount = line.mount.as_ref().or_else(|| line.subvolumes.iter().find_map(|s| s.mount.as_ref()));
+            let Some(mount) = mount else { continue };
+            let at = self.options.root.join(mount.trim_start_matches('/'));
+            let free = statvfs(&at).map_err(|e| format!("{}: {}", at.display(), io::Error::from(e)))?;
+            let bytes = free.f_bfree.saturating_mul(free.f_frsize);
+            if bytes < need.bytes || (free.f_files > 0 && free.f_ffree < need.inodes) {
+                return Err(format!(
+                    "{mount} has room for {} and {} files, and the golden node's has {} and {}: make it larger in the desc",
+                    units::size(bytes),
+                    free.f_ffree,
+                    units::size(need.bytes),
+                    need.inodes
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The command that unpacks the files.
+    pub(super) fn unpack(&mut self) -> Result<Command, String> {
+        self.log.stage(Stage::Streaming);
+        let mut tar = Command::new("tar");
+        tar.args(["--extract", "--file=-", "--numeric-owner", "--same-owner", "--same-permissions"])
+            .args(["--xattrs", "--xattrs-include=*", "--acls", "--delay-directory-restore"])
+            .args(["--warning=no-timestamp", "--warning=no-unknown-keyword"])
+            .arg("--directory")
+            .arg(&self.options.root)
+            .env("LC_ALL", "C.UTF-8");
+        let (said, theirs) = io::pipe().map_err(|e| e.to_string())?;
+        tar.stderr(theirs);
+        self.log.follow("tar", said);
+        Ok(tar)
+    }
+
+    /// Where a raw partition goes, and how many bytes come.
+    pub(super) fn raw(&mut self, index: usize) -> Result<(Node, u64), String> {
+        self.log.stage(Stage::Streaming);
+        let raw =
+            self.plan.as_ref().and_then(|plan| plan.raw.get(index)).ok_or("there is no such partition")?;
+        let desc = self.plan.as_ref().map_or_else(|| Err("no plan".into()), Plan::desc)?;
+        let at = desc.disks.iter().position(|disk| disk.name.as_ref() == Some(&raw.part.disk));
+        let disk = at.and_then(|at| self.disks.get(at)).ok_or("there is no such disk")?;
+        let node = write::partition(&self.machine, &mut Here, disk, raw.part.number)
+            .map_err(|e| e.to_string())?;
+        self.log.say(&format!("partition {} arrives as it is", raw.part));
+        Ok((node, raw.bytes))
+    }
+
+    /// Everything is here: the machine is made bootable and distinct, and everything is taken to the disk.
+    pub(super) fn finish(&mut self, boot: &[u8]) -> Result<(), String> {
+        self.log.stage(Stage::Finishing);
+        let plan = self.plan.as_ref().ok_or("there is no plan")?;
+        if boot.len() as u64 != plan.boot_bytes() {
+            return Err(format!(
+                "{} bytes of boot records came, and the plan has {}",
+                boot.len(),
+                plan.boot_bytes()
+            ));
+        }
+        self.unmount()?;
+        rustix::fs::sync();
+        self.done = true;
+        self.log.stage(Stage::Done);
+        Ok(())
+    }
+
+    fn unmount(&mut self) -> Result<(), String> {
+        if std::mem::take(&mut self.mounted) {
+            write::unmount(&self.machine, &mut Here, &self.options.root)
+                .map_err(|e| e.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// Leaves nothing mounted.
+    pub(super) fn leave(&mut self) {
+        if let Err(why) = self.unmount() {
+            self.log.say(&format!("what is mounted below {} stays: {why}", self.options.root.display()));
+        }
+    }
+}
+
+/// How this machine was started.
+fn firmware() -> Firmware {
+    if PathBuf::from(EFI).exists() { Firmware::Uefi } else { Firmware::Bios }
+}
+
+/// Whether what the plan makes can boot here.
+fn suits(plan: &Plan, here: Firmware) -> Result<(), String> {
+    let can = &plan.boot.firmware;
+    if can.is_empty() || can.contains(&here) {
+        return Ok(());
+    }
+    let words: Vec<String> = can.iter().map(ToString::to_string).collect();
+    Err(format!(
+        "this machine was started by {here}, and the golden node's system boots by {} only: change it in the machine's \
+         setup",
+        words.join(" and ")
+    ))
+}
+
+fn uses_partclone(plan: &Plan) -> bool {
+    plan.raw.iter().any(|raw| raw.form == RawForm::Partclone)
+}
+
+fn bytes_of(disk: &str, number: u32, disks: &[Prepared]) -> Option<u64> {
+    let disk = disks.iter().find(|d| d.disk.name.as_deref() == Some(disk))?;
+    let placed = disk.plan.partitions.iter().find(|placed| placed.number == number)?;
+    Some(placed.sectors * u64::from(disk.plan.geometry.sector_bytes))
+}
+
+/// Why a partition cannot hold what it must, as far as can be said before it is formatted.
+fn too_small(need: &Need, disks: &[Prepared]) -> Option<String> {
+    let bytes = bytes_of(&need.part.disk, need.part.number, disks)?;
+    // A file system's own tables take a thirtieth or more.
+    let needed = need.bytes + need.bytes / 32;
+    (bytes < needed).then(|| {
+        format!(
+            "partition {} becomes {}, and the golden node has {} in it: it needs {} at least",
+            need.part,
+            units::size(bytes),
+            units::size(need.bytes),
+            units::size(needed)
+        )
+    })
+}
+
+/// Makes the directory, or makes sure that nothing is in it.
+fn empty_directory(path: &std::path::Path) -> io::Result<()> {
+    fs::create_dir_all(path)?;
+    if fs::read_dir(path)?.next().is_some() {
+        return Err(io::Error::other("is not empty: name another directory, or unmount what is there"));
+    }
+    Ok(())
+}
