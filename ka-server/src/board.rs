@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ka_client::console::tell::Line;
 use ka_client::console::{meter, units};
+use ka_client::plan::topic;
 use ka_core::net::ServerEvent;
 use ka_core::proto::Event;
 use ka_core::types::NodeId;
@@ -34,6 +35,8 @@ struct Row {
     /// Address and label.
     who: String,
     stage: Stage,
+    /// How far its application is, in its own word.
+    doing: Option<String>,
     sunk: u64,
     released: bool,
 }
@@ -51,7 +54,7 @@ enum Stage {
 impl Row {
     fn new(addr: SocketAddr, label: &str) -> Self {
         let who = format!("{} {label}", addr.ip()).trim_end().to_owned();
-        Self { who, stage: Stage::In, sunk: 0, released: false }
+        Self { who, stage: Stage::In, doing: None, sunk: 0, released: false }
     }
 
     fn failed(&self) -> bool {
@@ -157,6 +160,12 @@ impl Board {
             Event::Progress { node, progress } => {
                 self.row(*node, |row| row.sunk = progress.sunk.0);
                 None
+            }
+            Event::Noted { node, note } if note.topic == topic::STAGE => {
+                let doing = Some(note.text.clone());
+                let row = self.nodes.get_mut(node).filter(|row| row.doing != doing)?;
+                row.doing = doing;
+                Some(Line::Note(format!("{}: {}", self.name(*node), note.text)))
             }
             Event::Complete { node } => {
                 self.row(*node, |row| row.stage = Stage::Complete);
@@ -266,9 +275,9 @@ impl Board {
     fn row_line(&self, node: NodeId, row: &Row) -> String {
         let stage = match &row.stage {
             Stage::In => "no link yet",
-            Stage::Linked => "receiving",
+            Stage::Linked => row.doing.as_deref().unwrap_or("receiving"),
             Stage::Away(why) => why,
-            Stage::Complete => "finishing",
+            Stage::Complete => row.doing.as_deref().unwrap_or("finishing"),
             Stage::Ok => "OK",
             Stage::Failed(why) => why,
         };
@@ -289,7 +298,7 @@ fn names(all: impl Iterator<Item = String>) -> String {
 mod tests {
     use ka_core::seal::StreamInfo;
     use ka_core::types::Offset;
-    use ka_core::wire::control::{Progress, Reason};
+    use ka_core::wire::control::{Note, Progress, Reason};
 
     use super::*;
 
@@ -365,6 +374,17 @@ mod tests {
                 "  1    10.0.0.1 pc01                 4 MiB  receiving".into(),
             ]
         );
+    }
+
+    #[test]
+    fn what_a_node_does_is_told_once_and_shown() {
+        let mut board = started(1);
+        let note = |text: &str| Note { topic: topic::STAGE.into(), text: text.into() };
+        let noted = |text: &str| Event::Noted { node: NodeId(1), note: note(text) };
+        let said = tell(&mut board, noted("formatting"));
+        assert_eq!(said, Some(Line::Note("node 1 10.0.0.1 pc01: formatting".into())));
+        assert_eq!(tell(&mut board, noted("formatting")), None);
+        assert!(board.frame(Duration::ZERO)[1].ends_with("0 B  formatting"));
     }
 
     #[test]

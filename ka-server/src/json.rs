@@ -19,6 +19,7 @@
 //! | `later` | `node`, `at`: from that byte on it is served after the others |
 //! | `resumed` | `node`, `at`: now it is |
 //! | `rereadfailed` | `why`: nobody is served later, because the source cannot be read again after all |
+//! | `noted` | `node`, `topic`, `text`: what its application says; of `ka-d-install` the topics are `stage`, `log` and `changed` |
 //! | `complete` | `node`: it holds every byte, its sink may still be at work |
 //! | `ended` | `node` (0: the source), `outcome`, `reason`, `at` |
 //! | `released` | `node`: it was let go |
@@ -30,7 +31,8 @@
 //! `null`; `"name"` or `null`; `"secure"`: false with `--insecure`; `"encrypted"`: false with `--no-encrypt`, too; `"ok"`: it started, and every node is OK; `"exit"`: our exit status; `"error"`: `null`,
 //! or why there was no session (then there are no nodes); `"bytes"`: read from the source; `"started_s"` (`null`: it
 //! never started) and `"ended_s"`: seconds since the session was opened; `"source"` and `"nodes"`:
-//! - `"source"`: `"kind"`: `"command"`, `"file"` or `"stdin"`; `"what"`: the command or the path, else `null`; and
+//! - `"source"`: `"kind"`: `"command"`, `"file"` or `"stdin"`, of `ka-d clone` `"system"`, `"tree"` or `"image"`; `"what"`: the
+//!   command or the path, else `null`; and
 //!   unless there was no session `"outcome"`, `"reason"`, `"at"`, `"counters"` of the server's own node.
 //! - each of `"nodes"`, in the order of joining: `"node"`, `"addr"`, `"label"`, `"outcome"`, `"reason"`, `"at"`,
 //!   `"bytes"` that its sink took, `"joined_s"`, `"ended_s"`, `"counters"`.
@@ -123,6 +125,11 @@ pub enum Event<'a> {
     RereadFailed {
         why: &'a str,
     },
+    Noted {
+        node: u32,
+        topic: &'a str,
+        text: &'a str,
+    },
     Complete {
         node: u32,
     },
@@ -187,6 +194,9 @@ impl<'a> Event<'a> {
             proto::Event::Later { node, at } => Self::Later { node: node.0, at: at.0 },
             proto::Event::Resumed { node, at } => Self::Resumed { node: node.0, at: at.0 },
             proto::Event::RereadFailed { why } => Self::RereadFailed { why },
+            proto::Event::Noted { node, note } => {
+                Self::Noted { node: node.0, topic: &note.topic, text: &note.text }
+            }
             proto::Event::Complete { node } => Self::Complete { node: node.0 },
             proto::Event::Ended { node, outcome } => Self::Ended { node: node.0, ending: outcome.into() },
             proto::Event::Released { node } => Self::Released { node: node.0 },

@@ -214,8 +214,8 @@ impl Work {
         let desc = self.plan.as_ref().map_or_else(|| Err("no plan".into()), Plan::desc)?;
         let at = desc.disks.iter().position(|disk| disk.name.as_ref() == Some(&raw.part.disk));
         let disk = at.and_then(|at| self.disks.get(at)).ok_or("there is no such disk")?;
-        let node = write::partition(&self.machine, &mut Here, disk, raw.part.number)
-            .map_err(|e| e.to_string())?;
+        let node =
+            write::partition(&self.machine, &mut Here, disk, raw.part.number).map_err(|e| e.to_string())?;
         self.log.say(&format!("partition {} arrives as it is", raw.part));
         Ok((node, raw.bytes))
     }
@@ -240,8 +240,7 @@ impl Work {
 
     fn unmount(&mut self) -> Result<(), String> {
         if std::mem::take(&mut self.mounted) {
-            write::unmount(&self.machine, &mut Here, &self.options.root)
-                .map_err(|e| e.to_string())?;
+            write::unmount(&self.machine, &mut Here, &self.options.root).map_err(|e| e.to_string())?;
         }
         Ok(())
     }

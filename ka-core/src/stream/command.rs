@@ -64,6 +64,13 @@ impl CommandSource {
         Self::start(program, &name)
     }
 
+    /// Another exit status than 0 that means that all is well, such as 1 of a tar whose files changed while it read.
+    #[must_use]
+    pub fn accepting(mut self, status: i32) -> Self {
+        self.running.well = status;
+        self
+    }
+
     fn start(program: Command, name: &str) -> io::Result<Self> {
         let (stdout, theirs) = io::pipe()?;
         enlarge(&stdout);
@@ -231,6 +238,8 @@ struct Running {
     command: String,
     /// `None` on a kernel without.
     pidfd: Option<OwnedFd>,
+    /// The exit status beside 0 that means that all is well.
+    well: i32,
     reaped: bool,
 }
 
@@ -254,14 +263,14 @@ impl Running {
             .spawn()
             .map_err(|e| cannot(format_args!("start `{name}`"), &e))?;
         let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).ok();
-        Ok(Self { child, command: name.into(), pidfd, reaped: false })
+        Ok(Self { child, command: name.into(), pidfd, well: 0, reaped: false })
     }
 
-    /// Waits for the exit with status 0. Any other end takes what remains of the group with it.
+    /// Waits for the exit with a status that means well. Any other end takes what remains of the group with it.
     fn wait(mut self, stop: &Stop) -> Result<(), String> {
         loop {
             match self.ending_within(STEP) {
-                Some(Ending::Status(0)) => {
+                Some(Ending::Status(status)) if status == 0 || status == self.well => {
                     self.reap();
                     return Ok(());
                 }
@@ -449,6 +458,12 @@ mod tests {
         let said = CommandSink::run(test).map(Box::new).unwrap().finish(&Stop::new()).unwrap_err();
         assert_eq!(said, "`test a b = c` ended with exit status 1");
         assert!(CommandSource::run(Command::new("/nonexistent/x")).is_err());
+        for (status, well) in [(1, true), (2, false)] {
+            let mut sh = Command::new("sh");
+            sh.args(["-c", &format!("exit {status}")]);
+            let mut source = Box::new(CommandSource::run(sh).unwrap().accepting(1));
+            assert_eq!((read_all(&mut source).len(), source.finish().is_ok()), (0, well));
+        }
     }
 
     #[test]

@@ -1,0 +1,255 @@
+//! When the files may be sent: once every node that is left has its file systems. Pure, but for the source that waits.
+//!
+//! Formatting takes each node its own time, and nothing would be won by sending earlier: the window would fill up, and a
+//! node that still formats would look like one whose sink is stuck.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use ka_core::proto::Event;
+use ka_core::stream::Source;
+use ka_core::types::NodeId;
+
+use ka_client::plan::{Stage, topic};
+
+/// A node that is not heard is waited for so long; it may only have lost its link for a moment.
+const AWAY: Duration = Duration::from_secs(10);
+
+/// Who is ready, and who is waited for.
+#[derive(Debug)]
+pub(super) struct Gate {
+    /// How long to wait after the start.
+    limit: Option<Duration>,
+    started: Option<Duration>,
+    nodes: BTreeMap<NodeId, Readiness>,
+    open: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Readiness {
+    Busy,
+    Ready,
+    Away(Duration),
+    Out,
+}
+
+impl Gate {
+    pub(super) fn new(limit: Option<Duration>) -> Self {
+        Self { limit, started: None, nodes: BTreeMap::new(), open: false }
+    }
+
+    /// Takes in what happened.
+    pub(super) fn hear(&mut self, now: Duration, event: &Event) {
+        match event {
+            Event::Started { .. } => self.started = Some(now),
+            Event::Joined { node, .. } => drop(self.nodes.insert(*node, Readiness::Busy)),
+            Event::Left { node, .. } => drop(self.nodes.remove(node)),
+            Event::Ended { node, .. } if *node != NodeId::ROOT => {
+                self.nodes.insert(*node, Readiness::Out);
+            }
+            Event::Suspected { node, .. } => {
+                if let Some(state @ Readiness::Busy) = self.nodes.get_mut(node) {
+                    *state = Readiness::Away(now);
+                }
+            }
+            Event::Returned { node, .. } => {
+                if let Some(state @ Readiness::Away(_)) = self.nodes.get_mut(node) {
+                    *state = Readiness::Busy;
+                }
+            }
+            Event::Noted { node, note } if note.topic == topic::STAGE => {
+                let ready = Stage::of_word(&note.text).is_some_and(|stage| stage >= Stage::Ready);
+                if let Some(state @ (Readiness::Busy | Readiness::Away(_))) = self.nodes.get_mut(node)
+                    && ready
+                {
+                    *state = Readiness::Ready;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether the files may be sent. Once they may, they may.
+    pub(super) fn is_open(&mut self, now: Duration) -> bool {
+        let Some(started) = self.started else { return false };
+        let late = self.limit.is_some_and(|limit| now >= started + limit);
+        let waited_for = |state: &Readiness| match state {
+            Readiness::Busy => true,
+            Readiness::Away(since) => now < *since + AWAY,
+            Readiness::Ready | Readiness::Out => false,
+        };
+        self.open = self.open || late || !self.nodes.values().any(waited_for);
+        self.open
+    }
+
+    /// Who is not ready yet.
+    pub(super) fn waits_for(&self) -> impl Iterator<Item = NodeId> {
+        let busy = |state: &Readiness| matches!(state, Readiness::Busy | Readiness::Away(_));
+        self.nodes.iter().filter(move |(_, state)| busy(state)).map(|(node, _)| *node)
+    }
+}
+
+/// A gate that others wait at.
+#[derive(Clone)]
+pub(super) struct Shared {
+    gate: Arc<(Mutex<Gate>, Condvar)>,
+    clock: Arc<dyn Fn() -> Duration + Send + Sync>,
+}
+
+impl Shared {
+    pub(super) fn new(gate: Gate, clock: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
+        Self { gate: Arc::new((Mutex::new(gate), Condvar::new())), clock: Arc::new(clock) }
+    }
+
+    pub(super) fn hear(&self, event: &Event) {
+        self.lock().hear((self.clock)(), event);
+        self.gate.1.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Gate> {
+        self.gate.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for at most `timeout` until it is open, and says whether it is.
+    fn wait(&self, timeout: Duration) -> bool {
+        let mut gate = self.lock();
+        if gate.is_open((self.clock)()) {
+            return true;
+        }
+        gate = self.gate.1.wait_timeout(gate, timeout).unwrap_or_else(PoisonError::into_inner).0;
+        gate.is_open((self.clock)())
+    }
+}
+
+/// Makes a source, when its time has come. It hears who is not ready even so.
+pub(super) type Open = Box<dyn FnOnce(Vec<NodeId>) -> io::Result<Box<dyn Source>> + Send>;
+
+/// A source that begins when the gate is open.
+pub(super) struct Gated {
+    gate: Shared,
+    state: State,
+}
+
+enum State {
+    Waiting(Open),
+    Running(Box<dyn Source>),
+    Failed,
+}
+
+impl Gated {
+    pub(super) fn new(gate: Shared, open: Open) -> Self {
+        Self { gate, state: State::Waiting(open) }
+    }
+
+    fn source(&mut self) -> io::Result<&mut dyn Source> {
+        match &mut self.state {
+            State::Running(source) => Ok(source.as_mut()),
+            _ => Err(io::Error::other("the source has not begun")),
+        }
+    }
+}
+
+impl Source for Gated {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.source()?.read(buf)
+    }
+
+    fn ready(&mut self, timeout: Duration) -> io::Result<bool> {
+        if let State::Waiting(_) = self.state {
+            if !self.gate.wait(timeout) {
+                return Ok(false);
+            }
+            let late = self.gate.lock().waits_for().collect();
+            if let State::Waiting(open) = std::mem::replace(&mut self.state, State::Failed) {
+                self.state = State::Running(open(late)?);
+            }
+        }
+        self.source()?.ready(timeout)
+    }
+
+    fn finish(self: Box<Self>) -> Result<(), String> {
+        match self.state {
+            State::Running(source) => source.finish(),
+            _ => Err("it never began".into()),
+        }
+    }
+
+    fn abort(self: Box<Self>) {
+        if let State::Running(source) = self.state {
+            source.abort();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ka_core::types::Offset;
+    use ka_core::wire::control::{Note, Outcome, Reason};
+
+    use super::*;
+
+    const NOW: Duration = Duration::from_secs(100);
+
+    fn joined(node: u32) -> Event {
+        let addr = ([10, 0, 0, 1], 1).into();
+        Event::Joined { node: NodeId(node), addr, label: String::new(), ready: 1, expected: 2 }
+    }
+
+    fn stage(node: u32, stage: Stage) -> Event {
+        let note = Note { topic: topic::STAGE.into(), text: stage.word().into() };
+        Event::Noted { node: NodeId(node), note }
+    }
+
+    fn suspected(node: u32) -> Event {
+        Event::Suspected { node: NodeId(node), why: String::new() }
+    }
+
+    fn gate(events: &[Event]) -> Gate {
+        let mut gate = Gate::new(Some(Duration::from_secs(600)));
+        for event in [joined(1), joined(2)].iter().chain(events) {
+            gate.hear(NOW, event);
+        }
+        gate
+    }
+
+    const STARTED: Event = Event::Started { nodes: 2 };
+
+    #[test]
+    fn it_opens_when_all_are_ready_and_not_before_the_start() {
+        let ready = [stage(1, Stage::Ready), stage(2, Stage::Ready)];
+        assert!(!gate(&ready).is_open(NOW));
+        assert!(!gate(&[STARTED, stage(1, Stage::Ready), stage(2, Stage::Formatting)]).is_open(NOW));
+        let mut open = gate(&[STARTED, ready[0].clone(), ready[1].clone()]);
+        assert!(open.is_open(NOW));
+        // Once it is open, it is.
+        open.hear(NOW, &joined(3));
+        assert!(open.is_open(NOW));
+    }
+
+    #[test]
+    fn who_has_failed_or_is_gone_is_not_waited_for() {
+        let failed = Outcome::Failed(Reason::Sink("x".into()), Offset(0));
+        let ended = Event::Ended { node: NodeId(2), outcome: failed };
+        assert!(gate(&[STARTED, stage(1, Stage::Ready), ended]).is_open(NOW));
+        let mut away = gate(&[STARTED, stage(1, Stage::Ready), suspected(2)]);
+        assert!(!away.is_open(NOW));
+        assert!(away.is_open(NOW + AWAY));
+    }
+
+    #[test]
+    fn who_comes_back_is_waited_for_again() {
+        let back = Event::Returned { node: NodeId(2), at: Offset(0) };
+        let mut gate = gate(&[STARTED, stage(1, Stage::Ready), suspected(2), back]);
+        assert!(!gate.is_open(NOW + AWAY));
+        assert_eq!(gate.waits_for().collect::<Vec<_>>(), [NodeId(2)]);
+    }
+
+    #[test]
+    fn it_opens_at_its_limit() {
+        let mut gate = gate(&[STARTED]);
+        assert!(!gate.is_open(NOW + Duration::from_secs(599)));
+        assert!(gate.is_open(NOW + Duration::from_secs(600)));
+    }
+}

@@ -1,0 +1,157 @@
+//! What the nodes say of themselves: their stages, what they changed on purpose, and their logs.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use ka_client::plan::{Stage, topic};
+use ka_core::proto::Event;
+use ka_core::types::NodeId;
+
+/// One node's log is at most this long, in bytes.
+const LOG_BYTES: u64 = 4 << 20;
+
+/// Intended differences of one node that are kept.
+const CHANGES: usize = 100;
+
+/// All nodes of a session.
+#[derive(Debug)]
+pub(super) struct Nodes {
+    /// Where logs are written, if anywhere.
+    logs: Option<PathBuf>,
+    nodes: BTreeMap<NodeId, Node>,
+}
+
+#[derive(Debug, Default)]
+struct Node {
+    label: String,
+    stage: Option<Stage>,
+    changed: Vec<String>,
+    log: Option<File>,
+    logged: u64,
+    ok: Option<bool>,
+}
+
+impl Nodes {
+    pub(super) fn new(logs: Option<PathBuf>) -> Self {
+        Self { logs, nodes: BTreeMap::new() }
+    }
+
+    /// Takes in what happened. A log that cannot be written stops nothing.
+    pub(super) fn hear(&mut self, event: &Event) {
+        match event {
+            Event::Joined { node, label, .. } => {
+                self.nodes.entry(*node).or_default().label.clone_from(label);
+            }
+            Event::Ended { node, outcome } => {
+                self.log(*node, &format!("== {outcome}"));
+                self.nodes.entry(*node).or_default().ok = Some(outcome.is_ok());
+            }
+            Event::Noted { node, note } => {
+                let known = self.nodes.entry(*node).or_default();
+                match note.topic.as_str() {
+                    topic::STAGE => {
+                        let stage = Stage::of_word(&note.text);
+                        if stage.is_some() && stage != known.stage {
+                            known.stage = stage;
+                            self.log(*node, &format!("-- {}", note.text));
+                        }
+                    }
+                    topic::CHANGED => {
+                        if known.changed.len() < CHANGES {
+                            known.changed.push(note.text.clone());
+                        }
+                        self.log(*node, &note.text);
+                    }
+                    topic::LOG => self.log(*node, &note.text),
+                    _ => {}
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn log(&mut self, node: NodeId, line: &str) {
+        let Some(folder) = &self.logs else { return };
+        let Some(known) = self.nodes.get_mut(&node).filter(|_| node != NodeId::ROOT) else { return };
+        if known.logged > LOG_BYTES {
+            return;
+        }
+        if known.log.is_none() {
+            known.log = create(folder, node, &known.label);
+        }
+        if let Some(file) = &mut known.log {
+            known.logged += line.len() as u64 + 1;
+            let _ = writeln!(file, "{line}");
+        }
+    }
+
+    /// What there is to say of a node at the end.
+    pub(super) fn remarks(&self, node: NodeId) -> Vec<String> {
+        let Some(known) = self.nodes.get(&node) else { return Vec::new() };
+        match (known.ok, known.stage) {
+            (Some(true), _) => Vec::new(),
+            (_, Some(stage)) => vec![format!("it was {stage} when it stopped")],
+            (_, None) => vec!["it had not begun".into()],
+        }
+    }
+
+    /// The intended differences, each with the nodes that have it.
+    pub(super) fn changes(&self) -> Vec<(String, usize)> {
+        let mut all: Vec<(String, usize)> = Vec::new();
+        for change in self.nodes.values().flat_map(|node| &node.changed) {
+            match all.iter_mut().find(|(text, _)| text == change) {
+                Some((_, count)) => *count += 1,
+                None => all.push((change.clone(), 1)),
+            }
+        }
+        all
+    }
+}
+
+fn create(folder: &Path, node: NodeId, label: &str) -> Option<File> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    let label: String = label.chars().filter(|c| plain(*c)).collect();
+    fs::create_dir_all(folder).ok()?;
+    File::create(folder.join(format!("node-{}-{label}.log", node.0))).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use ka_core::types::Offset;
+    use ka_core::wire::control::{Note, Outcome, Reason};
+
+    use super::*;
+
+    fn note(topic: &str, text: &str) -> Event {
+        Event::Noted { node: NodeId(1), note: Note { topic: topic.into(), text: text.into() } }
+    }
+
+    #[test]
+    fn a_node_that_failed_is_told_with_its_stage_and_its_log_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut nodes = Nodes::new(Some(folder.path().join("logs")));
+        let addr = ([10, 0, 0, 1], 1).into();
+        let label = "pc/../05".into();
+        nodes.hear(&Event::Joined { node: NodeId(1), addr, label, ready: 1, expected: 1 });
+        for event in
+            [note("stage", "formatting"), note("stage", "formatting"), note("log", "mkfs"), note("x", "y")]
+        {
+            nodes.hear(&event);
+        }
+        let outcome = Outcome::Failed(Reason::Sink("full".into()), Offset(7));
+        nodes.hear(&Event::Ended { node: NodeId(1), outcome });
+        assert_eq!(nodes.remarks(NodeId(1)), ["it was formatting when it stopped"]);
+        let log = fs::read_to_string(folder.path().join("logs/node-1-pc05.log")).unwrap();
+        assert_eq!(log, "-- formatting\nmkfs\n== FAILED at byte 7: the sink failed: full\n");
+    }
+
+    #[test]
+    fn what_nodes_changed_is_told_once() {
+        let mut nodes = Nodes::new(None);
+        nodes.hear(&note("changed", "a new machine-id"));
+        nodes.hear(&note("changed", "a new machine-id"));
+        assert_eq!(nodes.changes(), [("a new machine-id".to_owned(), 2)]);
+    }
+}
