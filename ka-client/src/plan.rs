@@ -338,8 +338,6 @@ pub enum Stage {
     Streaming,
     /// The bytes are there: it makes the clone bootable and distinct, and takes it to the disk.
     Finishing,
-    /// It is a clone.
-    Done,
 }
 
 /// Under which word a node's notes tell its stage, its log lines, and what it changed on purpose.
@@ -352,13 +350,12 @@ pub mod topic {
     pub const CHANGED: &str = "changed";
 }
 
-const STAGES: [(Stage, &str); 6] = [
+const STAGES: [(Stage, &str); 5] = [
     (Stage::Gathering, "gathering"),
     (Stage::Formatting, "formatting"),
     (Stage::Ready, "ready"),
     (Stage::Streaming, "streaming"),
     (Stage::Finishing, "finishing"),
-    (Stage::Done, "done"),
 ];
 
 impl Stage {

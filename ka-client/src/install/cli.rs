@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{ArgAction, CommandFactory, Parser, ValueEnum};
+use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, ValueEnum};
 
 use crate::console::args::Generate;
 use crate::console::exit::Exit;
@@ -94,13 +94,14 @@ impl Options {
     /// # Errors
     /// What is wrong with it, ready to be printed; or the help that was asked for.
     pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
-        Self::try_parse_from(args)
+        Self::from_arg_matches(&Self::command().try_get_matches_from(args)?)
     }
 
     /// For help, man page and completions.
     #[must_use]
     pub fn command() -> clap::Command {
-        <Self as CommandFactory>::command()
+        let alone = ["host", "man", "completions", "check"];
+        <Self as CommandFactory>::command().mut_arg("session", |arg| arg.required_unless_present_any(alone))
     }
 }
 

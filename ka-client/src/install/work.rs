@@ -234,7 +234,6 @@ impl Work {
         self.unmount()?;
         rustix::fs::sync();
         self.done = true;
-        self.log.stage(Stage::Done);
         Ok(())
     }
 

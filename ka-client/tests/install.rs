@@ -1,0 +1,306 @@
+//! `ka-d-install` for real: a session over loopback, disks that are images, the system's own tools.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+
+use ka_client::plan::{
+    Boot, DiskFacts, Files, Firmware, Need, Part, Plan, Purpose, Raw, RawForm, VERSION, topic,
+};
+use ka_core::net::{Control, Ports, ServerConfig, ServerEvent, ServerKey, Stream, serve};
+use ka_core::proto::{Event, Report};
+use ka_core::stream::{CommandSource, FileSource, Source};
+use ka_core::types::SessionName;
+use ka_desc::run::{Call, Here, Runner};
+
+/// Whether disks can be made here. If not, it is said, past the test runner; with `KA_EVERYTHING` it is a failure.
+fn disks() -> bool {
+    let image = tempfile::NamedTempFile::new().unwrap();
+    image.as_file().set_len(1 << 20).unwrap();
+    let node = Here.write(&Call::new("losetup", ["--find", "--show", &image.path().display().to_string()]));
+    if let Ok(node) = node {
+        Here.write(&Call::new("losetup", ["--detach", node.trim()])).unwrap();
+        return true;
+    }
+    let text = format!("{} cannot run here: no loop device can be had", module_path!());
+    assert!(std::env::var_os("KA_EVERYTHING").is_none(), "{text}");
+    let _ = writeln!(io::stderr(), "{text}");
+    false
+}
+
+/// A folder with a golden tree, images, and a session of its own.
+struct Lab {
+    dir: tempfile::TempDir,
+    session: String,
+    discovery: u16,
+}
+
+impl Lab {
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let dir = tempfile::tempdir().unwrap();
+        let lab = Self {
+            dir,
+            session: format!("install-{}-{number}", std::process::id()),
+            discovery: 20_000 + (std::process::id() % 20_000) as u16 + number as u16,
+        };
+        let golden = lab.path("golden");
+        fs::create_dir_all(golden.join("home/lab")).unwrap();
+        fs::create_dir(golden.join("etc")).unwrap();
+        fs::write(golden.join("etc/fstab"), "UUID=x / ext4\n").unwrap();
+        fs::write(golden.join("home/lab/big"), vec![7; 3_000_000]).unwrap();
+        fs::set_permissions(golden.join("home/lab"), fs::Permissions::from_mode(0o2751)).unwrap();
+        std::os::unix::fs::chown(golden.join("home/lab"), Some(4_000_000), Some(1000)).unwrap();
+        symlink("../etc/fstab", golden.join("home/link")).unwrap();
+        lab
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn image(&self, name: &str, mib: u64) -> PathBuf {
+        let path = self.path(name);
+        // Not all zeros: what is not written can be told.
+        fs::write(&path, b"what was there before").unwrap();
+        fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(mib << 20).unwrap();
+        path
+    }
+
+    fn install(&self, image: &Path, more: &[&str]) -> Child {
+        let name = image.file_name().unwrap().to_string_lossy().into_owned();
+        Command::new(env!("CARGO_BIN_EXE_ka-d-install"))
+            .args(["-s", &self.session, "--insecure", "--interface", "lo"])
+            .args(["--discovery-port", &self.discovery.to_string(), "--discover-timeout", "30s"])
+            .args(["--disk", &format!("sda={}", image.display())])
+            .args(["--root", &self.path(&format!("root-{name}")).display().to_string()])
+            .args(more)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    }
+
+    /// Serves `plan`, the golden tree and what is raw to the nodes, and gives the report and the nodes' notes.
+    fn serve(&self, plan: &Plan, raw: &[&Path], nodes: u32) -> (Report, Vec<(String, String)>) {
+        struct Bytes(io::Cursor<Vec<u8>>);
+        impl Source for Bytes {
+            fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+                io::Read::read(&mut self.0, buf)
+            }
+        }
+        let stream = |name: &str, purpose: Purpose, source: Box<dyn Source>| Stream {
+            name: name.into(),
+            metadata: purpose.to_metadata(),
+            source,
+        };
+        let mut tar = Command::new("tar");
+        tar.args(["-c", "--format=posix", "-C"]).arg(self.path("golden")).arg(".");
+        let bytes = |bytes: Vec<u8>| Box::new(Bytes(io::Cursor::new(bytes)));
+        let mut streams = vec![
+            stream("plan", Purpose::Plan, bytes(plan.to_bytes())),
+            stream("files", Purpose::Files, Box::new(CommandSource::run(tar).unwrap())),
+        ];
+        for (index, path) in raw.iter().enumerate() {
+            streams.push(stream("raw", Purpose::Raw(index), Box::new(FileSource::open(path).unwrap())));
+        }
+        streams.push(stream("boot", Purpose::Boot, bytes(vec![0; plan.boot_bytes() as usize])));
+        let config = ServerConfig {
+            session: Some(SessionName::new(self.session.clone()).unwrap()),
+            nodes,
+            key: Some(ServerKey::insecure().unwrap()),
+            ports: Ports { interfaces: vec!["lo".into()], discovery: self.discovery, ..Ports::default() },
+            ..ServerConfig::default()
+        };
+        let notes = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&notes);
+        let (_control, inbox) = Control::new();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let report = runtime
+            .block_on(serve(config, streams, inbox, move |event| {
+                if let ServerEvent::Session(Event::Noted { note, .. }) = event {
+                    kept.lock().unwrap().push((note.topic, note.text));
+                }
+            }))
+            .unwrap();
+        let notes = notes.lock().unwrap().clone();
+        (report, notes)
+    }
+
+    /// Mounts a partition of an image and gives what is in it to `look`.
+    fn inside<T>(&self, image: &Path, number: usize, look: impl FnOnce(&Path) -> T) -> T {
+        let table = Here.read(&Call::new("sfdisk", ["--json", &image.display().to_string()])).unwrap();
+        let table: serde_json::Value = serde_json::from_str(&table).unwrap();
+        let part = &table["partitiontable"]["partitions"][number - 1];
+        let offset = part["start"].as_u64().unwrap() * 512;
+        let size = part["size"].as_u64().unwrap() * 512;
+        let at = self.path("look");
+        fs::create_dir_all(&at).unwrap();
+        let options = format!("ro,loop,offset={offset},sizelimit={size}");
+        let at_text = at.display().to_string();
+        Here.write(&Call::new("mount", ["-o", &options, &image.display().to_string(), &at_text])).unwrap();
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| look(&at)));
+        Here.write(&Call::new("umount", [at_text])).unwrap();
+        result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}
+
+fn plan(desc: &str) -> Plan {
+    Plan {
+        version: VERSION,
+        golden: "golden".into(),
+        time_s: 0,
+        desc: format!("disk sda\n{desc}"),
+        disks: vec![DiskFacts { name: "sda".into(), bytes: 1 << 30, modules: Vec::new() }],
+        needs: vec![Need { part: Part { disk: "sda".into(), number: 1 }, bytes: 4 << 20, inodes: 10 }],
+        files: Files { bytes: 3_000_000, mounts: vec!["/".into()], excluded: Vec::new() },
+        raw: Vec::new(),
+        boot: Boot { firmware: Vec::new(), pieces: Vec::new(), uefi: None, install: None },
+        new_uuids: false,
+    }
+}
+
+const DESC: &str = "table mbr\nlinux 60 ext4 label root mount /\nswap 8\nextended fill\nlogical linux fill ext4 mount /home\n";
+
+fn end(child: Child) -> (Option<i32>, String) {
+    let Output { status, stderr, .. } = child.wait_with_output().unwrap();
+    (status.code(), String::from_utf8_lossy(&stderr).into_owned())
+}
+
+fn stages(notes: &[(String, String)]) -> Vec<&str> {
+    let mut all: Vec<&str> =
+        notes.iter().filter(|(t, _)| t == topic::STAGE).map(|(_, s)| s.as_str()).collect();
+    all.dedup();
+    all
+}
+
+#[test]
+fn a_disk_becomes_a_clone() {
+    if !disks() {
+        return;
+    }
+    let lab = Lab::new();
+    let image = lab.image("disk", 200);
+    let log = lab.path("log").display().to_string();
+    let child = lab.install(&image, &["--log", &log]);
+    let (report, notes) = lab.serve(&plan(DESC), &[], 1);
+    let (code, said) = end(child);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(report.is_ok(), "{report:?}");
+    assert_eq!(stages(&notes), ["formatting", "ready", "streaming", "finishing"]);
+    assert!(fs::read_to_string(&log).unwrap().contains("clone of golden"));
+    lab.inside(&image, 1, |root| {
+        assert_eq!(fs::read_to_string(root.join("etc/fstab")).unwrap(), "UUID=x / ext4\n");
+        assert_eq!(fs::read_dir(root.join("home")).unwrap().count(), 0, "it is another file system");
+    });
+    lab.inside(&image, 4, |home| {
+        let lab = fs::metadata(home.join("lab")).unwrap();
+        assert_eq!((lab.uid(), lab.gid(), lab.mode() & 0o7777), (4_000_000, 1000, 0o2751));
+        assert_eq!(fs::read(home.join("lab/big")).unwrap(), vec![7; 3_000_000]);
+        assert_eq!(fs::read_link(home.join("link")).unwrap(), Path::new("../etc/fstab"));
+    });
+    let left = Here.read(&Call::new("losetup", ["--associated", &image.display().to_string()])).unwrap();
+    assert_eq!(left, "", "nothing stays attached");
+}
+
+#[test]
+fn a_disk_that_is_too_small_is_refused_untouched_and_the_other_node_is_a_clone() {
+    if !disks() {
+        return;
+    }
+    let lab = Lab::new();
+    let (large, small) = (lab.image("large", 200), lab.image("small", 60));
+    let before = fs::read(&small).unwrap();
+    let children = [lab.install(&large, &[]), lab.install(&small, &[])];
+    let (report, _) = lab.serve(&plan(DESC), &[], 2);
+    let [large_end, small_end] = children.map(end);
+    assert_eq!(large_end.0, Some(0), "{}", large_end.1);
+    assert_eq!(small_end.0, Some(6), "{}", small_end.1);
+    assert!(small_end.1.contains("NOT A CLONE"), "{}", small_end.1);
+    assert_eq!(report.nodes.iter().filter(|node| node.outcome.is_ok()).count(), 1);
+    assert!(fs::read(&small).unwrap() == before, "the small disk was written");
+    lab.inside(&large, 4, |home| assert!(home.join("lab/big").exists()));
+}
+
+#[test]
+fn files_that_do_not_fit_and_another_firmware_are_refused_before_anything_is_written() {
+    if !disks() {
+        return;
+    }
+    let lab = Lab::new();
+    let image = lab.image("disk", 200);
+    let before = fs::read(&image).unwrap();
+    let mut full = plan(DESC);
+    full.needs[0].bytes = 60 << 20;
+    let mut foreign = plan(DESC);
+    let here = if Path::new("/sys/firmware/efi").exists() { Firmware::Bios } else { Firmware::Uefi };
+    foreign.boot.firmware = vec![here];
+    for (plan, word) in [(full, "it needs 61"), (foreign, "machine's setup")] {
+        let child = lab.install(&image, &[]);
+        let (report, _) = lab.serve(&plan, &[], 1);
+        let (code, said) = end(child);
+        assert_eq!(code, Some(6), "{said}");
+        assert!(said.contains(word) && !report.is_ok(), "{said}");
+        assert!(fs::read(&image).unwrap() == before, "the disk was written");
+    }
+}
+
+#[test]
+fn a_raw_partition_arrives_byte_for_byte() {
+    if !disks() {
+        return;
+    }
+    let lab = Lab::new();
+    let image = lab.image("disk", 100);
+    // The partition has other bytes before.
+    let mut old = fs::OpenOptions::new().write(true).open(&image).unwrap();
+    old.write_all(&vec![0xee; 100 << 20]).unwrap();
+    let mut bytes: Vec<u8> =
+        (0..2_000_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    bytes[1_000_000..3_000_000].fill(0);
+    let raw = lab.path("raw");
+    fs::write(&raw, &bytes).unwrap();
+    let mut plan = plan("table mbr\nlinux 60 ext4 mount /\ndata fill\n");
+    plan.raw = vec![Raw {
+        part: Part { disk: "sda".into(), number: 2 },
+        bytes: bytes.len() as u64,
+        form: RawForm::Raw,
+    }];
+    let child = lab.install(&image, &[]);
+    let (report, _) = lab.serve(&plan, &[&raw], 1);
+    let (code, said) = end(child);
+    assert!(code == Some(0) && report.is_ok(), "{said}");
+    let start = (1 + 60) << 20;
+    assert!(fs::read(&image).unwrap()[start..start + bytes.len()] == bytes[..]);
+}
+
+#[test]
+fn a_session_that_is_none_of_clones_writes_nothing() {
+    let lab = Lab::new();
+    let image = lab.image("disk", 20);
+    let before = fs::read(&image).unwrap();
+    let child = lab.install(&image, &[]);
+    let mut not_json = plan(DESC);
+    not_json.version = 99;
+    let (report, _) = lab.serve(&not_json, &[], 1);
+    let (code, said) = end(child);
+    assert_eq!(code, Some(6), "{said}");
+    assert!(said.contains("version 99") && !report.is_ok(), "{said}");
+    assert!(fs::read(&image).unwrap() == before);
+}
+
+#[test]
+fn what_is_needed_is_listed() {
+    let output = Command::new(env!("CARGO_BIN_EXE_ka-d-install")).arg("--check").output();
+    // `--check` needs no session.
+    let Output { status, stdout, stderr } = output.unwrap();
+    let said = String::from_utf8_lossy(&stdout).into_owned() + &String::from_utf8_lossy(&stderr);
+    assert!(matches!(status.code(), Some(0 | 1)), "{said}");
+    assert!(said.contains("always needed"), "{said}");
+}
