@@ -23,7 +23,7 @@ pub(crate) async fn run(options: Options) -> Exit {
     let exit = if options.go {
         go(&options, &tell).await
     } else {
-        receive(&options.join, options.wait, &tell, |_| {
+        receive(&options.join, receive::label(), options.wait, &tell, |_| {
             let mut opener = Opener::new(&options)?;
             Ok(Sinks { open: Box::new(move |info| opener.open(info)), tick: Box::new(|| ()) })
         })

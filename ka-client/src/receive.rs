@@ -34,6 +34,7 @@ pub(crate) type OpenSink = Box<dyn FnMut(&StreamInfo) -> Result<Box<dyn Sink>, S
 /// while it costs nothing.
 pub(crate) async fn receive(
     args: &JoinArgs,
+    label: String,
     wait: bool,
     tell: &Tell,
     begin: impl FnOnce(Control) -> io::Result<Sinks>,
@@ -57,7 +58,6 @@ pub(crate) async fn receive(
     let open = if key.is_secure() { "" } else { " (INSECURE: anybody can forge it)" };
     let watch = Watch::new(tell.clone(), View::new(args.title() + open));
     let watch = Arc::new(Mutex::new(watch));
-    let label = label();
     let end = session(args.config(key, label.clone(), wait), sinks, (control, inbox), &watch).await;
     lock(&watch).last_words(args, &label, end, file)
 }

@@ -1,5 +1,6 @@
 //! One run: the session, and what comes after it.
 
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -14,7 +15,7 @@ use super::work::Work;
 use crate::console::exit::Exit;
 use crate::console::run;
 use crate::console::tell::Tell;
-use crate::receive::{Sinks, receive};
+use crate::receive::{self, Sinks, receive};
 
 /// Whether systemd runs this machine; a rescue system has none.
 const SYSTEMD: &str = "/run/systemd/system";
@@ -29,7 +30,8 @@ pub(super) async fn run(options: Options) -> Exit {
     let join = options.join.clone();
     let mut kept = None;
     // Whoever is let go later still relays until then, so it always waits.
-    let exit = receive(&join, true, &tell, |control| {
+    let label = format!("{} {}", receive::label(), mac().unwrap_or_default()).trim_end().to_owned();
+    let exit = receive(&join, label, true, &tell, |control| {
         let log = Log::open(&tell, control, options.log.as_deref())?;
         let work = Arc::new(Mutex::new(Work::new(options, log.clone())));
         kept = Some(Arc::clone(&work));
@@ -55,6 +57,15 @@ pub(super) async fn run(options: Options) -> Exit {
         Some(then) if exit == Exit::Fine => act(then),
         _ => exit,
     }
+}
+
+/// The lowest address of this machine's network cards: by that it is the same machine after it has started again, whatever
+/// the cards are called then.
+fn mac() -> Option<String> {
+    let cards = fs::read_dir("/sys/class/net").ok()?.flatten();
+    let address = |card: fs::DirEntry| fs::read_to_string(card.path().join("address")).ok();
+    let all = cards.filter_map(address).map(|text| text.trim().to_owned());
+    all.filter(|mac| mac.len() == 17 && mac != "00:00:00:00:00:00").min()
 }
 
 fn act(then: Then) -> Exit {

@@ -87,6 +87,13 @@ impl Nodes {
         }
     }
 
+    /// Whether a machine of this label is a clone already. A label ends with the machine's own address.
+    pub(super) fn has_cloned(&self, label: &str) -> bool {
+        let mac = |label: &str| label.rsplit(' ').next().filter(|word| word.matches(':').count() == 5).map(str::to_owned);
+        let Some(this) = mac(label) else { return false };
+        self.nodes.values().any(|node| node.ok == Some(true) && mac(&node.label).as_ref() == Some(&this))
+    }
+
     /// What there is to say of a node at the end.
     pub(super) fn remarks(&self, node: NodeId) -> Vec<String> {
         let Some(known) = self.nodes.get(&node) else { return Vec::new() };
@@ -145,6 +152,17 @@ mod tests {
         assert_eq!(nodes.remarks(NodeId(1)), ["it was formatting when it stopped"]);
         let log = fs::read_to_string(folder.path().join("logs/node-1-pc05.log")).unwrap();
         assert_eq!(log, "-- formatting\nmkfs\n== FAILED at byte 7: the sink failed: full\n");
+    }
+
+    #[test]
+    fn a_machine_is_cloned_once() {
+        let mut nodes = Nodes::new(None);
+        let (addr, label) = (([10, 0, 0, 1], 1).into(), "rescue 52:54:00:00:00:01".to_owned());
+        nodes.hear(&Event::Joined { node: NodeId(1), addr, label, ready: 1, expected: 1 });
+        assert!(!nodes.has_cloned("rescue 52:54:00:00:00:01"));
+        nodes.hear(&Event::Ended { node: NodeId(1), outcome: Outcome::Ok });
+        assert!(nodes.has_cloned("again 52:54:00:00:00:01") && !nodes.has_cloned("rescue 52:54:00:00:00:02"));
+        assert!(!nodes.has_cloned("rescue") && !nodes.has_cloned(""));
     }
 
     #[test]
