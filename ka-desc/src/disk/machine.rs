@@ -137,28 +137,41 @@ impl Machine {
         Ok(table.lines().filter_map(target).filter(|at| at.starts_with(dir)).collect())
     }
 
+    /// Where the file is that this machine has at `path`.
+    #[must_use]
+    pub fn path(&self, path: &Path) -> PathBuf {
+        self.root.join(path.strip_prefix("/").unwrap_or(path))
+    }
+
     /// The file of `/proc` or `/sys` at `path`.
-    pub(super) fn file(&self, path: &str) -> io::Result<String> {
-        fs::read_to_string(self.root.join(path))
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn file(&self, path: &str) -> io::Result<String> {
+        fs::read_to_string(self.path(path.as_ref()))
     }
 
     /// Where the kernel tells of a block device.
-    pub(super) fn block(&self, name: &str) -> PathBuf {
+    #[must_use]
+    pub fn block(&self, name: &str) -> PathBuf {
         self.root.join("sys/class/block").join(name)
     }
 
     /// The node of a block device.
-    pub(crate) fn node(&self, name: &str) -> PathBuf {
+    #[must_use]
+    pub fn node(&self, name: &str) -> PathBuf {
         self.root.join("dev").join(name)
     }
 
     /// One line of what the kernel tells of a block device.
-    pub(super) fn line(&self, name: &str, what: &str) -> Option<String> {
+    #[must_use]
+    pub fn line(&self, name: &str, what: &str) -> Option<String> {
         fs::read_to_string(self.block(name).join(what)).ok().map(|text| text.trim().to_owned())
     }
 
     /// The names of what is in a directory of a block device.
-    pub(super) fn list(&self, name: &str, what: &str) -> Vec<String> {
+    #[must_use]
+    pub fn list(&self, name: &str, what: &str) -> Vec<String> {
         let entries = fs::read_dir(self.block(name).join(what)).into_iter().flatten().flatten();
         let mut names: Vec<String> = entries.map(|e| e.file_name().to_string_lossy().into_owned()).collect();
         names.sort();
@@ -172,12 +185,14 @@ impl Machine {
     }
 
     /// The number of a partition.
-    pub(crate) fn partition_number(&self, name: &str) -> Option<u32> {
+    #[must_use]
+    pub fn partition_number(&self, name: &str) -> Option<u32> {
         self.line(name, "partition")?.parse().ok()
     }
 
     /// The kernel's name for what is at `path`, if it is a block device of this machine.
-    pub(super) fn name_of(&self, path: &Path) -> Option<String> {
+    #[must_use]
+    pub fn name_of(&self, path: &Path) -> Option<String> {
         let path = fs::canonicalize(path).ok()?;
         let name = path.file_name()?.to_string_lossy().into_owned();
         let real = fs::metadata(&path).ok()?.file_type().is_block_device();

@@ -16,4 +16,4 @@ pub use guard::{Conditions, Refusal, refusals};
 pub use machine::{Facts, Machine, Sort};
 pub use probe::{contents, found, probe};
 pub(crate) use uses::LEFTOVER;
-pub use uses::{How, Use};
+pub use uses::{How, Use, unescape};

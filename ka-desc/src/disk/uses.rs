@@ -189,7 +189,8 @@ fn is_claimed(node: &Path) -> bool {
 }
 
 /// `/proc` writes blanks and backslashes in octal: `\040`.
-pub(super) fn unescape(text: &str) -> PathBuf {
+#[must_use]
+pub fn unescape(text: &str) -> PathBuf {
     let mut out = Vec::new();
     let mut bytes = text.as_bytes();
     while let Some((&first, rest)) = bytes.split_first() {
