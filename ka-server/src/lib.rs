@@ -6,12 +6,14 @@
 //!            └──▶ socket (what may be said to a running session)
 //! ```
 //!
+//! What a whole machine is, and what its clones become, is in [`golden`].
 //! What it has in common with `ka-d-client` is in [`ka_client::console`].
 
 use std::ffi::OsString;
 
 mod board;
 pub mod cli;
+pub mod golden;
 pub mod json;
 mod keys;
 mod report;

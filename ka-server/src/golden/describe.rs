@@ -1,0 +1,331 @@
+//! The desc of the clones' disks: as it was given or captured, with what the golden node has on the same partitions. Pure.
+
+use ka_client::plan::Part;
+use ka_desc::capture::capture;
+use ka_desc::language::{Desc, Disk, Fs, Kind, Partition, Size, Subvolume, faults};
+use ka_desc::layout::{Contents, Found};
+use ka_desc::limits::MIB_BYTES;
+
+use super::choice::Choice;
+use super::facts::{Golden, GoldenDisk, Mount};
+use super::fit;
+use super::fstab::{self, Entry};
+use super::scope::Scope;
+
+/// The desc of all disks, every reason why there is none that would do, and what the admin should know.
+#[must_use]
+pub fn describe(golden: &Golden, choice: &Choice, scope: &Scope<'_>) -> (Desc, Vec<String>, Vec<String>) {
+    let fstab = fstab::read(&golden.fstab);
+    let mut all = Describe { golden, choice, scope, fstab, problems: Vec::new(), warnings: Vec::new() };
+    let mut disks: Vec<Disk> = scope.disks.iter().map(|disk| all.disk(disk)).collect();
+    all.places(&disks);
+    all.raw(&mut disks);
+    if choice.new_uuids {
+        for line in disks.iter_mut().flat_map(|disk| &mut disk.partitions) {
+            if line.formatted().is_some() {
+                line.uuid = None;
+            }
+        }
+    }
+    let desc = Desc { disks };
+    if all.problems.is_empty() {
+        for fault in faults(&desc) {
+            let line = fault.place.partition.map(|at| &desc.disks[fault.place.disk].partitions[at]);
+            let line = line.map_or_else(String::new, |line| format!("`{line}`: "));
+            all.problems.push(format!("{line}{}; {}", fault.what, fault.way_out));
+        }
+    }
+    (desc, all.problems, all.warnings)
+}
+
+struct Describe<'a> {
+    golden: &'a Golden,
+    choice: &'a Choice,
+    scope: &'a Scope<'a>,
+    fstab: Vec<Entry>,
+    problems: Vec<String>,
+    warnings: Vec<String>,
+}
+
+impl Describe<'_> {
+    fn disk(&mut self, golden: &GoldenDisk) -> Disk {
+        let given = self.choice.descs.iter().find(|(name, ..)| *name == golden.name);
+        let mut disk = match given {
+            Some((_, file, desc)) => {
+                let one = match &desc.disks[..] {
+                    [one] => Some(one),
+                    several => several.iter().find(|disk| disk.name.as_ref() == Some(&golden.name)),
+                };
+                let Some(one) = one else {
+                    self.problems.push(format!(
+                        "-p {} {}: it has several disks, and none is called {0}",
+                        golden.name,
+                        file.display()
+                    ));
+                    return Disk::default();
+                };
+                let mut disk = one.clone();
+                // One of 2001 says types and sizes, and means what the golden node has on the same numbers.
+                let bare = disk.partitions.iter().all(|p| p.fs.is_none() && !p.is_mounted());
+                if bare {
+                    self.fill_by_number(&mut disk, golden, Some(&file.display().to_string()));
+                } else {
+                    self.fill_by_path(&mut disk, golden);
+                }
+                disk
+            }
+            None => self.captured(golden),
+        };
+        disk.name = Some(golden.name.clone());
+        disk
+    }
+
+    fn captured(&mut self, golden: &GoldenDisk) -> Disk {
+        let Some(found) = &golden.found else {
+            self.problems.push(format!("disk {} has no partition table: give its desc with -p", golden.name));
+            return Disk::default();
+        };
+        // What is mounted now tells more than the fstab, which may mean devices, or what is not mounted.
+        match capture(found, golden.geometry, "", self.choice.flexible) {
+            Ok(mut captured) => {
+                let said = captured.notes.into_iter().map(|note| format!("disk {}: {note}", golden.name));
+                self.warnings.extend(said);
+                let mut disk = captured.desc.disks.remove(0);
+                self.fill_by_number(&mut disk, golden, None);
+                self.empty(&disk, golden, found);
+                self.least(&mut disk, golden);
+                disk
+            }
+            Err(list) => {
+                let way_out = "or leave the disk out with -X";
+                let said =
+                    list.into_iter().map(|why| format!("disk {}: {why} (-p), {way_out} {0}", golden.name));
+                self.problems.extend(said);
+                Disk::default()
+            }
+        }
+    }
+
+    /// Each partition gets the file system, the label, the UUID and the mount point of the golden node's one with the same
+    /// number.
+    fn fill_by_number(&mut self, disk: &mut Disk, golden: &GoldenDisk, file: Option<&str>) {
+        let numbers = disk.numbers();
+        for mount in self.scope.mounts.iter().copied() {
+            let Some(part) = mount.part().filter(|part| part.disk == golden.name) else { continue };
+            let Some(at) = numbers.iter().position(|number| *number == part.number) else {
+                if !self.choice.exclude.contains(&mount.at) {
+                    let path = mount.at.display();
+                    self.problems.push(format!(
+                        "{path} is on partition {part}, which {} does not have: give it a line, or leave its files out \
+                         with -x {path}",
+                        file.unwrap_or("its desc")
+                    ));
+                }
+                continue;
+            };
+            let line = &mut disk.partitions[at];
+            if let Err(why) = self.fill(line, part, mount) {
+                self.problems.push(format!("{} is on partition {part}: {why}", mount.at.display()));
+            }
+        }
+        let mut swaps: Vec<(Part, &Contents)> = contents(golden).filter(|(_, c)| c.fs == "swap").collect();
+        for (line, number) in
+            disk.partitions.iter_mut().zip(&numbers).filter(|(line, _)| line.kind == Kind::Swap)
+        {
+            // The same number, or else the next that is left: fstab says which UUIDs there are to be.
+            let at = swaps.iter().position(|(part, _)| part.number == *number).unwrap_or(0);
+            if at < swaps.len() {
+                let (_, contents) = swaps.remove(at);
+                name(line, Fs::Swap, contents);
+            }
+        }
+    }
+
+    fn fill(&self, line: &mut Partition, part: &Part, mount: &Mount) -> Result<(), String> {
+        let contents = self.golden.contents(part).cloned().unwrap_or_default();
+        let word = if contents.fs.is_empty() { &mount.fs } else { &contents.fs };
+        let Some(fs) = Fs::of_word(word).filter(|fs| *fs != Fs::Swap) else {
+            return Err(format!(
+                "clones cannot be given the file system {word}: leave it out with -x {}, or say another one in a desc (-p)",
+                mount.at.display()
+            ));
+        };
+        if matches!(line.kind, Kind::Swap | Kind::Extended | Kind::BiosBoot | Kind::Msr) {
+            return Err(format!(
+                "the desc has `{line}` there: its partitions must have the golden node's numbers"
+            ));
+        }
+        if line.file_system() != Some(fs) {
+            line.fs = Some(fs);
+        }
+        name(line, fs, &contents);
+        let path = mount.at.to_str().ok_or("its mount point is no UTF-8: mount it elsewhere")?.to_owned();
+        let options = self.options(mount);
+        match &mount.subvolume {
+            Some(name) => line.subvolumes.push(Subvolume { name: name.clone(), mount: Some(path), options }),
+            None => (line.mount, line.options) = (Some(path), options),
+        }
+        Ok(())
+    }
+
+    fn options(&self, mount: &Mount) -> Option<String> {
+        self.fstab.iter().find(|entry| mount.is_at(&entry.at))?.desc_options()
+    }
+
+    /// A desc that says file systems and mount points gets what names them: the clones' fstab is the golden node's.
+    fn fill_by_path(&self, disk: &mut Disk, golden: &GoldenDisk) {
+        let mut swaps: Vec<(Part, &Contents)> = contents(golden).filter(|(_, c)| c.fs == "swap").collect();
+        for line in &mut disk.partitions {
+            let Some(fs) = line.formatted() else { continue };
+            if fs == Fs::Swap {
+                if !swaps.is_empty() && line.uuid.is_none() {
+                    name(line, fs, swaps.remove(0).1);
+                }
+                continue;
+            }
+            let paths: Vec<&String> =
+                line.mount.iter().chain(line.subvolumes.iter().filter_map(|s| s.mount.as_ref())).collect();
+            let same = |mount: &&&Mount| paths.iter().any(|path| mount.is_at(path));
+            let part = self.scope.mounts.iter().find(same).and_then(|mount| mount.part());
+            let contents = part.and_then(|part| self.golden.contents(part));
+            if let Some(contents) = contents.filter(|c| Fs::of_word(&c.fs) == Some(fs) && line.uuid.is_none())
+            {
+                name(line, fs, contents);
+            }
+        }
+    }
+
+    /// What a captured disk has, and clones get without its contents.
+    fn empty(&mut self, disk: &Disk, golden: &GoldenDisk, found: &Found) {
+        for (line, number) in disk.partitions.iter().zip(disk.numbers()) {
+            let part = Part { disk: golden.name.clone(), number };
+            let makes = line.formatted().is_some_and(|fs| fs != Fs::Swap) && !line.is_mounted();
+            let holds = found.partition(number).and_then(|p| p.contents.as_ref());
+            if let Some(contents) =
+                holds.filter(|c| (makes || Fs::of_word(&c.fs).is_none()) && c.fs != "swap")
+                && !self.scope.raw.contains(&part)
+                && !line.is_mounted()
+            {
+                let device = fstab::device(&part.disk, number);
+                self.warnings.push(format!(
+                    "partition {part} ({}) is not mounted, and comes empty: mount it, or clone it with -D {device}",
+                    contents.fs
+                ));
+            }
+        }
+    }
+
+    /// What depends on a clone's disk must still hold what the golden node has there.
+    fn least(&self, disk: &mut Disk, golden: &GoldenDisk) {
+        let numbers = disk.numbers();
+        for (line, number) in
+            disk.partitions.iter_mut().zip(numbers).filter(|(line, _)| line.size == Size::Fill)
+        {
+            let part = Part { disk: golden.name.clone(), number };
+            let mounts = self.scope.mounts.iter().filter(|mount| mount.part() == Some(&part));
+            let bytes = mounts.map(|mount| fit::least_bytes(self.golden, mount)).max();
+            line.min_bytes = bytes.filter(|bytes| *bytes > 0).map(|bytes| bytes.next_multiple_of(MIB_BYTES));
+        }
+    }
+
+    /// Whether every file has a place.
+    fn places(&mut self, disks: &[Disk]) {
+        let lines = || disks.iter().flat_map(|disk| &disk.partitions);
+        let mounted = |path: &str| {
+            lines().any(|p| {
+                let mut all = p.mount.iter().chain(p.subvolumes.iter().filter_map(|s| s.mount.as_ref()));
+                all.any(|at| at == path)
+            })
+        };
+        if self.problems.is_empty() && !mounted("/") {
+            self.problems.push(
+                "the desc says of no partition that / is mounted there: `linux fill ext4 mount /`".into(),
+            );
+        }
+        for mount in &self.scope.mounts {
+            let path = mount.at.to_string_lossy();
+            let entry = self.fstab.iter().find(|entry| mount.is_at(&entry.at));
+            if !mounted(&path) && self.problems.is_empty() && !self.choice.exclude.contains(&mount.at) {
+                let waits = if entry.is_some_and(Entry::is_needed) {
+                    "; its line of the golden node's fstab needs nofail, or clones wait for it when they boot"
+                } else {
+                    ""
+                };
+                self.warnings.push(format!(
+                    "the desc mounts nothing at {path}: its files go to what contains it{waits}"
+                ));
+            }
+            if let (Some(name), Some(entry)) = (&mount.subvolume, entry)
+                && entry.subvolume().is_none()
+                && !entry.options.iter().any(|option| option.starts_with("subvolid="))
+            {
+                self.warnings.push(format!(
+                    "{path} is the subvolume {name} because that is the file system's default one, which clones do not have: add \
+                     subvol={name} to its line of the golden node's fstab"
+                ));
+            }
+            if let Some(entry) =
+                entry.filter(|entry| entry.options.iter().any(|o| o.starts_with("subvolid=")))
+            {
+                let (spec, name) = (&entry.spec, mount.subvolume.as_deref().unwrap_or("/"));
+                self.warnings.push(format!(
+                    "the fstab mounts {spec} at {path} by subvolid, which is another on each clone: say subvol={name} instead"
+                ));
+            }
+        }
+    }
+
+    /// A partition that comes as its blocks is not formatted, and has room for them.
+    fn raw(&mut self, disks: &mut [Disk]) {
+        for part in &self.scope.raw {
+            let Some(disk) = disks.iter_mut().find(|disk| disk.name.as_ref() == Some(&part.disk)) else {
+                continue;
+            };
+            let (table, numbers) = (disk.table(), disk.numbers());
+            let bytes = self.golden.part_bytes(part);
+            let Some(at) = numbers.iter().position(|number| *number == part.number) else {
+                self.problems.push(format!(
+                    "-D: the desc has no partition {part}: give it a line, of at least {bytes}B"
+                ));
+                continue;
+            };
+            let line = &mut disk.partitions[at];
+            if line.is_mounted() {
+                self.problems
+                    .push(format!("-D: the desc mounts partition {part}: take `mount` out of `{line}`"));
+                continue;
+            }
+            // Without its file system, a type that depends on that must stay what it was.
+            let kind = line.kind.type_in(table, line.file_system());
+            (line.fs, line.label, line.uuid, line.options) = (None, None, None, None);
+            if kind != line.kind.type_in(table, line.file_system())
+                && let Some(number) = kind.and_then(|kind| u8::from_str_radix(&kind, 16).ok())
+            {
+                line.kind = Kind::Mbr(number);
+            }
+            match line.size {
+                Size::Bytes(has) if has < bytes => {
+                    self.problems
+                        .push(format!("-D: partition {part} has {bytes} bytes, and `{line}` has fewer"));
+                }
+                Size::Fill | Size::Percent(_) => line.min_bytes = line.min_bytes.max(Some(bytes)),
+                Size::Bytes(_) | Size::Any => {}
+            }
+        }
+    }
+}
+
+/// What is on the partitions of a disk.
+fn contents(disk: &GoldenDisk) -> impl Iterator<Item = (Part, &Contents)> {
+    let all = disk.found.iter().flat_map(|found| &found.partitions);
+    all.filter_map(|p| Some((Part { disk: disk.name.clone(), number: p.number }, p.contents.as_ref()?)))
+}
+
+/// The label and the UUID, where a new file system can have them.
+fn name(line: &mut Partition, fs: Fs, contents: &Contents) {
+    let label =
+        contents.label.clone().filter(|label| !label.is_empty() && label.len() <= fs.label_bytes_max());
+    line.label = line.label.take().or(label);
+    let uuid = contents.uuid.as_ref().filter(|_| fs != Fs::Ntfs).and_then(|uuid| fs.uuid(uuid));
+    line.uuid = line.uuid.take().or(uuid);
+}

@@ -1,0 +1,124 @@
+//! Which disk, and which partition of it, a block device is: the kernel's own, a loop device over a part of an image,
+//! or something that is built on others.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use ka_desc::disk::Machine;
+
+/// Where a block device's bytes are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Spot {
+    /// The partition of this number of a disk.
+    Number(PathBuf, u32),
+    /// What begins at this byte of a disk or an image.
+    Byte(PathBuf, u64),
+    /// Something that is built on these disks.
+    Built(String, Vec<PathBuf>),
+    /// Nobody knows.
+    Unknown,
+}
+
+impl Spot {
+    /// The disks that it is on.
+    pub(super) fn disks(&self) -> &[PathBuf] {
+        match self {
+            Self::Number(disk, _) | Self::Byte(disk, _) => std::slice::from_ref(disk),
+            Self::Built(_, disks) => disks,
+            Self::Unknown => &[],
+        }
+    }
+}
+
+/// Where the device with this number is; that at `path`, if there is none.
+pub(super) fn spot(machine: &Machine, number: &str, path: &Path) -> Spot {
+    let has = |name: &String| machine.line(name, "dev").as_deref() == Some(number);
+    match machine.list("", "").into_iter().find(has).or_else(|| machine.name_of(path)) {
+        Some(name) => of_block(machine, &name),
+        None => Spot::Unknown,
+    }
+}
+
+/// Where the device at `path` is.
+pub(super) fn spot_of_node(machine: &Machine, path: &Path) -> Spot {
+    machine.name_of(path).map_or(Spot::Unknown, |name| of_block(machine, &name))
+}
+
+fn of_block(machine: &Machine, name: &str) -> Spot {
+    if let Some(number) = machine.partition_number(name) {
+        return match disk_of(machine, name) {
+            Some(disk) => Spot::Number(machine.node(&disk), number),
+            None => Spot::Unknown,
+        };
+    }
+    if let Some(file) = machine.line(name, "loop/backing_file") {
+        let offset = machine.line(name, "loop/offset").and_then(|text| text.parse().ok()).unwrap_or(0);
+        return Spot::Byte(file.into(), offset);
+    }
+    match built(machine, name) {
+        Some(what) => {
+            let mut disks = Vec::new();
+            below(machine, name, &mut disks);
+            Spot::Built(what, disks)
+        }
+        None => Spot::Byte(machine.node(name), 0),
+    }
+}
+
+/// What a block device is, if it is built on others.
+fn built(machine: &Machine, name: &str) -> Option<String> {
+    let what = if name.starts_with("dm-") {
+        let uuid = machine.line(name, "dm/uuid").unwrap_or_default();
+        match uuid.split('-').next() {
+            Some("LVM") => "LVM",
+            Some("CRYPT") => "LUKS, or another encryption",
+            Some(part) if part == "mpath" || uuid.contains("mpath-") => "several paths to one disk",
+            _ => "the device mapper",
+        }
+    } else if name.starts_with("md") {
+        "a software RAID"
+    } else if name.starts_with("bcache") {
+        "bcache"
+    } else if name.starts_with("zram") || name.starts_with("ram") {
+        "memory"
+    } else {
+        return None;
+    };
+    Some(what.into())
+}
+
+/// The disks below something that is built.
+fn below(machine: &Machine, name: &str, disks: &mut Vec<PathBuf>) {
+    for slave in machine.list(name, "slaves") {
+        if built(machine, &slave).is_some() {
+            below(machine, &slave, disks);
+            continue;
+        }
+        let disk =
+            if machine.partition_number(&slave).is_some() { disk_of(machine, &slave) } else { Some(slave) };
+        if let Some(disk) = disk.map(|name| machine.node(&name)).filter(|disk| !disks.contains(disk)) {
+            disks.push(disk);
+        }
+    }
+}
+
+/// The disk of a partition.
+fn disk_of(machine: &Machine, partition: &str) -> Option<String> {
+    let real = fs::canonicalize(machine.block(partition)).ok()?;
+    Some(real.parent()?.file_name()?.to_string_lossy().into_owned())
+}
+
+/// The kernel modules that drive a disk, from its own driver up to its bus.
+pub(super) fn modules(machine: &Machine, disk: &Path) -> Vec<String> {
+    let Some(name) = machine.name_of(disk) else { return Vec::new() };
+    let Ok(real) = fs::canonicalize(machine.block(&name)) else { return Vec::new() };
+    let mut modules: Vec<String> = Vec::new();
+    for at in real.ancestors().take_while(|at| at.starts_with(machine.path("sys".as_ref()))) {
+        for driver in ["driver/module", "device/driver/module"] {
+            let module = fs::read_link(at.join(driver)).ok();
+            let module = module.and_then(|link| Some(link.file_name()?.to_string_lossy().into_owned()));
+            modules.extend(module.filter(|module| !modules.contains(module)));
+        }
+    }
+    modules
+}

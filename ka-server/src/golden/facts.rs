@@ -1,0 +1,148 @@
+//! The nouns: what a golden node is, as far as its clones are concerned.
+
+use std::path::{Path, PathBuf};
+
+use ka_client::plan::{Firmware, Part, Piece};
+use ka_desc::layout::{Contents, Found, FoundPartition, Geometry};
+
+/// A golden node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Golden {
+    /// Its host name.
+    pub host: String,
+    /// What started it; of a tree or an image, what could.
+    pub firmware: Firmware,
+    /// All its disks.
+    pub disks: Vec<GoldenDisk>,
+    /// Its file systems that are on a device or come by the network, in the order in which they were mounted.
+    pub mounts: Vec<Mount>,
+    /// The partitions that are in use as swap.
+    pub swaps: Vec<Part>,
+    /// The text of its fstab.
+    pub fstab: String,
+    /// What was odd, as sentences.
+    pub warnings: Vec<String>,
+}
+
+/// One of its disks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GoldenDisk {
+    /// What a desc calls it: the kernel's name, or that of the image's file.
+    pub name: String,
+    /// Its node, or the image.
+    pub path: PathBuf,
+    /// How large it is.
+    pub geometry: Geometry,
+    /// Its table and what is on it; `None` if there is no table.
+    pub found: Option<Found>,
+    /// It is on USB, or its medium can be taken out.
+    pub portable: bool,
+    /// The kernel modules of its controllers, from the disk up.
+    pub modules: Vec<String>,
+    /// Its first 440 bytes: the code that a BIOS starts. Empty if they could not be read.
+    pub code: Vec<u8>,
+    /// Its boot records.
+    pub records: Vec<(Piece, Vec<u8>)>,
+}
+
+/// One of its file systems, where it is mounted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    /// Where, as the clones see it.
+    pub at: PathBuf,
+    /// Where it can be read here.
+    pub here: PathBuf,
+    /// Its type, as the kernel says it.
+    pub fs: String,
+    /// What was mounted.
+    pub source: PathBuf,
+    /// The subvolume of a btrfs, unless it is the topmost.
+    pub subvolume: Option<String>,
+    /// It shows only a directory of its file system.
+    pub partial: bool,
+    /// It can be written to.
+    pub writable: bool,
+    /// What it is on.
+    pub on: On,
+    /// How full it is.
+    pub used: Used,
+    /// The loaders that UEFI could start from it, such as `/EFI/debian/shimx64.efi`.
+    pub loaders: Vec<String>,
+}
+
+/// What a file system is on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum On {
+    /// A partition.
+    Part(Part),
+    /// A whole disk, which has no table.
+    Whole(String),
+    /// Something that is built on these disks.
+    Built {
+        /// What, such as `LVM`.
+        what: String,
+        /// The disks below it.
+        disks: Vec<String>,
+    },
+    /// Another machine.
+    Network,
+    /// A file of one of the golden node's own file systems.
+    File,
+    /// Nothing that is known.
+    Unknown,
+}
+
+/// How full a file system is; of a btrfs, all its subvolumes together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Used {
+    /// The bytes that are taken.
+    pub bytes: u64,
+    /// The bytes that files can take, of those of its partition.
+    pub capacity: u64,
+    /// The inodes that are taken; 0 where there is no such count.
+    pub inodes: u64,
+}
+
+impl Golden {
+    /// The disk that a desc calls so.
+    #[must_use]
+    pub fn disk(&self, name: &str) -> Option<&GoldenDisk> {
+        self.disks.iter().find(|disk| disk.name == name)
+    }
+
+    /// A partition, as it was found.
+    #[must_use]
+    pub fn partition(&self, part: &Part) -> Option<&FoundPartition> {
+        self.disk(&part.disk)?.found.as_ref()?.partition(part.number)
+    }
+
+    /// What is on a partition.
+    #[must_use]
+    pub fn contents(&self, part: &Part) -> Option<&Contents> {
+        self.partition(part)?.contents.as_ref()
+    }
+
+    /// The size of a partition, in bytes.
+    #[must_use]
+    pub fn part_bytes(&self, part: &Part) -> u64 {
+        let sector = self.disk(&part.disk).map_or(0, |disk| disk.geometry.sector_bytes);
+        self.partition(part).map_or(0, |p| p.sectors.saturating_mul(sector.into()))
+    }
+}
+
+impl Mount {
+    /// The partition it is on.
+    #[must_use]
+    pub fn part(&self) -> Option<&Part> {
+        match &self.on {
+            On::Part(part) => Some(part),
+            _ => None,
+        }
+    }
+
+    /// Whether it is at `path`.
+    #[must_use]
+    pub fn is_at(&self, path: &str) -> bool {
+        self.at == Path::new(path)
+    }
+}

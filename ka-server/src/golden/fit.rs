@@ -1,0 +1,139 @@
+//! Whether what the golden node has fits where the desc puts it. Pure.
+
+use std::path::{Path, PathBuf};
+
+use ka_client::plan::{Need, Part};
+use ka_desc::language::bytes::people;
+use ka_desc::language::{Desc, Disk, Fs, Partition, Size};
+use ka_desc::layout;
+
+use super::facts::{Golden, Mount};
+use super::scope::Scope;
+
+/// How many bytes mkfs of ext2, ext3 and ext4 gives each inode, as Debian and Fedora set it: from this size on, and below.
+const INODE_BYTES: [(u64, u64); 2] = [(512 << 20, 16 << 10), (0, 4 << 10)];
+
+/// The partition that this file system needs on a clone: what it holds, and the share of its partition that the golden
+/// node's own bookkeeping takes.
+#[must_use]
+pub fn least_bytes(golden: &Golden, mount: &Mount) -> u64 {
+    let size = mount.part().map_or(0, |part| golden.part_bytes(part));
+    let used = mount.used;
+    if used.capacity == 0 || size < used.capacity {
+        return used.bytes;
+    }
+    let bytes = u128::from(used.bytes) * u128::from(size) / u128::from(used.capacity);
+    u64::try_from(bytes).unwrap_or(u64::MAX)
+}
+
+/// What each partition of the desc must hold. Files go where the desc mounts what contains them.
+#[must_use]
+pub fn needs(desc: &Desc, scope: &Scope<'_>, excluded: &[PathBuf]) -> Vec<Need> {
+    let mut needs: Vec<Need> = Vec::new();
+    let mut counted: Vec<&Part> = Vec::new();
+    for mount in &scope.mounts {
+        let Some((part, _)) = place(desc, &mount.at) else { continue };
+        // All subvolumes of a btrfs say the same.
+        let Some(from) = mount.part().filter(|from| !counted.contains(from)) else { continue };
+        counted.push(from);
+        let empty = excluded.contains(&mount.at);
+        let (bytes, inodes) = if empty { (0, 0) } else { (mount.used.bytes, mount.used.inodes) };
+        match needs.iter_mut().find(|need| need.part == part) {
+            Some(need) => {
+                need.bytes = need.bytes.saturating_add(bytes);
+                need.inodes = need.inodes.saturating_add(inodes);
+            }
+            None => needs.push(Need { part, bytes, inodes }),
+        }
+    }
+    needs
+}
+
+/// Where the desc has what is at `path`.
+fn place<'a>(desc: &'a Desc, path: &Path) -> Option<(Part, &'a Partition)> {
+    let mut best: Option<(usize, Part, &Partition)> = None;
+    for disk in &desc.disks {
+        for (line, number) in disk.partitions.iter().zip(disk.numbers()) {
+            let all = line.mount.iter().chain(line.subvolumes.iter().filter_map(|s| s.mount.as_ref()));
+            for at in all.map(Path::new).filter(|at| path.starts_with(at)) {
+                let depth = at.components().count();
+                if best.as_ref().is_none_or(|(most, ..)| depth > *most) {
+                    let part = Part { disk: disk.name.clone().unwrap_or_default(), number };
+                    best = Some((depth, part, line));
+                }
+            }
+        }
+    }
+    best.map(|(_, part, line)| (part, line))
+}
+
+/// What does not fit, and what is doubtful.
+#[must_use]
+pub fn misfits(
+    golden: &Golden,
+    desc: &Desc,
+    needs: &[Need],
+    scope: &Scope<'_>,
+) -> (Vec<String>, Vec<String>) {
+    let (mut problems, mut warnings) = (Vec::new(), Vec::new());
+    for disk in &desc.disks {
+        let name = disk.name.clone().unwrap_or_default();
+        let planned = laid_out(golden, disk);
+        if let Err(why) = &planned {
+            let why = why.join("; ");
+            warnings
+                .push(format!("the desc of {name} is not one for a disk like the golden node's own: {why}"));
+        }
+        for (line, number) in disk.partitions.iter().zip(disk.numbers()) {
+            let part = Part { disk: name.clone(), number };
+            let Some(need) = needs.iter().find(|need| need.part == part) else { continue };
+            let planned = planned.as_ref().ok().and_then(|plan| {
+                let p = plan.partitions.iter().find(|p| p.number == number)?;
+                Some(plan.bytes(p.sectors))
+            });
+            let has = match (line.size, planned) {
+                (_, Some(bytes)) | (Size::Bytes(bytes), None) => bytes,
+                _ => continue,
+            };
+            // Who comes from one partition alone is known with what its own bookkeeping takes.
+            let from =
+                scope.mounts.iter().filter(|m| m.part() == Some(&part)).map(|m| least_bytes(golden, m)).max();
+            let least = from.unwrap_or(0).max(need.bytes);
+            if need.bytes > 0 && least > has {
+                let (needed, has) = (people(least), people(has));
+                problems.push(format!(
+                    "partition {part} (`{line}`) would have {has}, and the golden node's files need {needed}: make it larger, \
+                     or leave files out with -x"
+                ));
+            } else if need.inodes > inodes(line, has) {
+                let (files, most) = (need.inodes, inodes(line, has));
+                warnings.push(format!(
+                    "partition {part} gets {files} files, and mkfs makes room for about {most}: make it larger, or take a file \
+                     system without such a limit, such as xfs"
+                ));
+            }
+        }
+    }
+    (problems, warnings)
+}
+
+/// The desc on a disk of the golden node's size.
+///
+/// # Errors
+/// Why that is not possible, as sentences.
+pub fn laid_out(golden: &Golden, disk: &Disk) -> Result<layout::Plan, Vec<String>> {
+    let own = disk.name.as_ref().and_then(|name| golden.disk(name)).ok_or_else(Vec::new)?;
+    layout::Plan::new(disk, own.geometry, own.found.as_ref())
+        .map_err(|list| list.into_iter().map(|misfit| misfit.to_string()).collect())
+}
+
+/// How many files a new file system has room for.
+fn inodes(line: &Partition, bytes: u64) -> u64 {
+    match line.file_system() {
+        Some(Fs::Ext2 | Fs::Ext3 | Fs::Ext4) => {
+            let each = INODE_BYTES.iter().find(|(from, _)| bytes >= *from).map_or(1, |(_, each)| *each);
+            bytes / each
+        }
+        _ => u64::MAX,
+    }
+}

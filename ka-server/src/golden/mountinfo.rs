@@ -1,0 +1,158 @@
+//! The lines of `/proc/self/mountinfo`, and which of them are of file systems that a clone could want. Pure.
+
+use std::path::PathBuf;
+
+use ka_desc::disk::unescape;
+
+/// One line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// The device's number, such as `8:1`; that of a btrfs means nothing.
+    pub number: String,
+    /// Which directory of the file system is shown.
+    pub root: PathBuf,
+    /// Where.
+    pub at: PathBuf,
+    /// The file system's type.
+    pub fs: String,
+    /// What was mounted.
+    pub source: PathBuf,
+    /// The options of the file system itself.
+    pub options: Vec<String>,
+}
+
+/// What is mounted, in its order; what is hidden below a later mount at the same place is left out.
+#[must_use]
+pub fn read(text: &str) -> Vec<Line> {
+    let mut lines: Vec<Line> = Vec::new();
+    for line in text.lines().filter_map(line) {
+        lines.retain(|earlier| earlier.at != line.at);
+        lines.push(line);
+    }
+    lines
+}
+
+fn line(text: &str) -> Option<Line> {
+    // 36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue
+    let (fields, rest) = text.split_once(" - ")?;
+    let fields: Vec<&str> = fields.split(' ').collect();
+    let [_, _, number, root, at, ..] = fields[..] else { return None };
+    let mut rest = rest.split(' ');
+    let (fs, source, options) = (rest.next()?, rest.next()?, rest.next().unwrap_or(""));
+    Some(Line {
+        number: number.into(),
+        root: unescape(root),
+        at: unescape(at),
+        fs: fs.into(),
+        source: unescape(source),
+        options: options.split(',').map(str::to_owned).collect(),
+    })
+}
+
+/// Where a file system's bytes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sort {
+    /// On a block device.
+    Device,
+    /// On devices that it manages itself.
+    Pool,
+    /// On another machine.
+    Network,
+    /// In memory, or nowhere.
+    Virtual,
+}
+
+/// File systems without a device's number that are on devices all the same: they have numbers of their own.
+const NUMBERED: [&str; 2] = ["btrfs", "bcachefs"];
+
+/// File systems that take their bytes from another machine, or from the host of a virtual one.
+const NETWORK: [&str; 17] = [
+    "nfs",
+    "nfs4",
+    "cifs",
+    "smb3",
+    "smbfs",
+    "9p",
+    "virtiofs",
+    "vboxsf",
+    "ceph",
+    "afs",
+    "lustre",
+    "gfs2",
+    "ocfs2",
+    "fuse.sshfs",
+    "fuse.glusterfs",
+    "fuse.ceph",
+    "fuse.s3fs",
+];
+
+impl Line {
+    /// Where its bytes are.
+    #[must_use]
+    pub fn sort(&self) -> Sort {
+        match self.fs.as_str() {
+            fs if NETWORK.contains(&fs) => Sort::Network,
+            "zfs" => Sort::Pool,
+            fs if NUMBERED.contains(&fs) || !self.number.starts_with("0:") => Sort::Device,
+            _ => Sort::Virtual,
+        }
+    }
+
+    /// The subvolume that it is; `None` for the topmost.
+    #[must_use]
+    pub fn subvolume(&self) -> Option<&str> {
+        let named = self.options.iter().find_map(|option| option.strip_prefix("subvol="))?;
+        Some(named.trim_start_matches('/')).filter(|name| self.fs == "btrfs" && !name.is_empty())
+    }
+
+    /// Whether it shows only a directory of its file system, or of its subvolume.
+    #[must_use]
+    pub fn is_partial(&self) -> bool {
+        self.root.to_string_lossy().trim_start_matches('/') != self.subvolume().unwrap_or("")
+    }
+
+    /// Whether the file system can be written to.
+    #[must_use]
+    pub fn is_writable(&self) -> bool {
+        !self.options.iter().any(|option| option == "ro")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "\
+22 27 0:21 / /proc rw,relatime - proc proc rw
+27 1 8:2 / / rw,relatime shared:1 - ext4 /dev/sda2 rw,errors=remount-ro
+28 27 0:40 / /efi rw - autofs systemd-1 rw,fd=43
+29 28 8:1 / /efi rw - vfat /dev/sda1 rw
+30 27 0:44 /@home /home rw - btrfs /dev/sda3 rw,subvolid=257,subvol=/@home
+31 27 0:44 /@home/a /srv/a\\040b rw - btrfs /dev/sda3 rw,subvolid=257,subvol=/@home
+32 27 0:44 / /top rw - btrfs /dev/sda3 ro,subvolid=5,subvol=/
+33 27 8:2 /var/x /x rw - ext4 /dev/sda2 rw
+34 27 0:50 / /net rw - nfs4 host:/srv rw
+35 27 0:51 / /tank rw - zfs tank/data rw,xattr
+";
+
+    #[test]
+    fn each_line_is_known_for_what_it_is() {
+        let lines = read(TEXT);
+        let all: Vec<_> = lines.iter().map(|l| (l.at.to_str().unwrap(), l.sort(), l.is_partial())).collect();
+        let expected = [
+            ("/proc", Sort::Virtual, false),
+            ("/", Sort::Device, false),
+            ("/efi", Sort::Device, false),
+            ("/home", Sort::Device, false),
+            ("/srv/a b", Sort::Device, true),
+            ("/top", Sort::Device, false),
+            ("/x", Sort::Device, true),
+            ("/net", Sort::Network, false),
+            ("/tank", Sort::Pool, false),
+        ];
+        assert_eq!(all, expected);
+        assert_eq!((lines[3].subvolume(), lines[5].subvolume()), (Some("@home"), None));
+        assert!(lines[3].is_writable() && !lines[5].is_writable());
+        assert_eq!(read("nonsense\n1 2 3\n"), []);
+    }
+}
