@@ -13,6 +13,7 @@ use std::ffi::OsString;
 
 mod board;
 pub mod cli;
+pub mod clone;
 pub mod golden;
 pub mod json;
 mod keys;

@@ -75,7 +75,7 @@ async fn session(
         let watch = Arc::clone(watch);
         move |event: ServerEvent| lock(&watch).take(&event)
     };
-    let config = ServerConfig { spool, key, ..args.config() };
+    let config = ServerConfig { spool, key, admit: serving.admit(), ..args.config() };
     let served = apart::session(tell, move |threads| {
         net::serve(ServerConfig { threads, ..config }, streams, inbox, events)
     });
@@ -183,7 +183,8 @@ impl Watch {
         self.tell.clear();
         match &end {
             Ok(report) => {
-                report::summary(report, serving).into_iter().for_each(|line| self.tell.say(line));
+                let lines = report::summary(report, serving).into_iter().chain(serving.epilogue());
+                lines.for_each(|line| self.tell.say(line));
                 self.tell.event(&Event::Report(&json));
             }
             Err((_, why)) => self.tell.fail(why, exit),

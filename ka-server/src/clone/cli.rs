@@ -204,14 +204,26 @@ mod tests {
 
     #[test]
     fn the_command_lines_of_2001() {
-        let options = parse(&["-n", "1", "-p", "sda", "/root/desc", "-X", "sdb", "-r", "grub --with=jfs --with=ata_piix"]);
+        let options = parse(&[
+            "-n",
+            "1",
+            "-p",
+            "sda",
+            "/root/desc",
+            "-X",
+            "sdb",
+            "-r",
+            "grub --with=jfs --with=ata_piix",
+        ]);
         let typed = options.typed(7);
         assert_eq!(typed.descs, [("sda".to_owned(), PathBuf::from("/root/desc"))]);
         assert_eq!((typed.exclude_disks, typed.time_s), (vec!["sdb".to_owned()], 7));
         assert_eq!(typed.bootloader.as_deref(), Some("grub --with=jfs --with=ata_piix"));
         assert_eq!(options.session.session.as_ref().unwrap().as_str(), SESSION);
-        let options =
-            parse(&["-n", "3", "-p", "sda", "a", "-p", "sdb", "b", "-x", "/tmp", "-x", "/srv", "-d", "20", "-D", "sda3"]);
+        let options = parse(&[
+            "-n", "3", "-p", "sda", "a", "-p", "sdb", "b", "-x", "/tmp", "-x", "/srv", "-d", "20", "-D",
+            "sda3",
+        ]);
         assert_eq!(options.typed(0).descs.len(), 2);
         assert_eq!(options.session.config().release_delay, Duration::from_secs(2));
     }

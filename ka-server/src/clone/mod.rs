@@ -1,7 +1,7 @@
 //! `ka-d clone`: this machine, onto every node that joins.
 //!
 //! ```text
-//! cli ──▶ run ── golden: look, plan, show ──▶ still ──▶ streams ──▶ serve ──▶ ka_core::net::serve
+//! cli ──▶ run ── golden: look, plan, show ──▶ files ──▶ streams ──▶ serve ──▶ ka_core::net::serve
 //!          │                                              ▲             │
 //!          │              gate: are they all formatted? ──┘◀── notes ───┤
 //!          └──────────────── nodes: stages, logs, what they changed ◀───┘
@@ -10,14 +10,15 @@
 use std::ffi::OsString;
 
 pub mod cli;
+mod files;
 mod gate;
 mod nodes;
 mod run;
 mod streams;
 
 use cli::Options;
-use ka_client::console::exit::Exit;
 use ka_client::console::args;
+use ka_client::console::exit::Exit;
 
 /// The program's name.
 pub const PROGRAM: &str = "ka-d clone";

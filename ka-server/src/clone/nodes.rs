@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use ka_client::console::units;
 use ka_client::plan::{Stage, topic};
 use ka_core::proto::Event;
 use ka_core::types::NodeId;
@@ -16,7 +17,7 @@ const LOG_BYTES: u64 = 4 << 20;
 const CHANGES: usize = 100;
 
 /// All nodes of a session.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Nodes {
     /// Where logs are written, if anywhere.
     logs: Option<PathBuf>,
@@ -34,8 +35,9 @@ struct Node {
 }
 
 impl Nodes {
-    pub(super) fn new(logs: Option<PathBuf>) -> Self {
-        Self { logs, nodes: BTreeMap::new() }
+    /// From now on each node's log is kept in this directory, which is made with the first of them.
+    pub(super) fn keep_logs(&mut self, folder: PathBuf) {
+        self.logs = Some(folder);
     }
 
     /// Takes in what happened. A log that cannot be written stops nothing.
@@ -89,7 +91,9 @@ impl Nodes {
 
     /// Whether a machine of this label is a clone already. A label ends with the machine's own address.
     pub(super) fn has_cloned(&self, label: &str) -> bool {
-        let mac = |label: &str| label.rsplit(' ').next().filter(|word| word.matches(':').count() == 5).map(str::to_owned);
+        let mac = |label: &str| {
+            label.rsplit(' ').next().filter(|word| word.matches(':').count() == 5).map(str::to_owned)
+        };
         let Some(this) = mac(label) else { return false };
         self.nodes.values().any(|node| node.ok == Some(true) && mac(&node.label).as_ref() == Some(&this))
     }
@@ -104,8 +108,26 @@ impl Nodes {
         }
     }
 
+    /// What there is to say of all of them at the end.
+    pub(super) fn epilogue(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        let changes = self.changes();
+        if !changes.is_empty() {
+            lines.push("what clones have otherwise than the golden node, on purpose:".into());
+            lines.extend(
+                changes.iter().map(|(text, nodes)| format!("  {text} ({})", units::nodes(*nodes as u32))),
+            );
+        }
+        if let Some(folder) =
+            self.logs.as_ref().filter(|_| self.nodes.values().any(|node| node.log.is_some()))
+        {
+            lines.push(format!("the nodes' logs are in {}", folder.display()));
+        }
+        lines
+    }
+
     /// The intended differences, each with the nodes that have it.
-    pub(super) fn changes(&self) -> Vec<(String, usize)> {
+    fn changes(&self) -> Vec<(String, usize)> {
         let mut all: Vec<(String, usize)> = Vec::new();
         for change in self.nodes.values().flat_map(|node| &node.changed) {
             match all.iter_mut().find(|(text, _)| text == change) {
@@ -138,7 +160,8 @@ mod tests {
     #[test]
     fn a_node_that_failed_is_told_with_its_stage_and_its_log_is_kept() {
         let folder = tempfile::tempdir().unwrap();
-        let mut nodes = Nodes::new(Some(folder.path().join("logs")));
+        let mut nodes = Nodes::default();
+        nodes.keep_logs(folder.path().join("logs"));
         let addr = ([10, 0, 0, 1], 1).into();
         let label = "pc/../05".into();
         nodes.hear(&Event::Joined { node: NodeId(1), addr, label, ready: 1, expected: 1 });
@@ -156,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_machine_is_cloned_once() {
-        let mut nodes = Nodes::new(None);
+        let mut nodes = Nodes::default();
         let (addr, label) = (([10, 0, 0, 1], 1).into(), "rescue 52:54:00:00:00:01".to_owned());
         nodes.hear(&Event::Joined { node: NodeId(1), addr, label, ready: 1, expected: 1 });
         assert!(!nodes.has_cloned("rescue 52:54:00:00:00:01"));
@@ -167,7 +190,7 @@ mod tests {
 
     #[test]
     fn what_nodes_changed_is_told_once() {
-        let mut nodes = Nodes::new(None);
+        let mut nodes = Nodes::default();
         nodes.hear(&note("changed", "a new machine-id"));
         nodes.hear(&note("changed", "a new machine-id"));
         assert_eq!(nodes.changes(), [("a new machine-id".to_owned(), 2)]);

@@ -1,0 +1,187 @@
+//! The golden node's files as a source: held still when the first byte is wanted, packed, and let go at the end.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use ka_core::stream::{CommandSource, Source};
+
+use crate::golden::facts::Mount;
+use crate::golden::look::Looked;
+use crate::golden::plan::Planned;
+use crate::golden::private::Private;
+use crate::golden::quiesce::Quiesced;
+use crate::golden::still::Still;
+
+/// The exit status of a tar whose files changed while it read them.
+const CHANGED: i32 = 1;
+
+/// Lines of tar's that are passed on. A live system's complains of many files.
+const LINES: usize = 20;
+
+/// The files of a golden node, which nobody reads yet.
+pub(super) struct Files {
+    private: Private,
+    looked: Looked,
+    mounts: Vec<PathBuf>,
+    excluded: Vec<PathBuf>,
+    quiesce: Option<String>,
+    resume: Option<String>,
+}
+
+impl Files {
+    pub(super) fn new(
+        private: Private,
+        looked: Looked,
+        planned: &Planned,
+        quiesce: Option<String>,
+        resume: Option<String>,
+    ) -> Self {
+        let (mounts, excluded) = (planned.mounts.clone(), planned.excluded.clone());
+        Self { private, looked, mounts, excluded, quiesce, resume }
+    }
+
+    /// Holds them still, and begins to pack. `say` hears how still they are, and what tar says.
+    pub(super) fn open(self, say: impl Fn(String) + Send + 'static) -> io::Result<Box<dyn Source>> {
+        let mounts: Vec<&Mount> = self
+            .mounts
+            .iter()
+            .filter_map(|at| self.looked.golden.mounts.iter().find(|mount| mount.at == *at))
+            .collect();
+        let quiesced =
+            Quiesced::run(self.quiesce.as_deref(), self.resume.as_deref()).map_err(io::Error::other)?;
+        let still = Still::hold(&self.private, &mounts, quiesced).map_err(io::Error::other)?;
+        still.warnings().iter().for_each(|warning| say(format!("warning: {warning}")));
+        for (at, state) in still.states() {
+            say(format!("{}: {}", at.display(), state.says()));
+        }
+        let mut tar = pack(still.root(), &self.mounts, &self.excluded);
+        let (said, theirs) = io::pipe()?;
+        tar.stderr(theirs);
+        let packed = CommandSource::run(tar)?.accepting(CHANGED);
+        follow(said, say);
+        Ok(Box::new(Packed { packed, _still: still, _looked: self.looked, _private: self.private }))
+    }
+}
+
+/// Files that are being packed.
+struct Packed {
+    // Dropped in this order: who reads, what is held still, what it is mounted from.
+    packed: CommandSource,
+    _still: Still,
+    _looked: Looked,
+    _private: Private,
+}
+
+impl Source for Packed {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.packed.read(buf)
+    }
+
+    fn ready(&mut self, timeout: Duration) -> io::Result<bool> {
+        self.packed.ready(timeout)
+    }
+
+    fn finish(self: Box<Self>) -> Result<(), String> {
+        Box::new(self.packed).finish()
+    }
+}
+
+/// The command that packs the files: everything that a tar can carry, each file system once.
+fn pack(tree: &Path, mounts: &[PathBuf], excluded: &[PathBuf]) -> Command {
+    let mut tar = Command::new("tar");
+    tar.args(["--create", "--file=-", "--format=posix", "--xattrs", "--xattrs-include=*", "--acls"])
+        .args(["--sparse", "--numeric-owner", "--one-file-system"])
+        // When a file was last read is nobody's business, and would make every header twice as long.
+        .arg("--pax-option=delete=atime,delete=ctime")
+        .args(["--anchored", "--wildcards", "--wildcards-match-slash"])
+        .arg("--directory")
+        .arg(tree)
+        .env("LC_ALL", "C.UTF-8");
+    for path in excluded {
+        // The directory itself comes, with its mode and owner.
+        tar.arg(format!("--exclude=./{}/*", pattern(path)));
+    }
+    tar.args(mounts.iter().map(|path| Path::new(".").join(path.strip_prefix("/").unwrap_or(path))));
+    tar
+}
+
+/// A path as tar's pattern for itself.
+fn pattern(path: &Path) -> String {
+    let mut pattern = String::new();
+    for c in path.strip_prefix("/").unwrap_or(path).to_string_lossy().chars() {
+        if "*?[]\\".contains(c) {
+            pattern.push('\\');
+        }
+        pattern.push(c);
+    }
+    pattern
+}
+
+/// Passes on what tar says.
+fn follow(pipe: io::PipeReader, say: impl Fn(String) + Send + 'static) {
+    use std::io::BufRead;
+    // Without a thread, what it says is lost, and how it ends still counts.
+    let _ = std::thread::Builder::new().name("ka-log".into()).spawn(move || {
+        let mut more = 0;
+        for (at, line) in io::BufReader::new(pipe).split(b'\n').map_while(Result::ok).enumerate() {
+            if at < LINES {
+                say(String::from_utf8_lossy(&line).into_owned());
+            } else {
+                more += 1;
+            }
+        }
+        if more > 0 {
+            say(format!("tar: and {more} lines more"));
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_excluded_is_a_name_and_no_pattern() {
+        assert_eq!(pattern(Path::new("/srv/a*b [x]\\")), r"srv/a\*b \[x\]\\");
+    }
+
+    #[test]
+    fn an_excluded_directory_comes_empty_and_mounts_come_once() {
+        let tree = tempfile::tempdir().unwrap();
+        let at = |path: &str| tree.path().join(path);
+        for path in ["srv/x*/deep", "srv/xy", "home/lab"] {
+            std::fs::create_dir_all(at(path)).unwrap();
+        }
+        for path in ["srv/x*/.hidden", "srv/x*/deep/file", "srv/xy/kept", "home/lab/kept"] {
+            std::fs::write(at(path), "").unwrap();
+        }
+        let mut tar = pack(tree.path(), &["/".into()], &["/srv/x*".into()]);
+        let packed = tar.output().unwrap();
+        assert!(packed.status.success(), "{}", String::from_utf8_lossy(&packed.stderr));
+        let mut list = Command::new("tar")
+            .arg("-t")
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        std::io::Write::write_all(&mut list.stdin.take().unwrap(), &packed.stdout).unwrap();
+        let names = String::from_utf8(list.wait_with_output().unwrap().stdout).unwrap();
+        let mut names: Vec<&str> = names.lines().collect();
+        names.sort_unstable();
+        assert_eq!(
+            names,
+            [
+                "./",
+                "./home/",
+                "./home/lab/",
+                "./home/lab/kept",
+                "./srv/",
+                "./srv/x*/",
+                "./srv/xy/",
+                "./srv/xy/kept"
+            ]
+        );
+    }
+}

@@ -1,0 +1,183 @@
+//! One run: look, plan, show, serve; and nothing of it is left at the end.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ka_client::console::exit::Exit;
+use ka_client::console::run::{self, block_on};
+use ka_client::console::tell::{Line, Tell};
+use ka_client::plan::ALREADY;
+use ka_core::net::{Admit, ServerEvent};
+use ka_core::types::NodeId;
+use ka_desc::disk::Machine;
+use ka_desc::run::Here;
+use rustix::time::{ClockId, clock_gettime};
+
+use super::PROGRAM;
+use super::cli::Options;
+use super::gate::{Gate, Shared};
+use super::nodes::Nodes;
+use super::streams::{From, streams};
+use crate::golden::awake::{Awake, Timers};
+use crate::golden::busy::busy;
+use crate::golden::choice::Choice;
+use crate::golden::facts::Golden;
+use crate::golden::look::{Looked, Source, look};
+use crate::golden::plan::{Planned, plan};
+use crate::golden::private::{Private, RUN};
+use crate::golden::show;
+use crate::serve::serve;
+use crate::session::{Serving, SessionArgs};
+use ka_core::proto::coordinator::Slow;
+
+/// Where the nodes' logs are kept unless another place is given.
+const LOGS: &str = "/var/log/ka";
+
+/// How wide a picture is.
+const WIDTH: usize = 80;
+
+/// Runs what the command line says.
+pub(super) fn run(options: Options) -> Exit {
+    match ready(&options) {
+        Ok((private, looked, planned)) if options.dry_run => {
+            let exit = show(&options, &looked.golden, &planned, &mut io::stdout());
+            drop((looked, private));
+            exit
+        }
+        Ok((private, looked, planned)) => {
+            show(&options, &looked.golden, &planned, &mut io::stderr());
+            block_on(PROGRAM, clone(options, private, looked, planned))
+        }
+        Err(problems) => {
+            let mut out = io::stderr();
+            for problem in &problems {
+                let _ = writeln!(out, "{PROGRAM}: {problem}");
+            }
+            Exit::NoStart
+        }
+    }
+}
+
+/// Everything that can be known before a session is open.
+fn ready(options: &Options) -> Result<(Private, Looked, Planned), Vec<String>> {
+    let one = |why: String| vec![why];
+    let source = match (&options.root, &options.image) {
+        (Some(dir), _) => Source::Tree(dir.clone()),
+        (_, Some(file)) => Source::Image(file.clone()),
+        _ => Source::Running,
+    };
+    if let (Source::Running, Some(path)) = (&source, options.session.key.on_root()) {
+        return Err(one(format!(
+            "{} is on the file system of /, and every clone would have this server's secrets: keep it on another one, \
+             such as /run",
+            path.display()
+        )));
+    }
+    // First of all: threads that are there already would stay outside.
+    let private = Private::enter().map_err(one)?;
+    let machine = Machine::default();
+    let looked = look(&machine, &mut Here, &private, &source, records).map_err(one)?;
+    let now_s = u64::try_from(clock_gettime(ClockId::Realtime).tv_sec).unwrap_or_default();
+    let choice = Choice::read(&options.typed(now_s), &looked.golden);
+    let planned = plan(&looked.golden, &choice)?;
+    Ok((private, looked, planned))
+}
+
+fn show(options: &Options, golden: &Golden, planned: &Planned, out: &mut dyn Write) -> Exit {
+    let cloned: Vec<_> = golden.mounts.iter().filter(|mount| planned.mounts.contains(&mount.at)).collect();
+    let busy = busy(&Machine::default(), &cloned, &planned.excluded);
+    let text = if options.dry_run && options.session.tell.json {
+        show::json(golden, planned, &busy) + "\n"
+    } else {
+        show::text(golden, planned, &busy, WIDTH)
+    };
+    if out.write_all(text.as_bytes()).is_ok() { Exit::Fine } else { Exit::NoStart }
+}
+
+async fn clone(options: Options, private: Private, looked: Looked, planned: Planned) -> Exit {
+    let tell = match Tell::new(PROGRAM, options.session.tell.json) {
+        Ok(tell) => tell,
+        Err(e) => return run::no_start(PROGRAM, &e),
+    };
+    let live = options.root.is_none() && options.image.is_none();
+    let awake = live.then(Awake::hold);
+    let timers = live.then(|| Timers::stop(Box::new(Here), Path::new(RUN)));
+    for why in [awake.as_ref().and_then(|a| a.as_ref().err()), timers.as_ref().and_then(|t| t.as_ref().err())]
+    {
+        if let Some(why) = why {
+            tell.say(format!("warning: {why}"));
+        }
+    }
+    let limit = (options.session.config().slow != Slow::Wait).then_some(options.format_timeout);
+    let clock = tell.clone();
+    let gate = Shared::new(Gate::new(limit), move || clock.elapsed());
+    let logs = options.log_dir.clone().unwrap_or_else(|| LOGS.into());
+    let cloning = Cloning { options, gate: gate.clone(), nodes: Arc::default(), logs };
+    let (quiesce, resume) = (cloning.options.quiesce.clone(), cloning.options.resume.clone());
+    let exit = serve(Arc::new(cloning), &tell, move |tell| {
+        let voice = tell.clone();
+        let files = super::files::Files::new(private, looked, &planned, quiesce, resume);
+        let from = From { plan: planned.plan, boot: planned.boot, raw: planned.raw, files };
+        streams(from, gate, move |text| voice.line(Line::Say(text))).map_err(|e| e.to_string())
+    })
+    .await;
+    drop((timers, awake));
+    tell.finish();
+    exit
+}
+
+/// A clone as it is served.
+struct Cloning {
+    options: Options,
+    gate: Shared,
+    nodes: Arc<Mutex<Nodes>>,
+    logs: PathBuf,
+}
+
+impl Cloning {
+    fn nodes(&self) -> MutexGuard<'_, Nodes> {
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Serving for Cloning {
+    fn session(&self) -> &SessionArgs {
+        &self.options.session
+    }
+
+    fn source(&self) -> (&'static str, Option<String>) {
+        self.options.source()
+    }
+
+    fn again(&self, nodes: u32) -> String {
+        self.options.again(nodes)
+    }
+
+    fn hear(&self, event: &ServerEvent) {
+        match event {
+            ServerEvent::Open { session, .. } => self.nodes().keep_logs(self.logs.join(session.to_string())),
+            ServerEvent::Session(event) => {
+                self.gate.hear(event);
+                self.nodes().hear(event);
+            }
+            _ => {}
+        }
+    }
+
+    fn admit(&self) -> Option<Admit> {
+        let nodes = Arc::clone(&self.nodes);
+        Some(Admit(Box::new(move |who| {
+            let nodes = nodes.lock().unwrap_or_else(PoisonError::into_inner);
+            if nodes.has_cloned(&who.label) { Err(ALREADY.into()) } else { Ok(()) }
+        })))
+    }
+
+    fn remarks(&self, node: NodeId) -> Vec<String> {
+        self.nodes().remarks(node)
+    }
+
+    fn epilogue(&self) -> Vec<String> {
+        self.nodes().epilogue()
+    }
+}
