@@ -16,6 +16,7 @@ pub mod install;
 pub mod json;
 pub mod plan;
 mod receive;
+pub mod record;
 pub mod session;
 mod view;
 

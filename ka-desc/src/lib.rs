@@ -17,7 +17,8 @@
 //!
 //! - [`language`]: the text, its types, its errors. [`layout`]: which sectors. [`show`]: plans as text. All pure.
 //! - [`disk`]: what a disk is, who uses it, whether it may be written. Reads only.
-//! - [`mod@write`]: the commands. One file of it writes to devices, through a [`run::Runner`] that programs may supply.
+//! - [`mod@write`]: the commands. One file of it writes to devices, through a [`run::Runner`] that programs may supply;
+//!   another one writes the bytes of boot records, which no command does.
 //! - [`mod@capture`]: the way back, from a disk to its desc. [`cli`]: the program `ka-desc`.
 //!
 //! ```

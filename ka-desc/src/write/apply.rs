@@ -1,4 +1,4 @@
-//! The only file that writes to a device.
+//! Tables and file systems, by commands only.
 //!
 //! A disk on which nothing stays loses its table first, so an interrupted run leaves either the old disk, or one that
 //! is plainly unfinished. Where something stays, the table goes from old to new in sfdisk's one write.
@@ -50,7 +50,7 @@ pub fn apply(
 }
 
 /// Keeps others away: a second run of ours, and udev, which would start old arrays that it finds halfway.
-fn lock(path: &Path) -> Result<File, Error> {
+pub(super) fn lock(path: &Path) -> Result<File, Error> {
     let io = |e| Error::Io(path.into(), e);
     let file = File::open(path).map_err(io)?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {

@@ -4,13 +4,15 @@
 //! prepare ─ look, refuse, plan ─▶ Prepared ─▶ (somebody says yes) ─▶ apply ─ lock, look again, refuse, write, look
 //! ```
 //!
-//! `apply.rs` is the only file that writes to a device, and it does so by commands only.
+//! `apply.rs` writes to devices by commands only. The one thing that no command writes is bytes of a boot record:
+//! `record.rs` does, where neither a table nor a partition with contents is.
 
 mod apply;
 mod format;
 mod mount;
 mod nodes;
 mod prepare;
+mod record;
 
 use std::fmt;
 use std::io;
@@ -22,6 +24,7 @@ pub use mount::{mount, unmount};
 pub use nodes::Node;
 pub(crate) use nodes::partition as kernel_node;
 pub use prepare::{Options, Prepared, Want, find, look, prepare, survey};
+pub use record::{CODE_BYTES, record, record_rooms};
 
 use crate::disk::{Machine, Refusal};
 use crate::layout::Misfit;
