@@ -6,7 +6,9 @@
 //!            └──▶ socket (what may be said to a running session)
 //! ```
 //!
-//! What a whole machine is, and what its clones become, is in [`golden`].
+//! The same crate has [`ka_d`], the program for the golden node: [`mod@clone`] serves its clones, of which [`golden`] knows
+//! what they become; [`rescue`] makes what nodes boot.
+//!
 //! What it has in common with `ka-d-client` is in [`ka_client::console`].
 
 use std::ffi::OsString;
@@ -16,8 +18,10 @@ pub mod cli;
 pub mod clone;
 pub mod golden;
 pub mod json;
+pub mod ka_d;
 mod keys;
 mod report;
+pub mod rescue;
 mod serve;
 mod server;
 pub mod session;

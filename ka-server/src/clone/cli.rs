@@ -1,10 +1,9 @@
 //! The command line of `ka-d clone`: the options of the original's `ka-d.sh`, and what came since.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, CommandFactory, FromArgMatches, Parser};
+use clap::{ArgAction, ArgMatches, CommandFactory, FromArgMatches, Parser};
 use ka_client::console::args::wrong;
 use ka_client::console::exit::Exit;
 use ka_client::console::units;
@@ -122,14 +121,13 @@ Examples:
 ";
 
 impl Options {
-    /// Reads a command line, the program's name first.
+    /// Reads a command line.
     ///
     /// # Errors
     /// What is wrong with it, ready to be printed; or the help that was asked for.
-    pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
-        let matches = Self::command().try_get_matches_from(args)?;
-        let mut options = Self::from_arg_matches(&matches)?;
-        options.given = given(&Self::command(), &matches);
+    pub fn read(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut options = Self::from_arg_matches(matches)?;
+        options.given = given(&Self::command(), matches);
         options.session.check().map_err(|why| wrong::<Self>(&why))?;
         if options.session.session.is_none() {
             options.session.session = SessionName::new(SESSION).ok();
@@ -194,7 +192,7 @@ mod tests {
 
     fn parse(args: &[&str]) -> Options {
         let all = [&["ka-d clone"], args].concat();
-        Options::parse(all.into_iter().map(OsString::from)).unwrap()
+        Options::read(&Options::command().get_matches_from(all)).unwrap()
     }
 
     #[test]

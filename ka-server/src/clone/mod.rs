@@ -7,8 +7,6 @@
 //!          └──────────────── nodes: stages, logs, what they changed ◀───┘
 //! ```
 
-use std::ffi::OsString;
-
 pub mod cli;
 mod files;
 mod gate;
@@ -16,17 +14,7 @@ mod nodes;
 mod run;
 mod streams;
 
-use cli::Options;
-use ka_client::console::args;
-use ka_client::console::exit::Exit;
+pub use run::run;
 
 /// The program's name.
-pub const PROGRAM: &str = "ka-d clone";
-
-/// The whole program, from the command line to the exit status. It must be called before there is a second thread.
-pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
-    match Options::parse(args) {
-        Ok(options) => run::run(options),
-        Err(error) => args::refuse(&error),
-    }
-}
+const PROGRAM: &str = "ka-d clone";

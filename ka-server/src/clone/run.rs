@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ka_client::console::exit::Exit;
 use ka_client::console::run::{self, block_on};
 use ka_client::console::tell::{Line, Tell};
-use ka_client::plan::ALREADY;
+use ka_client::plan::{ALREADY, Plan, Raw};
+use ka_client::record::pieces;
 use ka_core::net::{Admit, ServerEvent};
 use ka_core::types::NodeId;
 use ka_desc::disk::Machine;
@@ -18,7 +19,7 @@ use super::PROGRAM;
 use super::cli::Options;
 use super::gate::{Gate, Shared};
 use super::nodes::Nodes;
-use super::streams::{From, streams};
+use super::streams::{From, Range, streams};
 use crate::golden::awake::{Awake, Timers};
 use crate::golden::busy::busy;
 use crate::golden::choice::Choice;
@@ -37,8 +38,9 @@ const LOGS: &str = "/var/log/ka";
 /// How wide a picture is.
 const WIDTH: usize = 80;
 
-/// Runs what the command line says.
-pub(super) fn run(options: Options) -> Exit {
+/// Runs what the command line says. It must be called before there is a second thread.
+#[must_use]
+pub fn run(options: Options) -> Exit {
     match ready(&options) {
         Ok((private, looked, planned)) if options.dry_run => {
             let exit = show(&options, &looked.golden, &planned, &mut io::stdout());
@@ -77,7 +79,7 @@ fn ready(options: &Options) -> Result<(Private, Looked, Planned), Vec<String>> {
     // First of all: threads that are there already would stay outside.
     let private = Private::enter().map_err(one)?;
     let machine = Machine::default();
-    let looked = look(&machine, &mut Here, &private, &source, records).map_err(one)?;
+    let looked = look(&machine, &mut Here, &private, &source, pieces).map_err(one)?;
     let now_s = u64::try_from(clock_gettime(ClockId::Realtime).tv_sec).unwrap_or_default();
     let choice = Choice::read(&options.typed(now_s), &looked.golden);
     let planned = plan(&looked.golden, &choice)?;
@@ -114,17 +116,29 @@ async fn clone(options: Options, private: Private, looked: Looked, planned: Plan
     let gate = Shared::new(Gate::new(limit), move || clock.elapsed());
     let logs = options.log_dir.clone().unwrap_or_else(|| LOGS.into());
     let cloning = Cloning { options, gate: gate.clone(), nodes: Arc::default(), logs };
+    let raw = raw(&looked.golden, &planned.plan);
     let (quiesce, resume) = (cloning.options.quiesce.clone(), cloning.options.resume.clone());
     let exit = serve(Arc::new(cloning), &tell, move |tell| {
         let voice = tell.clone();
         let files = super::files::Files::new(private, looked, &planned, quiesce, resume);
-        let from = From { plan: planned.plan, boot: planned.boot, raw: planned.raw, files };
+        let from = From { plan: planned.plan, boot: planned.boot, raw, files };
         streams(from, gate, move |text| voice.line(Line::Say(text))).map_err(|e| e.to_string())
     })
     .await;
     drop((timers, awake));
     tell.finish();
     exit
+}
+
+/// Where the bytes of the raw partitions are.
+fn raw(golden: &Golden, plan: &Plan) -> Vec<Range> {
+    let range = |raw: &Raw| {
+        let disk = golden.disk(&raw.part.disk)?;
+        let found = golden.partition(&raw.part)?;
+        let at = found.start * u64::from(disk.geometry.sector_bytes);
+        Some(Range { path: disk.path.clone(), at, bytes: raw.bytes })
+    };
+    plan.raw.iter().filter_map(range).collect()
 }
 
 /// A clone as it is served.

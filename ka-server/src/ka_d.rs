@@ -1,0 +1,66 @@
+//! `ka-d`: what is done on the golden node so that others become like it.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+
+use clap::{Args, Command, FromArgMatches};
+use ka_client::console::exit::Exit;
+use ka_client::console::{args, run};
+use ka_desc::run::Here;
+
+use crate::{clone, rescue};
+
+/// The program's name.
+pub const PROGRAM: &str = "ka-d";
+
+/// For help, man page and completions.
+#[must_use]
+pub fn command() -> Command {
+    let rescue = Command::new("rescue").about(
+        "Build a rescue system for the nodes from this system: a kernel, an initrd, and the boot entries for them",
+    );
+    Command::new(PROGRAM)
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Clones this golden node onto others")
+        .after_help(Exit::table())
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(clone::cli::Options::command().name("clone"))
+        .subcommand(rescue::Options::augment_args(rescue))
+}
+
+/// The whole program, from the command line to the exit status. It must be called before there is a second thread.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
+    let done = command().try_get_matches_from(args).and_then(|matches| match matches.subcommand() {
+        Some(("clone", typed)) => Ok(clone::run(clone::cli::Options::read(typed)?)),
+        Some((_, typed)) => Ok(build_rescue(&rescue::Options::from_arg_matches(typed)?)),
+        None => Ok(Exit::Usage),
+    });
+    done.unwrap_or_else(|error| args::refuse(&error))
+}
+
+fn build_rescue(options: &rescue::Options) -> Exit {
+    match rescue::build(options, &mut Here, &mut say) {
+        Ok(entries) => run::print(entries.as_bytes()),
+        Err(why) => {
+            why.lines().for_each(|line| say(&format!("{PROGRAM}: {line}")));
+            Exit::NoStart
+        }
+    }
+}
+
+/// People read standard error.
+fn say(text: &str) {
+    // Nobody is left to tell when the terminal is gone.
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        command().debug_assert();
+    }
+}

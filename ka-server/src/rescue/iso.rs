@@ -1,0 +1,64 @@
+//! The rescue as a disc: boots by BIOS and by UEFI, from CD and from USB.
+
+use std::fs;
+use std::path::Path;
+
+use ka_desc::run::{Call, Runner};
+use ka_desc::write::Tool;
+
+use super::tools;
+
+/// The disc's loader goes by few modules; with all of them it would be three times as large.
+const LOADER: &str = "--install-modules=all_video boot configfile echo fat gfxterm iso9660 linux ls minicmd normal part_gpt \
+                      part_msdos reboot search serial test";
+
+/// What makes a disc, programs first, then the loader's files.
+const PROGRAMS: [Tool; 3] = [
+    Tool { program: "grub-mkrescue", package: "grub-common" },
+    Tool { program: "xorriso", package: "xorriso" },
+    Tool { program: "mformat", package: "mtools" },
+];
+const FILES: [(&str, Tool); 2] = [
+    ("/usr/lib/grub/i386-pc/modinfo.sh", Tool { program: "GRUB for BIOS", package: "grub-pc-bin" }),
+    ("/usr/lib/grub/x86_64-efi/modinfo.sh", Tool { program: "GRUB for UEFI", package: "grub-efi-amd64-bin" }),
+];
+
+/// What this machine lacks for it, a sentence each.
+pub(super) fn missing(runner: &dyn Runner) -> Vec<String> {
+    let programs = PROGRAMS.into_iter().filter(|tool| !runner.has(tool.program));
+    let files = FILES.into_iter().filter(|(file, _)| !Path::new(file).exists()).map(|(_, tool)| tool);
+    tools::sentences(&programs.chain(files).collect::<Vec<_>>())
+}
+
+/// Makes `disc` from a kernel, its initrd, and the loader's settings.
+///
+/// # Errors
+/// A file cannot be made, or a tool failed: a sentence.
+pub(super) fn make(
+    runner: &mut dyn Runner,
+    [kernel, initrd]: [&Path; 2],
+    settings: &str,
+    disc: &Path,
+) -> Result<(), String> {
+    let named = |path: &Path, e: &std::io::Error| format!("{}: {e}", path.display());
+    let folder = disc.parent().unwrap_or(Path::new("."));
+    let stage = tempfile::tempdir_in(folder).map_err(|e| named(folder, &e))?;
+    let boot = stage.path().join("boot");
+    fs::create_dir_all(boot.join("grub")).map_err(|e| named(&boot, &e))?;
+    fs::write(boot.join("grub/grub.cfg"), settings).map_err(|e| named(&boot, &e))?;
+    for (file, name) in [(kernel, "vmlinuz"), (initrd, "initrd")] {
+        // They are in the same directory, so a second name will do.
+        fs::hard_link(file, boot.join(name)).map_err(|e| named(file, &e))?;
+    }
+    let args = [
+        "--output",
+        &disc.display().to_string(),
+        LOADER,
+        "--fonts=",
+        "--locales=",
+        "--themes=",
+        &stage.path().display().to_string(),
+    ];
+    runner.write(&Call::new("grub-mkrescue", args)).map_err(|e| e.to_string())?;
+    Ok(())
+}
