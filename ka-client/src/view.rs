@@ -18,6 +18,7 @@ pub(crate) struct View {
     pub(crate) joined: Option<Joined>,
     started: Option<Duration>,
     parent: String,
+    /// All streams' that are known so far, if all of those say.
     size: Option<u64>,
     received: u64,
     pub(crate) sunk: u64,
@@ -52,7 +53,7 @@ impl View {
             joined: None,
             started: None,
             parent: String::new(),
-            size: None,
+            size: Some(0),
             received: 0,
             sunk: 0,
             meter: meter::Meter::default(),
@@ -96,7 +97,7 @@ impl View {
             ClientEvent::Back => Some(Line::Say("the server is heard again".into())),
             ClientEvent::Linked => Some(Line::Note(format!("linked to {}", self.parent))),
             ClientEvent::Stream(info) => {
-                self.size = info.size;
+                self.size = self.size.zip(info.size).map(|(all, size)| all + size);
                 let size = info.size.map_or("of unknown size".into(), units::size);
                 Some(Line::Note(format!("stream `{}`, {size}", info.name)))
             }

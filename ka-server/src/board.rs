@@ -25,6 +25,7 @@ pub(crate) struct Board {
     title: String,
     expected: u32,
     started: bool,
+    /// All streams' that are known so far, if all of those say.
     size: Option<u64>,
     nodes: BTreeMap<NodeId, Row>,
     meter: meter::Meter,
@@ -79,7 +80,7 @@ impl Row {
 impl Board {
     pub(crate) fn new(title: String, expected: u32) -> Self {
         let (nodes, meter) = Default::default();
-        Self { title, expected, started: false, size: None, nodes, meter }
+        Self { title, expected, started: false, size: Some(0), nodes, meter }
     }
 
     /// Whether nodes can still be waited for.
@@ -103,7 +104,7 @@ impl Board {
             ))),
             ServerEvent::Session(event) => self.take_session(event),
             ServerEvent::Stream(info) => {
-                self.size = info.size;
+                self.size = self.size.zip(info.size).map(|(all, size)| all + size);
                 let size = info.size.map_or("of unknown size".into(), units::size);
                 Some(Line::Note(format!("stream `{}`, {size}", info.name)))
             }

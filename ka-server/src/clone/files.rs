@@ -166,7 +166,7 @@ mod tests {
             .stdout(std::process::Stdio::piped())
             .spawn()
             .unwrap();
-        std::io::Write::write_all(&mut list.stdin.take().unwrap(), &packed.stdout).unwrap();
+        io::Write::write_all(&mut list.stdin.take().unwrap(), &packed.stdout).unwrap();
         let names = String::from_utf8(list.wait_with_output().unwrap().stdout).unwrap();
         let mut names: Vec<&str> = names.lines().collect();
         names.sort_unstable();

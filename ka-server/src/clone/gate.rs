@@ -129,6 +129,8 @@ pub(super) type Open = Box<dyn FnOnce(Vec<NodeId>) -> io::Result<Box<dyn Source>
 /// A source that begins when the gate is open.
 pub(super) struct Gated {
     gate: Shared,
+    /// About how many bytes will come.
+    about: u64,
     state: State,
 }
 
@@ -139,8 +141,8 @@ enum State {
 }
 
 impl Gated {
-    pub(super) fn new(gate: Shared, open: Open) -> Self {
-        Self { gate, state: State::Waiting(open) }
+    pub(super) fn new(gate: Shared, about: u64, open: Open) -> Self {
+        Self { gate, about, state: State::Waiting(open) }
     }
 
     fn source(&mut self) -> io::Result<&mut dyn Source> {
@@ -167,6 +169,10 @@ impl Source for Gated {
             }
         }
         self.source()?.ready(timeout)
+    }
+
+    fn size(&self) -> Option<u64> {
+        Some(self.about)
     }
 
     fn finish(self: Box<Self>) -> Result<(), String> {

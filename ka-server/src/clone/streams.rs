@@ -50,6 +50,7 @@ pub(super) fn streams(
     let files = from.files;
     let files = Gated::new(
         gate,
+        from.plan.files.bytes,
         Box::new(move |late| {
             if !late.is_empty() {
                 let names: Vec<String> = late.iter().map(ToString::to_string).collect();
@@ -190,7 +191,8 @@ mod tests {
         let mut buf = [0; 3];
         assert_eq!(memory.read(&mut buf).unwrap(), 3);
         assert_eq!(memory.read_at(&mut buf, 3).unwrap(), 2);
-        assert_eq!((&buf[..2], memory.read(&mut buf).unwrap()), (&b"lo"[..], 2));
+        assert_eq!(&buf[..2], b"lo");
+        assert_eq!(memory.read(&mut buf).unwrap(), 2);
         assert_eq!((memory.read(&mut buf).unwrap(), memory.read_at(&mut buf, 9).unwrap()), (0, 0));
     }
 }
