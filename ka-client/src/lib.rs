@@ -12,6 +12,7 @@ use std::ffi::OsString;
 pub mod cli;
 mod client;
 pub mod console;
+pub mod finish;
 pub mod install;
 pub mod json;
 pub mod plan;

@@ -30,6 +30,9 @@ pub const BOOT_BYTES_MAX: u64 = 16 << 20;
 /// The most disks, needs, raw partitions and pieces of boot records of a plan.
 const LIST_MAX: usize = 256;
 
+/// The fewest characters of a UUID: vfat's `1A2B-3C4D`.
+const UUID_CHARS_MIN: usize = 9;
+
 /// What a clone becomes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -54,6 +57,8 @@ pub struct Plan {
     pub boot: Boot,
     /// Clones get UUIDs of their own, and every reference to the old ones is rewritten.
     pub new_uuids: bool,
+    /// The golden node's UUIDs of file systems and swap that a clone has others for: all that the desc makes without one.
+    pub uuids: Vec<GoldenUuid>,
 }
 
 /// What one of the golden node's disks is like.
@@ -82,6 +87,16 @@ impl fmt::Display for Part {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} of disk {}", self.number, self.disk)
     }
+}
+
+/// By which UUID the golden node knows what is on a partition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GoldenUuid {
+    /// Where it is.
+    pub part: Part,
+    /// It, as blkid writes it.
+    pub uuid: String,
 }
 
 /// What a file system must hold.
@@ -290,15 +305,27 @@ impl Plan {
         if names.len() != desc.disks.len() || names != facts {
             return Err("the plan's disks and those of its desc are not the same".into());
         }
-        if self.needs.len().max(self.raw.len()).max(self.boot.pieces.len()) > LIST_MAX {
+        let lists = [self.needs.len(), self.raw.len(), self.uuids.len(), self.boot.pieces.len()];
+        if lists.into_iter().max() > Some(LIST_MAX) {
             return Err(format!("the plan has a list of more than {LIST_MAX} entries"));
         }
         let parts = self.needs.iter().map(|need| &need.part).chain(self.raw.iter().map(|raw| &raw.part));
+        let parts = parts.chain(self.uuids.iter().map(|uuid| &uuid.part));
         for part in parts.chain(self.boot.uefi.iter().map(|uefi| &uefi.esp)) {
             let disk = desc.disks.iter().find(|disk| disk.name.as_ref() == Some(&part.disk));
             if !disk.is_some_and(|disk| disk.numbers().contains(&part.number)) {
                 return Err(format!("the plan means partition {part}, which its desc does not have"));
             }
+        }
+        // Every file of a clone that speaks of it is rewritten: a short word would be found everywhere.
+        let uuid = |text: &str| {
+            text.len() >= UUID_CHARS_MIN && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
+        };
+        if let Some(wrong) = self.uuids.iter().find(|golden| !uuid(&golden.uuid)) {
+            return Err(format!(
+                "the plan says that partition {} has the UUID `{}`, which is none",
+                wrong.part, wrong.uuid
+            ));
         }
         for piece in &self.boot.pieces {
             if !names.contains(&piece.disk.as_str()) {
@@ -404,6 +431,7 @@ mod tests {
                 install: None,
             },
             new_uuids: false,
+            uuids: vec![GoldenUuid { part: part(1), uuid: "1A2B-3C4D".into() }],
         }
     }
 
@@ -429,6 +457,8 @@ mod tests {
         assert!(said(|p| p.desc = "linux".into()).contains("desc is wrong"));
         assert!(said(|p| p.desc = "linux 5".into()).contains("not the same"));
         assert!(said(|p| p.needs[0].part.number = 9).contains("partition 9 of disk sda"));
+        assert!(said(|p| p.uuids[0].part.number = 9).contains("partition 9 of disk sda"));
+        assert!(said(|p| p.uuids[0].uuid = "the".into()).contains("`the`, which is none"));
         assert!(said(|p| p.boot.pieces[0].disk = "sdb".into()).contains("disk sdb"));
         assert!(said(|p| p.boot.pieces[0].bytes = u64::MAX).contains("more than"));
         assert!(said(|p| p.raw = vec![p.raw[0].clone(); 257]).contains("256 entries"));

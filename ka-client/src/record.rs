@@ -90,11 +90,12 @@ pub fn pieces(
 
 /// How many sectors of `bytes`, which begin at `sector`, GRUB loads if its core is there; 0 if it is not.
 fn listed_end(code: &[u8], bytes: &[u8], sector: u64) -> u64 {
-    let core = kernel_sector(code).and_then(|at| at.checked_sub(sector)).map(|at| (at * SECTOR) as usize);
-    let Some(core) = core.and_then(|at| bytes.get(at..at + SECTOR as usize)) else { return 0 };
-    let ends =
-        blocks(core).into_iter().filter_map(|(_, first, sectors)| (first + sectors).checked_sub(sector));
-    ends.max().unwrap_or(0)
+    let core = kernel_sector(code).and_then(|at| usize::try_from(at.checked_sub(sector)?).ok());
+    let Some(core) = core.and_then(|at| bytes.chunks_exact(SECTOR as usize).nth(at)) else { return 0 };
+    let end = |(_, first, sectors): (usize, u64, u64)| first.checked_add(sectors)?.checked_sub(sector);
+    // What is beyond the room is no reason to read more than it has.
+    let room = bytes.len() as u64 / SECTOR;
+    blocks(core).into_iter().filter_map(end).filter(|end| *end <= room).max().unwrap_or(0)
 }
 
 /// The bytes of each piece as a clone gets them; `starts` are the sectors at which its rooms for them begin. `boot` is the

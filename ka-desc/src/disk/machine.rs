@@ -66,6 +66,12 @@ impl Machine {
         Self { root: root.into() }
     }
 
+    /// Where a file of `/sys`, `/proc` or `/dev` is; `path` begins with `sys/`, `proc/` or `dev/`.
+    #[must_use]
+    pub fn path(&self, path: &str) -> PathBuf {
+        self.root.join(path)
+    }
+
     /// All that is known of the disk at `path`. `image_sector_bytes` is what a file counts by, which it does not say.
     ///
     /// # Errors

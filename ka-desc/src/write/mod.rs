@@ -21,8 +21,7 @@ use std::path::PathBuf;
 pub use apply::apply;
 pub use format::{READERS, Tool, format, tools};
 pub use mount::{mount, unmount};
-pub use nodes::Node;
-pub(crate) use nodes::partition as kernel_node;
+pub use nodes::{Node, partition as kernel_node};
 pub use prepare::{Options, Prepared, Want, find, look, prepare, survey};
 pub use record::{CODE_BYTES, record, record_rooms};
 

@@ -108,8 +108,9 @@ pub(super) fn wait(machine: &Machine, disk: &str, numbers: &[u32]) -> Result<(),
     Err(Error::Wrong(machine.node(disk), vec![why]))
 }
 
-/// The kernel's node of a partition.
-pub(crate) fn partition(machine: &Machine, disk: &str, number: u32) -> Option<PathBuf> {
+/// The kernel's node of a partition of the disk that it calls `disk`.
+#[must_use]
+pub fn partition(machine: &Machine, disk: &str, number: u32) -> Option<PathBuf> {
     let all = machine.partitions(disk);
     let name = all.into_iter().find(|name| machine.partition_number(name) == Some(number))?;
     Some(machine.node(&name))

@@ -1,0 +1,99 @@
+//! The clone's own programs, run in the clone with what they need of the node.
+
+use ka_desc::run::{Call, Failure, Runner};
+
+use super::Clone;
+use super::tree::Tree;
+
+/// What programs that install boot loaders and build initramfs look at.
+const BINDS: [&str; 4] = ["/dev", "/proc", "/sys", "/run"];
+
+/// UEFI's variables, where the kernel has them.
+pub(super) const EFIVARS: &str = "/sys/firmware/efi/efivars";
+
+/// Where programs are; a rescue system's own path may lack some of these.
+const PATHS: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+
+/// A clone in which programs can be run.
+pub(super) struct Inside<'a> {
+    root: String,
+    tree: &'a Tree,
+    runner: &'a mut dyn Runner,
+}
+
+impl Inside<'_> {
+    /// Whether the clone has such a program.
+    pub(super) fn has(&self, program: &str) -> bool {
+        has(self.tree, program)
+    }
+
+    /// Runs a program that changes nothing, and gives what it says.
+    pub(super) fn read(&mut self, program: &str, args: &[&str]) -> Result<String, Failure> {
+        let call = self.call(program, args);
+        self.runner.read(&call)
+    }
+
+    /// Runs a program that changes something.
+    pub(super) fn write(&mut self, program: &str, args: &[&str]) -> Result<String, Failure> {
+        let call = self.call(program, args);
+        self.runner.write(&call)
+    }
+
+    fn call(&self, program: &str, args: &[&str]) -> Call {
+        let path = format!("PATH={}", PATHS.join(":"));
+        let all = [&[self.root.as_str(), "/usr/bin/env", &path, program], args].concat();
+        Call::new("chroot", all)
+    }
+}
+
+/// Whether the clone has such a program.
+pub(super) fn has(tree: &Tree, program: &str) -> bool {
+    PATHS.iter().any(|folder| tree.has(&format!("{folder}/{program}")))
+}
+
+/// Does `work` while the node's devices and `/proc`, `/sys` and `/run` are in the clone, too, and takes them away again.
+pub(super) fn inside<T>(
+    clone: &Clone<'_>,
+    tree: &Tree,
+    runner: &mut dyn Runner,
+    tell: &mut dyn FnMut(&str),
+    work: impl FnOnce(&mut Inside<'_>, &mut dyn FnMut(&str)) -> Result<T, String>,
+) -> Result<T, String> {
+    let efivars = clone.machine.path(EFIVARS.trim_start_matches('/'));
+    let has_efivars = std::fs::read_dir(efivars).is_ok_and(|mut entries| entries.next().is_some());
+    let mut mounted = Vec::new();
+    let mut done = Ok(());
+    for what in BINDS.into_iter().chain(has_efivars.then_some(EFIVARS)) {
+        done = bind(clone, tree, runner, what).map(|at| mounted.push(at));
+        if done.is_err() {
+            break;
+        }
+    }
+    let root = clone.root.display().to_string();
+    let done = done.and_then(|()| work(&mut Inside { root, tree, runner }, tell));
+    for at in mounted.iter().rev() {
+        if let Err(failure) = runner.write(&Call::new("umount", [at])) {
+            // Something that was started in there still runs.
+            tell(&format!("{failure}; it goes when nobody uses it any more"));
+            if let Err(failure) = runner.write(&Call::new("umount", ["--lazy", at])) {
+                tell(&failure.to_string());
+            }
+        }
+    }
+    done
+}
+
+fn bind(clone: &Clone<'_>, tree: &Tree, runner: &mut dyn Runner, what: &str) -> Result<String, String> {
+    // What is below /sys comes with it.
+    if what != EFIVARS {
+        tree.make_dir(what)?;
+        if !tree.is_real_dir(what) {
+            return Err(format!(
+                "{what} of the clone is no directory, so nothing can be mounted there: make it one"
+            ));
+        }
+    }
+    let at = format!("{}{what}", clone.root.display());
+    runner.write(&Call::new("mount", ["--bind", what, &at])).map_err(|failure| failure.to_string())?;
+    Ok(at)
+}
