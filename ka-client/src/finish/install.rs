@@ -101,7 +101,7 @@ fn mounts(disk: &Prepared, path: &str) -> bool {
 mod tests {
     use super::*;
     use crate::finish::tests::{plan, prepared};
-    use crate::plan::{DiskFacts, Part, Piece, Uefi};
+    use crate::plan::{Part, Piece, Uefi};
 
     #[test]
     fn what_mkinitrd_was_told_in_2001_are_modules() {
@@ -112,10 +112,8 @@ mod tests {
 
     #[test]
     fn bios_installs_on_disks_that_had_code_and_on_that_of_boot() {
-        let text = "disk a\nlinux 10 ext4 mount /data\ndisk b\nlinux 10 btrfs\n subvol @ mount /\ndisk c\nlinux 10\n";
+        let text = "disk a\nlinux 10 ext4 mount /data\ndisk b\nlinux 200 btrfs\n subvol @ mount /\ndisk c\nlinux 10\n";
         let mut plan = plan(text);
-        let disk = |name: &str| DiskFacts { name: name.into(), bytes: 1, modules: Vec::new() };
-        plan.disks = ["a", "b", "c"].map(disk).to_vec();
         let disks = prepared(text);
         let others = ["--recheck".to_owned()];
         let bios = |plan: &Plan| calls(plan, &disks, Firmware::Bios, &others).unwrap();

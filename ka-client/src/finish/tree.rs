@@ -145,11 +145,11 @@ impl Tree {
         let mut at = String::new();
         for name in path.split('/').filter(|name| !name.is_empty()) {
             at = format!("{at}/{name}");
-            if !self.has(&at) {
-                let made = self
-                    .parent(&at)
-                    .and_then(|(dir, name)| Ok(mkdirat(dir, name, Mode::from_raw_mode(0o755))?));
-                made.map_err(|e| said(&at, e))?;
+            let made =
+                self.parent(&at).and_then(|(dir, name)| Ok(mkdirat(dir, name, Mode::from_raw_mode(0o755))?));
+            match made {
+                Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(said(&at, e)),
+                _ => {}
             }
         }
         Ok(())
