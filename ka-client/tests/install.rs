@@ -163,6 +163,7 @@ fn plan(desc: &str) -> Plan {
         raw: Vec::new(),
         boot: Boot { firmware: Vec::new(), pieces: Vec::new(), uefi: None, install: None },
         new_uuids: false,
+        uuids: Vec::new(),
     }
 }
 

@@ -59,7 +59,7 @@ pub(super) fn inside<T>(
     tell: &mut dyn FnMut(&str),
     work: impl FnOnce(&mut Inside<'_>, &mut dyn FnMut(&str)) -> Result<T, String>,
 ) -> Result<T, String> {
-    let efivars = clone.machine.path(EFIVARS.trim_start_matches('/'));
+    let efivars = clone.machine.path(EFIVARS);
     let has_efivars = std::fs::read_dir(efivars).is_ok_and(|mut entries| entries.next().is_some());
     let mut mounted = Vec::new();
     let mut done = Ok(());

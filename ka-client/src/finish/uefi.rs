@@ -63,7 +63,7 @@ fn stays(tree: &Tree, path: &str, changes: &[Change]) -> Result<bool, String> {
 /// Makes a boot entry, where this node's firmware can be told of one. What goes wrong is told, and is no failure: the
 /// fallback boots.
 pub(super) fn enter(clone: &Clone<'_>, uefi: &Uefi, runner: &mut dyn Runner, tell: &mut dyn FnMut(&str)) {
-    let variables = clone.machine.path(EFIVARS.trim_start_matches('/'));
+    let variables = clone.machine.path(EFIVARS);
     let has_variables = fs::read_dir(variables).is_ok_and(|mut entries| entries.next().is_some());
     if !has_variables || !runner.has("efibootmgr") {
         let lacks = if has_variables { "efibootmgr" } else { "access to the firmware's variables" };

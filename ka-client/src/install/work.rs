@@ -14,6 +14,7 @@ use super::cli::Options;
 use super::disks;
 use super::log::Log;
 use crate::console::units;
+use crate::finish::{Clone, finish};
 use crate::plan::{Firmware, Need, Plan, Purpose, RawForm, Stage};
 
 /// How far behind the golden node's clock ours may be, in seconds. Files from the future confuse many a tool; a clock
@@ -231,6 +232,15 @@ impl Work {
                 plan.boot_bytes()
             ));
         }
+        let clone = Clone {
+            plan,
+            root: &self.options.root,
+            disks: &self.disks,
+            machine: &self.machine,
+            firmware: firmware(),
+        };
+        let changed = finish(&clone, boot, &mut Here, &mut |text| self.log.say(text))?;
+        changed.iter().for_each(|text| self.log.changed(text));
         self.unmount()?;
         rustix::fs::sync();
         self.done = true;

@@ -66,12 +66,6 @@ impl Machine {
         Self { root: root.into() }
     }
 
-    /// Where a file of `/sys`, `/proc` or `/dev` is; `path` begins with `sys/`, `proc/` or `dev/`.
-    #[must_use]
-    pub fn path(&self, path: &str) -> PathBuf {
-        self.root.join(path)
-    }
-
     /// All that is known of the disk at `path`. `image_sector_bytes` is what a file counts by, which it does not say.
     ///
     /// # Errors
@@ -145,7 +139,8 @@ impl Machine {
 
     /// Where the file is that this machine has at `path`.
     #[must_use]
-    pub fn path(&self, path: &Path) -> PathBuf {
+    pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
+        let path = path.as_ref();
         self.root.join(path.strip_prefix("/").unwrap_or(path))
     }
 
@@ -154,7 +149,7 @@ impl Machine {
     /// # Errors
     /// It cannot be read.
     pub fn file(&self, path: &str) -> io::Result<String> {
-        fs::read_to_string(self.path(path.as_ref()))
+        fs::read_to_string(self.path(path))
     }
 
     /// Where the kernel tells of a block device.

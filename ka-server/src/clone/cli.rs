@@ -176,6 +176,12 @@ impl Options {
         words.join(" ")
     }
 
+    /// Whether the running system is cloned.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.root.is_none() && self.image.is_none()
+    }
+
     /// What is cloned, as reports have it.
     pub(super) fn source(&self) -> (&'static str, Option<String>) {
         match (&self.root, &self.image) {

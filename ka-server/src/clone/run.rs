@@ -64,12 +64,7 @@ pub fn run(options: Options) -> Exit {
 /// Everything that can be known before a session is open.
 fn ready(options: &Options) -> Result<(Private, Looked, Planned), Vec<String>> {
     let one = |why: String| vec![why];
-    let source = match (&options.root, &options.image) {
-        (Some(dir), _) => Source::Tree(dir.clone()),
-        (_, Some(file)) => Source::Image(file.clone()),
-        _ => Source::Running,
-    };
-    if let (Source::Running, Some(path)) = (&source, options.session.key.on_root()) {
+    if let (true, Some(path)) = (options.is_live(), options.session.key.on_root()) {
         return Err(one(format!(
             "{} is on the file system of /, and every clone would have this server's secrets: keep it on another one, \
              such as /run",
@@ -79,7 +74,12 @@ fn ready(options: &Options) -> Result<(Private, Looked, Planned), Vec<String>> {
     // First of all: threads that are there already would stay outside.
     let private = Private::enter().map_err(one)?;
     let machine = Machine::default();
-    let looked = look(&machine, &mut Here, &private, &source, pieces).map_err(one)?;
+    let source = match (&options.root, &options.image) {
+        (Some(dir), _) => Source::Tree(dir),
+        (_, Some(file)) => Source::Image(file, &private),
+        _ => Source::Running,
+    };
+    let looked = look(&machine, &mut Here, source, pieces).map_err(one)?;
     let now_s = u64::try_from(clock_gettime(ClockId::Realtime).tv_sec).unwrap_or_default();
     let choice = Choice::read(&options.typed(now_s), &looked.golden);
     let planned = plan(&looked.golden, &choice)?;
@@ -102,7 +102,7 @@ async fn clone(options: Options, private: Private, looked: Looked, planned: Plan
         Ok(tell) => tell,
         Err(e) => return run::no_start(PROGRAM, &e),
     };
-    let live = options.root.is_none() && options.image.is_none();
+    let live = options.is_live();
     let awake = live.then(Awake::hold);
     let timers = live.then(|| Timers::stop(Box::new(Here), Path::new(RUN)));
     for why in [awake.as_ref().and_then(|a| a.as_ref().err()), timers.as_ref().and_then(|t| t.as_ref().err())]

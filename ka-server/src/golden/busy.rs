@@ -71,12 +71,12 @@ pub fn busy(machine: &Machine, mounts: &[&Mount], excluded: &[PathBuf]) -> Busy 
     let devices: Vec<u64> =
         mounts.iter().filter(|mount| mount.writable).filter_map(|mount| device(&mount.here)).collect();
     let databases = DATABASES.into_iter().filter(|(_, path)| {
-        let here = machine.path(path.as_ref());
+        let here = machine.path(path);
         let cloned = device(&here).is_some_and(|device| devices.contains(&device));
         cloned && !out(path.as_ref()) && fs::read_dir(here).is_ok_and(|mut dir| dir.next().is_some())
     });
     let mut files = BTreeMap::new();
-    for process in numbers(&machine.path("proc".as_ref())) {
+    for process in numbers(&machine.path("proc")) {
         // What we have open is none of the golden node's business.
         if process.file_name().is_some_and(|pid| *pid == *std::process::id().to_string()) {
             continue;

@@ -113,7 +113,7 @@ pub(super) fn modules(machine: &Machine, disk: &Path) -> Vec<String> {
     let Some(name) = machine.name_of(disk) else { return Vec::new() };
     let Ok(real) = fs::canonicalize(machine.block(&name)) else { return Vec::new() };
     let mut modules: Vec<String> = Vec::new();
-    for at in real.ancestors().take_while(|at| at.starts_with(machine.path("sys".as_ref()))) {
+    for at in real.ancestors().take_while(|at| at.starts_with(machine.path("sys"))) {
         for driver in ["driver/module", "device/driver/module"] {
             let module = fs::read_link(at.join(driver)).ok();
             let module = module.and_then(|link| Some(link.file_name()?.to_string_lossy().into_owned()));

@@ -119,7 +119,7 @@ impl Look<'_> {
         let swaps = swaps.iter().filter_map(swap).collect();
         let loaders = mounts.iter().any(|mount| !mount.loaders.is_empty());
         let efi = match self.dir {
-            None => self.machine.path("sys/firmware/efi".as_ref()).exists(),
+            None => self.machine.path("sys/firmware/efi").exists(),
             Some(_) => loaders,
         };
         Ok(Golden {

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use ka_client::plan::{DiskFacts, Files, Plan, Raw, RawForm, VERSION};
+use ka_client::plan::{DiskFacts, Files, GoldenUuid, Part, Plan, Raw, RawForm, VERSION};
+use ka_desc::language::Desc;
 
 use super::boot::boot;
 use super::choice::Choice;
@@ -56,11 +57,7 @@ pub fn plan(golden: &Golden, choice: &Choice) -> Result<Planned, Vec<String>> {
     };
     let named = |path: &PathBuf| path.display().to_string();
     let mounts: Vec<PathBuf> = scope.mounts.iter().map(|mount| mount.at.clone()).collect();
-    let raw = |part: &ka_client::plan::Part| Raw {
-        part: part.clone(),
-        bytes: golden.part_bytes(part),
-        form: RawForm::Raw,
-    };
+    let raw = |part: &Part| Raw { part: part.clone(), bytes: golden.part_bytes(part), form: RawForm::Raw };
     let plan = Plan {
         version: VERSION,
         golden: golden.host.clone(),
@@ -84,6 +81,7 @@ pub fn plan(golden: &Golden, choice: &Choice) -> Result<Planned, Vec<String>> {
         raw: scope.raw.iter().map(raw).collect(),
         boot,
         new_uuids: choice.new_uuids,
+        uuids: uuids(golden, &desc),
     };
     // A node would refuse the same, but later, and on every machine.
     Plan::from_bytes(&plan.to_bytes()).map_err(|why| vec![why])?;
@@ -95,4 +93,20 @@ pub fn plan(golden: &Golden, choice: &Choice) -> Result<Planned, Vec<String>> {
         left_out: scope.left_out,
         warnings,
     })
+}
+
+/// The golden node's UUIDs of what the desc makes without one.
+fn uuids(golden: &Golden, desc: &Desc) -> Vec<GoldenUuid> {
+    let mut all = Vec::new();
+    for disk in &desc.disks {
+        for (line, number) in disk.partitions.iter().zip(disk.numbers()) {
+            if line.formatted().is_none() || line.uuid.is_some() {
+                continue;
+            }
+            let part = Part { disk: disk.name.clone().unwrap_or_default(), number };
+            let uuid = golden.contents(&part).and_then(|contents| contents.uuid.clone());
+            all.extend(uuid.map(|uuid| GoldenUuid { part, uuid }));
+        }
+    }
+    all
 }
