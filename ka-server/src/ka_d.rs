@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 
 use clap::{Args, Command, FromArgMatches};
+use ka_client::console::args::Generate;
 use ka_client::console::exit::Exit;
 use ka_client::console::{args, run};
 use ka_desc::run::Here;
@@ -19,12 +20,12 @@ pub fn command() -> Command {
     let rescue = Command::new("rescue").about(
         "Build a rescue system for the nodes from this system: a kernel, an initrd, and the boot entries for them",
     );
-    Command::new(PROGRAM)
+    let ka_d = Command::new(PROGRAM)
         .version(env!("CARGO_PKG_VERSION"))
         .about("Clones this golden node onto others")
         .after_help(Exit::table())
-        .subcommand_required(true)
-        .arg_required_else_help(true)
+        .arg_required_else_help(true);
+    Generate::augment_args(ka_d)
         .subcommand(clone::cli::Options::command().name("clone"))
         .subcommand(rescue::Options::augment_args(rescue))
 }
@@ -34,7 +35,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
     let done = command().try_get_matches_from(args).and_then(|matches| match matches.subcommand() {
         Some(("clone", typed)) => Ok(clone::run(clone::cli::Options::read(typed)?)),
         Some((_, typed)) => Ok(build_rescue(&rescue::Options::from_arg_matches(typed)?)),
-        None => Ok(Exit::Usage),
+        None => {
+            let text = Generate::from_arg_matches(&matches)?.text(command());
+            Ok(text.map_or(Exit::Usage, |text| run::print(&text)))
+        }
     });
     done.unwrap_or_else(|error| args::refuse(&error))
 }

@@ -62,6 +62,7 @@ pub(super) fn disc(append: &str) -> String {
         "\
 set default=0
 set timeout=3
+insmod all_video
 menuentry 'ka' {{
   linux /boot/vmlinuz {append}
   initrd /boot/initrd

@@ -29,8 +29,9 @@ devices() {
   echo 4 >/proc/sys/kernel/printk
 }
 
-# Sets what the kernel's command line says, and the options of ka-d-install in "$@" by way of `install`.
+# Takes what the kernel's command line says.
 read_words() {
+  # Words are no patterns.
   set -f
   for word in $(cat /proc/cmdline); do
     value=${word#*=}
@@ -49,14 +50,16 @@ read_words() {
     esac
   done
   unset word value
+  set +f
 }
 
 # Loads the drivers of all that is there. A controller brings disks, which want drivers, too: until nothing new comes.
 drivers() {
   while new=$(find /sys/devices -name modalias -exec cat {} + 2>/dev/null | sort -u) && [ "$new" != "$known" ]; do
     known=$new
-    # Most of what a machine has is for nothing here, and has no driver here.
-    echo "$new" | tr '\n' '\0' | xargs -0 modprobe -abq >>/run/ka/drivers.log 2>&1
+    # Most of what a machine has is for nothing here, and has no driver here. With its path, because busybox takes its
+    # own modprobe first, which cannot read these indices.
+    echo "$new" | tr '\n' '\0' | xargs -0 /usr/sbin/modprobe -abq >>/run/ka/drivers.log 2>&1
   done
 }
 
@@ -125,7 +128,10 @@ network() {
       say "network card ${file##*.} has address $(cat "$file")"
       found=1
     done
-    [ -z "$found" ] || return
+    if [ -n "$found" ]; then
+      [ "$(hostname)" != '(none)' ] || hostname "node-$(tr -d : <"/sys/class/net/${file##*.}/address")"
+      return
+    fi
     if [ -z "$(cards)" ]; then
       say "no wired network card${iface:+ $iface}${mac:+ with address $mac} that this rescue has a driver for;" \
         "there are:" $(ls /sys/class/net)
@@ -155,18 +161,19 @@ install() {
   [ -z "$insecure" ] || set -- "$@" --insecure
   for disk in $disks; do set -- "$@" --disk "$disk"; done
   [ -z "$after" ] || set -- "$@" --then "$after"
-  if setsid cttyhack ka-d-install "$@" --log $LOG; then
+  setsid cttyhack ka-d-install "$@" --log $LOG
+  status=$?
+  if [ $status = 0 ]; then
     say "ka-d-install is done"
   else
-    say "ka-d-install ended with status $?; its last words are"
-    say "  $(tail -n 1 $LOG 2>/dev/null)"
-    say "and all of them are in $LOG. Nothing more happens by itself."
+    last=$(tail -n 1 $LOG 2>/dev/null)
+    say "ka-d-install ended with status $status${last:+: $last}"
+    say "${last:+all that it said is in $LOG; }nothing more happens by itself"
   fi
 }
 
 devices
 read_words
-set +f
 drivers
 # What takes its time to appear, such as what is on USB.
 (for _ in 1 2 3 4 5 6 7 8 9 10; do sleep 3 && drivers; done) &

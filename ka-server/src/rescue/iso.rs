@@ -8,10 +8,6 @@ use ka_desc::write::Tool;
 
 use super::tools;
 
-/// The disc's loader goes by few modules; with all of them it would be three times as large.
-const LOADER: &str = "--install-modules=all_video boot configfile echo fat gfxterm iso9660 linux ls minicmd normal part_gpt \
-                      part_msdos reboot search serial test";
-
 /// What makes a disc, programs first, then the loader's files.
 const PROGRAMS: [Tool; 3] = [
     Tool { program: "grub-mkrescue", package: "grub-common" },
@@ -50,15 +46,9 @@ pub(super) fn make(
         // They are in the same directory, so a second name will do.
         fs::hard_link(file, boot.join(name)).map_err(|e| named(file, &e))?;
     }
-    let args = [
-        "--output",
-        &disc.display().to_string(),
-        LOADER,
-        "--fonts=",
-        "--locales=",
-        "--themes=",
-        &stage.path().display().to_string(),
-    ];
+    let [disc, stage] = [disc, stage.path()].map(|path| path.display().to_string());
+    // The loader draws nothing.
+    let args = ["--output", &disc, "--fonts=", "--locales=", "--themes=", &stage];
     runner.write(&Call::new("grub-mkrescue", args)).map_err(|e| e.to_string())?;
     Ok(())
 }

@@ -1,9 +1,9 @@
 //! A rescue system for the nodes: a kernel and an initrd, made from this system, with our programs and what they need.
 //!
 //! ```text
-//! tree ──▶ kernel (modules, firmware) ──┐
-//!     └──▶ programs (elf: libraries) ───┼──▶ cpio ──▶ initrd ──▶ iso
-//! init.sh, udhcpc.sh, our own programs ─┘            entry: what boot loaders are told
+//! tree ──▶ parts ─┬▶ kernel (modules, firmware) ──┐
+//!                 └▶ programs (elf: libraries) ───┼──▶ cpio ──▶ initrd ──▶ iso
+//!            init.sh, udhcpc.sh, our own programs ┘             entry: what boot loaders are told
 //! ```
 //!
 //! Nothing needs root or a network, and nothing is changed but the directory that is named. What is absent: loaders
@@ -15,6 +15,8 @@ mod entry;
 mod iso;
 mod kernel;
 mod modules;
+mod options;
+mod parts;
 mod programs;
 mod tools;
 mod tree;
@@ -24,13 +26,13 @@ use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use clap::Args;
 use cpio::{Archive, Content, Entry, Mode};
 use entry::Secret;
-use ka_client::console::{args, key, units};
-use ka_core::types::SessionName;
+use ka_client::console::{key, units};
 use ka_desc::run::{Call, Runner};
 use kernel::{Kernel, Sizes};
+pub use options::Options;
+use parts::Parts;
 use programs::Programs;
 use tree::Tree;
 use zeroize::Zeroizing;
@@ -44,49 +46,8 @@ const UDHCPC: &str = include_str!("udhcpc.sh");
 /// Directories that something is mounted on, or that programs expect.
 const EMPTY: [&str; 7] = ["dev", "mnt", "proc", "root", "run", "sys", "tmp"];
 
-/// What to build, and from what.
-#[derive(Args, Clone, Debug)]
-pub struct Options {
-    /// The directory to put vmlinuz and initrd into; made if there is none
-    #[arg(value_name = "OUT")]
-    pub out: PathBuf,
-
-    /// Also make OUT/rescue.iso, which boots by BIOS and UEFI, from CD and USB
-    #[arg(long)]
-    pub iso: bool,
-
-    /// The kernel's version, as `uname -r` says it [default: the one that runs; with --root, the only one]
-    #[arg(long, value_name = "VERSION")]
-    pub kernel: Option<String>,
-
-    /// Also this kernel module, such as one of DKMS; may be given several times
-    #[arg(long, value_name = "NAME")]
-    pub module: Vec<String>,
-
-    /// Take kernel, modules, firmware and tools from the system tree in DIR instead of from this system
-    #[arg(long, value_name = "DIR")]
-    pub root: Option<PathBuf>,
-
-    /// Take the static ka-d-install, ka-d-client and ka-desc from DIR [default: where this program is]
-    #[arg(long, value_name = "DIR")]
-    pub bin: Option<PathBuf>,
-
-    /// The session that nodes join
-    #[arg(short, long, value_name = "NAME", value_parser = args::session, default_value = "ka")]
-    pub session: SessionName,
-
-    /// Put the key in FILE, written by ka-d-server --make-key, into the boot entries; otherwise it is left to be filled in
-    #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
-    pub key_file: Option<PathBuf>,
-
-    /// The boot entries are for sessions without a key
-    #[arg(long)]
-    pub insecure: bool,
-
-    /// More words for the kernel's command line, such as 'console=ttyS0 ka.then=poweroff'
-    #[arg(long, value_name = "WORDS", allow_hyphen_values = true)]
-    pub append: Vec<String>,
-}
+/// Settings of this system that change what tools make: which features a new ext4 has, and its boot loader can read.
+const SETTINGS: [&str; 1] = ["/etc/mke2fs.conf"];
 
 /// Builds the rescue system; `tell` hears how it goes. Gives the boot entries.
 ///
@@ -100,22 +61,8 @@ pub fn build(
     let tree = Tree::new(options.root.as_deref().unwrap_or(Path::new("/")));
     let key = options.key_file.as_deref().map(key::read).transpose()?;
     let key = key.and_then(|key| key.text());
-    let binaries = binaries(options.bin.as_deref());
-    let kernel = kernel(options, &tree);
-    let tools = required(&tree);
-    let disc = if options.iso { iso::missing(runner) } else { Vec::new() };
-    let (binaries, kernel, tools) = match (binaries, kernel, tools) {
-        (Ok(binaries), Ok(kernel), Ok(tools)) if disc.is_empty() => (binaries, kernel, tools),
-        (binaries, kernel, tools) => {
-            let mut all = binaries.err().unwrap_or_default();
-            all.extend(kernel.err());
-            all.extend(tools.err().unwrap_or_default());
-            all.extend(disc.iter().map(|missing| format!("a disc needs {missing}")));
-            return Err(all.join("\n"));
-        }
-    };
-
-    let (absent, optional) = optional(&tree);
+    let Parts { binaries, kernel, tools, absent } =
+        parts::find(options, &tree, runner).map_err(|wrong| wrong.join("\n"))?;
     if !absent.is_empty() {
         tell(&format!("not there, and so not in the rescue: {}", tools::sentences(&absent).join(", ")));
     }
@@ -124,10 +71,15 @@ pub fn build(
         archive.add(&format!("usr/bin/{name}"), Entry::File(Content::Copy(file.clone()), Mode::Program));
     }
     let mut programs = Programs::new(&tree, &mut archive);
-    for path in tools.iter().chain(&optional) {
+    for path in &tools {
         programs.add(path)?;
     }
     programs.add_library(tools::LOADED_LATER, &tools[0])?;
+    for path in SETTINGS {
+        if let Ok(file) = tree.file(path) {
+            archive.add(path, Entry::File(Content::Copy(file), Mode::Plain));
+        }
+    }
     let sizes = kernel.add(&tree, runner, &options.module, &mut archive)?;
 
     let named = |path: &Path, e: &io::Error| format!("{}: {e}", path.display());
@@ -190,74 +142,6 @@ fn skeleton() -> Archive {
     archive
 }
 
-/// Our own programs, which must be static: a rescue has no loader that would be sure to fit.
-fn binaries(folder: Option<&Path>) -> Result<Vec<(&'static str, PathBuf)>, Vec<String>> {
-    let own = std::env::current_exe().ok().and_then(|exe| exe.parent().map(Path::to_path_buf));
-    let folder = folder.map(Path::to_path_buf).or(own).unwrap_or_default();
-    let way_out = format!("build it with `{}`, and name its directory by --bin", tools::BUILD);
-    let one = |name: &'static str| {
-        let file = folder.join(name);
-        let bytes = fs::read(&file).map_err(|e| format!("{}: {e}: {way_out}", file.display()))?;
-        match elf::Elf::read(&bytes) {
-            None => Err(format!("{} is no program for 64 bits: {way_out}", file.display())),
-            Some(elf) if !elf.is_static() => Err(format!("{} is not static: {way_out}", file.display())),
-            Some(_) => Ok((name, file)),
-        }
-    };
-    all(tools::BINARIES.into_iter().map(one))
-}
-
-fn kernel(options: &Options, tree: &Tree) -> Result<Kernel, String> {
-    let uname = rustix::system::uname();
-    let running = options.root.is_none().then(|| uname.release().to_string_lossy());
-    Kernel::find(tree, options.kernel.as_deref(), running.as_deref())
-}
-
-/// The paths of the tools that every rescue has, busybox first.
-fn required(tree: &Tree) -> Result<Vec<String>, Vec<String>> {
-    let (missing, paths) = lookup(tree, tools::REQUIRED);
-    let mut wrong: Vec<String> =
-        tools::sentences(&missing).into_iter().map(|what| format!("the rescue needs {what}")).collect();
-    let busybox = tree.program("busybox").and_then(|path| fs::read(tree.file(&path).ok()?).ok());
-    let lacking = busybox.map_or_else(Vec::new, |bytes| tools::lacking(&bytes));
-    if !lacking.is_empty() {
-        wrong.push(format!(
-            "this busybox has no {}: install another one (Debian's package busybox-static)",
-            lacking.join(", ")
-        ));
-    }
-    if wrong.is_empty() { Ok(paths) } else { Err(wrong) }
-}
-
-/// The optional tools that are not there, and the paths of the others.
-fn optional(tree: &Tree) -> (Vec<ka_desc::write::Tool>, Vec<String>) {
-    let (missing, mut paths) = lookup(tree, tools::OPTIONAL);
-    let family = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"].iter().flat_map(|folder| tree.names(folder));
-    let names: std::collections::BTreeSet<String> =
-        family.filter(|name| name.starts_with(tools::FAMILY)).collect();
-    paths.extend(names.iter().filter_map(|name| tree.program(name)));
-    (missing, paths)
-}
-
-fn lookup(tree: &Tree, list: &[ka_desc::write::Tool]) -> (Vec<ka_desc::write::Tool>, Vec<String>) {
-    let found = list.iter().map(|tool| (tool, tree.program(tool.program)));
-    let (there, missing): (Vec<_>, Vec<_>) = found.partition(|(_, path)| path.is_some());
-    (
-        missing.into_iter().map(|(tool, _)| *tool).collect(),
-        there.into_iter().filter_map(|(_, path)| path).collect(),
-    )
-}
-
-/// All of them, or everything that is wrong.
-fn all<T>(results: impl Iterator<Item = Result<T, String>>) -> Result<Vec<T>, Vec<String>> {
-    let (mut good, mut bad) = (Vec::new(), Vec::new());
-    results.for_each(|result| match result {
-        Ok(one) => good.push(one),
-        Err(why) => bad.push(why),
-    });
-    if bad.is_empty() { Ok(good) } else { Err(bad) }
-}
-
 /// Writes the archive, compressed. How large it was before.
 fn compress(archive: &Archive, runner: &mut dyn Runner, zstd: bool, initrd: &Path) -> Result<u64, String> {
     let plain = initrd.with_extension("cpio");
@@ -310,4 +194,38 @@ fn said(kernel: &Kernel, vmlinuz: &Path, initrd: &Path, unpacked: u64, sizes: Si
         units::size(sizes.modules),
         units::size(sizes.firmware),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn shells_understand_the_scripts() {
+        for shell in [&["sh"][..], &["busybox", "sh"]] {
+            if Command::new(shell[0]).arg("-c").arg(":").output().is_err() {
+                let _ = writeln!(io::stderr(), "not tested: there is no {}", shell[0]);
+                assert!(std::env::var_os("KA_EVERYTHING").is_none(), "{} is missing", shell[0]);
+                continue;
+            }
+            for script in [INIT, UDHCPC] {
+                let file = tempfile::NamedTempFile::new().unwrap();
+                fs::write(file.path(), script).unwrap();
+                let status =
+                    Command::new(shell[0]).args(&shell[1..]).arg("-n").arg(file.path()).status().unwrap();
+                assert!(status.success());
+            }
+        }
+    }
+
+    #[test]
+    fn each_word_that_the_entries_have_is_one_that_the_first_script_reads() {
+        let lines = [entry::append("x", Secret::Later, &[]), entry::append("x", Secret::Insecure, &[])];
+        for word in lines.iter().flat_map(|line| line.split(' ')).filter(|word| *word != "quiet") {
+            let name = word.split('=').next().unwrap();
+            assert!(INIT.contains(&format!("{name}=")), "{word}");
+        }
+        assert!(INIT.contains("BOOTIF=*)"));
+    }
 }

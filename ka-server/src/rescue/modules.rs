@@ -59,8 +59,9 @@ const WANTED: &[&str] = &[
 
 /// What is in those directories, and no node needs it to be cloned.
 const UNWANTED: &[&str] = &[
-    // Switches, and modems.
+    // Switches, modems and telephones.
     "drivers/net/ethernet/mellanox/mlxsw/",
+    "drivers/net/usb/cdc-phonet",
     "drivers/net/usb/cdc_mbim",
     "drivers/net/usb/hso",
     "drivers/net/usb/qmi_wwan",
@@ -77,7 +78,6 @@ const UNWANTED: &[&str] = &[
     "drivers/block/rnbd/",
     "drivers/block/xen-blkback/",
     "drivers/block/zram/",
-    "drivers/nvme/host/nvme-fc",
     "drivers/nvme/host/nvme-rdma",
     "drivers/nvme/host/nvme-tcp",
     "drivers/scsi/be2iscsi/",
@@ -90,6 +90,7 @@ const UNWANTED: &[&str] = &[
     "drivers/scsi/pcmcia/",
     "drivers/scsi/qedf/",
     "drivers/scsi/qedi/",
+    "drivers/scsi/qla2xxx/tcm_qla2xxx",
     "drivers/scsi/qla4xxx/",
     "drivers/scsi/scsi_debug",
     "drivers/scsi/st",

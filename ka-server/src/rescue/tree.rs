@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 const LINKS_MAX: usize = 40;
 
 /// Where programs are, those for root first.
-const PROGRAMS: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+pub(super) const PROGRAMS: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
 /// A system's files.
 #[derive(Clone, Debug)]

@@ -1,0 +1,51 @@
+//! What to build, and from what.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use ka_client::console::args;
+use ka_core::types::SessionName;
+
+/// What to build, and from what.
+#[derive(Args, Clone, Debug)]
+pub struct Options {
+    /// The directory to put vmlinuz and initrd into; made if there is none
+    #[arg(value_name = "OUT")]
+    pub out: PathBuf,
+
+    /// Also make OUT/rescue.iso, which boots by BIOS and UEFI, from CD and USB
+    #[arg(long)]
+    pub iso: bool,
+
+    /// The kernel's version, as `uname -r` says it [default: the one that runs; with --root, the only one]
+    #[arg(long, value_name = "VERSION")]
+    pub kernel: Option<String>,
+
+    /// Also this kernel module, such as one of DKMS; may be given several times
+    #[arg(long, value_name = "NAME")]
+    pub module: Vec<String>,
+
+    /// Take kernel, modules, firmware and tools from the system tree in DIR instead of from this system
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+
+    /// Take the static ka-d-install, ka-d-client and ka-desc from DIR [default: where this program is]
+    #[arg(long, value_name = "DIR")]
+    pub bin: Option<PathBuf>,
+
+    /// The session that nodes join
+    #[arg(short, long, value_name = "NAME", value_parser = args::session, default_value = "ka")]
+    pub session: SessionName,
+
+    /// Put the key in FILE, written by ka-d-server --make-key, into the boot entries; otherwise it is left to be filled in
+    #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
+    pub key_file: Option<PathBuf>,
+
+    /// The boot entries are for sessions without a key
+    #[arg(long)]
+    pub insecure: bool,
+
+    /// More words for the kernel's command line, such as 'console=ttyS0 ka.then=poweroff'
+    #[arg(long, value_name = "WORDS", allow_hyphen_values = true)]
+    pub append: Vec<String>,
+}

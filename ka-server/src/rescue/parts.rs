@@ -1,0 +1,99 @@
+//! What a rescue system is made of, or everything that is missing for it, all at once.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use ka_desc::run::Runner;
+use ka_desc::write::Tool;
+
+use super::elf::Elf;
+use super::kernel::Kernel;
+use super::tree::{PROGRAMS, Tree};
+use super::{Options, iso, tools};
+
+/// What a rescue system is made of.
+pub(super) struct Parts {
+    /// Our own programs: their names, and where they are.
+    pub(super) binaries: Vec<(&'static str, PathBuf)>,
+    /// The kernel.
+    pub(super) kernel: Kernel,
+    /// The tools' paths in the system.
+    pub(super) tools: Vec<String>,
+    /// The tools that would go along, too, but are not there.
+    pub(super) absent: Vec<Tool>,
+}
+
+/// Finds everything, in this system.
+///
+/// # Errors
+/// What is missing or unfit: sentences.
+pub(super) fn find(options: &Options, tree: &Tree, runner: &dyn Runner) -> Result<Parts, Vec<String>> {
+    let mut wrong = Vec::new();
+    let mut binaries = Vec::new();
+    for name in tools::BINARIES {
+        binary(options.bin.as_deref(), name)
+            .map_or_else(|why| wrong.push(why), |file| binaries.push((name, file)));
+    }
+    let (missing, mut tools) = lookup(tree, tools::REQUIRED);
+    wrong.extend(tools::sentences(&missing).into_iter().map(|what| format!("the rescue needs {what}")));
+    wrong.extend(busybox(tree));
+    if options.iso {
+        wrong.extend(iso::missing(runner).into_iter().map(|what| format!("a disc needs {what}")));
+    }
+    let uname = rustix::system::uname();
+    let running = options.root.is_none().then(|| uname.release().to_string_lossy());
+    let kernel = Kernel::find(tree, options.kernel.as_deref(), running.as_deref());
+    match kernel {
+        Ok(kernel) if wrong.is_empty() => {
+            let (absent, there) = lookup(tree, tools::OPTIONAL);
+            tools.extend(there);
+            tools.extend(family(tree));
+            Ok(Parts { binaries, kernel, tools, absent })
+        }
+        kernel => {
+            wrong.extend(kernel.err());
+            Err(wrong)
+        }
+    }
+}
+
+/// One of our own programs, which must be static: then it runs whatever libraries the rescue has.
+fn binary(folder: Option<&Path>, name: &str) -> Result<PathBuf, String> {
+    let own = std::env::current_exe().ok().and_then(|exe| exe.parent().map(Path::to_path_buf));
+    let file = folder.map(Path::to_path_buf).or(own).unwrap_or_default().join(name);
+    let way_out = format!("build it with `{}`, and name its directory with --bin", tools::BUILD);
+    let bytes = fs::read(&file).map_err(|e| format!("{}: {e}: {way_out}", file.display()))?;
+    match Elf::read(&bytes) {
+        None => Err(format!("{} is no program for 64 bits: {way_out}", file.display())),
+        Some(elf) if !elf.is_static() => Err(format!("{} is not static: {way_out}", file.display())),
+        Some(_) => Ok(file),
+    }
+}
+
+/// What is wrong with the system's busybox, if there is one.
+fn busybox(tree: &Tree) -> Option<String> {
+    let file = tree.file(&tree.program("busybox")?).ok()?;
+    let lacking = tools::lacking(&fs::read(file).ok()?);
+    let sentence = || {
+        let names = lacking.join(", ");
+        format!("this busybox has no {names}: install another one (Debian's package busybox-static)")
+    };
+    (!lacking.is_empty()).then(sentence)
+}
+
+/// Which of these are not there, and the paths of the others.
+fn lookup(tree: &Tree, list: &[Tool]) -> (Vec<Tool>, Vec<String>) {
+    let (mut missing, mut paths) = (Vec::new(), Vec::new());
+    for tool in list {
+        tree.program(tool.program).map_or_else(|| missing.push(*tool), |path| paths.push(path));
+    }
+    (missing, paths)
+}
+
+/// The programs whose names begin as the family's do.
+fn family(tree: &Tree) -> Vec<String> {
+    let names: BTreeSet<String> = PROGRAMS.iter().flat_map(|folder| tree.names(folder)).collect();
+    let family = names.iter().filter(|name| name.starts_with(tools::FAMILY));
+    family.filter_map(|name| tree.program(name)).collect()
+}

@@ -1,0 +1,214 @@
+//! `ka-d rescue`, from a small system tree: what is in the initrd, what is said, and what is refused.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use ka_core::key::Key;
+use tempfile::TempDir;
+
+const VERSION: &str = "6.1.0-test";
+
+/// A system with all that is required, and static programs of ours in `bin`.
+struct System(TempDir);
+
+impl System {
+    fn new() -> Self {
+        let system = Self(tempfile::tempdir().unwrap());
+        for tool in ["modprobe", "blkid", "blockdev", "losetup", "mkfs.ext2", "mkfs.ext3", "mkswap", "sfdisk"]
+            .into_iter()
+            .chain(["swapoff", "wipefs", "partclone.restore"])
+        {
+            system.program(&format!("root/usr/sbin/{tool}"), b"#!/bin/sh\n");
+        }
+        for tool in ["chroot", "mount", "tar", "umount"] {
+            system.program(&format!("root/usr/bin/{tool}"), b"#!/bin/sh\n");
+        }
+        system.program("root/usr/bin/busybox", b"\0ash\0cttyhack\0ip\0setsid\0udhcpc\0xargs\0");
+        symlink("mkfs.ext2", system.path("root/usr/sbin/mkfs.ext4")).unwrap();
+        for (link, target) in [("bin", "usr/bin"), ("sbin", "usr/sbin"), ("lib", "usr/lib")] {
+            symlink(target, system.path("root").join(link)).unwrap();
+        }
+        let modules = format!("root/usr/lib/modules/{VERSION}");
+        let card = "kernel/drivers/net/ethernet/x/card.ko";
+        system.file(&format!("{modules}/{card}"), b"\x7fELF\0firmware=x/card.fw\0firmware=x/none.fw\0");
+        system.file(&format!("{modules}/kernel/lib/sums.ko"), b"");
+        system.file(&format!("{modules}/kernel/drivers/gpu/picture.ko"), b"");
+        let dep =
+            format!("{card}: kernel/lib/sums.ko\nkernel/lib/sums.ko:\nkernel/drivers/gpu/picture.ko:\n");
+        system.file(&format!("{modules}/modules.dep"), dep.as_bytes());
+        for index in ["modules.dep.bin", "modules.alias.bin"] {
+            system.file(&format!("{modules}/{index}"), b"");
+        }
+        system.file("root/usr/lib/firmware/x/card.fw", b"firmware");
+        system.file(&format!("root/boot/vmlinuz-{VERSION}"), b"kernel");
+        // The beginning of a program that needs nothing.
+        let mut program = b"\x7fELF\x02\x01".to_vec();
+        program.resize(64, 0);
+        for name in ["ka-d-install", "ka-d-client", "ka-desc"] {
+            system.program(&format!("bin/{name}"), &program);
+        }
+        system
+    }
+
+    fn path(&self, path: &str) -> std::path::PathBuf {
+        self.0.path().join(path)
+    }
+
+    fn file(&self, path: &str, bytes: &[u8]) {
+        fs::create_dir_all(self.path(path).parent().unwrap()).unwrap();
+        fs::write(self.path(path), bytes).unwrap();
+    }
+
+    fn program(&self, path: &str, bytes: &[u8]) {
+        self.file(path, bytes);
+        fs::set_permissions(self.path(path), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// `ka-d rescue` with these arguments, for this system.
+    fn rescue(&self, args: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_ka-d"))
+            .args(["rescue", "--root"])
+            .arg(self.path("root"))
+            .arg("--bin")
+            .arg(self.path("bin"))
+            .args(args)
+            .current_dir(self.0.path())
+            .output()
+            .unwrap()
+    }
+
+    fn built(&self, args: &[&str]) -> (String, String) {
+        let output = self.rescue(args);
+        let [said, told] =
+            [&output.stdout, &output.stderr].map(|bytes| String::from_utf8(bytes.clone()).unwrap());
+        assert!(output.status.success(), "{told}");
+        (said, told)
+    }
+}
+
+/// What a program says that reads this.
+fn piped(program: &str, args: &[&str], input: &[u8]) -> Option<Vec<u8>> {
+    let child = Command::new(program).args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    let mut child = match child {
+        Ok(child) => child,
+        Err(e) => {
+            let _ = writeln!(io::stderr(), "not tested: {program}: {e}");
+            assert!(std::env::var_os("KA_EVERYTHING").is_none(), "{program}: {e}");
+            return None;
+        }
+    };
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    Some(output.stdout)
+}
+
+fn listed(initrd: &Path, unpacker: &str) -> Option<Vec<String>> {
+    let archive = piped(unpacker, &["-d", "-c"], &fs::read(initrd).unwrap())?;
+    let names = piped("cpio", &["-i", "-t", "--quiet"], &archive)?;
+    Some(String::from_utf8(names).unwrap().lines().map(str::to_owned).collect())
+}
+
+#[test]
+fn everything_that_is_needed_is_in_it_and_nothing_else_of_the_kernel() {
+    let system = System::new();
+    let (entries, told) = system.built(&["out", "--append", "console=ttyS0"]);
+    assert!(told.contains("efibootmgr (Debian's package efibootmgr)"), "{told}");
+    assert!(told.contains("fill in the session's key"), "{told}");
+    assert_eq!(entries.matches("quiet ka.session=ka ka.key=... console=ttyS0\n").count(), 3, "{entries}");
+    assert_eq!(fs::read(system.path("out/vmlinuz")).unwrap(), b"kernel");
+    let mut names: Vec<String> = fs::read_dir(system.path("out"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["initrd", "vmlinuz"], "nothing is left over");
+
+    let Some(names) = listed(&system.path("out/initrd"), "gzip") else { return };
+    assert!(names.is_sorted());
+    for name in
+        ["init", "etc/udhcpc.sh", "dev/console", "usr/bin/ka-d-install", "usr/sbin/mkfs.ext4", "usr/bin/sh"]
+    {
+        assert!(names.iter().any(|n| n == name), "{name}");
+    }
+    assert!(names.contains(&"usr/sbin/partclone.restore".into()) && names.contains(&"bin".into()));
+    let modules: Vec<&String> = names.iter().filter(|name| name.ends_with(".ko")).collect();
+    let folder = format!("usr/lib/modules/{VERSION}/kernel");
+    assert_eq!(
+        modules,
+        [&format!("{folder}/drivers/net/ethernet/x/card.ko"), &format!("{folder}/lib/sums.ko")]
+    );
+    let firmware: Vec<&String> = names.iter().filter(|name| name.ends_with(".fw")).collect();
+    assert_eq!(firmware, ["usr/lib/firmware/x/card.fw"]);
+}
+
+#[test]
+fn the_same_system_gives_the_same_bytes_and_what_was_there_is_replaced() {
+    let system = System::new();
+    system.built(&["one"]);
+    system.built(&["two"]);
+    let first = fs::read(system.path("one/initrd")).unwrap();
+    assert_eq!(first, fs::read(system.path("two/initrd")).unwrap());
+    system.built(&["two", "--module", "picture"]);
+    assert_ne!(first, fs::read(system.path("two/initrd")).unwrap());
+}
+
+#[test]
+fn a_kernel_that_can_unpack_zstd_gets_it() {
+    let system = System::new();
+    if piped("zstd", &["-q"], b"").is_none() {
+        return;
+    }
+    system.file(&format!("root/boot/config-{VERSION}"), b"CONFIG_RD_ZSTD=y\n");
+    system.built(&["out"]);
+    assert!(fs::read(system.path("out/initrd")).unwrap().starts_with(&[0x28, 0xb5, 0x2f, 0xfd]));
+    listed(&system.path("out/initrd"), "zstd");
+}
+
+#[test]
+fn the_key_is_in_the_entries_if_it_is_given() {
+    let system = System::new();
+    let key = Key::new([3; 12], &[9; 32]).text().unwrap();
+    system.file("key", key.as_bytes());
+    let (entries, told) = system.built(&["out", "-s", "lab", "--key-file", "key"]);
+    assert_eq!(entries.matches(&format!("ka.session=lab ka.key={}\n", *key)).count(), 3);
+    assert!(told.contains("who can read them can join") && !told.contains(&*key));
+    let (entries, told) = system.built(&["out", "--insecure"]);
+    assert_eq!(entries.matches("ka.insecure=1\n").count(), 3);
+    assert!(told.contains("without a key anybody"));
+}
+
+#[test]
+fn all_that_is_missing_is_told_at_once_and_nothing_is_written() {
+    let system = System::new();
+    for path in ["root/usr/sbin/sfdisk", "root/usr/bin/mount", "bin/ka-desc"] {
+        fs::remove_file(system.path(path)).unwrap();
+    }
+    fs::remove_dir_all(system.path("root/boot")).unwrap();
+    system.program("root/usr/bin/busybox", b"\0ash\0cttyhack\0ip\0setsid\0xargs\0");
+    fs::copy(std::env::current_exe().unwrap(), system.path("bin/ka-d-client")).unwrap();
+    let output = system.rescue(&["out"]);
+    assert_eq!(output.status.code(), Some(1));
+    let told = String::from_utf8(output.stderr).unwrap();
+    for part in [
+        "the rescue needs sfdisk (Debian's package fdisk)",
+        "the rescue needs mount (Debian's package mount)",
+        "this busybox has no udhcpc",
+        "bin/ka-desc: No such file or directory (os error 2): build it with `cargo static`",
+        "linux-image-amd64",
+    ] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    // Tests are linked as the system does it; where that is static, they are as good as any.
+    if !cfg!(target_feature = "crt-static") {
+        assert!(told.contains("bin/ka-d-client is not static: build it with `cargo static`"), "{told}");
+    }
+    assert!(!system.path("out").exists());
+
+    let output = System::new().rescue(&["out", "--module", "none"]);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(told.lines().last(), Some("ka-d: kernel 6.1.0-test has no module none"));
+}
