@@ -32,8 +32,9 @@ use super::tell::Tell;
 /// Whoever is nobody, on every Linux.
 const NOBODY: u32 = 65_534;
 
-/// What a session reads: how much memory there is, how fast the interfaces are.
-const READABLE: [&str; 2] = ["/proc", "/sys"];
+/// What a session reads: how much memory there is, how fast the interfaces are, and random numbers, which a static program
+/// gets from the device.
+const READABLE: [&str; 4] = ["/proc", "/sys", "/dev/random", "/dev/urandom"];
 
 /// Runs a session on a thread of its own. `start` gets what starts threads with the rights that this one has. What the
 /// system cannot take from the session is told.
@@ -149,8 +150,9 @@ mod tests {
                 let here = File::open(&path).is_ok();
                 let (tx, rx) = mpsc::channel();
                 threads.start("there", move || tx.send(File::open(path).is_ok()).unwrap()).unwrap();
-                (here, rx.recv().unwrap(), File::open("/proc/meminfo").is_ok())
+                let readable = ["/proc/meminfo", "/dev/urandom"].map(|path| File::open(path).is_ok());
+                (here, rx.recv().unwrap(), readable)
             }));
-        assert_eq!(opened.unwrap(), (false, true, true));
+        assert_eq!(opened.unwrap(), (false, true, [true, true]));
     }
 }

@@ -13,7 +13,7 @@ use crate::golden::choice::Typed;
 use crate::session::{Given, SessionArgs, given};
 
 /// The session's name unless another one is given.
-const SESSION: &str = "kainstall";
+const SESSION: &str = "ka";
 
 /// Makes clones of this machine: THE DISKS OF ALL NODES THAT JOIN ARE ERASED.
 ///

@@ -10,6 +10,7 @@
 pub mod cli;
 mod files;
 mod gate;
+mod logs;
 mod nodes;
 mod run;
 mod streams;

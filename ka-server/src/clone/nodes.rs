@@ -1,17 +1,14 @@
 //! What the nodes say of themselves: their stages, what they changed on purpose, and their logs.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use ka_client::console::units;
 use ka_client::plan::{Stage, topic};
 use ka_core::proto::Event;
 use ka_core::types::NodeId;
 
-/// One node's log is at most this long, in bytes.
-const LOG_BYTES: u64 = 4 << 20;
+use super::logs::Logs;
 
 /// Intended differences of one node that are kept.
 const CHANGES: usize = 100;
@@ -19,8 +16,8 @@ const CHANGES: usize = 100;
 /// All nodes of a session.
 #[derive(Debug, Default)]
 pub(super) struct Nodes {
-    /// Where logs are written, if anywhere.
-    logs: Option<PathBuf>,
+    /// Who writes logs, and into which folder.
+    logs: Option<(Logs, PathBuf)>,
     nodes: BTreeMap<NodeId, Node>,
 }
 
@@ -29,15 +26,16 @@ struct Node {
     label: String,
     stage: Option<Stage>,
     changed: Vec<String>,
-    log: Option<File>,
-    logged: u64,
+    logged: bool,
     ok: Option<bool>,
+    /// It went before the session started.
+    left: bool,
 }
 
 impl Nodes {
-    /// From now on each node's log is kept in this directory, which is made with the first of them.
-    pub(super) fn keep_logs(&mut self, folder: PathBuf) {
-        self.logs = Some(folder);
+    /// From now on each node's log is kept in this directory.
+    pub(super) fn keep_logs(&mut self, logs: Logs, folder: PathBuf) {
+        self.logs = Some((logs, folder));
     }
 
     /// Takes in what happened. A log that cannot be written stops nothing.
@@ -45,6 +43,10 @@ impl Nodes {
         match event {
             Event::Joined { node, label, .. } => {
                 self.nodes.entry(*node).or_default().label.clone_from(label);
+            }
+            Event::Left { node, .. } => {
+                self.log(*node, "== it left before the session started");
+                self.nodes.entry(*node).or_default().left = true;
             }
             Event::Ended { node, outcome } => {
                 self.log(*node, &format!("== {outcome}"));
@@ -75,17 +77,12 @@ impl Nodes {
     }
 
     fn log(&mut self, node: NodeId, line: &str) {
-        let Some(folder) = &self.logs else { return };
-        let Some(known) = self.nodes.get_mut(&node).filter(|_| node != NodeId::ROOT) else { return };
-        if known.logged > LOG_BYTES {
-            return;
-        }
-        if known.log.is_none() {
-            known.log = create(folder, node, &known.label);
-        }
-        if let Some(file) = &mut known.log {
-            known.logged += line.len() as u64 + 1;
-            let _ = writeln!(file, "{line}");
+        let Some((logs, folder)) = &self.logs else { return };
+        if let Some(known) = self.nodes.get_mut(&node).filter(|_| node != NodeId::ROOT) {
+            known.logged = true;
+            let plain = |c: &char| c.is_ascii_alphanumeric() || "-_".contains(*c);
+            let label: String = known.label.chars().filter(plain).collect();
+            logs.line(folder.join(format!("node-{}-{label}.log", node.0)), line.to_owned());
         }
     }
 
@@ -110,7 +107,13 @@ impl Nodes {
 
     /// What there is to say of all of them at the end.
     pub(super) fn epilogue(&self) -> Vec<String> {
-        let mut lines = Vec::new();
+        let left = self.nodes.iter().filter(|(_, known)| known.left);
+        let mut lines: Vec<String> = left
+            .map(|(node, known)| {
+                let stage = known.stage.unwrap_or(Stage::Gathering);
+                format!("{node} {}: it left before the session started ({stage})", known.label)
+            })
+            .collect();
         let changes = self.changes();
         if !changes.is_empty() {
             lines.push("what clones have otherwise than the golden node, on purpose:".into());
@@ -118,9 +121,10 @@ impl Nodes {
                 changes.iter().map(|(text, nodes)| format!("  {text} ({})", units::nodes(*nodes as u32))),
             );
         }
-        if let Some(folder) =
-            self.logs.as_ref().filter(|_| self.nodes.values().any(|node| node.log.is_some()))
+        if let Some((logs, folder)) =
+            self.logs.as_ref().filter(|_| self.nodes.values().any(|node| node.logged))
         {
+            logs.finish();
             lines.push(format!("the nodes' logs are in {}", folder.display()));
         }
         lines
@@ -139,17 +143,12 @@ impl Nodes {
     }
 }
 
-fn create(folder: &Path, node: NodeId, label: &str) -> Option<File> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    let label: String = label.chars().filter(|c| plain(*c)).collect();
-    fs::create_dir_all(folder).ok()?;
-    File::create(folder.join(format!("node-{}-{label}.log", node.0))).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use ka_core::types::Offset;
     use ka_core::wire::control::{Note, Outcome, Reason};
+
+    use std::fs;
 
     use super::*;
 
@@ -161,7 +160,8 @@ mod tests {
     fn a_node_that_failed_is_told_with_its_stage_and_its_log_is_kept() {
         let folder = tempfile::tempdir().unwrap();
         let mut nodes = Nodes::default();
-        nodes.keep_logs(folder.path().join("logs"));
+        let logs = Logs::start().unwrap();
+        nodes.keep_logs(logs.clone(), folder.path().join("logs"));
         let addr = ([10, 0, 0, 1], 1).into();
         let label = "pc/../05".into();
         nodes.hear(&Event::Joined { node: NodeId(1), addr, label, ready: 1, expected: 1 });
@@ -173,6 +173,7 @@ mod tests {
         let outcome = Outcome::Failed(Reason::Sink("full".into()), Offset(7));
         nodes.hear(&Event::Ended { node: NodeId(1), outcome });
         assert_eq!(nodes.remarks(NodeId(1)), ["it was formatting when it stopped"]);
+        logs.finish();
         let log = fs::read_to_string(folder.path().join("logs/node-1-pc05.log")).unwrap();
         assert_eq!(log, "-- formatting\nmkfs\n== FAILED at byte 7: the sink failed: full\n");
     }

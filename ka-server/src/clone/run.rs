@@ -18,6 +18,7 @@ use rustix::time::{ClockId, clock_gettime};
 use super::PROGRAM;
 use super::cli::Options;
 use super::gate::{Gate, Shared};
+use super::logs::Logs;
 use super::nodes::Nodes;
 use super::streams::{From, Range, streams};
 use crate::golden::awake::{Awake, Timers};
@@ -114,7 +115,11 @@ async fn clone(options: Options, private: Private, looked: Looked, planned: Plan
     let limit = (options.session.config().slow != Slow::Wait).then_some(options.format_timeout);
     let clock = tell.clone();
     let gate = Shared::new(Gate::new(limit), move || clock.elapsed());
-    let logs = options.log_dir.clone().unwrap_or_else(|| LOGS.into());
+    let folder = options.log_dir.clone().unwrap_or_else(|| LOGS.into());
+    let logs = match Logs::start() {
+        Ok(logs) => (logs, folder),
+        Err(e) => return run::no_start(PROGRAM, &e),
+    };
     let cloning = Cloning { options, gate: gate.clone(), nodes: Arc::default(), logs };
     let raw = raw(&looked.golden, &planned.plan);
     let (quiesce, resume) = (cloning.options.quiesce.clone(), cloning.options.resume.clone());
@@ -146,7 +151,7 @@ struct Cloning {
     options: Options,
     gate: Shared,
     nodes: Arc<Mutex<Nodes>>,
-    logs: PathBuf,
+    logs: (Logs, PathBuf),
 }
 
 impl Cloning {
@@ -170,7 +175,10 @@ impl Serving for Cloning {
 
     fn hear(&self, event: &ServerEvent) {
         match event {
-            ServerEvent::Open { session, .. } => self.nodes().keep_logs(self.logs.join(session.to_string())),
+            ServerEvent::Open { session, .. } => {
+                let (logs, folder) = &self.logs;
+                self.nodes().keep_logs(logs.clone(), folder.join(session.to_string()));
+            }
             ServerEvent::Session(event) => {
                 self.gate.hear(event);
                 self.nodes().hear(event);

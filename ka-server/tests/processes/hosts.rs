@@ -206,7 +206,7 @@ impl Drop for Hosts {
 }
 
 /// Says so even though a passing test's output is hidden.
-pub(super) fn cannot_run(test: &str, why: &str) {
+pub(crate) fn cannot_run(test: &str, why: &str) {
     let _ = writeln!(io::stderr(), "test {test} cannot run here: {why}");
 }
 

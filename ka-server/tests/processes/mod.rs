@@ -188,9 +188,20 @@ impl Lan {
         self.command(client(), args)
     }
 
+    /// `ka-d clone`.
+    pub(crate) fn clone_command(&self, args: &[&str]) -> Command {
+        self.command(Path::new(env!("CARGO_BIN_EXE_ka-d")), &[&["clone"], args].concat())
+    }
+
+    pub(crate) fn install_command(&self, args: &[&str]) -> Command {
+        self.command(&client().with_file_name("ka-d-install"), args)
+    }
+
     fn command(&self, program: &Path, args: &[&str]) -> Command {
         let world = ["-s", &self.session, "--discovery-port", &self.discovery_port];
-        let mut command = bare(program, &[&world, args].concat());
+        // Of a program with subcommands, the options are those of one.
+        let (subcommand, args) = args.split_at(usize::from(args.first() == Some(&"clone")));
+        let mut command = bare(program, &[subcommand, &world, args].concat());
         self.keys.tell(&mut command);
         command
     }
