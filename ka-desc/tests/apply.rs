@@ -168,6 +168,12 @@ fn a_tree_is_mounted_in_order_and_unmounted() {
     assert!(lab::prepared(text, &image, &Options::default()).is_err(), "it is in use now");
     unmount(&machine, &mut Here, &at).unwrap();
     assert_eq!(ours.len(), 4, "{ours:?}");
+    let of_btrfs = ours.iter().filter_map(|line| line.split_once(" - btrfs ")?.1.split(' ').next());
+    assert_eq!(
+        of_btrfs.collect::<std::collections::BTreeSet<_>>().len(),
+        1,
+        "one file system, one device: {ours:?}"
+    );
     assert!(
         ours.iter()
             .any(|line| line.contains("/var/log ") && line.contains("nodev") && line.contains("noatime"))

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::apply::partition;
-use super::{Error, Prepared, nodes};
+use super::nodes::{self, Node};
+use super::{Error, Prepared};
 use crate::disk::Machine;
 use crate::language::Fs;
 use crate::layout::Placed;
@@ -28,10 +29,11 @@ pub fn mount(machine: &Machine, runner: &mut dyn Runner, all: &[Prepared], dir: 
     let mut mounts: Vec<Mount<'_>> = all.iter().flat_map(mounts).collect();
     mounts.sort_by_key(|mount| Path::new(mount.path).components().count());
     let mut done: Vec<PathBuf> = Vec::new();
+    let mut nodes = Vec::new();
     for mount in &mounts {
         let at = dir.join(mount.path.trim_start_matches('/'));
         let inside = if runner.is_dry() { Ok(()) } else { stays_inside(&dir, mount.path) };
-        if let Err(e) = inside.and_then(|()| one(machine, runner, mount, &at)) {
+        if let Err(e) = inside.and_then(|()| one(machine, runner, mount, &at, &mut nodes)) {
             for at in done.iter().rev() {
                 // The first error is the one to tell.
                 let _ = runner.write(&Call::new("umount", [at.display().to_string()]));
@@ -57,12 +59,35 @@ fn stays_inside(dir: &Path, path: &str) -> Result<(), Error> {
     Ok(())
 }
 
-fn one(machine: &Machine, runner: &mut dyn Runner, mount: &Mount<'_>, at: &Path) -> Result<(), Error> {
+/// The node of a partition, for as long as others are mounted. Subvolumes of a btrfs must come from the same one: through
+/// two loop devices, the kernel would take it for two file systems, and each would overwrite the other.
+struct Known<'a> {
+    disk: &'a Path,
+    number: u32,
+    node: Node,
+}
+
+fn one<'a>(
+    machine: &Machine,
+    runner: &mut dyn Runner,
+    mount: &Mount<'a>,
+    at: &Path,
+    nodes: &mut Vec<Known<'a>>,
+) -> Result<(), Error> {
     let at = at.display().to_string();
     runner.write(&Call::new("mkdir", ["-p", &at]))?;
-    let whole =
-        nodes::disk(runner, &mount.disk.facts.path, &mount.disk.facts.sort, mount.disk.plan.geometry)?;
-    let node = partition(machine, runner, mount.disk, mount.placed, &whole)?;
+    let (disk, number) = (mount.disk.facts.path.as_path(), mount.placed.number);
+    let known = nodes.iter().position(|known| (known.disk, known.number) == (disk, number));
+    let known = match known {
+        Some(known) => known,
+        None => {
+            let whole = nodes::disk(runner, disk, &mount.disk.facts.sort, mount.disk.plan.geometry)?;
+            let node = partition(machine, runner, mount.disk, mount.placed, &whole)?;
+            nodes.push(Known { disk, number, node });
+            nodes.len() - 1
+        }
+    };
+    let node = &nodes[known].node;
     let fs = mount.placed.line.file_system().map_or_else(|| "auto".into(), |fs| fs.to_string());
     let mut args = vec!["-t".to_owned(), fs];
     if !mount.options.is_empty() {

@@ -19,7 +19,7 @@ use super::prepare::{facts, look, refuse};
 use super::{Error, Options, Prepared};
 use crate::disk::{Facts, Machine, Refusal};
 use crate::language::{Action, Kind, Table};
-use crate::layout::Plan;
+use crate::layout::{Placed, Plan};
 use crate::run::Runner;
 
 /// Bytes of a first sector that are code. The table's identity and the table follow.
@@ -29,19 +29,18 @@ pub const CODE_BYTES: u64 = 440;
 /// the BIOS boot partitions of a GPT that are not kept. Pure.
 #[must_use]
 pub fn record_rooms(plan: &Plan) -> Vec<Range<u64>> {
-    let mut rooms = vec![0..CODE_BYTES];
+    let code = 0..CODE_BYTES;
     match plan.table {
         Table::Mbr => {
             let first = plan.partitions.iter().map(|p| p.start).min().unwrap_or(plan.usable.start);
-            rooms.push(plan.bytes(1)..plan.bytes(first));
+            vec![code, plan.bytes(1)..plan.bytes(first)]
         }
         Table::Gpt => {
-            let ours = plan.partitions.iter().filter(|p| p.line.kind == Kind::BiosBoot);
-            let ours = ours.filter(|p| p.line.action != Action::Keep);
-            rooms.extend(ours.map(|p| plan.bytes(p.start)..plan.bytes(p.end())));
+            let ours = |p: &&Placed| p.line.kind == Kind::BiosBoot && p.line.action != Action::Keep;
+            let parts = plan.partitions.iter().filter(ours);
+            std::iter::once(code).chain(parts.map(|p| plan.bytes(p.start)..plan.bytes(p.end()))).collect()
         }
     }
-    rooms
 }
 
 /// Writes `bytes` at byte `at` of a disk that was prepared and written, and reads them back. File systems of the disk may
@@ -124,11 +123,12 @@ mod tests {
 
     #[test]
     fn a_gpt_has_its_code_and_bios_boot_partitions_that_are_not_kept() {
+        let code = std::slice::from_ref(&(0..440));
         let made = rooms("linux 10\nbios_boot 1\nlinux fill", None);
         assert_eq!(made, [0..440, 11 << 20..12 << 20]);
         let kind = "21686148-6449-6E6F-744E-656564454649".to_owned();
         let old = FoundPartition { number: 1, start: 2048, sectors: 2048, kind, ..Default::default() };
         let found = Found { table: Table::Gpt, id: None, partitions: vec![old] };
-        assert_eq!(rooms("table gpt\nkeep bios_boot any\nlinux fill", Some(&found)), [0..440]);
+        assert_eq!(rooms("table gpt\nkeep bios_boot any\nlinux fill", Some(&found)), code);
     }
 }
