@@ -133,6 +133,11 @@ impl Kernel {
         (modules, unknown)
     }
 
+    /// Whether it has a module of this name, or what it would do built in.
+    pub(super) fn has(&self, module: &str) -> bool {
+        self.modules.contains(module) || self.builtin.contains(module)
+    }
+
     /// Which of these it has neither in `files`, the paths of an initramfs, nor built in.
     pub(super) fn missing(&self, modules: &BTreeSet<String>, files: &str) -> Vec<String> {
         let there: BTreeSet<String> =

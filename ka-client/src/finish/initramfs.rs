@@ -38,6 +38,11 @@ pub(super) fn fit(
         return Ok(Vec::new());
     };
     let kernel = Kernel::read(tree, &version)?;
+    if let Some(strange) = wanted.iter().find(|module| !kernel.has(&hardware::plain(module))) {
+        return Err(format!(
+            "-r asks for the module {strange}, which the clone's kernel {version} has not: leave it out"
+        ));
+    }
     warn_of_cards(clone, &kernel, tell);
     let needed = needed(clone, &kernel, wanted, tell);
     let builder =

@@ -230,6 +230,9 @@ fn an_initramfs_that_does_not_is_made_anew_and_looked_at_again() {
     let why = lab.finish(Firmware::Bios, &mut runner).unwrap_err();
     assert!(why.contains("still lacks ahci, virtio_blk"), "{why}");
     assert_eq!(runner.done()[runner.done().len() - 4..], UNBINDS, "what was mounted is taken away");
+    lab.plan.boot.install = Some(Install { args: vec!["--with=reiserfs".into()] });
+    let why = lab.finish(Firmware::Bios, &mut Recorder::new(&[TABLE])).unwrap_err();
+    assert!(why.contains("the module reiserfs"), "{why}");
 }
 
 #[test]
@@ -376,6 +379,14 @@ fn other_uuids_are_found_on_the_disk_and_every_text_follows() {
     lab.plan.boot.install = Some(Install { args: Vec::new() });
     let why = lab.finish(Firmware::Bios, &mut Recorder::new(&answers)).unwrap_err();
     assert!(why.contains("the clone has no grub-install"), "{why}");
+    // The clone's tools make another loader, and the fallback is made from that.
+    lab.clone("usr/sbin/grub-install", "");
+    lab.clone("usr/sbin/grub-mkconfig", "");
+    lab.clone("boot/efi/EFI/BOOT/BOOTX64.EFI", &format!("search.fs_uuid {OLD} root"));
+    let mut runner = Recorder::new(&answers);
+    lab.finish(Firmware::Uefi, &mut runner).unwrap();
+    assert_eq!(lab.text("boot/efi/EFI/BOOT/BOOTX64.EFI"), "shim");
+    assert!(runner.calls.contains(&"chroot ROOT grub-mkconfig -o /boot/grub/grub.cfg".to_owned()));
     let none = [TABLE, ("blkid --probe", Err("exit status: 2"))];
     assert!(
         lab.finish(Firmware::Bios, &mut Recorder::new(&none)).unwrap_err().contains("nothing with a UUID")

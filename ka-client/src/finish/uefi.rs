@@ -32,9 +32,8 @@ pub(super) fn fall_back(tree: &Tree, uefi: &Uefi, changes: &[Change]) -> Result<
     let efi = tree.find(&format!("{}/EFI", uefi.mount))?.unwrap_or_else(|| format!("{}/EFI", uefi.mount));
     let folder = tree.find(&format!("{efi}/BOOT"))?.unwrap_or_else(|| format!("{efi}/BOOT"));
     let old = tree.find(&format!("{folder}/{FALLBACK}"))?;
-    if old.as_deref() == Some(loader.as_str())
-        || old.as_ref().map_or(Ok(false), |old| stays(tree, old, changes))?
-    {
+    let outdated = old.as_ref().map_or(Ok(false), |old| speaks_of(tree, old, changes))?;
+    if old.is_some() && (!outdated || old.as_ref() == Some(&loader)) {
         return Ok(Vec::new());
     }
     tree.make_dir(&folder)?;
@@ -54,10 +53,6 @@ pub(super) fn fall_back(tree: &Tree, uefi: &Uefi, changes: &[Change]) -> Result<
         tree.replace(&to, &bytes)?;
     }
     Ok(vec![format!("{fallback} was made from {loader}: firmware without a boot entry starts it")])
-}
-
-fn stays(tree: &Tree, path: &str, changes: &[Change]) -> Result<bool, String> {
-    Ok(!speaks_of(tree, path, changes)?)
 }
 
 /// Makes a boot entry, where this node's firmware can be told of one. What goes wrong is told, and is no failure: the

@@ -141,6 +141,9 @@ pub(super) fn refuse_built_in(clone: &Clone<'_>, tree: &Tree, changes: &[Change]
 
 /// Whether a loader has an old UUID built in.
 pub(super) fn speaks_of(tree: &Tree, path: &str, changes: &[Change]) -> Result<bool, String> {
+    if changes.is_empty() {
+        return Ok(false);
+    }
     let bytes = tree.read(path, LOADER_BYTES_MAX)?.unwrap_or_default();
     let has = |(old, _): &Change| bytes.windows(old.len()).any(|window| window == old.as_bytes());
     Ok(changes.iter().any(has))
