@@ -57,7 +57,8 @@ pub struct Plan {
     pub boot: Boot,
     /// Clones get UUIDs of their own, and every reference to the old ones is rewritten.
     pub new_uuids: bool,
-    /// The golden node's UUIDs of file systems and swap that a clone has others for: all that the desc makes without one.
+    /// The golden node's UUIDs of file systems and swap that a clone has others for: all that the desc makes without
+    /// one.
     pub uuids: Vec<GoldenUuid>,
 }
 

@@ -6,10 +6,12 @@
 //! boot          its first sector (diskboot.img) has a list of the others, from 0x1F4 downwards
 //! ```
 //!
-//! The numbers count sectors from the disk's beginning. In a gap they stay true; a BIOS boot partition may begin elsewhere on
-//! a clone. A core that lies in a file system comes with the files, and nobody knows where it will be: that is refused.
+//! The numbers count sectors from the disk's beginning. In a gap they stay true; a BIOS boot partition may begin
+//! elsewhere on a clone. A core that lies in a file system comes with the files, and nobody knows where it will be:
+//! that is refused.
 //!
-//! What is absent: boot loaders in the first sector of a partition, and other loaders' numbers. Their pieces travel as they are.
+//! What is absent: boot loaders in the first sector of a partition, and other loaders' numbers. Their pieces travel as
+//! they are.
 
 use std::io;
 use std::ops::Range;
@@ -38,8 +40,8 @@ const BLOCK_BYTES: usize = 12;
 /// Diskboot.img's code ends before this.
 const LAST_BLOCK_AT: usize = 0x100;
 
-/// The pieces of boot records that a disk has, each with its bytes; none if it does not boot by BIOS. `disk` is the desc's
-/// name for it; `read` gives a range of the disk's bytes.
+/// The pieces of boot records that a disk has, each with its bytes; none if it does not boot by BIOS. `disk` is the
+/// desc's name for it; `read` gives a range of the disk's bytes.
 ///
 /// # Errors
 /// What `read` said.
@@ -98,8 +100,8 @@ fn listed_end(code: &[u8], bytes: &[u8], sector: u64) -> u64 {
     blocks(core).into_iter().filter_map(end).filter(|end| *end <= room).max().unwrap_or(0)
 }
 
-/// The bytes of each piece as a clone gets them; `starts` are the sectors at which its rooms for them begin. `boot` is the
-/// stream of that name: the pieces one after another.
+/// The bytes of each piece as a clone gets them; `starts` are the sectors at which its rooms for them begin. `boot` is
+/// the stream of that name: the pieces one after another.
 ///
 /// # Errors
 /// A sentence: the stream is not as long as the pieces, or GRUB loads what no piece brings.

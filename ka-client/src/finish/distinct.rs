@@ -4,8 +4,8 @@
 
 use super::tree::Tree;
 
-/// Files that hold what only one machine may have, and are made anew when they are missing: where, how their names begin
-/// and end, and what they are.
+/// Files that hold what only one machine may have, and are made anew when they are missing: where, how their names
+/// begin and end, and what they are.
 const OWN: [(&str, &str, &str, &str); 14] = [
     ("/var/lib/systemd", "random-seed", "", "seed of random numbers"),
     ("/var/lib/urandom", "random-seed", "", "seed of random numbers"),

@@ -1,7 +1,7 @@
 //! The clone's initramfs: whether it finds this node's disks, and a new one if it does not.
 //!
-//! What is in it is asked of the clone's own tools, which can read what they have written, however it is compressed. What
-//! builds it stays the clone's own, too: initramfs-tools or dracut.
+//! What is in it is asked of the clone's own tools, which can read what they have written, however it is compressed.
+//! What builds it stays the clone's own, too: initramfs-tools or dracut.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -23,8 +23,8 @@ enum Builder {
     Dracut,
 }
 
-/// Makes sure that the kernel which the clone boots finds its disks. `wanted` are modules that it must have in any case;
-/// with `rebuild` every initramfs is made anew. Gives a sentence for each change.
+/// Makes sure that the kernel which the clone boots finds its disks. `wanted` are modules that it must have in any
+/// case; with `rebuild` every initramfs is made anew. Gives a sentence for each change.
 pub(super) fn fit(
     clone: &Clone<'_>,
     tree: &Tree,
@@ -101,8 +101,8 @@ fn needed(
     needed
 }
 
-/// A card that the clone's kernel does not know keeps it from the network, not from booting. The modules of the others are
-/// found when the clone's files are there.
+/// A card that the clone's kernel does not know keeps it from the network, not from booting. The modules of the others
+/// are found when the clone's files are there.
 fn warn_of_cards(clone: &Clone<'_>, kernel: &Kernel, tell: &mut dyn FnMut(&str)) {
     for (card, devices) in hardware::cards(clone.machine) {
         let (_, unknown) = kernel.needs(&devices);

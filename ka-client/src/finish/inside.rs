@@ -51,7 +51,8 @@ pub(super) fn has(tree: &Tree, program: &str) -> bool {
     PATHS.iter().any(|folder| tree.has(&format!("{folder}/{program}")))
 }
 
-/// Does `work` while the node's devices and `/proc`, `/sys` and `/run` are in the clone, too, and takes them away again.
+/// Does `work` while the node's devices and `/proc`, `/sys` and `/run` are in the clone, too, and takes them away
+/// again.
 pub(super) fn inside<T>(
     clone: &Clone<'_>,
     tree: &Tree,

@@ -15,8 +15,8 @@ pub(super) fn prepare(clone: &Clone<'_>, runner: &mut dyn Runner) -> Result<(), 
     if clone.plan.boot.install.is_some() { uuids::name_devices(clone, runner) } else { Ok(()) }
 }
 
-/// The modules that arguments such as `--with=ata_piix` ask for, and the arguments that are `grub-install`'s. In 2001 the
-/// former went to mkinitrd.
+/// The modules that arguments such as `--with=ata_piix` ask for, and the arguments that are `grub-install`'s. In 2001
+/// the former went to mkinitrd.
 pub(super) fn modules(args: &[String]) -> (Vec<String>, Vec<String>) {
     let module = |arg: &String| {
         let name = arg.strip_prefix("--with=").or_else(|| arg.strip_prefix("--preload="))?;

@@ -9,11 +9,12 @@
 //! distinct   machine-id, seeds, leases                  ── then it is itself
 //! ```
 //!
-//! The clone's own tools come after the texts that they read, and what is copied from the EFI system partition after what
-//! they put there. `tree` is how all of that touches files: below the clone's root and nowhere else. `inside` is how the
-//! clone's programs are run. `hardware` says what this node's devices need.
+//! The clone's own tools come after the texts that they read, and what is copied from the EFI system partition after
+//! what they put there. `tree` is how all of that touches files: below the clone's root and nowhere else. `inside` is
+//! how the clone's programs are run. `hardware` says what this node's devices need.
 //!
-//! What is absent: names. A clone has the golden node's host name and its ssh host keys until the admin gives it others.
+//! What is absent: names. A clone has the golden node's host name and its ssh host keys until the admin gives it
+//! others.
 
 mod distinct;
 mod hardware;
@@ -63,12 +64,12 @@ impl Clone<'_> {
     }
 }
 
-/// Makes a clone bootable and distinct, and gives the intended differences to the golden node, a sentence each. `boot` are
-/// the bytes of the stream `boot`; `tell` hears what is done, and what might be wrong.
+/// Makes a clone bootable and distinct, and gives the intended differences to the golden node, a sentence each. `boot`
+/// are the bytes of the stream `boot`; `tell` hears what is done, and what might be wrong.
 ///
 /// # Errors
-/// A sentence: the clone would not boot, or a change could not be made. What the clone's programs needed of the node is
-/// taken away again in any case.
+/// A sentence: the clone would not boot, or a change could not be made. What the clone's programs needed of the node
+/// is taken away again in any case.
 pub fn finish(
     clone: &Clone<'_>,
     boot: &[u8],

@@ -61,8 +61,8 @@ pub(super) fn prepared(desc: &str) -> Vec<Prepared> {
     parse(desc).unwrap().disks.into_iter().map(disk).collect()
 }
 
-/// Writes commands down, and answers them from a table: the first entry whose text is in the command, each once if it is
-/// not the last such.
+/// Writes commands down, and answers them from a table: the first entry whose text is in the command, each once if it
+/// is not the last such.
 pub(super) struct Recorder {
     answers: Vec<(&'static str, Result<String, &'static str>)>,
     pub(super) calls: Vec<String>,

@@ -96,8 +96,8 @@ impl Tree {
         Ok(Some(found))
     }
 
-    /// Puts `bytes` in the place of a file, in one step. Owner, mode and extended attributes stay what they were; a new file
-    /// is root's, and readable.
+    /// Puts `bytes` in the place of a file, in one step. Owner, mode and extended attributes stay what they were; a
+    /// new file is root's, and readable.
     pub(super) fn replace(&self, path: &str, bytes: &[u8]) -> Result<(), String> {
         let path = self.behind_links(path)?;
         self.replace_file(&path, bytes).map_err(|e| said(&path, e))

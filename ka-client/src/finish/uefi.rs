@@ -9,11 +9,8 @@ use ka_desc::write::look;
 use super::Clone;
 use super::inside::EFIVARS;
 use super::tree::Tree;
-use super::uuids::{Change, speaks_of};
+use super::uuids::{Change, LOADER_BYTES_MAX, speaks_of};
 use crate::plan::Uefi;
-
-/// The longest loader that is copied.
-const LOADER_BYTES_MAX: u64 = 64 << 20;
 
 /// What every firmware starts when it knows nothing else.
 const FALLBACK: &str = "BOOTX64.EFI";
@@ -21,8 +18,8 @@ const FALLBACK: &str = "BOOTX64.EFI";
 /// What shim starts, from its own directory: GRUB, and the program that enrols keys.
 const BESIDE_SHIM: [&str; 2] = ["grubx64.efi", "mmx64.efi"];
 
-/// Makes sure that the loader is there, and that a firmware without boot entries finds it. A loader at the fallback's path
-/// stays, unless it has an old UUID built in. A sentence for each change.
+/// Makes sure that the loader is there, and that a firmware without boot entries finds it. A loader at the fallback's
+/// path stays, unless it has an old UUID built in. A sentence for each change.
 pub(super) fn fall_back(tree: &Tree, uefi: &Uefi, changes: &[Change]) -> Result<Vec<String>, String> {
     let wanted = format!("{}/{}", uefi.mount, uefi.loader.replace('\\', "/"));
     let loader = tree.find(&wanted)?.ok_or_else(|| {

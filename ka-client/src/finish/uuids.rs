@@ -43,8 +43,8 @@ const BUILT_IN: [(&str, Firmware); 4] = [
     ("/boot/grub2/x86_64-efi/load.cfg", Firmware::Uefi),
 ];
 
-/// The longest loader on an EFI system partition that is searched: unified kernel images have a tenth of it.
-const LOADER_BYTES_MAX: u64 = 512 << 20;
+/// The longest loader on an EFI system partition: a unified kernel image has less than half of it.
+pub(super) const LOADER_BYTES_MAX: u64 = 256 << 20;
 
 /// What the clone's file systems and swap are called now, where that is not what the plan says of the golden node's.
 pub(super) fn changes(clone: &Clone<'_>, runner: &mut dyn Runner) -> Result<Vec<Change>, String> {
@@ -171,8 +171,8 @@ fn replaced(text: &str, changes: &[Change]) -> Option<String> {
     (new != text).then_some(new)
 }
 
-/// Where there is no udev, nobody says which device has which UUID, and GRUB's tools would write the device's name, which
-/// is another one at the next boot.
+/// Where there is no udev, nobody says which device has which UUID, and GRUB's tools would write the device's name,
+/// which is another one at the next boot.
 pub(super) fn name_devices(clone: &Clone<'_>, runner: &mut dyn Runner) -> Result<(), String> {
     let folder = clone.machine.path("dev/disk/by-uuid");
     for disk in clone.disks {

@@ -59,8 +59,8 @@ fn stays_inside(dir: &Path, path: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// The node of a partition, for as long as others are mounted. Subvolumes of a btrfs must come from the same one: through
-/// two loop devices, the kernel would take it for two file systems, and each would overwrite the other.
+/// The node of a partition, for as long as others are mounted. Subvolumes of a btrfs must come from the same one:
+/// through two loop devices, the kernel would take it for two file systems, and each would overwrite the other.
 struct Known<'a> {
     disk: &'a Path,
     number: u32,

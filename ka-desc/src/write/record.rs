@@ -1,4 +1,5 @@
-//! Bytes of boot records, on a disk that was written by [`apply`](super::apply()): the only bytes that no command writes.
+//! Bytes of boot records, on a disk that was written by [`apply`](super::apply()): the only bytes that no command
+//! writes.
 //!
 //! ```text
 //! MBR │code, 440 bytes│table│ gap … │ first partition …           room: the code, the gap
@@ -43,8 +44,8 @@ pub fn record_rooms(plan: &Plan) -> Vec<Range<u64>> {
     }
 }
 
-/// Writes `bytes` at byte `at` of a disk that was prepared and written, and reads them back. File systems of the disk may
-/// be mounted. In a dry run nothing is written.
+/// Writes `bytes` at byte `at` of a disk that was prepared and written, and reads them back. File systems of the disk
+/// may be mounted. In a dry run nothing is written.
 ///
 /// # Errors
 /// There is no room for boot records; or the disk is another one, or has another table, than was planned: nothing was
