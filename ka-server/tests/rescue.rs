@@ -19,7 +19,7 @@ impl System {
         let system = Self(tempfile::tempdir().unwrap());
         for tool in ["modprobe", "blkid", "blockdev", "losetup", "mkfs.ext2", "mkfs.ext3", "mkswap", "sfdisk"]
             .into_iter()
-            .chain(["swapoff", "wipefs", "partclone.restore"])
+            .chain(["wipefs", "partclone.restore"])
         {
             system.program(&format!("root/usr/sbin/{tool}"), b"#!/bin/sh\n");
         }
@@ -146,6 +146,19 @@ fn everything_that_is_needed_is_in_it_and_nothing_else_of_the_kernel() {
 }
 
 #[test]
+fn a_compressed_module_stays_so_and_its_firmware_is_found() {
+    let system = System::new();
+    let Some(packed) = piped("xz", &["-c"], b"\x7fELF\0firmware=x/card.fw\0") else { return };
+    let modules = format!("root/usr/lib/modules/{VERSION}");
+    system.file(&format!("{modules}/kernel/drivers/scsi/disk.ko.xz"), &packed);
+    system.file(&format!("{modules}/modules.dep"), b"kernel/drivers/scsi/disk.ko.xz:\n");
+    system.built(&["out"]);
+    let Some(names) = listed(&system.path("out/initrd"), "gzip") else { return };
+    assert!(names.contains(&format!("usr/lib/modules/{VERSION}/kernel/drivers/scsi/disk.ko.xz")));
+    assert!(names.contains(&"usr/lib/firmware/x/card.fw".into()));
+}
+
+#[test]
 fn the_same_system_gives_the_same_bytes_and_what_was_there_is_replaced() {
     let system = System::new();
     system.built(&["one"]);
@@ -208,6 +221,8 @@ fn all_that_is_missing_is_told_at_once_and_nothing_is_written() {
     }
     assert!(!system.path("out").exists());
 
+    let told = String::from_utf8(System::new().rescue(&["out", "--iso"]).stderr).unwrap();
+    assert!(told.contains("a disc needs the session's key"), "{told}");
     let output = System::new().rescue(&["out", "--module", "none"]);
     let told = String::from_utf8(output.stderr).unwrap();
     assert_eq!(told.lines().last(), Some("ka-d: kernel 6.1.0-test has no module none"));

@@ -43,8 +43,9 @@ pub(super) fn make(
     fs::create_dir_all(boot.join("grub")).map_err(|e| named(&boot, &e))?;
     fs::write(boot.join("grub/grub.cfg"), settings).map_err(|e| named(&boot, &e))?;
     for (file, name) in [(kernel, "vmlinuz"), (initrd, "initrd")] {
-        // They are in the same directory, so a second name will do.
-        fs::hard_link(file, boot.join(name)).map_err(|e| named(file, &e))?;
+        // A second name is enough, where the file system has such.
+        let link = fs::hard_link(file, boot.join(name));
+        link.or_else(|_| fs::copy(file, boot.join(name)).map(drop)).map_err(|e| named(file, &e))?;
     }
     let [disc, stage] = [disc, stage.path()].map(|path| path.display().to_string());
     // The loader draws nothing.

@@ -175,7 +175,7 @@ fn private(path: &Path, mode: u32) -> io::Result<()> {
     {
         return Err(e);
     }
-    File::options().write(true).create_new(true).mode(mode).open(path)?.flush()
+    File::options().write(true).create_new(true).mode(mode).open(path).map(drop)
 }
 
 fn length(path: &Path) -> u64 {

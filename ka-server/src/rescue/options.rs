@@ -13,7 +13,7 @@ pub struct Options {
     #[arg(value_name = "OUT")]
     pub out: PathBuf,
 
-    /// Also make OUT/rescue.iso, which boots by BIOS and UEFI, from CD and USB
+    /// Also make OUT/rescue.iso, which boots by BIOS and UEFI, from CD and USB; with --key-file or --insecure
     #[arg(long)]
     pub iso: bool,
 

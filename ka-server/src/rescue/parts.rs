@@ -39,6 +39,12 @@ pub(super) fn find(options: &Options, tree: &Tree, runner: &dyn Runner) -> Resul
     wrong.extend(tools::sentences(&missing).into_iter().map(|what| format!("the rescue needs {what}")));
     wrong.extend(busybox(tree));
     if options.iso {
+        if options.key_file.is_none() && !options.insecure {
+            wrong.push(
+                "a disc needs the session's key, for nobody fills it in: give --key-file, or --insecure"
+                    .into(),
+            );
+        }
         wrong.extend(iso::missing(runner).into_iter().map(|what| format!("a disc needs {what}")));
     }
     let uname = rustix::system::uname();

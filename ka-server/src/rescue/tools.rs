@@ -22,13 +22,13 @@ pub(super) const REQUIRED: &[Tool] = &[
     tool("mkswap", "util-linux"),
     tool("mount", "mount"),
     tool("sfdisk", "fdisk"),
-    tool("swapoff", "mount"),
     tool("tar", "tar"),
     tool("umount", "mount"),
     tool("wipefs", "util-linux"),
 ];
 
-/// What some clones need, and others do not.
+/// What some clones need, and others do not. There is nothing for arrays and mapped devices: without the kernel's
+/// modules for them, no old one of a disk can be in use.
 pub(super) const OPTIONAL: &[Tool] = &[
     tool("btrfs", "btrfs-progs"),
     tool("mkfs.btrfs", "btrfs-progs"),
@@ -38,8 +38,6 @@ pub(super) const OPTIONAL: &[Tool] = &[
     tool("mkfs.ntfs", "ntfs-3g"),
     tool("mkfs.vfat", "dosfstools"),
     tool("mkfs.xfs", "xfsprogs"),
-    tool("dmsetup", "dmsetup"),
-    tool("mdadm", "mdadm"),
     tool("efibootmgr", "efibootmgr"),
     tool("partclone.restore", "partclone"),
 ];
