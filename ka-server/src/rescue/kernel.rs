@@ -52,26 +52,21 @@ impl Kernel {
             .into_iter()
             .filter(|v| tree.file(&format!("/boot/vmlinuz-{v}")).is_ok())
             .collect();
-        let known = || {
-            match there.is_empty() {
-            true => "no kernel is there: install Debian's package linux-image-amd64 (it needs /boot/vmlinuz-VERSION \
-                     and /lib/modules/VERSION)"
-                .to_owned(),
+        let known = match there.is_empty() {
+            true => "install Debian's package linux-image-amd64".to_owned(),
             false => format!("give --kernel VERSION, one of: {}", there.join(", ")),
-        }
         };
         let version = match (asked.or(running), &there[..]) {
             (Some(version), _) if there.iter().any(|v| v == version) => version.to_owned(),
             (Some(version), _) => {
-                let which = if asked.is_some() { "" } else { "the running one, " };
+                let which = if asked.is_some() { "" } else { " (the running one)" };
                 return Err(format!(
-                    "there is no whole kernel {version} ({which}/boot and /lib/modules): {}",
-                    known()
+                    "kernel {version}{which} is not in both /boot and /lib/modules: {known}"
                 ));
             }
             (None, [only]) => only.clone(),
-            (None, []) => return Err(known()),
-            (None, _) => return Err(format!("there are several kernels: {}", known())),
+            (None, []) => return Err(format!("there is no kernel in /boot and /lib/modules: {known}")),
+            (None, _) => return Err(format!("there are several kernels: {known}")),
         };
         let image = tree.file(&format!("/boot/vmlinuz-{version}")).map_err(|e| e.to_string())?;
         Ok(Self { version, image })

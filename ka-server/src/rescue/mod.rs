@@ -22,7 +22,7 @@ mod tools;
 mod tree;
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -199,6 +199,7 @@ fn said(kernel: &Kernel, vmlinuz: &Path, initrd: &Path, unpacked: u64, sizes: Si
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
     use std::process::Command;
 
     #[test]
