@@ -37,7 +37,7 @@ pub struct Options {
     #[arg(short, long, value_name = "NAME", value_parser = args::session, default_value = "ka")]
     pub session: SessionName,
 
-    /// Put the key in FILE, written by ka-d-server --make-key, into the boot entries; otherwise it is left to be filled in
+    /// Put the key in FILE, written by ka-d-server --make-key, into the boot entries; otherwise it is to be filled in
     #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
     pub key_file: Option<PathBuf>,
 
