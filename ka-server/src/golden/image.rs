@@ -4,7 +4,6 @@
 //! the kernel takes them away when those go; and those go with the namespace they are in.
 
 use std::fs::{self, File};
-use std::io;
 use std::path::{Path, PathBuf};
 
 use ka_desc::disk::Machine;
@@ -45,7 +44,7 @@ impl Image {
         })?;
         let root = private.make("image").and_then(fs::canonicalize).map_err(|e| format!("{name}: {e}"))?;
         let mut image = Self { root, mounted: Vec::new(), warnings: Vec::new() };
-        let mut parts = Parts { runner, path: &facts.path, geometry: facts.geometry };
+        let mut parts = Parts { runner, path: &facts.path, geometry: facts.geometry, held: Vec::new() };
         let entries = image.find_root(&mut parts, &found)?;
         image.mount_others(&mut parts, &found, &entries)?;
         Ok(image)
@@ -141,6 +140,8 @@ struct Parts<'a> {
     runner: &'a mut dyn Runner,
     path: &'a Path,
     geometry: Geometry,
+    /// Their loop devices, while we mount. To the kernel, a second one is a second file system.
+    held: Vec<(u32, String, File)>,
 }
 
 impl Parts<'_> {
@@ -153,6 +154,18 @@ impl Parts<'_> {
         if p.contents.as_ref().is_some_and(|c| c.fs == "btrfs") {
             options +=
                 &if subvolume.is_empty() { ",subvolid=5".into() } else { format!(",subvol={subvolume}") };
+        }
+        let node = self.node(p).map_err(cannot)?;
+        let fs = p.contents.as_ref().map_or("auto", |contents| contents.fs.as_str());
+        let mount = Call::new("mount", ["-t", fs, "-o", &options, &node, &at.display().to_string()]);
+        self.runner.write(&mount).map(drop).map_err(|e| cannot(e.to_string()))
+    }
+
+    /// The loop device of a partition. Detached while it is held, it goes with whoever holds it last: the file system, or
+    /// we.
+    fn node(&mut self, p: &FoundPartition) -> Result<String, String> {
+        if let Some((_, node, _)) = self.held.iter().find(|(number, ..)| *number == p.number) {
+            return Ok(node.clone());
         }
         let sector = u64::from(self.geometry.sector_bytes);
         let attach = Call::new(
@@ -170,14 +183,11 @@ impl Parts<'_> {
                 self.path.display().to_string(),
             ],
         );
-        let node = self.runner.write(&attach).map_err(|e| cannot(e.to_string()))?.trim().to_owned();
-        let held = File::open(&node).map_err(|e: io::Error| cannot(format!("{node}: {e}")));
-        // Detached while it is held, it goes with whoever holds it last: the file system, or we.
-        self.runner.write(&Call::new("losetup", ["--detach", &node])).map_err(|e| cannot(e.to_string()))?;
-        let _held = held?;
-        let fs = p.contents.as_ref().map_or("auto", |contents| contents.fs.as_str());
-        let mount = Call::new("mount", ["-t", fs, "-o", &options, &node, &at.display().to_string()]);
-        self.runner.write(&mount).map(drop).map_err(|e| cannot(e.to_string()))
+        let node = self.runner.write(&attach).map_err(|e| e.to_string())?.trim().to_owned();
+        let held = File::open(&node).map_err(|e| format!("{node}: {e}"));
+        self.runner.write(&Call::new("losetup", ["--detach", &node])).map_err(|e| e.to_string())?;
+        self.held.push((p.number, node.clone(), held?));
+        Ok(node)
     }
 }
 
