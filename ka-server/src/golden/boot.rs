@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use ka_client::plan::{Boot, Firmware, Install, Piece, Place, Uefi};
+use ka_client::record::check;
 use ka_desc::language::{Desc, Kind};
 
 use super::choice::Choice;
-use super::facts::{Golden, Mount};
+use super::facts::{Golden, GoldenDisk, Mount};
 use super::scope::Scope;
 
 /// What clones boot by, the bytes of the stream `boot`, and what the admin should know.
@@ -20,8 +21,22 @@ pub fn boot(
     desc: &Desc,
 ) -> Result<(Boot, Vec<u8>, Vec<String>), Vec<String>> {
     let (mut problems, mut warnings) = (Vec::new(), Vec::new());
-    let (pieces, bytes) = pieces(choice, scope, desc, &mut warnings);
     let uefi = uefi(scope);
+    let (mut all, mut bytes) = (Vec::new(), Vec::new());
+    for disk in &scope.disks {
+        let (pieces, own) = pieces(choice, disk, desc, &mut warnings);
+        match check(&pieces, &own) {
+            Ok(()) => {
+                all.extend(pieces);
+                bytes.extend(own);
+            }
+            // Others start the clones, or the clones' own tools make them such.
+            Err(_) if choice.install.is_some() => {}
+            Err(why) if uefi.is_some() => warnings.push(format!("clones will not boot by BIOS: {why}")),
+            Err(why) => problems.push(why),
+        }
+    }
+    let pieces = all;
     if golden.firmware == Firmware::Uefi && uefi.is_none() && choice.install.is_none() {
         problems.push(
             "the golden node was started by UEFI, and its EFI system partition with the loader is not among what is cloned: \
@@ -52,36 +67,35 @@ pub fn boot(
     }
 }
 
+/// The boot records of a disk, as far as clones have room for them.
 fn pieces(
     choice: &Choice,
-    scope: &Scope<'_>,
+    disk: &GoldenDisk,
     desc: &Desc,
     warnings: &mut Vec<String>,
 ) -> (Vec<Piece>, Vec<u8>) {
     let (mut pieces, mut bytes) = (Vec::new(), Vec::new());
-    for disk in &scope.disks {
-        let code = choice.codes.iter().find(|(name, _)| *name == disk.name).map(|(_, code)| code);
-        if let Some(code) = code {
-            let (name, length) = (disk.name.clone(), code.len() as u64);
-            pieces.push(Piece { disk: name, place: Place::Mbr, sector: 0, bytes: length });
-            bytes.extend(code);
-        }
-        for (piece, content) in &disk.records {
-            let has_room = match piece.place {
-                Place::Mbr => code.is_none(),
-                Place::Gap => true,
-                Place::Partition(number) => is_bios_boot(desc, &disk.name, number),
-            };
-            if has_room {
-                pieces.push(piece.clone());
-                bytes.extend(content);
-            } else if let Place::Partition(number) = piece.place {
-                warnings.push(format!(
-                    "the desc has no bios_boot as partition {number} of {}, where the golden node's loader is: clones need \
-                     -r grub, or do not boot by BIOS",
-                    disk.name
-                ));
-            }
+    let code = choice.codes.iter().find(|(name, _)| *name == disk.name).map(|(_, code)| code);
+    if let Some(code) = code {
+        let (name, length) = (disk.name.clone(), code.len() as u64);
+        pieces.push(Piece { disk: name, place: Place::Mbr, sector: 0, bytes: length });
+        bytes.extend(code);
+    }
+    for (piece, content) in &disk.records {
+        let has_room = match piece.place {
+            Place::Mbr => code.is_none(),
+            Place::Gap => true,
+            Place::Partition(number) => is_bios_boot(desc, &disk.name, number),
+        };
+        if has_room {
+            pieces.push(piece.clone());
+            bytes.extend(content);
+        } else if let Place::Partition(number) = piece.place {
+            warnings.push(format!(
+                "the desc has no bios_boot as partition {number} of {}, where the golden node's loader is: clones need \
+                 -r grub, or do not boot by BIOS",
+                disk.name
+            ));
         }
     }
     (pieces, bytes)

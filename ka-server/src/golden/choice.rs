@@ -3,11 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use ka_client::plan::Part;
 use ka_desc::language::{Desc, parse};
 use ka_desc::limits::TEXT_BYTES_MAX;
 
 use super::facts::Golden;
 use super::look::CODE_BYTES;
+use super::weigh::{Weight, weigh};
 
 /// What was typed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,6 +41,8 @@ pub struct Typed {
 pub struct Choice {
     /// Directories that come empty.
     pub exclude: Vec<PathBuf>,
+    /// What those hold, and where.
+    pub spared: Vec<(Part, Weight)>,
     /// Disks that are left out.
     pub exclude_disks: Vec<String>,
     /// The MBR code of disks.
@@ -73,7 +77,12 @@ impl Choice {
         };
         for path in &typed.exclude {
             let checked = excluded(path, golden);
-            choice.take(checked, |choice, path| choice.exclude.push(path));
+            // What is in two of them is spared once.
+            let inner = typed.exclude.iter().any(|other| path.starts_with(other) && path != other);
+            choice.take(checked, |choice, (path, spared)| {
+                choice.exclude.push(path);
+                choice.spared.extend(spared.filter(|_| !inner));
+            });
         }
         for disk in typed.mbr.iter().map(|name| plain(name)) {
             let code = golden.disk(disk).map(|disk| disk.code.clone()).filter(|code| !code.is_empty());
@@ -121,8 +130,8 @@ fn names(typed: &[String]) -> Vec<String> {
     names.filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
-/// A directory that comes empty, without needless slashes.
-fn excluded(path: &Path, golden: &Golden) -> Result<PathBuf, String> {
+/// A directory that comes empty, without needless slashes; and what is spared by that, on which partition.
+fn excluded(path: &Path, golden: &Golden) -> Result<(PathBuf, Option<(Part, Weight)>), String> {
     let name = path.display();
     let clean: PathBuf = path.components().collect();
     if !path.is_absolute() || path.components().any(|c| c.as_os_str() == "..") {
@@ -133,12 +142,16 @@ fn excluded(path: &Path, golden: &Golden) -> Result<PathBuf, String> {
     }
     // Where it is here, the mount that is nearest to it knows.
     let nearest = golden.mounts.iter().filter(|mount| clean.starts_with(&mount.at));
-    let here = nearest.max_by_key(|mount| mount.at.components().count()).map_or_else(
+    let nearest = nearest.max_by_key(|mount| mount.at.components().count());
+    let here = nearest.map_or_else(
         || clean.clone(),
         |mount| mount.here.join(clean.strip_prefix(&mount.at).unwrap_or(&clean)),
     );
     match fs::symlink_metadata(&here) {
-        Ok(meta) if meta.is_dir() => Ok(clean),
+        Ok(meta) if meta.is_dir() => {
+            let part = nearest.and_then(|mount| mount.part());
+            Ok((clean, part.map(|part| (part.clone(), weigh(&here)))))
+        }
         Ok(_) => Err(format!("-x {name}: that is no directory (a symbolic link is cloned as such)")),
         Err(e) => Err(format!("-x {name}: {e}; is it spelled as it should be?")),
     }

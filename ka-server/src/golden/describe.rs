@@ -1,8 +1,8 @@
 //! The desc of the clones' disks: as it was given or captured, with what the golden node has on the same partitions. Pure.
 
-use ka_client::plan::Part;
+use ka_client::plan::{GoldenUuid, Part};
 use ka_desc::capture::capture;
-use ka_desc::language::{Desc, Disk, Fs, Kind, Partition, Size, Subvolume, faults};
+use ka_desc::language::{Action, Desc, Disk, Fs, Kind, Partition, Size, Subvolume, faults};
 use ka_desc::layout::{Contents, Found};
 use ka_desc::limits::MIB_BYTES;
 
@@ -12,21 +12,28 @@ use super::fit;
 use super::fstab::{self, Entry};
 use super::scope::Scope;
 
-/// The desc of all disks, every reason why there is none that would do, and what the admin should know.
+/// What clones' disks become.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Described {
+    /// The desc of all disks.
+    pub desc: Desc,
+    /// The golden node's UUIDs where clones have others.
+    pub uuids: Vec<GoldenUuid>,
+    /// Every reason why this would not do, each with the way out.
+    pub problems: Vec<String>,
+    /// What the admin should know.
+    pub warnings: Vec<String>,
+}
+
+/// Describes the clones' disks.
 #[must_use]
-pub fn describe(golden: &Golden, choice: &Choice, scope: &Scope<'_>) -> (Desc, Vec<String>, Vec<String>) {
+pub fn describe(golden: &Golden, choice: &Choice, scope: &Scope<'_>) -> Described {
     let fstab = fstab::read(&golden.fstab);
     let mut all = Describe { golden, choice, scope, fstab, problems: Vec::new(), warnings: Vec::new() };
     let mut disks: Vec<Disk> = scope.disks.iter().map(|disk| all.disk(disk)).collect();
     all.places(&disks);
     all.raw(&mut disks);
-    if choice.new_uuids {
-        for line in disks.iter_mut().flat_map(|disk| &mut disk.partitions) {
-            if line.formatted().is_some() {
-                line.uuid = None;
-            }
-        }
-    }
+    let uuids = if choice.new_uuids { take_uuids(&mut disks) } else { Vec::new() };
     let desc = Desc { disks };
     if all.problems.is_empty() {
         for fault in faults(&desc) {
@@ -35,7 +42,21 @@ pub fn describe(golden: &Golden, choice: &Choice, scope: &Scope<'_>) -> (Desc, V
             all.problems.push(format!("{line}{}; {}", fault.what, fault.way_out));
         }
     }
-    (desc, all.problems, all.warnings)
+    Described { desc, uuids, problems: all.problems, warnings: all.warnings }
+}
+
+/// Leaves it to mkfs which UUIDs there are. Those that were meant are the golden node's.
+fn take_uuids(disks: &mut [Disk]) -> Vec<GoldenUuid> {
+    let mut uuids = Vec::new();
+    for disk in disks {
+        let name = disk.name.clone().unwrap_or_default();
+        for (number, line) in disk.numbers().into_iter().zip(&mut disk.partitions) {
+            let uuid = line.uuid.take_if(|_| line.action != Action::Keep);
+            let part = Part { disk: name.clone(), number };
+            uuids.extend(uuid.map(|uuid| GoldenUuid { part, uuid }));
+        }
+    }
+    uuids
 }
 
 struct Describe<'a> {
@@ -222,9 +243,9 @@ impl Describe<'_> {
             disk.partitions.iter_mut().zip(numbers).filter(|(line, _)| line.size == Size::Fill)
         {
             let part = Part { disk: golden.name.clone(), number };
-            let mounts = self.scope.mounts.iter().filter(|mount| mount.part() == Some(&part));
-            let bytes = mounts.map(|mount| fit::least_bytes(self.golden, mount)).max();
-            line.min_bytes = bytes.filter(|bytes| *bytes > 0).map(|bytes| bytes.next_multiple_of(MIB_BYTES));
+            let comes = fit::comes(self.scope, self.choice, &part);
+            let bytes = fit::least_bytes(self.golden, &part, comes);
+            line.min_bytes = (bytes > 0).then(|| bytes.next_multiple_of(MIB_BYTES));
         }
     }
 
@@ -323,9 +344,12 @@ fn contents(disk: &GoldenDisk) -> impl Iterator<Item = (Part, &Contents)> {
 
 /// The label and the UUID, where a new file system can have them.
 fn name(line: &mut Partition, fs: Fs, contents: &Contents) {
-    let label =
-        contents.label.clone().filter(|label| !label.is_empty() && label.len() <= fs.label_bytes_max());
-    line.label = line.label.take().or(label);
+    let fits = |label: &String| {
+        (1..=fs.label_bytes_max()).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.chars().any(char::is_control)
+    };
+    line.label = line.label.take().or(contents.label.clone().filter(fits));
     let uuid = contents.uuid.as_ref().filter(|_| fs != Fs::Ntfs).and_then(|uuid| fs.uuid(uuid));
     line.uuid = line.uuid.take().or(uuid);
 }

@@ -1,43 +1,56 @@
 //! Whether what the golden node has fits where the desc puts it. Pure.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use ka_client::plan::{Need, Part};
 use ka_desc::language::bytes::people;
 use ka_desc::language::{Desc, Disk, Fs, Partition, Size};
 use ka_desc::layout;
 
-use super::facts::{Golden, Mount};
+use super::choice::Choice;
+use super::facts::{Golden, Used};
 use super::scope::Scope;
 
 /// How many bytes mkfs of ext2, ext3 and ext4 gives each inode, as Debian and Fedora set it: from this size on, and below.
 const INODE_BYTES: [(u64, u64); 2] = [(512 << 20, 16 << 10), (0, 4 << 10)];
 
-/// The partition that this file system needs on a clone: what it holds, and the share of its partition that the golden
-/// node's own bookkeeping takes.
+/// What clones get of a partition's files. All subvolumes of a btrfs say the same of it.
 #[must_use]
-pub fn least_bytes(golden: &Golden, mount: &Mount) -> u64 {
-    let size = mount.part().map_or(0, |part| golden.part_bytes(part));
-    let used = mount.used;
-    if used.capacity == 0 || size < used.capacity {
-        return used.bytes;
+pub fn comes(scope: &Scope<'_>, choice: &Choice, part: &Part) -> Used {
+    let mounts = || scope.mounts.iter().filter(|mount| mount.part() == Some(part));
+    let used = mounts().next().map_or_else(Used::default, |mount| mount.used);
+    if mounts().all(|mount| choice.exclude.contains(&mount.at)) {
+        return Used { bytes: 0, inodes: 0, ..used };
     }
-    let bytes = u128::from(used.bytes) * u128::from(size) / u128::from(used.capacity);
+    let spared = || choice.spared.iter().filter(|(on, _)| on == part).map(|(_, weight)| weight);
+    Used {
+        bytes: used.bytes.saturating_sub(spared().map(|weight| weight.bytes).sum()),
+        inodes: used.inodes.saturating_sub(spared().map(|weight| weight.inodes).sum()),
+        ..used
+    }
+}
+
+/// How large a partition must be that holds these files: with the share that the golden node's own bookkeeping takes.
+#[must_use]
+pub fn least_bytes(golden: &Golden, part: &Part, comes: Used) -> u64 {
+    let size = golden.part_bytes(part);
+    if comes.capacity == 0 || size < comes.capacity {
+        return comes.bytes;
+    }
+    let bytes = u128::from(comes.bytes) * u128::from(size) / u128::from(comes.capacity);
     u64::try_from(bytes).unwrap_or(u64::MAX)
 }
 
 /// What each partition of the desc must hold. Files go where the desc mounts what contains them.
 #[must_use]
-pub fn needs(desc: &Desc, scope: &Scope<'_>, excluded: &[PathBuf]) -> Vec<Need> {
+pub fn needs(desc: &Desc, scope: &Scope<'_>, choice: &Choice) -> Vec<Need> {
     let mut needs: Vec<Need> = Vec::new();
     let mut counted: Vec<&Part> = Vec::new();
     for mount in &scope.mounts {
         let Some((part, _)) = place(desc, &mount.at) else { continue };
-        // All subvolumes of a btrfs say the same.
         let Some(from) = mount.part().filter(|from| !counted.contains(from)) else { continue };
         counted.push(from);
-        let empty = excluded.contains(&mount.at);
-        let (bytes, inodes) = if empty { (0, 0) } else { (mount.used.bytes, mount.used.inodes) };
+        let Used { bytes, inodes, .. } = comes(scope, choice, from);
         match needs.iter_mut().find(|need| need.part == part) {
             Some(need) => {
                 need.bytes = need.bytes.saturating_add(bytes);
@@ -71,9 +84,10 @@ fn place<'a>(desc: &'a Desc, path: &Path) -> Option<(Part, &'a Partition)> {
 #[must_use]
 pub fn misfits(
     golden: &Golden,
+    choice: &Choice,
+    scope: &Scope<'_>,
     desc: &Desc,
     needs: &[Need],
-    scope: &Scope<'_>,
 ) -> (Vec<String>, Vec<String>) {
     let (mut problems, mut warnings) = (Vec::new(), Vec::new());
     for disk in &desc.disks {
@@ -95,10 +109,8 @@ pub fn misfits(
                 (_, Some(bytes)) | (Size::Bytes(bytes), None) => bytes,
                 _ => continue,
             };
-            // Who comes from one partition alone is known with what its own bookkeeping takes.
-            let from =
-                scope.mounts.iter().filter(|m| m.part() == Some(&part)).map(|m| least_bytes(golden, m)).max();
-            let least = from.unwrap_or(0).max(need.bytes);
+            // What comes from the same partition is known with its own bookkeeping.
+            let least = least_bytes(golden, &part, comes(scope, choice, &part)).max(need.bytes);
             if need.bytes > 0 && least > has {
                 let (needed, has) = (people(least), people(has));
                 problems.push(format!(

@@ -194,7 +194,11 @@ impl Look<'_> {
 
     fn disk(&mut self, path: PathBuf) -> Result<GoldenDisk, String> {
         let facts = self.machine.facts(&path, 512).map_err(|e| format!("{}: {e}", path.display()))?;
-        let found = write::look(self.runner, &facts).map_err(|e| e.to_string())?;
+        // A disk that is broken, or has no medium, is no reason to clone none.
+        let found = write::look(self.runner, &facts).unwrap_or_else(|e| {
+            self.warnings.push(format!("{} cannot be read: {e}", path.display()));
+            None
+        });
         // An image is called as its file, without the ending.
         let name = if path.is_file() && self.machine.name_of(&path).is_none() {
             path.file_stem()

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! - [`facts`]: the nouns. [`look`]: how they are found; [`mountinfo`], [`device`], [`fstab`], [`image`] are its parts.
-//! - [`choice`]: what the admin typed. [`mod@plan`]: what follows from both; [`scope`], [`describe`], [`fit`] and [`boot`]
+//! - [`choice`]: what the admin typed, and what the directories [`weigh`] that it leaves out. [`mod@plan`]: what follows from both; [`scope`], [`describe`], [`fit`] and [`boot`]
 //!   are its parts. All of it is pure but for the files that [`choice`] reads.
 //! - [`private`]: a mount namespace that goes with the process. [`still`]: the files in it. [`snapshot`], [`quiesce`] and
 //!   [`awake`]: what is done to the golden node meanwhile, and undone. [`busy`]: what changes while it is read.
@@ -33,3 +33,4 @@ pub mod scope;
 pub mod show;
 pub mod snapshot;
 pub mod still;
+pub mod weigh;

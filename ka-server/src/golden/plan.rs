@@ -2,12 +2,11 @@
 
 use std::path::PathBuf;
 
-use ka_client::plan::{DiskFacts, Files, GoldenUuid, Part, Plan, Raw, RawForm, VERSION};
-use ka_desc::language::Desc;
+use ka_client::plan::{DiskFacts, Files, Part, Plan, Raw, RawForm, VERSION};
 
 use super::boot::boot;
 use super::choice::Choice;
-use super::describe::describe;
+use super::describe::{Described, describe};
 use super::facts::Golden;
 use super::fit;
 use super::scope::{LeftOut, scope};
@@ -37,12 +36,12 @@ pub fn plan(golden: &Golden, choice: &Choice) -> Result<Planned, Vec<String>> {
     let mut problems = choice.problems.clone();
     let (scope, why) = scope(golden, choice);
     problems.extend(why);
-    let (desc, why, noted) = describe(golden, choice, &scope);
+    let Described { desc, uuids, problems: why, warnings: noted } = describe(golden, choice, &scope);
     problems.extend(why);
-    let needs = fit::needs(&desc, &scope, &choice.exclude);
+    let needs = fit::needs(&desc, &scope, choice);
     let mut warnings = [golden.warnings.clone(), scope.warnings.clone(), noted].concat();
     if problems.is_empty() {
-        let (misfits, doubts) = fit::misfits(golden, &desc, &needs, &scope);
+        let (misfits, doubts) = fit::misfits(golden, choice, &scope, &desc, &needs);
         problems.extend(misfits);
         warnings.extend(doubts);
     }
@@ -81,7 +80,7 @@ pub fn plan(golden: &Golden, choice: &Choice) -> Result<Planned, Vec<String>> {
         raw: scope.raw.iter().map(raw).collect(),
         boot,
         new_uuids: choice.new_uuids,
-        uuids: uuids(golden, &desc),
+        uuids,
     };
     // A node would refuse the same, but later, and on every machine.
     Plan::from_bytes(&plan.to_bytes()).map_err(|why| vec![why])?;
@@ -93,20 +92,4 @@ pub fn plan(golden: &Golden, choice: &Choice) -> Result<Planned, Vec<String>> {
         left_out: scope.left_out,
         warnings,
     })
-}
-
-/// The golden node's UUIDs of what the desc makes without one.
-fn uuids(golden: &Golden, desc: &Desc) -> Vec<GoldenUuid> {
-    let mut all = Vec::new();
-    for disk in &desc.disks {
-        for (line, number) in disk.partitions.iter().zip(disk.numbers()) {
-            if line.formatted().is_none() || line.uuid.is_some() {
-                continue;
-            }
-            let part = Part { disk: disk.name.clone().unwrap_or_default(), number };
-            let uuid = golden.contents(&part).and_then(|contents| contents.uuid.clone());
-            all.extend(uuid.map(|uuid| GoldenUuid { part, uuid }));
-        }
-    }
-    all
 }

@@ -97,11 +97,11 @@ impl<'a> Look<'a, '_> {
         }
         self.twice();
         if !self.scope.mounts.iter().any(|mount| mount.is_at("/")) {
-            self.problem(
-                "there is no root file system that could be cloned: with --root, the system's own root must be mounted at \
-                 that directory"
-                    .into(),
+            let why = self.scope.left_out.iter().find(|out| out.what == "/").map_or_else(
+                || "with --root, the system's own root must be mounted at that directory".into(),
+                |out| out.why.clone(),
             );
+            self.problem(format!("there is no root file system that could be cloned: {why}"));
         }
     }
 
@@ -115,7 +115,11 @@ impl<'a> Look<'a, '_> {
         }
         let is_empty = excluded.contains(&mount.at);
         if mount.partial {
-            self.out(at, "it shows a directory of another file system");
+            let whole = |other: &Mount| !other.partial && other.on == mount.on;
+            // Whoever looks for its files finds them where all of the file system is.
+            if !self.golden.mounts.iter().any(whole) {
+                self.out(at, "it shows a directory of a file system that is mounted nowhere as a whole");
+            }
             return false;
         }
         match &mount.on {

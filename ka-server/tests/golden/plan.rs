@@ -74,8 +74,10 @@ fn without_a_desc_the_disks_are_captured() {
     let flexible = old.desc("--flexible -X sdb");
     // What holds 100 of 800 MiB on a partition of 3499 needs an eighth of that.
     assert!(flexible.contains("extended fill\nlogical linux fill min 438 ext3"), "{flexible}");
-    let fresh = old.desc("--new-uuids");
-    assert!(!fresh.contains("uuid"), "{fresh}");
+    let fresh = old.plan("--new-uuids").unwrap().plan;
+    assert!(!fresh.desc.contains("uuid"), "{}", fresh.desc);
+    let were: Vec<_> = fresh.uuids.iter().map(|old| (old.part.number, old.uuid.clone())).collect();
+    assert_eq!(were, [(1, uuid(1)), (5, uuid(5)), (1, uuid(1))]);
 }
 
 #[test]
@@ -96,6 +98,10 @@ fn directories_come_empty() {
     }
     std::os::unix::fs::symlink("tmp", old.dir.path().join("root/var/link")).unwrap();
     assert!(old.refused("-x /var/link").contains("no directory"));
+    // Clones need no room for what is in them.
+    std::fs::write(old.dir.path().join("root/var/tmp/large"), vec![1; 20 << 20]).unwrap();
+    let planned = old.plan("-x /var/tmp -x /var -X sdb").unwrap();
+    assert!((79 * MIB..81 * MIB).contains(&planned.plan.needs[0].bytes), "{:?}", planned.plan.needs);
     // What is mounted below it does not come either, whatever it is on.
     old.mount("/data/deep/lvm", "ext4", On::Built { what: "LVM".into(), disks: vec!["sdb".into()] });
     assert_eq!(old.plan("-x /data").unwrap().mounts.len(), 2);
@@ -123,6 +129,7 @@ fn a_desc_must_have_what_is_mounted() {
     old.file("desc", DESC);
     assert!(old.refused("-p sda @desc -p sda @desc").contains("said twice for sda"));
     assert!(old.refused("-p sdb @desc -X sdb").contains("say one of both"));
+    assert!(old.refused("-X sda").contains("could be cloned: it is on sda, which -X leaves out"));
     old.unmount("/");
     assert!(old.refused("").contains("no root file system"));
 }
@@ -138,6 +145,9 @@ fn a_desc_that_says_mount_points_is_followed() {
     let expected = format!("disk sda\nlinux fill ext3 uuid {} mount /\nswap 100 uuid {}\n", uuid(5), uuid(1));
     assert_eq!(planned.plan.desc, expected);
     assert_eq!((planned.plan.needs.len(), planned.plan.needs[0].bytes), (1, 200 * MIB), "/home goes to /");
+    let fresh = old.plan("-p sda @desc -X sdb --new-uuids").unwrap().plan;
+    let were: Vec<_> = fresh.uuids.iter().map(|old| (old.part.number, old.uuid.clone())).collect();
+    assert_eq!(were, [(1, uuid(5)), (2, uuid(1))], "by what is there, not by number");
     assert!(planned.warnings.iter().any(|w| w.contains("mounts nothing at /home") && w.contains("nofail")));
 }
 
@@ -157,6 +167,16 @@ fn boot_records_are_the_golden_ones_or_those_that_were_said() {
         assert_eq!(planned.is_ok(), fine, "{bytes}");
         assert!(planned.is_err() || planned.unwrap().boot == [7; 440]);
     }
+    // GRUB whose core is in a file system, somewhere on the golden node's disk.
+    let mut elsewhere = Old::new();
+    let code = &mut elsewhere.golden.disks[0].records[0].1;
+    *code = vec![0; 440];
+    code[..2].copy_from_slice(&[0xeb, 0x63]);
+    code[0x5c..0x64].copy_from_slice(&9999_u64.to_le_bytes());
+    code[0x180..0x185].copy_from_slice(b"GRUB ");
+    assert!(elsewhere.refused("-X sdb").contains("-r grub"));
+    let planned = elsewhere.plan("-X sdb -r grub").unwrap();
+    assert!(planned.plan.boot.pieces.is_empty() && planned.plan.boot.firmware == [Firmware::Bios]);
     assert!(old.refused("-m sdx").contains("-m sdx: there is no such disk"));
     assert!(old.refused("-r lilo").contains("-r lilo"));
 }
@@ -288,7 +308,7 @@ fn what_is_left_out_is_said_with_the_reason() {
     assert!(out("/net").contains("by the network, from /dev/some"));
     assert!(out("/snap/x").contains("a file of the golden node"));
     assert_eq!(out("/again"), "it is the same as /data", "fstab names the other one");
-    assert!(out("/bound").contains("a directory of another file system"));
+    assert_eq!(out("/bound"), "", "its files come with those of /");
     assert!(out("sdd").contains("-p, or -D"));
     assert_eq!(planned.mounts.len(), 2);
     // Who mounts NTFS is told how it can be cloned.
