@@ -2,7 +2,9 @@
 
 use ka_client::plan::{GoldenUuid, Part};
 use ka_desc::capture::capture;
-use ka_desc::language::{Action, Desc, Disk, Fs, Kind, Partition, Size, Subvolume, faults};
+use ka_desc::language::{
+    Action, Desc, Disk, Fs, Kind, LEGACY_BOOT_BIT, Partition, Size, Subvolume, Table, faults,
+};
 use ka_desc::layout::{Contents, Found};
 use ka_desc::limits::MIB_BYTES;
 
@@ -33,9 +35,10 @@ pub fn describe(golden: &Golden, choice: &Choice, scope: &Scope<'_>) -> Describe
     let mut disks: Vec<Disk> = scope.disks.iter().map(|disk| all.disk(disk)).collect();
     all.places(&disks);
     all.raw(&mut disks);
-    let uuids = if choice.new_uuids { take_uuids(&mut disks) } else { Vec::new() };
+    let uuids = all.uuids(&mut disks);
     let desc = Desc { disks };
-    if all.problems.is_empty() {
+    // Without disks, it was said why there are none.
+    if all.problems.is_empty() && !desc.disks.is_empty() {
         for fault in faults(&desc) {
             let line = fault.place.partition.map(|at| &desc.disks[fault.place.disk].partitions[at]);
             let line = line.map_or_else(String::new, |line| format!("`{line}`: "));
@@ -43,20 +46,6 @@ pub fn describe(golden: &Golden, choice: &Choice, scope: &Scope<'_>) -> Describe
         }
     }
     Described { desc, uuids, problems: all.problems, warnings: all.warnings }
-}
-
-/// Leaves it to mkfs which UUIDs there are. Those that were meant are the golden node's.
-fn take_uuids(disks: &mut [Disk]) -> Vec<GoldenUuid> {
-    let mut uuids = Vec::new();
-    for disk in disks {
-        let name = disk.name.clone().unwrap_or_default();
-        for (number, line) in disk.numbers().into_iter().zip(&mut disk.partitions) {
-            let uuid = line.uuid.take_if(|_| line.action != Action::Keep);
-            let part = Part { disk: name.clone(), number };
-            uuids.extend(uuid.map(|uuid| GoldenUuid { part, uuid }));
-        }
-    }
-    uuids
 }
 
 struct Describe<'a> {
@@ -89,6 +78,7 @@ impl Describe<'_> {
                 // One of 2001 says types and sizes, and means what the golden node has on the same numbers.
                 let bare = disk.partitions.iter().all(|p| p.fs.is_none() && !p.is_mounted());
                 if bare {
+                    identify(&mut disk, golden);
                     self.fill_by_number(&mut disk, golden, Some(&file.display().to_string()));
                 } else {
                     self.fill_by_path(&mut disk, golden);
@@ -149,17 +139,7 @@ impl Describe<'_> {
                 self.problems.push(format!("{} is on partition {part}: {why}", mount.at.display()));
             }
         }
-        let mut swaps: Vec<(Part, &Contents)> = contents(golden).filter(|(_, c)| c.fs == "swap").collect();
-        for (line, number) in
-            disk.partitions.iter_mut().zip(&numbers).filter(|(line, _)| line.kind == Kind::Swap)
-        {
-            // The same number, or else the next that is left: fstab says which UUIDs there are to be.
-            let at = swaps.iter().position(|(part, _)| part.number == *number).unwrap_or(0);
-            if at < swaps.len() {
-                let (_, contents) = swaps.remove(at);
-                name(line, Fs::Swap, contents);
-            }
-        }
+        name_swaps(disk, golden);
     }
 
     fn fill(&self, line: &mut Partition, part: &Part, mount: &Mount) -> Result<(), String> {
@@ -171,6 +151,11 @@ impl Describe<'_> {
                 mount.at.display()
             ));
         };
+        if line.action == Action::Keep {
+            return Err(format!(
+                "`{line}` keeps what a node has there: say in the desc which file system it has, and `mount`"
+            ));
+        }
         if matches!(line.kind, Kind::Swap | Kind::Extended | Kind::BiosBoot | Kind::Msr) {
             return Err(format!(
                 "the desc has `{line}` there: its partitions must have the golden node's numbers"
@@ -194,26 +179,52 @@ impl Describe<'_> {
     }
 
     /// A desc that says file systems and mount points gets what names them: the clones' fstab is the golden node's.
-    fn fill_by_path(&self, disk: &mut Disk, golden: &GoldenDisk) {
-        let mut swaps: Vec<(Part, &Contents)> = contents(golden).filter(|(_, c)| c.fs == "swap").collect();
+    fn fill_by_path(&mut self, disk: &mut Disk, golden: &GoldenDisk) {
+        name_swaps(disk, golden);
         for line in &mut disk.partitions {
-            let Some(fs) = line.formatted() else { continue };
-            if fs == Fs::Swap {
-                if !swaps.is_empty() && line.uuid.is_none() {
-                    name(line, fs, swaps.remove(0).1);
-                }
-                continue;
-            }
-            let paths: Vec<&String> =
-                line.mount.iter().chain(line.subvolumes.iter().filter_map(|s| s.mount.as_ref())).collect();
-            let same = |mount: &&&Mount| paths.iter().any(|path| mount.is_at(path));
-            let part = self.scope.mounts.iter().find(same).and_then(|mount| mount.part());
-            let contents = part.and_then(|part| self.golden.contents(part));
-            if let Some(contents) = contents.filter(|c| Fs::of_word(&c.fs) == Some(fs) && line.uuid.is_none())
-            {
-                name(line, fs, contents);
+            let Some(fs) = line.formatted().filter(|fs| *fs != Fs::Swap) else { continue };
+            let Some((mount, contents)) = self.same(line) else { continue };
+            name(line, fs, contents);
+            let entry = self.fstab.iter().find(|entry| mount.is_at(&entry.at));
+            if entry.is_some_and(|entry| Fs::of_word(&entry.fs).is_some_and(|known| known != fs)) {
+                let path = mount.at.display().to_string();
+                self.warnings.push(format!(
+                    "the desc makes {path} a {fs}, and clones have the golden node's fstab, which mounts another file system \
+                     there: write auto into that line"
+                ));
             }
         }
+    }
+
+    /// What the golden node has where a line is mounted.
+    fn same(&self, line: &Partition) -> Option<(&Mount, &Contents)> {
+        let mut paths = line.mount.iter().chain(line.subvolumes.iter().filter_map(|s| s.mount.as_ref()));
+        let mount = paths.find_map(|path| self.scope.mounts.iter().find(|mount| mount.is_at(path)))?;
+        Some((mount, self.golden.contents(mount.part()?)?))
+    }
+
+    /// The golden node's UUIDs where clones have others: because they are to have their own, because mkfs takes none, or
+    /// because something is kept.
+    fn uuids(&self, disks: &mut [Disk]) -> Vec<GoldenUuid> {
+        let mut uuids = Vec::new();
+        for disk in disks {
+            let name = disk.name.clone().unwrap_or_default();
+            let captured = !self.choice.descs.iter().any(|(given, ..)| *given == name);
+            for (number, line) in disk.numbers().into_iter().zip(&mut disk.partitions) {
+                let part = Part { disk: name.clone(), number };
+                let own = || self.golden.contents(&part).filter(|_| captured && line.formatted().is_some());
+                let meant = self.same(line).map(|(_, contents)| contents);
+                let meant = meant.or_else(own).and_then(|contents| contents.uuid.clone());
+                let meant = meant.or_else(|| line.uuid.clone());
+                if self.choice.new_uuids && line.action != Action::Keep {
+                    line.uuid = None;
+                }
+                if let Some(uuid) = meant.filter(|meant| line.uuid.as_ref() != Some(meant)) {
+                    uuids.push(GoldenUuid { part, uuid });
+                }
+            }
+        }
+        uuids
     }
 
     /// What a captured disk has, and clones get without its contents.
@@ -258,7 +269,8 @@ impl Describe<'_> {
                 all.any(|at| at == path)
             })
         };
-        if self.problems.is_empty() && !mounted("/") {
+        let has_root = self.scope.mounts.iter().any(|mount| mount.is_at("/"));
+        if self.problems.is_empty() && has_root && !mounted("/") {
             self.problems.push(
                 "the desc says of no partition that / is mounted there: `linux fill ext4 mount /`".into(),
             );
@@ -336,10 +348,44 @@ impl Describe<'_> {
     }
 }
 
+/// A desc that says nothing of it gets what boot loaders and fstabs may know a disk by: PARTUUIDs, which an MBR makes of its
+/// identity, and the partition that is active.
+fn identify(disk: &mut Disk, golden: &GoldenDisk) {
+    let found = golden.found.as_ref().filter(|found| found.table == disk.table() && !disk.keeps());
+    let Some(found) = found else { return };
+    if disk.id.is_none() {
+        (disk.table, disk.id) = (Some(found.table), found.id);
+    }
+    let has_active = disk.partitions.iter().any(|line| line.bootable);
+    for (number, line) in disk.numbers().into_iter().zip(&mut disk.partitions) {
+        let Some(p) = found.partition(number).filter(|_| line.kind != Kind::Extended) else { continue };
+        line.bootable |= !has_active && p.attributes >> LEGACY_BOOT_BIT & 1 == 1;
+        let partuuid = p.partuuid.as_ref().filter(|_| found.table == Table::Gpt);
+        line.partuuid = line.partuuid.or(partuuid.and_then(|guid| guid.parse().ok()));
+    }
+}
+
 /// What is on the partitions of a disk.
 fn contents(disk: &GoldenDisk) -> impl Iterator<Item = (Part, &Contents)> {
     let all = disk.found.iter().flat_map(|found| &found.partitions);
     all.filter_map(|p| Some((Part { disk: disk.name.clone(), number: p.number }, p.contents.as_ref()?)))
+}
+
+/// Swap gets the names of the golden node's: of the same number, or else of one that is left.
+fn name_swaps(disk: &mut Disk, golden: &GoldenDisk) {
+    let mut swaps: Vec<(Part, &Contents)> = contents(golden).filter(|(_, c)| c.fs == "swap").collect();
+    let numbers = disk.numbers();
+    let of = |line: &Partition| line.formatted() == Some(Fs::Swap);
+    let mut others = Vec::new();
+    for (line, number) in disk.partitions.iter_mut().zip(numbers).filter(|(line, _)| of(line)) {
+        match swaps.iter().position(|(part, _)| part.number == number) {
+            Some(at) => name(line, Fs::Swap, swaps.remove(at).1),
+            None => others.push(line),
+        }
+    }
+    for (line, (_, contents)) in others.into_iter().zip(swaps) {
+        name(line, Fs::Swap, contents);
+    }
 }
 
 /// The label and the UUID, where a new file system can have them.

@@ -64,7 +64,11 @@ impl Image {
 
     /// Mounts the file system that has an fstab, and gives that.
     fn find_root(&mut self, parts: &mut Parts<'_>, found: &Found) -> Result<Vec<Entry>, String> {
-        for p in found.partitions.iter().filter(|p| options(p).is_some()) {
+        // No system has its root on vfat.
+        let is_root = |p: &&FoundPartition| {
+            options(p).is_some() && p.contents.as_ref().is_some_and(|contents| contents.fs != "vfat")
+        };
+        for p in found.partitions.iter().filter(is_root) {
             parts.mount(p, "", &self.root)?;
             self.mounted.push(self.root.clone());
             let subvolume = has_fstab(&self.root);

@@ -32,8 +32,9 @@ impl Private {
             .map_err(|e| format!("{}: {e}", dir.display()))?;
         let inside = || -> io::Result<()> {
             unshare()?;
-            // Else each mount here would be one there, too.
-            mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+            // Else each mount here would be one there, too. What is unmounted there goes here as well: we hold nobody's
+            // stick.
+            mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?;
             // Directories for mounts are made in memory, and go with it; the one below it stays, empty.
             mount("ka-d", &dir, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, c"mode=0700,size=1m")?;
             Ok(())

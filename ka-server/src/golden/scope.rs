@@ -97,10 +97,13 @@ impl<'a> Look<'a, '_> {
         }
         self.twice();
         if !self.scope.mounts.iter().any(|mount| mount.is_at("/")) {
-            let why = self.scope.left_out.iter().find(|out| out.what == "/").map_or_else(
-                || "with --root, the system's own root must be mounted at that directory".into(),
-                |out| out.why.clone(),
-            );
+            let is_there = self.golden.mounts.iter().any(|mount| mount.is_at("/"));
+            let why = match self.scope.left_out.iter().find(|out| out.what == "/") {
+                Some(out) => out.why.clone(),
+                // It was said already what it is on.
+                None if is_there => return,
+                None => "with --root, the system's own root must be mounted at that directory".into(),
+            };
             self.problem(format!("there is no root file system that could be cloned: {why}"));
         }
     }

@@ -11,7 +11,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rustix::mount::{MountFlags, UnmountFlags, mount_bind, mount_remount, unmount};
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, UnmountFlags, mount_bind, mount_change, mount_remount, unmount,
+};
 use serde::Serialize;
 
 use super::facts::Mount;
@@ -152,6 +154,8 @@ impl Bound {
         }
         mount_bind(from, &to).map_err(cannot)?;
         self.mounts.push(to.clone());
+        // What the golden node mounts from now on belongs over its own files, not over these.
+        mount_change(&to, MountPropagationFlags::PRIVATE).map_err(cannot)?;
         mount_remount(&to, MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOATIME, c"").map_err(cannot)
     }
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ka_client::plan::{Firmware, Part, Piece, Place};
-use ka_desc::language::Table;
+use ka_desc::language::{Table, TableId};
 use ka_desc::layout::{Contents, Found, FoundPartition, Geometry};
 use ka_server::golden::choice::{Choice, Typed};
 use ka_server::golden::facts::{Golden, GoldenDisk, Mount, On, Used};
@@ -62,6 +62,7 @@ impl Old {
             partition(5, (502, 3499), "83", "ext3"),
         ];
         let mut sda = disk("sda", 4002, Table::Mbr, sda);
+        sda.found.as_mut().unwrap().id = Some(TableId::Mbr(0x1a2b_3c4d));
         let piece = Piece { disk: "sda".into(), place: Place::Mbr, sector: 0, bytes: 440 };
         sda.records = vec![(piece, vec![0xeb; 440])];
         let sdb = disk("sdb", 1000, Table::Mbr, vec![partition(1, (1, 900), "83", "ext4")]);

@@ -19,7 +19,7 @@ fn the_command_line_of_the_manual_means_what_it_meant() {
     let planned = old.plan("-n 1 -p sda @desc -X sdb -r 'grub --with=jfs --with=ata_piix'").unwrap();
     let plan = &planned.plan;
     let expected = format!(
-        "disk sda\nswap 500 uuid {}\nextended fill\nlogical linux fill ext3 uuid {} mount / options relatime\n",
+        "disk sda\ntable mbr id 0x1a2b3c4d\nswap 500 uuid {}\nextended fill\nlogical linux fill ext3 uuid {} mount / options relatime\n",
         uuid(1),
         uuid(5)
     );
@@ -63,7 +63,7 @@ fn without_a_desc_the_disks_are_captured() {
     let old = Old::new();
     let planned = old.plan("").unwrap();
     let expected = format!(
-        "disk sda\ntable mbr\nswap 500 uuid {}\nextended 3500\nlogical linux 3499 ext3 uuid {} mount / options relatime\n\
+        "disk sda\ntable mbr id 0x1a2b3c4d\nswap 500 uuid {}\nextended 3500\nlogical linux 3499 ext3 uuid {} mount / options relatime\n\
          disk sdb\ntable mbr\nlinux 900 ext4 uuid {} mount /data\n",
         uuid(1),
         uuid(5),
@@ -148,6 +148,20 @@ fn a_desc_that_says_mount_points_is_followed() {
     let fresh = old.plan("-p sda @desc -X sdb --new-uuids").unwrap().plan;
     let were: Vec<_> = fresh.uuids.iter().map(|old| (old.part.number, old.uuid.clone())).collect();
     assert_eq!(were, [(1, uuid(5)), (2, uuid(1))], "by what is there, not by number");
+    // Another file system has the same UUID where it can; one that the desc names, or that is kept, has another.
+    old.golden.fstab += &format!("UUID={} / ext3 defaults 0 1\n", uuid(5));
+    old.golden.fstab = old.golden.fstab.replace("/dev/sda5 / ext3 relatime 1 1\n", "");
+    old.file("desc", format!("linux fill xfs mount /\nlinux 300 ext4 uuid {} mount /home\n", uuid(99)));
+    let other = old.plan("-p sda @desc -X sdb").unwrap();
+    assert!(other.plan.desc.contains(&format!("xfs uuid {} mount /\n", uuid(5))), "{}", other.plan.desc);
+    assert!(other.warnings.iter().any(|w| w.contains("makes / a xfs") && w.contains("write auto")));
+    let were: Vec<_> = other.plan.uuids.iter().map(|old| (old.part.number, old.uuid.clone())).collect();
+    assert_eq!(were, [(2, uuid(6))]);
+    old.file("desc", "keep linux any ext4 mount /home\nlinux fill ext3 mount /\n");
+    let kept = old.plan("-p sda @desc -X sdb").unwrap().plan;
+    assert!(kept.desc.contains("keep linux any ext4 mount /home\n"), "{}", kept.desc);
+    let were: Vec<_> = kept.uuids.iter().map(|old| (old.part.number, old.uuid.clone())).collect();
+    assert_eq!(were, [(1, uuid(6))]);
     assert!(planned.warnings.iter().any(|w| w.contains("mounts nothing at /home") && w.contains("nofail")));
 }
 
@@ -379,9 +393,14 @@ fn uefi_starts_the_signed_loader() {
     assert!(planned.plan.desc.contains("esp 64 vfat uuid 1A2B-3C4D mount /boot/efi options umask=0077"));
     old.golden.mounts[1].loaders.truncate(1);
     assert_eq!(old.plan("").unwrap().plan.boot.uefi.unwrap().loader, loaders[0]);
-    // A desc of 2001 for it knows the ESP by its number, too.
+    // A desc of 2001 for it knows the ESP by its number, too, and what else a disk is known by.
+    let found = old.golden.disks[0].found.as_mut().unwrap();
+    found.partitions[1].partuuid = Some("A2A0D0EB-E5B9-3344-87C0-68B6B72699C7".into());
+    found.partitions[1].attributes = 4;
     old.file("desc", "esp 64\nlinux fill\n");
-    assert!(old.desc("-p vda @desc").contains("esp 64 uuid 1A2B-3C4D mount /boot/efi"));
+    let desc = old.desc("-p vda @desc");
+    assert!(desc.contains("esp 64 uuid 1A2B-3C4D mount /boot/efi"), "{desc}");
+    assert!(desc.contains(" mount / bootable partuuid A2A0D0EB-E5B9-3344-87C0-68B6B72699C7\n"), "{desc}");
 }
 
 #[test]
