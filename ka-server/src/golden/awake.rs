@@ -263,4 +263,12 @@ mod tests {
         assert!(said.contains("cannot be stopped") && said.contains("not been booted"), "{said}");
         assert!(systemd.told.borrow().is_empty() && !dir.path().join("timers").exists());
     }
+
+    #[test]
+    fn a_machine_is_kept_awake_or_it_is_said_that_it_is_not() {
+        match Awake::hold() {
+            Ok(awake) => drop(awake),
+            Err(said) => assert!(said.starts_with("nothing keeps this machine from sleeping: "), "{said}"),
+        }
+    }
 }

@@ -19,14 +19,14 @@ use super::mountinfo::{self, Line, Sort};
 use super::private::Private;
 
 /// What is cloned.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
+#[derive(Clone, Copy, Debug)]
+pub enum Source<'a> {
     /// The running system.
     Running,
     /// The system whose file systems are mounted at this directory and below.
-    Tree(PathBuf),
-    /// The system on this image of a disk.
-    Image(PathBuf),
+    Tree(&'a Path),
+    /// The system on this image of a disk, which is mounted where nobody else sees it.
+    Image(&'a Path, &'a Private),
 }
 
 /// What finds the boot records of a disk, by the desc's name for it; the last argument reads a range of its bytes.
@@ -49,19 +49,18 @@ pub struct Looked {
     pub image: Option<Image>,
 }
 
-/// Finds out what the golden node is. An image is mounted where nobody else sees it.
+/// Finds out what the golden node is.
 ///
 /// # Errors
 /// A sentence: something cannot be read, or an image is none of a system.
 pub fn look(
     machine: &Machine,
     runner: &mut dyn Runner,
-    private: &Private,
-    source: &Source,
+    source: Source<'_>,
     records: Records,
 ) -> Result<Looked, String> {
     let image = match source {
-        Source::Image(path) => Some(Image::open(machine, runner, private, path)?),
+        Source::Image(path, private) => Some(Image::open(machine, runner, private, path)?),
         _ => None,
     };
     let dir = match (source, &image) {

@@ -49,6 +49,7 @@ pub fn scope<'a>(golden: &'a Golden, choice: &Choice) -> (Scope<'a>, Vec<String>
     look.mounts();
     look.raw();
     look.disks();
+    look.swaps();
     (look.scope, look.problems)
 }
 
@@ -284,6 +285,20 @@ impl<'a> Look<'a, '_> {
                     name,
                     "nothing of it is mounted; if clones are to have it, give its desc with -p, or -D",
                 );
+            }
+        }
+    }
+
+    /// Swap that clones do not have, and their fstab wants.
+    fn swaps(&mut self) {
+        for part in self.golden.swaps.iter().filter(|part| self.choice.exclude_disks.contains(&part.disk)) {
+            let device = fstab::device(&part.disk, part.number);
+            let means = |entry: &&Entry| self.golden.partition(part).is_some_and(|p| entry.means(p, &device));
+            if self.fstab.iter().filter(means).any(|entry| entry.fs == "swap" && entry.is_needed()) {
+                self.scope.warnings.push(format!(
+                    "the fstab uses {device} as swap, and clones do not have it: they wait for it when they boot. Add the option \
+                     nofail to that line of the golden node's fstab before cloning"
+                ));
             }
         }
     }

@@ -54,6 +54,13 @@ fn several_disks_are_left_out_in_one_word() {
         assert_eq!(planned.plan.disks.len(), 1, "{all}");
         assert_eq!(planned.mounts.len(), 1, "{all}");
     }
+    // Swap on such a disk is what a clone's boot would wait for.
+    let sdc = &mut old.golden.disks[2].found.as_mut().unwrap().partitions;
+    sdc.push(partition(2, (91, 8), "82", "swap"));
+    old.golden.swaps.push(part("sdc", 2));
+    old.golden.fstab += "/dev/sdc2 none swap sw\n";
+    let warned = old.plan("-X sdb,sdc").unwrap().warnings;
+    assert!(warned.iter().any(|w| w.contains("uses sdc2 as swap") && w.contains("nofail")), "{warned:?}");
     let said = old.refused("-X 'sdb|sdd'");
     assert!(said.contains("-X sdd: the golden node has no such disk; it has sda, sdb, sdc"), "{said}");
 }

@@ -2,21 +2,18 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use ka_client::plan::{Firmware, Piece};
+use ka_client::plan::Firmware;
 use ka_desc::disk::Machine;
-use ka_desc::layout::{Found, Geometry};
 use ka_desc::run::Here;
 use ka_desc::write::{self, Options};
 use ka_server::golden::choice::Choice;
 use ka_server::golden::facts::{Golden, Mount};
-use ka_server::golden::image::Image;
 use ka_server::golden::look::{Source, look};
 use ka_server::golden::plan::plan;
 use ka_server::golden::private::Private;
@@ -43,7 +40,7 @@ fn alone() -> MutexGuard<'static, ()> {
 }
 
 /// On a thread with a mount namespace of its own, which goes with it.
-pub(crate) fn inside<T: Send>(work: impl FnOnce(&Private) -> T + Send) -> T {
+fn inside<T: Send>(work: impl FnOnce(&Private) -> T + Send) -> T {
     let ended = thread::scope(|scope| scope.spawn(|| work(&Private::enter().unwrap())).join());
     ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
@@ -88,19 +85,9 @@ fn mount(image: &Path, number: u32, options: &str, at: &Path) {
     run("mount", &["-o", &options, image.to_str().unwrap(), at.to_str().unwrap()]);
 }
 
-fn golden_of(private: &Private, source: Source) -> (Golden, Option<Image>) {
-    let looked = look(&Machine::default(), &mut Here, private, &source, none_of_them).unwrap();
+fn golden_of(source: Source<'_>) -> (Golden, Option<ka_server::golden::image::Image>) {
+    let looked = look(&Machine::default(), &mut Here, source, |_, _, _, _| Ok(Vec::new())).unwrap();
     (looked.golden, looked.image)
-}
-
-/// Boot records have tests of their own.
-fn none_of_them(
-    _: &str,
-    _: &Found,
-    _: Geometry,
-    _: &mut dyn FnMut(Range<u64>) -> std::io::Result<Vec<u8>>,
-) -> std::io::Result<Vec<(Piece, Vec<u8>)>> {
-    Ok(Vec::new())
 }
 
 fn ats(golden: &Golden) -> Vec<&str> {
@@ -131,7 +118,7 @@ fn an_image_is_read_and_let_go() {
         let image = golden(&lab, desc);
         let before = whole(&image);
         inside(|private| {
-            let (golden, held) = golden_of(private, Source::Image(image.clone()));
+            let (golden, held) = golden_of(Source::Image(&image, private));
             assert_eq!((golden.host.as_str(), golden.firmware), ("image", Firmware::Bios));
             assert_eq!(ats(&golden), ["/", "/home"], "{:?}", golden.warnings);
             assert_eq!(golden.mounts[0].part(), Some(&part("golden", root)));
@@ -168,9 +155,10 @@ fn images_that_are_none_of_a_system_are_refused_and_let_go() {
     let lab = Lab::new();
     let refused = |image: &Path| {
         inside(|private| {
-            let source = Source::Image(image.into());
-            let said =
-                look(&Machine::default(), &mut Here, private, &source, none_of_them).map(drop).unwrap_err();
+            let source = Source::Image(image, private);
+            let said = look(&Machine::default(), &mut Here, source, |_, _, _, _| Ok(Vec::new()))
+                .map(drop)
+                .unwrap_err();
             wait_until_free(image);
             said
         })
@@ -206,7 +194,7 @@ fn a_tree_is_read_without_what_is_mounted_over_it() {
         mount(&image, 5, "rw", &at.join("home"));
         run("mount", &["-t", "tmpfs", "over", at.join("tmp").to_str().unwrap()]);
         fs::write(at.join("tmp/shown"), "").unwrap();
-        let (golden, _) = golden_of(private, Source::Tree(at.clone()));
+        let (golden, _) = golden_of(Source::Tree(&at));
         assert_eq!(ats(&golden), ["/", "/home"]);
         assert_eq!(golden.mounts[1].part(), Some(&part("golden", 5)));
         assert_eq!(plan(&golden, &Choice::default()).unwrap().mounts.len(), 2);
@@ -220,7 +208,7 @@ fn a_tree_is_read_without_what_is_mounted_over_it() {
         drop(still);
         assert_eq!(fs::read_to_string(&resumed).unwrap(), "x\n");
         // A directory that is no file system of its own is no system.
-        let (golden, _) = golden_of(private, Source::Tree(at.join("etc")));
+        let (golden, _) = golden_of(Source::Tree(&at.join("etc")));
         assert!(plan(&golden, &Choice::default()).unwrap_err()[0].contains("no root file system"));
     });
     wait_until_free(&image);
@@ -241,7 +229,7 @@ fn a_btrfs_is_read_from_snapshots() {
         let device = run("findmnt", &["-nvo", "SOURCE", at.to_str().unwrap()]);
         let home = at.join("home");
         run("mount", &["-o", "subvol=@home", device.trim(), home.to_str().unwrap()]);
-        let (golden, _) = golden_of(private, Source::Tree(at.clone()));
+        let (golden, _) = golden_of(Source::Tree(&at));
         assert_eq!(ats(&golden), ["/", "/home"]);
         let resumed = lab.path("resumed");
         let resume = format!("echo x >> '{}'", resumed.display());
@@ -306,14 +294,14 @@ fn what_is_unmounted_meanwhile_is_not_held() {
 #[test]
 fn helper() {
     let Some(dir) = std::env::var_os("KA_GOLDEN_HELPER").map(PathBuf::from) else { return };
-    let private = &Private::enter().unwrap();
+    let private = Private::enter().unwrap();
     let at = dir.join("tree");
     mount(&dir.join("golden.img"), 3, "rw,subvol=@rootfs", &at);
-    let (golden, _) = golden_of(private, Source::Tree(at.clone()));
-    let (_, _image) = golden_of(private, Source::Image(dir.join("other.img")));
+    let (golden, _) = golden_of(Source::Tree(&at));
+    let (_, _image) = golden_of(Source::Image(&dir.join("other.img"), &private));
     let resume = format!("echo resumed > '{}'", dir.join("fifo").display());
     let _resting = Quiesced::run(None, Some(&resume)).unwrap();
-    let still = hold(private, &golden, none());
+    let still = hold(&private, &golden, none());
     assert_eq!(states(&still), [State::Snapshot], "{:?}", still.warnings());
     let list = run("btrfs", &["subvolume", "list", at.to_str().unwrap()]);
     writeln!(std::io::stdout(), "\nHELD {}", list.matches(".ka-d-snapshots/").count()).unwrap();
