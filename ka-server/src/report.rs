@@ -35,6 +35,7 @@ pub(crate) fn summary(report: &Report, serving: &dyn Serving) -> Vec<String> {
         lines.push(line(node, report));
         lines.extend(serving.remarks(node.node).into_iter().map(|remark| format!("            {remark}")));
     }
+    lines.extend(serving.epilogue());
     let failed = (report.nodes.len() - ok) as u32;
     if report.started.is_some() && failed > 0 {
         lines.push(format!("to try again with {}:", failed_nodes(failed)));

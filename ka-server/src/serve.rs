@@ -183,8 +183,7 @@ impl Watch {
         self.tell.clear();
         match &end {
             Ok(report) => {
-                let lines = report::summary(report, serving).into_iter().chain(serving.epilogue());
-                lines.for_each(|line| self.tell.say(line));
+                report::summary(report, serving).into_iter().for_each(|line| self.tell.say(line));
                 self.tell.event(&Event::Report(&json));
             }
             Err((_, why)) => self.tell.fail(why, exit),

@@ -98,7 +98,7 @@ pub trait Serving: Send + Sync {
         None
     }
 
-    /// What else there is to say at the end.
+    /// What else there is to say at the end, before the command that tries again.
     fn epilogue(&self) -> Vec<String> {
         Vec::new()
     }
