@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ka_core::stream::{CommandSource, Source};
@@ -12,6 +13,7 @@ use crate::golden::look::Looked;
 use crate::golden::plan::Planned;
 use crate::golden::private::Private;
 use crate::golden::quiesce::Quiesced;
+use crate::golden::snapshot::DIRECTORY;
 use crate::golden::still::Still;
 
 /// The exit status of a tar whose files changed while it read them.
@@ -20,31 +22,25 @@ const CHANGED: i32 = 1;
 /// Lines of tar's that are passed on. A live system's complains of many files.
 const LINES: usize = 20;
 
+/// What must not outlive the run: how the files are held still, and what they are mounted from.
+pub(super) type Slot = Arc<Mutex<Option<(Still, Looked, Private)>>>;
+
 /// The files of a golden node, which nobody reads yet.
 pub(super) struct Files {
-    private: Private,
-    looked: Looked,
-    mounts: Vec<PathBuf>,
-    excluded: Vec<PathBuf>,
-    quiesce: Option<String>,
-    resume: Option<String>,
+    pub(super) private: Private,
+    pub(super) looked: Looked,
+    pub(super) planned: Planned,
+    pub(super) quiesce: Option<String>,
+    pub(super) resume: Option<String>,
+    /// Where they are held while they are read.
+    pub(super) slot: Slot,
 }
 
 impl Files {
-    pub(super) fn new(
-        private: Private,
-        looked: Looked,
-        planned: &Planned,
-        quiesce: Option<String>,
-        resume: Option<String>,
-    ) -> Self {
-        let (mounts, excluded) = (planned.mounts.clone(), planned.excluded.clone());
-        Self { private, looked, mounts, excluded, quiesce, resume }
-    }
-
     /// Holds them still, and begins to pack. `say` hears how still they are, and what tar says.
     pub(super) fn open(self, say: impl Fn(String) + Send + 'static) -> io::Result<Box<dyn Source>> {
         let mounts: Vec<&Mount> = self
+            .planned
             .mounts
             .iter()
             .filter_map(|at| self.looked.golden.mounts.iter().find(|mount| mount.at == *at))
@@ -56,22 +52,24 @@ impl Files {
         for (at, state) in still.states() {
             say(format!("{}: {}", at.display(), state.says()));
         }
-        let mut tar = pack(still.root(), &self.mounts, &self.excluded);
+        let mut tar = pack(still.root(), &self.planned.mounts, &self.planned.excluded);
         let (said, theirs) = io::pipe()?;
         tar.stderr(theirs);
         let packed = CommandSource::run(tar)?.accepting(CHANGED);
         follow(said, say);
-        Ok(Box::new(Packed { packed, _still: still, _looked: self.looked, _private: self.private }))
+        *lock(&self.slot) = Some((still, self.looked, self.private));
+        Ok(Box::new(Packed { packed, slot: self.slot }))
     }
+}
+
+fn lock(slot: &Slot) -> MutexGuard<'_, Option<(Still, Looked, Private)>> {
+    slot.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Files that are being packed.
 struct Packed {
-    // Dropped in this order: who reads, what is held still, what it is mounted from.
     packed: CommandSource,
-    _still: Still,
-    _looked: Looked,
-    _private: Private,
+    slot: Slot,
 }
 
 impl Source for Packed {
@@ -84,7 +82,11 @@ impl Source for Packed {
     }
 
     fn finish(self: Box<Self>) -> Result<(), String> {
-        Box::new(self.packed).finish()
+        let Self { packed, slot } = *self;
+        let packed = Box::new(packed).finish();
+        // Whoever rests has rested long enough.
+        drop(lock(&slot).take());
+        packed
     }
 }
 
@@ -98,6 +100,8 @@ fn pack(tree: &Path, mounts: &[PathBuf], excluded: &[PathBuf]) -> Command {
         .args(["--anchored", "--wildcards", "--wildcards-match-slash"])
         .arg("--directory")
         .arg(tree)
+        // Where snapshots are, if the top of a btrfs is what is mounted.
+        .arg(format!("--exclude=./{DIRECTORY}"))
         .env("LC_ALL", "C.UTF-8");
     for path in excluded {
         // The directory itself comes, with its mode and owner.

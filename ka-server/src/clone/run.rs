@@ -17,6 +17,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::PROGRAM;
 use super::cli::Options;
+use super::files::{Files, Slot};
 use super::gate::{Gate, Shared};
 use super::logs::Logs;
 use super::nodes::Nodes;
@@ -74,6 +75,8 @@ fn ready(options: &Options) -> Result<(Private, Looked, Planned), Vec<String>> {
     }
     // First of all: threads that are there already would stay outside.
     let private = Private::enter().map_err(one)?;
+    // What a killed run has stopped is started again, whatever comes now.
+    Timers::restore(Box::new(Here), Path::new(RUN)).map_err(one)?;
     let machine = Machine::default();
     let source = match (&options.root, &options.image) {
         (Some(dir), _) => Source::Tree(dir),
@@ -103,15 +106,7 @@ async fn clone(options: Options, private: Private, looked: Looked, planned: Plan
         Ok(tell) => tell,
         Err(e) => return run::no_start(PROGRAM, &e),
     };
-    let live = options.is_live();
-    let awake = live.then(Awake::hold);
-    let timers = live.then(|| Timers::stop(Box::new(Here), Path::new(RUN)));
-    for why in [awake.as_ref().and_then(|a| a.as_ref().err()), timers.as_ref().and_then(|t| t.as_ref().err())]
-    {
-        if let Some(why) = why {
-            tell.say(format!("warning: {why}"));
-        }
-    }
+    let held = options.is_live().then(|| hold(&tell));
     let limit = (options.session.config().slow != Slow::Wait).then_some(options.format_timeout);
     let clock = tell.clone();
     let gate = Shared::new(Gate::new(limit), move || clock.elapsed());
@@ -123,16 +118,28 @@ async fn clone(options: Options, private: Private, looked: Looked, planned: Plan
     let cloning = Cloning { options, gate: gate.clone(), nodes: Arc::default(), logs };
     let raw = raw(&looked.golden, &planned.plan);
     let (quiesce, resume) = (cloning.options.quiesce.clone(), cloning.options.resume.clone());
+    let still = Slot::default();
+    let slot = Arc::clone(&still);
     let exit = serve(Arc::new(cloning), &tell, move |tell| {
         let voice = tell.clone();
-        let files = super::files::Files::new(private, looked, &planned, quiesce, resume);
+        let files = Files { private, looked, planned: planned.clone(), quiesce, resume, slot };
         let from = From { plan: planned.plan, boot: planned.boot, raw, files };
         streams(from, gate, move |text| voice.line(Line::Say(text))).map_err(|e| e.to_string())
     })
     .await;
-    drop((timers, awake));
+    // The thread that packs may be left behind; what it holds is not.
+    drop(still.lock().unwrap_or_else(PoisonError::into_inner).take());
+    drop(held);
     tell.finish();
     exit
+}
+
+/// Keeps the golden node from sleeping, and its package managers from waking, until this is dropped.
+fn hold(tell: &Tell) -> (Option<Awake>, Option<Timers>) {
+    let warn = |why: String| tell.say(format!("warning: {why}"));
+    let awake = Awake::hold().map_err(warn).ok();
+    let timers = Timers::stop(Box::new(Here), Path::new(RUN)).map_err(warn).ok().flatten();
+    (awake, timers)
 }
 
 /// Where the bytes of the raw partitions are.
