@@ -125,6 +125,7 @@ impl World {
 
 /// A moment, in a bounded loop about something that tells nobody.
 fn pause() -> bool {
+    #[allow(clippy::disallowed_methods, reason = "see above")]
     std::thread::sleep(Duration::from_millis(50));
     false
 }
