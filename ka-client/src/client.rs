@@ -28,6 +28,7 @@ pub(crate) async fn run(options: Options) -> Exit {
             Ok(Sinks { open: Box::new(move |info| opener.open(info)), tick: Box::new(|| ()) })
         })
         .await
+        .exit
     };
     tell.finish();
     exit

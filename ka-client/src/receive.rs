@@ -30,6 +30,18 @@ pub(crate) struct Sinks {
 
 pub(crate) type OpenSink = Box<dyn FnMut(&StreamInfo) -> Result<Box<dyn Sink>, String> + Send>;
 
+/// How it ended: the exit status, and why it was not let in, if it was not.
+pub(crate) struct Received {
+    pub(crate) exit: Exit,
+    pub(crate) refused: Option<String>,
+}
+
+impl From<Exit> for Received {
+    fn from(exit: Exit) -> Self {
+        Self { exit, refused: None }
+    }
+}
+
 /// Receives a session's streams. `begin` makes ready for them before the session is joined: what cannot work is known
 /// while it costs nothing.
 pub(crate) async fn receive(
@@ -38,12 +50,12 @@ pub(crate) async fn receive(
     wait: bool,
     tell: &Tell,
     begin: impl FnOnce(Control) -> io::Result<Sinks>,
-) -> Exit {
+) -> Received {
     let key = match args.key.key() {
         Ok(key) => key,
         Err(why) => {
             tell.fail(&why, Exit::Usage);
-            return Exit::Usage;
+            return Exit::Usage.into();
         }
     };
     let (control, inbox) = Control::new();
@@ -52,14 +64,15 @@ pub(crate) async fn receive(
         Ok(ready) => ready,
         Err(e) => {
             tell.fail(&e.to_string(), Exit::NoStart);
-            return Exit::NoStart;
+            return Exit::NoStart.into();
         }
     };
     let open = if key.is_secure() { "" } else { " (INSECURE: anybody can forge it)" };
     let watch = Watch::new(tell.clone(), View::new(args.title() + open));
     let watch = Arc::new(Mutex::new(watch));
     let end = session(args.config(key, label.clone(), wait), sinks, (control, inbox), &watch).await;
-    lock(&watch).last_words(args, &label, end, file)
+    let refused = end.as_ref().err().filter(|(exit, _)| *exit == Exit::Refused).map(|(_, why)| why.clone());
+    Received { exit: lock(&watch).last_words(args, &label, end, file), refused }
 }
 
 /// This host's own name for itself.

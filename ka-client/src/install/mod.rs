@@ -15,6 +15,7 @@ mod check;
 pub mod cli;
 mod disks;
 mod log;
+mod own;
 mod raw;
 mod run;
 mod sinks;

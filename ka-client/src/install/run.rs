@@ -1,20 +1,24 @@
 //! One run: the session, and what comes after it.
 
 use std::fs;
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
+use ka_desc::disk::Machine;
+use ka_desc::run::Here;
 use rustix::system::{RebootCommand, reboot};
 
-use super::PROGRAM;
 use super::cli::{Options, Then};
 use super::log::Log;
 use super::sinks::{self, lock};
-use super::work::Work;
+use super::work::{Work, firmware};
+use super::{PROGRAM, own};
 use crate::console::exit::Exit;
 use crate::console::run;
 use crate::console::tell::Tell;
+use crate::plan::{ALREADY, Firmware};
 use crate::receive::{self, Sinks, receive};
 
 /// Whether systemd runs this machine; a rescue system has none.
@@ -31,14 +35,15 @@ pub(super) async fn run(options: Options) -> Exit {
     let mut kept = None;
     // Whoever is let go later still relays until then, so it always waits.
     let label = format!("{} {}", receive::label(), mac().unwrap_or_default()).trim_end().to_owned();
-    let exit = receive(&join, label, true, &tell, |control| {
+    let received = receive(&join, label, true, &tell, |control| {
         let log = Log::open(&tell, control, options.log.as_deref())?;
         let work = Arc::new(Mutex::new(Work::new(options, log.clone())));
         kept = Some(Arc::clone(&work));
         Ok(Sinks { open: Box::new(move |info| sinks::open(&work, info)), tick: Box::new(move || log.tick()) })
     })
     .await;
-    let mut exit = exit;
+    let mut exit = received.exit;
+    let already = received.refused.is_some_and(|why| why.contains(ALREADY));
     if let Some(work) = kept {
         let mut work = lock(&work);
         work.leave();
@@ -50,12 +55,29 @@ pub(super) async fn run(options: Options) -> Exit {
     match (exit, then) {
         (Exit::Fine, None) => tell.say("this machine is a clone now; start it from its own disk"),
         (Exit::Fine, Some(_)) => {}
+        _ if already => {}
         _ => tell.say("THIS MACHINE IS NOT A CLONE: the reason is above; its disk may be unfinished"),
     }
     tell.finish();
     match then {
-        Some(then) if exit == Exit::Fine => act(then),
+        Some(Then::Reboot) if already => start_own(),
+        Some(then) if exit == Exit::Fine || already => act(then),
         _ => exit,
+    }
+}
+
+/// Starts this machine, which is a clone, from its disk.
+fn start_own() -> Exit {
+    if firmware() == Firmware::Uefi {
+        return act(Then::Reboot);
+    }
+    match own::load(&Machine::default(), &mut Here).and_then(|()| own::start(&mut Here)) {
+        Ok(()) => Exit::Fine,
+        Err(why) => {
+            let hint = "have the network start it from its disk, and restart it";
+            let _ = writeln!(io::stderr(), "{PROGRAM}: it cannot be started from here: {why}; {hint}");
+            Exit::Refused
+        }
     }
 }
 

@@ -263,7 +263,7 @@ impl Work {
 }
 
 /// How this machine was started.
-fn firmware() -> Firmware {
+pub(super) fn firmware() -> Firmware {
     if PathBuf::from(EFI).exists() { Firmware::Uefi } else { Firmware::Bios }
 }
 

@@ -180,7 +180,8 @@ impl Machine {
     }
 
     /// The partitions of a disk that have nodes.
-    pub(crate) fn partitions(&self, name: &str) -> Vec<String> {
+    #[must_use]
+    pub fn partitions(&self, name: &str) -> Vec<String> {
         let all = self.list(name, "");
         all.into_iter().filter(|part| self.block(name).join(part).join("partition").exists()).collect()
     }

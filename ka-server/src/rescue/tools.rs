@@ -39,6 +39,7 @@ pub(super) const OPTIONAL: &[Tool] = &[
     tool("mkfs.vfat", "dosfstools"),
     tool("mkfs.xfs", "xfsprogs"),
     tool("efibootmgr", "efibootmgr"),
+    tool("kexec", "kexec-tools"),
     tool("partclone.restore", "partclone"),
 ];
 
