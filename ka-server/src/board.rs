@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ka_client::console::tell::Line;
 use ka_client::console::{meter, units};
-use ka_client::plan::topic;
+use ka_client::plan::{self, topic};
 use ka_core::net::ServerEvent;
 use ka_core::proto::Event;
 use ka_core::types::NodeId;
@@ -222,10 +222,19 @@ impl Board {
         if !self.is_under_way() {
             return self.waiting_for_ends();
         }
+        let formatting = self.formatting();
         match self.slowest() {
+            _ if !formatting.is_empty() => format!("the files wait for who still formats: {formatting}"),
             Some((node, row)) => format!("{}  slowest: {}", self.progress(now, row), self.name(*node)),
             None => "no node is left".into(),
         }
+    }
+
+    /// The nodes that all others wait for because they still format.
+    fn formatting(&self) -> String {
+        let word = Some(plan::Stage::Formatting.word());
+        let busy = self.nodes.iter().filter(|(_, row)| !row.out() && row.doing.as_deref() == word);
+        names(busy.map(|(node, _)| self.name(*node)))
     }
 
     fn progress(&self, now: Duration, slowest: &Row) -> String {
@@ -259,7 +268,7 @@ impl Board {
             return vec![self.line(now)];
         }
         let mut lines = vec![match (self.is_under_way(), self.size, self.slowest()) {
-            (true, Some(size), Some((_, row))) => {
+            (true, Some(size), Some((_, row))) if self.formatting().is_empty() => {
                 format!("{} {}", meter::bar(row.sunk, size), self.progress(now, row))
             }
             _ => self.line(now),
@@ -282,7 +291,9 @@ impl Board {
             Stage::Ok => "OK",
             Stage::Failed(why) => why,
         };
-        format!("  {:<4} {:<24} {:>10}  {stage}", node.0, row.who, units::size(row.sunk))
+        let percent =
+            self.size.map_or_else(String::new, |size| format!("{:>4} %", meter::percent(row.sunk, size)));
+        format!("  {:<4} {:<24} {:>10}{percent}  {stage}", node.0, row.who, units::size(row.sunk))
     }
 }
 
@@ -370,9 +381,10 @@ mod tests {
             board.frame(now),
             [
                 format!("[#####---------------] {progress}"),
-                "  3    10.0.0.3 pc03                   0 B  FAILED at byte 7: the sink failed: full".into(),
-                "  2    10.0.0.2 pc02                 1 MiB  receiving".into(),
-                "  1    10.0.0.1 pc01                 4 MiB  receiving".into(),
+                "  3    10.0.0.3 pc03                   0 B   0 %  FAILED at byte 7: the sink failed: full"
+                    .into(),
+                "  2    10.0.0.2 pc02                 1 MiB  25 %  receiving".into(),
+                "  1    10.0.0.1 pc01                 4 MiB 100 %  receiving".into(),
             ]
         );
     }
@@ -385,7 +397,9 @@ mod tests {
         let said = tell(&mut board, noted("formatting"));
         assert_eq!(said, Some(Line::Note("node 1 10.0.0.1 pc01: formatting".into())));
         assert_eq!(tell(&mut board, noted("formatting")), None);
-        assert!(board.frame(Duration::ZERO)[1].ends_with("0 B  formatting"));
+        let frame = board.frame(Duration::ZERO);
+        assert_eq!(frame[0], "the files wait for who still formats: node 1 10.0.0.1 pc01");
+        assert!(frame[1].ends_with("0 B   0 %  formatting"), "{frame:?}");
     }
 
     #[test]

@@ -56,7 +56,8 @@ pub fn bar(done: u64, total: u64) -> String {
 }
 
 /// Rounded down, so that 100 % means all of it.
-fn percent(done: u64, total: u64) -> u64 {
+#[must_use]
+pub fn percent(done: u64, total: u64) -> u64 {
     if total == 0 { 100 } else { (u128::from(done) * 100 / u128::from(total)).min(100) as u64 }
 }
 
