@@ -165,3 +165,17 @@ fn a_spool_takes_the_place_of_nothing() {
         assert_eq!((left, fs::read(&here).unwrap()), (vec!["here".into()], b"precious".into()));
     }
 }
+
+#[test]
+fn ka_d_clone_makes_a_key_on_a_machine_that_is_no_golden_node() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (identity, key) = (path("identity"), path("key"));
+    let root = path("no-system");
+    let made = Command::new(env!("CARGO_BIN_EXE_ka-d"))
+        .args(["clone", "--root", &root, "--identity", &identity, "--make-key", &key])
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    assert!(!fs::read_to_string(&key).unwrap().is_empty());
+}

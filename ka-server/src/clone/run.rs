@@ -43,6 +43,13 @@ const WIDTH: usize = 80;
 /// Runs what the command line says. It must be called before there is a second thread.
 #[must_use]
 pub fn run(options: Options) -> Exit {
+    // That needs no golden node.
+    if let Some(path) = &options.session.key.make_key {
+        let made = options.session.key.make(path);
+        let exit = if made.is_ok() { Exit::Fine } else { Exit::NoStart };
+        let _ = writeln!(io::stderr(), "{PROGRAM}: {}", made.unwrap_or_else(|why| why));
+        return exit;
+    }
     match ready(&options) {
         Ok((private, looked, planned)) if options.dry_run => {
             let exit = show(&options, &looked.golden, &planned, &mut io::stdout());
