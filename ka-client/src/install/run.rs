@@ -12,7 +12,7 @@ use rustix::system::{RebootCommand, reboot};
 
 use super::cli::{Options, Then};
 use super::log::Log;
-use super::sinks::{self, lock};
+use super::sinks;
 use super::work::{Work, firmware};
 use super::{PROGRAM, own};
 use crate::console::exit::Exit;
@@ -45,11 +45,23 @@ pub(super) async fn run(options: Options) -> Exit {
     let mut exit = received.exit;
     let already = received.refused.is_some_and(|why| why.contains(ALREADY));
     if let Some(work) = kept {
-        let mut work = lock(&work);
-        work.leave();
-        if exit == Exit::Fine && !work.is_done() {
-            tell.say(format!("{PROGRAM}: the session ended before this machine was finished"));
-            exit = Exit::Sink;
+        let free = match work.try_lock() {
+            Ok(work) => Some(work),
+            Err(TryLockError::Poisoned(work)) => Some(work.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        };
+        match free {
+            Some(mut work) => {
+                work.leave();
+                if exit == Exit::Fine && !work.is_done() {
+                    tell.say(format!("{PROGRAM}: the session ended before this machine was finished"));
+                    exit = Exit::Sink;
+                }
+            }
+            // Somebody does not want to wait for a command that takes its time, or never ends.
+            Err(_) => {
+                tell.say(format!("{PROGRAM}: a command still works on the disk, and is not waited for"))
+            }
         }
     }
     match (exit, then) {
