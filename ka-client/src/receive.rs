@@ -30,15 +30,15 @@ pub(crate) struct Sinks {
 
 pub(crate) type OpenSink = Box<dyn FnMut(&StreamInfo) -> Result<Box<dyn Sink>, String> + Send>;
 
-/// How it ended: the exit status, and why it was not let in, if it was not.
+/// How it ended: the exit status, and why it did not end well, if so.
 pub(crate) struct Received {
     pub(crate) exit: Exit,
-    pub(crate) refused: Option<String>,
+    pub(crate) why: Option<String>,
 }
 
 impl From<Exit> for Received {
     fn from(exit: Exit) -> Self {
-        Self { exit, refused: None }
+        Self { exit, why: None }
     }
 }
 
@@ -71,8 +71,11 @@ pub(crate) async fn receive(
     let watch = Watch::new(tell.clone(), View::new(args.title() + open));
     let watch = Arc::new(Mutex::new(watch));
     let end = session(args.config(key, label.clone(), wait), sinks, (control, inbox), &watch).await;
-    let refused = end.as_ref().err().filter(|(exit, _)| *exit == Exit::Refused).map(|(_, why)| why.clone());
-    Received { exit: lock(&watch).last_words(args, &label, end, file), refused }
+    let why = match &end {
+        Ok(end) => (!end.outcome.is_ok()).then(|| end.outcome.to_string()),
+        Err((_, why)) => Some(why.clone()),
+    };
+    Received { exit: lock(&watch).last_words(args, &label, end, file), why }
 }
 
 /// This host's own name for itself.

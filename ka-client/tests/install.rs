@@ -151,6 +151,13 @@ impl Lab {
     }
 }
 
+/// A moment, in a bounded loop about something that tells nobody.
+fn pause() -> bool {
+    #[allow(clippy::disallowed_methods, reason = "see above")]
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    false
+}
+
 fn plan(desc: &str) -> Plan {
     Plan {
         version: VERSION,
@@ -206,8 +213,9 @@ fn a_disk_becomes_a_clone() {
         assert_eq!(fs::read(home.join("lab/big")).unwrap(), vec![7; 3_000_000]);
         assert_eq!(fs::read_link(home.join("link")).unwrap(), Path::new("../etc/fstab"));
     });
-    let left = Here.read(&Call::new("losetup", ["--associated", &image.display().to_string()])).unwrap();
-    assert_eq!(left, "", "nothing stays attached");
+    // Whoever looks for a free loop device has each of them open for a moment.
+    let left = || Here.read(&Call::new("losetup", ["--associated", &image.display().to_string()])).unwrap();
+    assert!((0..200).any(|_| left().is_empty() || pause()), "{}", left());
 }
 
 #[test]

@@ -38,3 +38,6 @@ pub const DISK_BYTES_MAX: u64 = i64::MAX as u64;
 
 /// How long nodes of new partitions may take to appear, in milliseconds. udev under load takes seconds.
 pub const NODES_WAIT_MS: u64 = 10_000;
+
+/// How long a disk's lock is waited for, in milliseconds: longer than udev looks at a disk.
+pub const LOCK_WAIT_MS: u64 = 2000;

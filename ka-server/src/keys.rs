@@ -67,12 +67,15 @@ impl KeyArgs {
         self.key_file.clone().or_else(|| key::env("KA_KEY_FILE").map(Into::into))
     }
 
-    /// A secret of this server's that lies on the file system of `/`, if there is one: it would be cloned with that.
+    /// A secret of this server's that lies on one of these file systems, named by directories of theirs, if there is
+    /// one: it would be cloned with them.
     #[must_use]
-    pub fn on_root(&self) -> Option<PathBuf> {
+    pub fn on(&self, file_systems: &[&Path]) -> Option<PathBuf> {
+        let device = |path: &Path| fs::metadata(path).map(|meta| meta.dev()).ok();
+        let cloned: Vec<u64> = file_systems.iter().filter_map(|path| device(path)).collect();
         [self.identity(), self.key_file()].into_iter().flatten().find(|path| {
-            let there = fs::metadata(path).or_else(|_| fs::metadata(directory(path)));
-            there.and_then(|m| Ok(m.dev() == fs::metadata("/")?.dev())).unwrap_or(false)
+            let there = device(path).or_else(|| device(directory(path)));
+            there.is_some_and(|device| cloned.contains(&device))
         })
     }
 

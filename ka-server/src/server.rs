@@ -43,7 +43,7 @@ fn make_key(options: &Options, path: &Path, tell: &Tell) -> Exit {
 
 async fn serve_one(options: Options, tell: &Tell) -> Exit {
     let (source, everything) = (options.source(), options.sends_everything());
-    let secret = options.session.key.on_root();
+    let secret = options.session.key.on(&["/".as_ref()]);
     serve(Arc::new(options), tell, move |_| {
         if let (true, Some(path)) = (everything, secret) {
             return Err(format!(

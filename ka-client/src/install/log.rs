@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, PipeReader, Read, Write};
 use std::path::Path;
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ka_core::net::Control;
@@ -80,12 +81,15 @@ impl Log {
         }
     }
 
-    /// Says what a program says on the other end of this pipe, until it has nothing more to say.
-    pub(super) fn follow(&self, name: &'static str, pipe: PipeReader) {
+    /// Says what a program says on the other end of this pipe, until it has nothing more to say; then its first line and
+    /// how many there were come back, if it said anything.
+    pub(super) fn follow(&self, name: &'static str, pipe: PipeReader) -> Receiver<Option<(String, usize)>> {
         let log = self.clone();
-        // Without a thread, what it says is lost, and how it ends still counts.
+        let (tx, all) = channel();
+        // Without a thread, nobody knows what it says; whoever waits for that hears that nobody does.
         let _ = std::thread::Builder::new().name("ka-log".into()).spawn(move || {
             let mut lines = 0;
+            let mut first = None;
             let mut reader = BufReader::new(pipe);
             loop {
                 let mut line = Vec::new();
@@ -95,16 +99,20 @@ impl Log {
                 }
                 lines += 1;
                 let text = String::from_utf8_lossy(&line);
+                first.get_or_insert_with(|| text.trim_end().to_owned());
                 match lines {
                     ..LINES => log.say(&format!("{name}: {}", text.trim_end())),
                     LINES => log.say(&format!("{name} says more, which is left out")),
                     _ => {}
                 }
             }
+            let _ = tx.send(first.map(|first| (first, lines)));
         });
+        all
     }
 
-    fn keep(&self, text: &str) {
+    /// A line for the file alone.
+    pub(super) fn keep(&self, text: &str) {
         if let Some(file) = &mut self.shared().file {
             // A log that cannot be written stops nothing.
             let _ = writeln!(file, "{text}");

@@ -19,6 +19,7 @@ mod own;
 mod raw;
 mod run;
 mod sinks;
+mod unpack;
 mod work;
 
 use crate::console::exit::Exit;

@@ -42,7 +42,9 @@ pub(super) fn load(machine: &Machine, runner: &mut dyn Runner) -> Result<(), Str
     }
     fs::create_dir_all(LOOK).map_err(|e| format!("{LOOK}: {e}"))?;
     let disks = machine.disks().map_err(|e| e.to_string())?;
-    for node in disks.iter().flat_map(|disk| partitions(machine, disk)) {
+    // What the rescue system came from may look like a system, too.
+    let fixed = |disk: &&PathBuf| machine.facts(disk, 512).is_ok_and(|facts| !facts.usb && !facts.removable);
+    for node in disks.iter().filter(fixed).flat_map(|disk| partitions(machine, disk)) {
         let mount = Call::new("mount", ["-o", "ro", &node.display().to_string(), LOOK]);
         if runner.write(&mount).is_err() {
             continue;

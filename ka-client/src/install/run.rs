@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::Command;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, TryLockError};
 
 use ka_desc::disk::Machine;
 use ka_desc::run::Here;
@@ -32,18 +32,23 @@ pub(super) async fn run(options: Options) -> Exit {
     };
     let then = options.then;
     let join = options.join.clone();
-    let mut kept = None;
+    let (mut kept, mut spoken) = (None, None);
     // Whoever is let go later still relays until then, so it always waits.
-    let label = format!("{} {}", receive::label(), mac().unwrap_or_default()).trim_end().to_owned();
+    // The address first, because a long label is cut.
+    let label = format!("{} {}", mac().unwrap_or_default(), receive::label()).trim_start().to_owned();
     let received = receive(&join, label, true, &tell, |control| {
         let log = Log::open(&tell, control, options.log.as_deref())?;
         let work = Arc::new(Mutex::new(Work::new(options, log.clone())));
         kept = Some(Arc::clone(&work));
+        spoken = Some(log.clone());
         Ok(Sinks { open: Box::new(move |info| sinks::open(&work, info)), tick: Box::new(move || log.tick()) })
     })
     .await;
     let mut exit = received.exit;
-    let already = received.refused.is_some_and(|why| why.contains(ALREADY));
+    let already = exit == Exit::Refused && received.why.as_ref().is_some_and(|why| why.contains(ALREADY));
+    if let (Some(log), Some(why)) = (&spoken, &received.why) {
+        log.keep(why);
+    }
     if let Some(work) = kept {
         let free = match work.try_lock() {
             Ok(work) => Some(work),
@@ -59,9 +64,7 @@ pub(super) async fn run(options: Options) -> Exit {
                 }
             }
             // Somebody does not want to wait for a command that takes its time, or never ends.
-            Err(_) => {
-                tell.say(format!("{PROGRAM}: a command still works on the disk, and is not waited for"))
-            }
+            None => tell.say(format!("{PROGRAM}: a command still works on the disk, and is not waited for")),
         }
     }
     match (exit, then) {

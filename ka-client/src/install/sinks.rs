@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use ka_core::seal::StreamInfo;
-use ka_core::stream::{CommandSink, Sink, Stop};
+use ka_core::stream::{Sink, Stop};
 
 use super::raw::RawSink;
 use super::work::Work;
@@ -21,10 +21,7 @@ pub(super) fn open(work: &Arc<Mutex<Work>>, info: &StreamInfo) -> Result<Box<dyn
     now.expect(&purpose)?;
     match purpose {
         Purpose::Plan => Ok(whole(PLAN_BYTES_MAX, Work::prepare)),
-        Purpose::Files => {
-            let sink = CommandSink::run(now.unpack()?).map_err(|e| e.to_string())?;
-            Ok(Box::new(sink))
-        }
+        Purpose::Files => Ok(Box::new(now.unpack()?)),
         Purpose::Raw(index) => {
             let (node, bytes) = now.raw(index)?;
             let path = node.path().display().to_string();

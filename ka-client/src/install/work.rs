@@ -1,18 +1,20 @@
 //! What is done to this machine, step by step: look, refuse, write, mount; unpack; finish.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::PathBuf;
 use std::process::Command;
 
 use ka_desc::disk::Machine;
+use ka_desc::language::Action;
 use ka_desc::run::{Here, Runner};
 use ka_desc::write::{self, Node, Prepared};
-use rustix::fs::statvfs;
+use rustix::fs::{statvfs, syncfs};
 
 use super::cli::Options;
 use super::disks;
 use super::log::Log;
+use super::unpack::Unpack;
 use crate::console::units;
 use crate::finish::{Clone, finish};
 use crate::plan::{Firmware, Need, Plan, Purpose, RawForm, Stage};
@@ -32,6 +34,9 @@ pub(super) struct Work {
     plan: Option<Plan>,
     disks: Vec<Prepared>,
     mounted: bool,
+    /// A directory of each file system, open since before anything was written to it: what could not be written later is
+    /// told to whoever has it open.
+    written: Vec<File>,
     /// Streams that were opened.
     begun: usize,
     done: bool,
@@ -46,6 +51,7 @@ impl Work {
             plan: None,
             disks: Vec::new(),
             mounted: false,
+            written: Vec::new(),
             begun: 0,
             done: false,
         }
@@ -124,6 +130,13 @@ impl Work {
         if refused.is_empty() {
             refused.extend(plan.needs.iter().filter_map(|need| too_small(need, &prepared)));
             refused.extend(plan.raw.iter().filter_map(|raw| {
+                let disk = prepared.iter().find(|d| d.disk.name.as_ref() == Some(&raw.part.disk))?;
+                let placed = disk.plan.partitions.iter().find(|placed| placed.number == raw.part.number)?;
+                (placed.line.action == Action::Keep).then(|| {
+                    format!("partition {} is kept as it is, and its blocks come all the same", raw.part)
+                })
+            }));
+            refused.extend(plan.raw.iter().filter_map(|raw| {
                 let bytes = bytes_of(&raw.part.disk, raw.part.number, &prepared)?;
                 (bytes < raw.bytes).then(|| {
                     format!(
@@ -159,6 +172,23 @@ impl Work {
             .map_err(|e| e.to_string())?;
         write::mount(&self.machine, &mut runner, disks, root).map_err(|e| e.to_string())?;
         self.mounted = true;
+        for line in disks.iter().flat_map(|disk| &disk.disk.partitions) {
+            let paths = line.mount.iter().chain(line.subvolumes.iter().filter_map(|s| s.mount.as_ref()));
+            for path in paths {
+                let at = root.join(path.trim_start_matches('/'));
+                let open = File::open(&at).map_err(|e| format!("{}: {e}", at.display()))?;
+                self.written.push(open);
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything that was written is on the disks, or it is said that it is not.
+    fn settle(&self) -> Result<(), String> {
+        for file in &self.written {
+            syncfs(file)
+                .map_err(|e| format!("the disk did not take what was written: {}", io::Error::from(e)))?;
+        }
         Ok(())
     }
 
@@ -192,7 +222,7 @@ impl Work {
     }
 
     /// The command that unpacks the files.
-    pub(super) fn unpack(&mut self) -> Result<Command, String> {
+    pub(super) fn unpack(&mut self) -> Result<Unpack, String> {
         self.log.stage(Stage::Streaming);
         let mut tar = Command::new("tar");
         tar.args(["--extract", "--file=-", "--numeric-owner", "--same-owner", "--same-permissions"])
@@ -203,8 +233,7 @@ impl Work {
             .env("LC_ALL", "C.UTF-8");
         let (said, theirs) = io::pipe().map_err(|e| e.to_string())?;
         tar.stderr(theirs);
-        self.log.follow("tar", said);
-        Ok(tar)
+        Unpack::start(tar, self.log.follow("tar", said))
     }
 
     /// Where a raw partition goes, and how many bytes come.
@@ -241,6 +270,7 @@ impl Work {
         };
         let changed = finish(&clone, boot, &mut Here, &mut |text| self.log.say(text))?;
         changed.iter().for_each(|text| self.log.changed(text));
+        self.settle()?;
         self.unmount()?;
         rustix::fs::sync();
         self.done = true;
@@ -248,6 +278,8 @@ impl Work {
     }
 
     fn unmount(&mut self) -> Result<(), String> {
+        // What is open cannot be unmounted.
+        self.written.clear();
         if std::mem::take(&mut self.mounted) {
             write::unmount(&self.machine, &mut Here, &self.options.root).map_err(|e| e.to_string())?;
         }

@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock, fsync};
 use rustix::io::Errno;
@@ -15,8 +16,12 @@ use super::{Error, Tool, format};
 use crate::disk::{Facts, How, LEFTOVER, Machine, Refusal, Sort, probe, refusals};
 use crate::language::{Action, Kind};
 use crate::layout::Placed;
+use crate::limits::LOCK_WAIT_MS;
 use crate::run::{Call, Runner};
 use crate::show::script;
+
+/// How often a lock is tried.
+const STEP_MS: u64 = 50;
 
 /// Writes disks that were prepared, all or none of them if one is refused; `tell` hears what is done.
 ///
@@ -42,22 +47,38 @@ pub fn apply(
     }
     for (disk, lock) in all.iter().zip(&locks) {
         write_disk(machine, runner, disk, options, tell)?;
-        fsync(lock).map_err(|e| {
+        fsync(&lock.0).map_err(|e| {
             Error::Wrong(disk.facts.path.clone(), vec![format!("it was not taken to the disk: {e}")])
         })?;
     }
     Ok(())
 }
 
-/// Keeps others away: a second run of ours, and udev, which would start old arrays that it finds halfway.
-pub(super) fn lock(path: &Path) -> Result<File, Error> {
+/// A disk that others keep away from until this is dropped: a second run of ours, and udev, which would start old arrays
+/// that it finds halfway.
+pub(super) struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // To close it is not enough: a program that is being started elsewhere may have it for a moment.
+        let _ = flock(&self.0, FlockOperation::Unlock);
+    }
+}
+
+/// Locks a disk. udev looks at it whenever somebody has written to it, and is waited for.
+pub(super) fn lock(path: &Path) -> Result<Lock, Error> {
     let io = |e| Error::Io(path.into(), e);
     let file = File::open(path).map_err(io)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(Errno::WOULDBLOCK) => Err(Error::Refused(vec![Refusal::Locked(path.into())])),
-        Err(e) => Err(io(e.into())),
+    for _ in 0..LOCK_WAIT_MS / STEP_MS {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(Lock(file)),
+            Err(Errno::WOULDBLOCK) => {}
+            Err(e) => return Err(io(e.into())),
+        }
+        #[allow(clippy::disallowed_methods, reason = "a lock that is waited for may be waited for for ever")]
+        std::thread::sleep(Duration::from_millis(STEP_MS));
     }
+    Err(Error::Refused(vec![Refusal::Locked(path.into())]))
 }
 
 /// Stops what may be stopped, and takes away what an interrupted run has left.

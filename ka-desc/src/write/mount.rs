@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::apply::partition;
 use super::nodes::{self, Node};
@@ -131,8 +132,21 @@ pub fn unmount(machine: &Machine, runner: &mut dyn Runner, dir: &Path) -> Result
         let why = "nothing is mounted there, or below it";
         return Err(Error::Io(dir, std::io::Error::new(std::io::ErrorKind::NotFound, why)));
     }
-    for at in mounted.iter().rev() {
-        runner.write(&Call::new("umount", [at.display().to_string()]))?;
+    mounted.iter().rev().try_for_each(|at| let_go(runner, at))
+}
+
+/// Unmounts one. Somebody may look at it for a moment, such as who looks at all that is mounted.
+fn let_go(runner: &mut dyn Runner, at: &Path) -> Result<(), Error> {
+    const STEP: Duration = Duration::from_millis(100);
+    const STEPS: u32 = 30;
+    let call = Call::new("umount", [at.display().to_string()]);
+    for _ in 0..STEPS {
+        match runner.write(&call) {
+            Err(failure) if failure.said.contains("busy") => {}
+            other => return Ok(other.map(drop)?),
+        }
+        #[allow(clippy::disallowed_methods, reason = "there is no event for it")]
+        std::thread::sleep(STEP);
     }
-    Ok(())
+    Ok(runner.write(&call).map(drop)?)
 }

@@ -89,11 +89,16 @@ impl Lab {
 
 impl Lab {
     pub(crate) fn detach_all(&mut self) {
-        for node in self.loops.drain(..) {
+        for node in std::mem::take(&mut self.loops) {
             let _ = Command::new("losetup").arg("--detach").arg(&node).output();
             let name = node.file_name().unwrap().to_str().unwrap();
-            let sys = Path::new("/sys/class/block").join(name).join("loop");
-            wait(|| !sys.exists());
+            let backing = Path::new("/sys/class/block").join(name).join("loop/backing_file");
+            // Somebody else may have got its name by now.
+            let ours = || {
+                std::fs::read_to_string(&backing)
+                    .is_ok_and(|file| file.starts_with(&*self.dir.path().to_string_lossy()))
+            };
+            wait(|| !ours());
         }
     }
 }
@@ -104,7 +109,7 @@ pub(crate) fn wait_until_free(image: &Path) {
 }
 
 fn wait(until: impl Fn() -> bool) {
-    for _ in 0..200 {
+    for _ in 0..1000 {
         if until() {
             return;
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ka_core::stream::{CommandSource, Source};
 
-use crate::golden::facts::Mount;
+use crate::golden::facts::{Golden, Mount};
 use crate::golden::look::Looked;
 use crate::golden::plan::Planned;
 use crate::golden::private::Private;
@@ -21,6 +21,12 @@ const CHANGED: i32 = 1;
 
 /// Lines of tar's that are passed on. A live system's complains of many files.
 const LINES: usize = 20;
+
+/// The mounts that are cloned, whatever contains others first.
+pub(super) fn mounts<'a>(golden: &'a Golden, planned: &Planned) -> Vec<&'a Mount> {
+    let find = |at: &PathBuf| golden.mounts.iter().find(|mount| mount.at == *at);
+    planned.mounts.iter().filter_map(find).collect()
+}
 
 /// What must not outlive the run: how the files are held still, and what they are mounted from.
 pub(super) type Slot = Arc<Mutex<Option<(Still, Looked, Private)>>>;
@@ -39,12 +45,7 @@ pub(super) struct Files {
 impl Files {
     /// Holds them still, and begins to pack. `say` hears how still they are, and what tar says.
     pub(super) fn open(self, say: impl Fn(String) + Send + 'static) -> io::Result<Box<dyn Source>> {
-        let mounts: Vec<&Mount> = self
-            .planned
-            .mounts
-            .iter()
-            .filter_map(|at| self.looked.golden.mounts.iter().find(|mount| mount.at == *at))
-            .collect();
+        let mounts = mounts(&self.looked.golden, &self.planned);
         let quiesced =
             Quiesced::run(self.quiesce.as_deref(), self.resume.as_deref()).map_err(io::Error::other)?;
         let still = Still::hold(&self.private, &mounts, quiesced).map_err(io::Error::other)?;

@@ -1,7 +1,7 @@
 //! The nodes' logs as files. What hears the nodes may open no file, so a thread of its own writes them.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -47,14 +47,15 @@ impl Logs {
 
 /// A log that cannot be written stops nothing.
 fn write(jobs: &Receiver<Job>) {
-    let mut files: BTreeMap<PathBuf, (Option<File>, usize)> = BTreeMap::new();
+    // Opened for each line: there may be more nodes than a program may have open files.
+    let mut files: BTreeMap<PathBuf, usize> = BTreeMap::new();
     for job in jobs {
         match job {
             Job::Line(path, line) => {
-                let (file, bytes) = files.entry(path.clone()).or_insert_with(|| (open(&path).ok(), 0));
+                let bytes = files.entry(path.clone()).or_default();
                 *bytes += line.len() + 1;
-                if let Some(file) = file.as_mut().filter(|_| *bytes <= LOG_BYTES) {
-                    let _ = writeln!(file, "{line}");
+                if *bytes <= LOG_BYTES {
+                    let _ = open(&path).and_then(|mut file| writeln!(file, "{line}"));
                 }
             }
             Job::Done(done) => drop(done.send(())),
@@ -64,5 +65,5 @@ fn write(jobs: &Receiver<Job>) {
 
 fn open(path: &Path) -> io::Result<File> {
     path.parent().map_or(Ok(()), fs::create_dir_all)?;
-    File::create(path)
+    OpenOptions::new().append(true).create(true).open(path)
 }

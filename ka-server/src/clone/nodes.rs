@@ -13,6 +13,9 @@ use super::logs::Logs;
 /// Intended differences of one node that are kept.
 const CHANGES: usize = 100;
 
+/// How a line begins that the admin should see, though all is well.
+const WARNING: &str = "warning: ";
+
 /// All nodes of a session.
 #[derive(Debug, Default)]
 pub(super) struct Nodes {
@@ -26,6 +29,7 @@ struct Node {
     label: String,
     stage: Option<Stage>,
     changed: Vec<String>,
+    warnings: Vec<String>,
     logged: bool,
     ok: Option<bool>,
     /// It went before the session started.
@@ -68,7 +72,12 @@ impl Nodes {
                         }
                         self.log(*node, &note.text);
                     }
-                    topic::LOG => self.log(*node, &note.text),
+                    topic::LOG => {
+                        if note.text.starts_with(WARNING) && known.warnings.len() < CHANGES {
+                            known.warnings.push(note.text.clone());
+                        }
+                        self.log(*node, &note.text);
+                    }
                     _ => {}
                 }
             }
@@ -86,10 +95,10 @@ impl Nodes {
         }
     }
 
-    /// Whether a machine of this label is a clone already. A label ends with the machine's own address.
+    /// Whether a machine of this label is a clone already. A label begins with the machine's own address.
     pub(super) fn has_cloned(&self, label: &str) -> bool {
         let mac = |label: &str| {
-            label.rsplit(' ').next().filter(|word| word.matches(':').count() == 5).map(str::to_owned)
+            label.split(' ').next().filter(|word| word.matches(':').count() == 5).map(str::to_owned)
         };
         let Some(this) = mac(label) else { return false };
         self.nodes.values().any(|node| node.ok == Some(true) && mac(&node.label).as_ref() == Some(&this))
@@ -99,7 +108,7 @@ impl Nodes {
     pub(super) fn remarks(&self, node: NodeId) -> Vec<String> {
         let Some(known) = self.nodes.get(&node) else { return Vec::new() };
         match (known.ok, known.stage) {
-            (Some(true), _) => Vec::new(),
+            (Some(true), _) => known.warnings.clone(),
             (_, Some(stage)) => vec![format!("it was {stage} when it stopped")],
             (_, None) => vec!["it had not begun".into()],
         }
@@ -181,11 +190,11 @@ mod tests {
     #[test]
     fn a_machine_is_cloned_once() {
         let mut nodes = Nodes::default();
-        let (addr, label) = (([10, 0, 0, 1], 1).into(), "rescue 52:54:00:00:00:01".to_owned());
+        let (addr, label) = (([10, 0, 0, 1], 1).into(), "52:54:00:00:00:01 rescue".to_owned());
         nodes.hear(&Event::Joined { node: NodeId(1), addr, label, ready: 1, expected: 1 });
-        assert!(!nodes.has_cloned("rescue 52:54:00:00:00:01"));
+        assert!(!nodes.has_cloned("52:54:00:00:00:01 rescue"));
         nodes.hear(&Event::Ended { node: NodeId(1), outcome: Outcome::Ok });
-        assert!(nodes.has_cloned("again 52:54:00:00:00:01") && !nodes.has_cloned("rescue 52:54:00:00:00:02"));
+        assert!(nodes.has_cloned("52:54:00:00:00:01 again") && !nodes.has_cloned("52:54:00:00:00:02 rescue"));
         assert!(!nodes.has_cloned("rescue") && !nodes.has_cloned(""));
     }
 

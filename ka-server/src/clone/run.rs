@@ -17,7 +17,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::PROGRAM;
 use super::cli::Options;
-use super::files::{Files, Slot};
+use super::files::{Files, Slot, mounts};
 use super::gate::{Gate, Shared};
 use super::logs::Logs;
 use super::nodes::Nodes;
@@ -30,6 +30,7 @@ use crate::golden::look::{Looked, Source, look};
 use crate::golden::plan::{Planned, plan};
 use crate::golden::private::{Private, RUN};
 use crate::golden::show;
+use crate::golden::still::places;
 use crate::serve::serve;
 use crate::session::{Serving, SessionArgs};
 use ka_core::proto::coordinator::Slow;
@@ -73,13 +74,6 @@ pub fn run(options: Options) -> Exit {
 /// Everything that can be known before a session is open.
 fn ready(options: &Options) -> Result<(Private, Looked, Planned), Vec<String>> {
     let one = |why: String| vec![why];
-    if let (true, Some(path)) = (options.is_live(), options.session.key.on_root()) {
-        return Err(one(format!(
-            "{} is on the file system of /, and every clone would have this server's secrets: keep it on another one, \
-             such as /run",
-            path.display()
-        )));
-    }
     // First of all: threads that are there already would stay outside.
     let private = Private::enter().map_err(one)?;
     // What a killed run has stopped is started again, whatever comes now.
@@ -94,12 +88,22 @@ fn ready(options: &Options) -> Result<(Private, Looked, Planned), Vec<String>> {
     let now_s = u64::try_from(clock_gettime(ClockId::Realtime).tv_sec).unwrap_or_default();
     let choice = Choice::read(&options.typed(now_s), &looked.golden);
     let planned = plan(&looked.golden, &choice)?;
+    let cloned = mounts(&looked.golden, &planned);
+    let here: Vec<&Path> = cloned.iter().map(|mount| mount.here.as_path()).collect();
+    if let Some(path) = options.session.key.on(&here) {
+        return Err(one(format!(
+            "{} is on a file system that is cloned, and every clone would have this server's secrets: keep it on another \
+             one, such as /run",
+            path.display()
+        )));
+    }
+    // Better now than when all nodes have formatted their disks.
+    places(&private, &cloned).map_err(one)?;
     Ok((private, looked, planned))
 }
 
 fn show(options: &Options, golden: &Golden, planned: &Planned, out: &mut dyn Write) -> Exit {
-    let cloned: Vec<_> = golden.mounts.iter().filter(|mount| planned.mounts.contains(&mount.at)).collect();
-    let busy = busy(&Machine::default(), &cloned, &planned.excluded);
+    let busy = busy(&Machine::default(), &mounts(golden, planned), &planned.excluded);
     let text = if options.dry_run && options.session.tell.json {
         show::json(golden, planned, &busy) + "\n"
     } else {

@@ -328,6 +328,12 @@ impl Describe<'_> {
                     .push(format!("-D: the desc mounts partition {part}: take `mount` out of `{line}`"));
                 continue;
             }
+            if line.action == Action::Keep {
+                self.problems.push(format!(
+                    "-D: the desc keeps partition {part} as each node has it: leave out -D, or take `keep` out of `{line}`"
+                ));
+                continue;
+            }
             // Without its file system, a type that depends on that must stay what it was.
             let kind = line.kind.type_in(table, line.file_system());
             (line.fs, line.label, line.uuid, line.options) = (None, None, None, None);

@@ -52,6 +52,8 @@ pub struct Mount {
     pub at: PathBuf,
     /// Where it can be read here.
     pub here: PathBuf,
+    /// The device that its files say they are on.
+    pub device: Option<u64>,
     /// Its type, as the kernel says it.
     pub fs: String,
     /// What was mounted.

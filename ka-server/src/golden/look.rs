@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use ka_client::plan::{Firmware, Part, Piece};
@@ -277,6 +278,7 @@ impl Look<'_> {
             fs: line.fs,
             source: line.source,
             at,
+            device: fs::metadata(&here).map(|meta| meta.dev()).ok(),
             here,
             on,
             used,

@@ -9,6 +9,7 @@
 //! ```
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::mount::{
@@ -66,6 +67,15 @@ impl Still {
     /// # Errors
     /// A sentence: a file system cannot be mounted once more.
     pub fn hold(private: &Private, mounts: &[&Mount], quiesced: Quiesced) -> Result<Self, String> {
+        for mount in mounts {
+            // Hours may have passed since it was looked at.
+            if fs::metadata(&mount.here).map(|meta| meta.dev()).ok() != mount.device {
+                return Err(format!(
+                    "{} is not what was mounted there when the golden node was looked at: mount it again, and start anew",
+                    mount.at.display()
+                ));
+            }
+        }
         let root = private.make("root").map_err(|e| format!("the golden node's files: {e}"))?;
         let mut still = Self {
             bound: Bound { root: root.clone(), mounts: Vec::new() },
@@ -135,6 +145,17 @@ impl Still {
         };
         self.snapshots[at].1.take(mount.subvolume.as_deref())
     }
+}
+
+/// Tries whether each of these mounts, which come in the order of a plan, finds its place in the tree, without any
+/// snapshot.
+///
+/// # Errors
+/// A sentence: a mount is below one that is not cloned, so its directory is not there.
+pub fn places(private: &Private, mounts: &[&Mount]) -> Result<(), String> {
+    let root = private.make("places").map_err(|e| format!("the golden node's files: {e}"))?;
+    let mut bound = Bound { root, mounts: Vec::new() };
+    mounts.iter().try_for_each(|mount| bound.bind(&mount.here, &mount.at))
 }
 
 /// What is mounted in the tree.

@@ -154,7 +154,8 @@ a_shell() {
 }
 
 install() {
-  set --
+  # Nodes may well be started in the evening, and the session in the morning.
+  set -- --discover-timeout 24h
   [ -z "$session" ] || set -- "$@" --session "$session"
   [ -z "$server" ] || set -- "$@" --host "$server"
   [ -z "$key" ] || set -- "$@" --key-file "$key"

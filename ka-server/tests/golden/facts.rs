@@ -91,6 +91,7 @@ impl Old {
         fs::create_dir_all(&here).unwrap();
         let mount = Mount {
             at: at.into(),
+            device: None,
             here,
             fs: fs.into(),
             source: "/dev/some".into(),
