@@ -47,7 +47,7 @@ pub enum Moment {
     Stop(&'static str),
 }
 
-/// Runs `session` to its end, and meanwhile tells `heed` of ticks and of the first Ctrl-C or SIGTERM.
+/// Runs `session` to its end, and meanwhile tells `heed` of ticks and of the first Ctrl-C, SIGTERM or SIGHUP.
 /// `None`: there was a second one, and nothing is to be waited for.
 ///
 /// # Errors
@@ -87,17 +87,35 @@ pub async fn interrupted() -> &'static str {
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    /// Of a terminal that is gone; `None` if whoever started us wants us to live on, as nohup does.
+    hangup: Option<Signal>,
 }
 
 impl Signals {
     fn new() -> io::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+        let hangup = (!hangups_are_ignored()).then(|| signal(SignalKind::hangup())).transpose()?;
+        let (interrupt, terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        Ok(Self { interrupt, terminate, hangup })
     }
 
     async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.interrupt.recv() => "Ctrl-C",
             _ = self.terminate.recv() => "SIGTERM",
+            _ = async {
+                match &mut self.hangup {
+                    Some(hangup) => drop(hangup.recv().await),
+                    None => std::future::pending().await,
+                }
+            } => "SIGHUP",
         }
     }
+}
+
+/// Whether this program was started so that the end of its terminal is none of its business.
+fn hangups_are_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    // The first bit is of signal 1.
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
 }
