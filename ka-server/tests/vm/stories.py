@@ -1,0 +1,182 @@
+"""What must hold: each story makes clones of a golden node, and claims of them what an admin wants to rely on."""
+
+import os
+import time
+
+import golden
+import trees
+from lab import RUN, SESSION, WINDOW, ready
+from machine import Failure
+
+READY_S = 600
+CLONES_S = 1800
+# The firmware, the loader and the kernel of a machine that is translated.
+JOINS_S = 600
+
+# What the report of `ka-d clone` says that clones have otherwise, and the times of the directories of that.
+INTENDED = {"etc": "time", "etc/machine-id": "all", "var/lib/dbus": "time", "var/lib/dbus/machine-id": "all"}
+# What a system that runs writes itself.
+RUNNING = {
+    "etc/.pwd.lock": "all",
+    "etc/.updated": "all",
+    "etc/resolv.conf": "all",
+    "var": "time",
+    "var/.updated": "all",
+    "var/cache*": "all",
+    "var/lib/dbus": "all",
+    "var/lib/systemd*": "all",
+    "var/lib/private*": "all",
+    "var/log*": "all",
+    "var/tmp*": "all",
+    "root": "time",
+    "home": "time",
+    "srv/tricky/socket": "all",
+}
+
+
+class Claims:
+    """What was claimed, whether it held, and how long that took."""
+
+    def __init__(self):
+        self.lines, self.failed = [], False
+
+    def __call__(self, text):
+        return Claim(self, text)
+
+
+class Claim:
+    """One of them, as a block: it holds unless the block fails."""
+
+    def __init__(self, claims, text):
+        self.claims, self.text = claims, text
+
+    def __enter__(self):
+        print(f"... {self.text}", flush=True)
+        self.began = time.monotonic()
+
+    def __exit__(self, kind, error, _):
+        word = "FAIL" if kind else "PASS"
+        self.claims.failed |= kind is not None
+        line = f"{word} {time.monotonic() - self.began:5.0f} s  {self.text}"
+        self.claims.lines.append(line)
+        print(line + (f": {error}" if error else ""), flush=True)
+
+
+def bios(lab, claim):
+    """Two nodes by PXE and BIOS, from an image; one disk is as large as the golden one, one is larger."""
+    lab.rescue()
+    image = golden.image(lab, "bios")
+    nodes = [lab.node("same", golden.SIZE_MIB), lab.node("larger", 2 * golden.SIZE_MIB)]
+    with claim("bios: two nodes that started by PXE become clones of an image, one on a larger disk"):
+        served = lab.clone_image(image, "-n", "2", "--flexible")
+        for node in nodes:
+            node.start(network=True)
+        joined(nodes)
+        finished(lab, served, nodes)
+    check(lab, claim, "bios", nodes, INTENDED)
+
+
+def uefi(lab, claim):
+    """The same by UEFI, from a golden node that runs."""
+    live(lab, claim, "uefi", [lab.node(n, s, uefi=True) for n, s in (("same", golden.SIZE_MIB), ("larger", 4096))])
+
+
+def btrfs(lab, claim):
+    """From a disc, of subvolumes, of which the golden node takes snapshots meanwhile."""
+    nodes = [lab.node("same", golden.SIZE_MIB), lab.node("larger", 4096)]
+    live(lab, claim, "btrfs", nodes, disc=lab.rescue())
+
+
+def hardware(lab, claim):
+    """A golden node on virtio alone, clones on AHCI and on NVMe, with other cards: their initramfs is made anew."""
+    nodes = [
+        lab.node("ahci", golden.SIZE_MIB, disk="ahci", chipset="q35", card="e1000e"),
+        lab.node("nvme", golden.SIZE_MIB, disk="nvme", card="e1000"),
+    ]
+    changed = {"boot": "time", "boot/initrd.img-*": "all", "var/lib/initramfs-tools*": "all"}
+    live(lab, claim, "bios", nodes, story="hardware", expected=changed)
+
+
+def grub(lab, claim):
+    """The clones' own tools install the loader."""
+    nodes = [lab.node("one", golden.SIZE_MIB)]
+    live(lab, claim, "bios", nodes, "-r grub", story="grub", expected={"boot/grub*": "all"})
+
+
+def death(lab, claim):
+    """One of three nodes loses its power while the files come; the others become clones."""
+    lab.rescue()
+    image = golden.image(lab, "bios")
+    nodes = [lab.node(name, golden.SIZE_MIB) for name in ("first", "second", "third")]
+    with claim("death: one of three nodes dies while the files come, and the other two become clones"):
+        served = lab.clone_image(image, "-n", "3", "--flexible")
+        for node in nodes:
+            node.start(network=True)
+        joined(nodes)
+        dead = nodes.pop(1)
+        dead.wait(r"[2-6]\d %", CLONES_S)
+        dead.kill()
+        finished(lab, served, nodes, status=7)
+    check(lab, claim, "death", nodes, INTENDED, variant="bios")
+
+
+def live(lab, claim, variant, nodes, words="", *, story=None, disc=None, expected=None):
+    """Clones of a golden node that runs."""
+    story = story or variant
+    lab.rescue()
+    golden.image(lab, variant)
+    with claim(f"{story}: the golden node is up"):
+        machine = lab.golden_node(variant, READY_S)
+    how = "from a disc" if disc else "by PXE"
+    with claim(f"{story}: {len(nodes)} nodes that started {how} become clones of it as it runs"):
+        machine.type(f"{RUN}/ka-d clone -n {len(nodes)} -s {SESSION} --flexible --identity {RUN}/identity "
+                     f"--key-file {RUN}/key --log-dir {RUN}/logs {' '.join(WINDOW)} {words}; echo KA-''ENDED=$?")
+        for node in nodes:
+            node.start(disc=disc, network=not disc)
+        joined(nodes)
+        status = int(machine.wait(r"KA-ENDED=(\d+)", CLONES_S).group(1))
+        if status != 0:
+            raise Failure(f"ka-d clone ended with status {status}:\n{machine.text[-3000:]}")
+        for node in nodes:
+            node.ended(120)
+        machine.kill()
+    check(lab, claim, story, nodes, INTENDED | RUNNING | (expected or {}), variant=variant)
+
+
+def joined(nodes):
+    """Waits until all of them are in the session."""
+    for node in nodes:
+        node.wait("becomes a clone of golden", JOINS_S)
+
+
+def finished(lab, served, nodes, status=0):
+    """Waits until `ka-d clone` has ended as it should, and all nodes have powered themselves off."""
+    for node in nodes:
+        node.ended(CLONES_S)
+    if served.wait(120) != status:
+        raise Failure(f"ka-d clone ended with status {served.returncode}:\n{lab.said('ka-d')[-3000:]}")
+
+
+def check(lab, claim, story, nodes, expected, variant=None):
+    """They have the golden node's files, and boot from their own disks."""
+    variant = variant or story
+    with claim(f"{story}: their files are the golden node's, but for what is meant to differ"):
+        with trees.Disk(lab, golden.image(lab, variant), variant) as disk:
+            theirs = disk.files()
+        for node in nodes:
+            with trees.Disk(lab, node.image, variant) as disk:
+                found = trees.differences(theirs, disk.files(), expected)
+            if found:
+                raise Failure(f"{node.name} differs in {len(found)}:\n" + "\n".join(found[:50]))
+            print(f"    {node.name}: the same {len(theirs)} files", flush=True)
+    with claim(f"{story}: they boot from their own disks, and no unit fails"):
+        for node in nodes:
+            node.start()
+        for node in nodes:
+            failed, root = ready(node, READY_S)
+            print(f"    {node.name}: up from {root}, {failed} failed units", flush=True)
+            if failed:
+                raise Failure(f"{node.name}: {failed} units failed:\n{node.text[-3000:]}")
+
+
+ALL = {story.__name__: story for story in (bios, uefi, btrfs, hardware, grub, death)}
