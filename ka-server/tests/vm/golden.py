@@ -4,6 +4,7 @@ The images' tables and file systems are made by ka-desc, and the boot loader by 
 starts with a script in the place of its first program.
 """
 
+import glob
 import hashlib
 import inspect
 import os
@@ -104,6 +105,12 @@ WantedBy=multi-user.target
 }
 WANTED = {"ready": "../ready.service", "systemd-networkd": "/lib/systemd/system/systemd-networkd.service"}
 NOT_WANTED = ("apt-daily", "apt-daily-upgrade", "dpkg-db-backup", "e2scrub_all", "fstrim")
+# What takes time to copy, and shows nothing.
+SPARED = (
+    "usr/share/doc usr/share/locale usr/share/man var/lib/apt/lists var/cache/apt "
+    + " ".join(f"lib/modules/*/kernel/{name}" for name in "sound drivers/gpu drivers/iio drivers/media drivers/staging".split())
+    + " lib/modules/*/kernel/drivers/infiniband lib/modules/*/kernel/drivers/net/wireless"
+).split()
 FIRST_S = 600
 
 
@@ -114,7 +121,7 @@ def version(*what):
 
 def base(cache):
     """The tree of a Debian, made once. This is the one step that needs a network."""
-    tree = os.path.join(cache, "base-" + version(SUITE, PACKAGES, INITRAMFS, SETTINGS, WANTED, NOT_WANTED))
+    tree = os.path.join(cache, "base-" + version(SUITE, PACKAGES, INITRAMFS, SETTINGS, WANTED, NOT_WANTED, SPARED))
     if os.path.exists(tree):
         return tree
     made = tree + ".new"
@@ -137,12 +144,12 @@ def base(cache):
             os.symlink(target, os.path.join(units, "multi-user.target.wants", f"{name}.service"))
         for name in NOT_WANTED:
             os.symlink("/dev/null", os.path.join(units, f"{name}.timer"))
+        for path in (path for pattern in SPARED for path in glob.glob(os.path.join(made, pattern))):
+            shutil.rmtree(path)
         # Its /proc and /dev go with the namespace of mounts.
-        inside = 'for d in proc sys dev; do mount --rbind /$d "$0/$d"; done; exec chroot "$0" update-initramfs -u -k all'
-        run(["unshare", "--mount", "--propagation=private", "sh", "-ec", inside, made], stdout=log, stderr=log)
-    for file in os.listdir(os.path.join(made, "var/cache/apt/archives")):
-        if file.endswith(".deb"):
-            os.unlink(os.path.join(made, "var/cache/apt/archives", file))
+        version_of_kernel = os.listdir(os.path.join(made, "lib/modules"))[0]
+        inside = 'for d in proc sys dev; do mount --rbind /$d "$0/$d"; done; chroot "$0" depmod "$1"; chroot "$0" update-initramfs -u -k all'
+        run(["unshare", "--mount", "--propagation=private", "sh", "-ec", inside, made, version_of_kernel], stdout=log, stderr=log)
     os.rename(made, tree)
     return tree
 

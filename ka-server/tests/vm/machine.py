@@ -87,14 +87,14 @@ class Machine:
         with self.news:
             self.news.notify_all()
 
-    def wait(self, pattern, limit_s):
-        """Waits until something on its console, behind what was waited for before, is such; gives the match."""
+    def wait(self, pattern, limit_s, anywhere=False):
+        """Waits until something on its console is such, behind what was waited for before or anywhere; gives the match."""
         end = time.monotonic() + limit_s
         with self.news:
             while True:
-                found = re.compile(pattern).search(self.text, self.seen)
+                found = re.compile(pattern).search(self.text, 0 if anywhere else self.seen)
                 if found:
-                    self.seen = found.end()
+                    self.seen = max(self.seen, found.end())
                     return found
                 tail = self.text[-SHOWN_CHARS:]
                 if HOPELESS.search(self.text, self.seen) or self.process.poll() is not None:

@@ -5,7 +5,7 @@ import time
 
 import golden
 import trees
-from lab import RUN, SESSION, WINDOW, ready
+from lab import PATIENT, RUN, SESSION, ready
 from machine import Failure
 
 READY_S = 600
@@ -130,7 +130,7 @@ def live(lab, claim, variant, nodes, words="", *, story=None, disc=None, expecte
     how = "from a disc" if disc else "by PXE"
     with claim(f"{story}: {len(nodes)} nodes that started {how} become clones of it as it runs"):
         machine.type(f"{RUN}/ka-d clone -n {len(nodes)} -s {SESSION} --flexible --identity {RUN}/identity "
-                     f"--key-file {RUN}/key --log-dir {RUN}/logs {' '.join(WINDOW)} {words}; echo KA-''ENDED=$?")
+                     f"--key-file {RUN}/key --log-dir {RUN}/logs {' '.join(PATIENT)} {words}; echo KA-''ENDED=$?")
         for node in nodes:
             node.start(disc=disc, network=not disc)
         joined(nodes)
