@@ -4,7 +4,6 @@ It is in namespaces of its own, for mounts, networks and processes, which take a
 """
 
 import functools
-import glob
 import http.server
 import os
 import re
@@ -144,9 +143,10 @@ class Lab:
             process.kill()
             process.wait()
         del self.processes[1:]
+        for file in {machine.image for machine in self.machines}:
+            if os.path.dirname(file) == self.folder:
+                os.unlink(file)
         self.machines.clear()
-        for file in glob.glob(os.path.join(self.folder, "*.img")):
-            os.unlink(file)
 
 
 def ready(machine, limit_s):

@@ -19,7 +19,7 @@ class Disk:
 
     def __init__(self, lab, image, variant):
         self.image, self.variant = image, variant
-        self.root = os.path.join(lab.folder, f"look-{os.path.basename(os.path.dirname(image))}-{os.path.basename(image)}")
+        self.root = os.path.join(lab.folder, "look", os.path.basename(image))
         self.mounted = []
 
     def __enter__(self):
