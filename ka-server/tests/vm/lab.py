@@ -18,7 +18,7 @@ from machine import Failure, Machine
 SERVER = "10.79.0.1"
 RANGE = "10.79.0.50,10.79.0.200,255.255.255.0,1h"
 SESSION = "vm"
-# Where the golden node has our programs: nothing of it is cloned.
+# Where the golden node has our programs, in memory: nothing of it is cloned.
 RUN = "/run/ka-vm"
 # Translated machines are so slow that some are silent for seconds: who holds the whole stream loses nobody.
 # And encryption is most of the work for them; they still need the key.
@@ -125,7 +125,7 @@ class Lab:
         machine.wait(r"root@golden:.*# ", limit_s, anywhere=True)
         address = "until ip -4 route show | grep -q 10.79.0; do sleep 0.2; done"
         fetch = f"for f in ka-d identity key; do busybox wget -q http://{SERVER}/$f && chmod 700 $f || exit 1; done"
-        status, said = machine.run(f"({address}; mkdir {RUN} && cd {RUN} && {fetch})", limit_s)
+        status, said = machine.run(f"({address}; mkdir {RUN} && mount -t tmpfs vm {RUN} && cd {RUN} && {fetch})", limit_s)
         if status != 0:
             raise Failure(f"the golden node cannot fetch its programs: {said}")
         return machine

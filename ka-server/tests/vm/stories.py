@@ -131,6 +131,8 @@ def live(lab, claim, variant, nodes, words="", *, story=None, disc=None, expecte
     with claim(f"{story}: {len(nodes)} nodes that started {how} become clones of it as it runs"):
         machine.type(f"{RUN}/ka-d clone -n {len(nodes)} -s {SESSION} --flexible --identity {RUN}/identity "
                      f"--key-file {RUN}/key --log-dir {RUN}/logs {' '.join(PATIENT)} {words}; echo KA-''ENDED=$?")
+        if machine.wait(r"it waits for \d+ node|KA-ENDED=", READY_S).group().startswith("KA"):
+            raise Failure(f"ka-d clone ended at once:\n{machine.text[-3000:]}")
         for node in nodes:
             node.start(disc=disc, network=not disc)
         joined(nodes)
