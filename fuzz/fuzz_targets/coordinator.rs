@@ -32,6 +32,7 @@ fuzz_target!(|bytes: &[u8]| {
             min_nodes: 1,
             slow: Default::default(),
             min_rate: None,
+            finish: None,
             carries: None,
             bytes: None,
             reread: setup[1] > 128,

@@ -63,6 +63,16 @@ fn who_drops_does_not_wait_and_who_waits_waits() {
 }
 
 #[test]
+fn what_is_done_when_all_is_there_may_take_its_own_time() {
+    // All of the stream is in the window; then the sink is at work for a minute and a half.
+    let stall = Fault::SinkStalls { node: 2, at: ms(100), lasts: secs(90) };
+    let chain = || World::chain(4).stream(64 * MIB).window(1 << 30).with(stall.clone());
+    assert!(all_ok_but(&chain().run(), 4, 2), "the session does not wait for it for ever");
+    assert!(chain().finish(secs(600)).run().report().is_ok());
+    assert!(all_ok_but(&chain().finish(secs(60)).run(), 4, 2));
+}
+
+#[test]
 fn a_slow_link_goes_to_the_end_and_holds_nobody_up_while_windows_last() {
     let healthy = World::chain(8).stream(512 * MIB).window(1 << 30).run();
     let world = World::chain(8).stream(512 * MIB).window(1 << 30).link_rate(3, 12_500_000).run();

@@ -98,6 +98,11 @@ pub trait Serving: Send + Sync {
         None
     }
 
+    /// How long a node that has everything may be at work on it; `None`: as long as any slow one.
+    fn finish(&self) -> Option<Duration> {
+        None
+    }
+
     /// What else there is to say at the end, before the command that tries again.
     fn epilogue(&self) -> Vec<String> {
         Vec::new()
@@ -154,6 +159,7 @@ impl SessionArgs {
                 Policy::Drop => Slow::Drop,
             },
             min_rate: self.min_rate,
+            finish: None,
             release_delay: Duration::from_millis(100) * self.delay,
             window_bytes: self.net.window,
             rate: self.rate,

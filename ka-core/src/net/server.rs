@@ -99,6 +99,7 @@ pub async fn serve(
             min_nodes: config.min_nodes,
             slow: config.slow,
             min_rate: config.min_rate,
+            finish: config.finish,
             carries: [interfaces::carries(&config.ports.interfaces), config.rate].into_iter().flatten().min(),
             bytes,
             reread,

@@ -67,6 +67,9 @@ pub struct ServerConfig {
     /// Bytes per second that are never too slow. `None`: a quarter of what the fastest node gets, shared with whoever is
     /// fed over the same link.
     pub min_rate: Option<u64>,
+    /// How long the sink of a node that has everything may be at work on it; `None`: as long as any other. What a sink does
+    /// at the end of a stream may take far longer than to take the stream.
+    pub finish: Option<Duration>,
     /// The pause between two nodes that are let go after having waited.
     pub release_delay: Duration,
     /// Bytes of the tape to hold at most. `None`: by the memory there is.
@@ -99,6 +102,7 @@ impl Default for ServerConfig {
             min_nodes: 1,
             slow: Slow::default(),
             min_rate: None,
+            finish: None,
             release_delay: Duration::ZERO,
             window_bytes: None,
             rate: None,

@@ -115,6 +115,7 @@ impl World {
             min_nodes: 1,
             slow: Slow::default(),
             min_rate: None,
+            finish: None,
             carries: None,
             bytes: None,
             reread: false,
@@ -281,6 +282,13 @@ impl World {
     #[must_use]
     pub fn slow(mut self, policy: Slow) -> Self {
         self.setup.config.slow = policy;
+        self
+    }
+
+    /// How long the sink of a node that has everything may be at work on it.
+    #[must_use]
+    pub fn finish(mut self, patience: Duration) -> Self {
+        self.setup.config.finish = Some(patience);
         self
     }
 

@@ -87,6 +87,10 @@ pub struct Options {
     #[arg(long, value_name = "TIME", value_parser = units::parse_duration, default_value = "15m")]
     pub format_timeout: Duration,
 
+    /// How long a node that has all files may take to make itself bootable; then the session ends without it
+    #[arg(long, value_name = "TIME", value_parser = units::parse_duration, default_value = "30m")]
+    pub finish_timeout: Duration,
+
     /// Write the nodes' logs below DIR [default: /var/log/ka]
     #[arg(long, value_name = "DIR")]
     pub log_dir: Option<PathBuf>,

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use ka_client::console::exit::Exit;
 use ka_client::console::run::{self, block_on};
@@ -211,6 +212,10 @@ impl Serving for Cloning {
             let nodes = nodes.lock().unwrap_or_else(PoisonError::into_inner);
             if nodes.has_cloned(&who.label) { Err(ALREADY.into()) } else { Ok(()) }
         })))
+    }
+
+    fn finish(&self) -> Option<Duration> {
+        Some(self.options.finish_timeout)
     }
 
     fn remarks(&self, node: NodeId) -> Vec<String> {

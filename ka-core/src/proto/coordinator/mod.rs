@@ -67,6 +67,8 @@ pub struct Config {
     pub slow: Slow,
     /// Bytes per second that are never too slow; without it a quarter of the fastest node's rate, or of its share in that.
     pub min_rate: Option<u64>,
+    /// How long the sink of a node that has everything may be at work on it; `None`: as long as any other.
+    pub finish: Option<Duration>,
     /// Bytes per second that the server's own link carries, if that is known.
     pub carries: Option<u64>,
     /// Bytes of all streams together, if that is known.
@@ -625,6 +627,7 @@ mod tests {
             min_nodes: 1,
             slow: Slow::default(),
             min_rate: None,
+            finish: None,
             carries: None,
             bytes: None,
             reread: false,

@@ -219,6 +219,7 @@ impl Coordinator {
             Slow::Drop => limits::STUCK,
         };
         let Some(m) = self.roster.get(node) else { return };
+        let patience = self.config.finish.filter(|_| m.complete).unwrap_or(patience);
         // At its own pace it harms nobody.
         let slow = !self.config.reread;
         let (fair, least) = (self.fair(node), self.least_rate(node));
