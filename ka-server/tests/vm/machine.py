@@ -27,6 +27,8 @@ DISKS = {
 class Failure(Exception):
     """A claim does not hold; the text says why."""
 
+    said = False
+
 
 class Machine:
     """A machine: what it is made of, and the QEMU that runs it, if one does."""

@@ -7,7 +7,6 @@ import tempfile
 
 PROGRAMS = {
     "cargo": "cargo (or rustup)",
-    "cpio": "cpio",
     "debootstrap": "debootstrap",
     "dnsmasq": "dnsmasq-base",
     "grub-mkrescue": "grub-common",

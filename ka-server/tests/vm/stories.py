@@ -63,7 +63,10 @@ class Claim:
         line = f"{word} {time.monotonic() - self.began:5.0f} s  {self.text}"
         self.claims.lines.append(line)
         print(line + (f": {error}" if error else ""), flush=True)
-        return self.goes_on and isinstance(error, Failure)
+        if not isinstance(error, Failure):
+            return False
+        error.said = True
+        return self.goes_on
 
 
 def bios(lab, claim):
