@@ -17,8 +17,8 @@ from machine import Failure, Machine
 SUITE = "bookworm"
 MIRROR = "http://deb.debian.org/debian"
 PACKAGES = (
-    "acl,attr,btrfs-progs,busybox,dbus,dosfstools,e2fsprogs,efibootmgr,fdisk,grub-efi-amd64-bin,grub-pc-bin,grub2-common,"
-    "initramfs-tools,iproute2,kmod,linux-image-amd64,procps,systemd-sysv,udev,xfsprogs,zstd"
+    "acl,attr,btrfs-progs,busybox,dbus,dosfstools,e2fsprogs,efibootmgr,fdisk,grub-efi-amd64-bin,grub-pc-bin,"
+    "grub2-common,initramfs-tools,iproute2,kmod,linux-image-amd64,procps,systemd-sysv,udev,xfsprogs,zstd"
 )
 # It has drivers for virtio alone, so a clone on other hardware must get an initramfs of its own.
 INITRAMFS = "virtio_pci\nvirtio_blk\next4\nxfs\nbtrfs\ncrc32c_generic\n"
@@ -108,8 +108,9 @@ NOT_WANTED = ("apt-daily", "apt-daily-upgrade", "dpkg-db-backup", "e2scrub_all",
 # What takes time to copy, and shows nothing.
 SPARED = (
     "usr/share/doc usr/share/locale usr/share/man var/lib/apt/lists var/cache/apt "
-    + " ".join(f"lib/modules/*/kernel/{name}" for name in "sound drivers/gpu drivers/iio drivers/media drivers/staging".split())
-    + " lib/modules/*/kernel/drivers/infiniband lib/modules/*/kernel/drivers/net/wireless"
+    + "lib/modules/*/kernel/sound lib/modules/*/kernel/drivers/gpu lib/modules/*/kernel/drivers/iio "
+    + "lib/modules/*/kernel/drivers/media lib/modules/*/kernel/drivers/staging "
+    + "lib/modules/*/kernel/drivers/infiniband lib/modules/*/kernel/drivers/net/wireless"
 ).split()
 FIRST_S = 600
 
@@ -147,9 +148,11 @@ def base(cache):
         for path in (path for pattern in SPARED for path in glob.glob(os.path.join(made, pattern))):
             shutil.rmtree(path)
         # Its /proc and /dev go with the namespace of mounts.
-        version_of_kernel = os.listdir(os.path.join(made, "lib/modules"))[0]
-        inside = 'for d in proc sys dev; do mount --rbind /$d "$0/$d"; done; chroot "$0" depmod "$1"; chroot "$0" update-initramfs -u -k all'
-        run(["unshare", "--mount", "--propagation=private", "sh", "-ec", inside, made, version_of_kernel], stdout=log, stderr=log)
+        release = os.listdir(os.path.join(made, "lib/modules"))[0]
+        inside = 'for d in proc sys dev; do mount --rbind /$d "$0/$d"; done; '
+        inside += 'chroot "$0" depmod "$1"; chroot "$0" update-initramfs -u -k all'
+        command = ["unshare", "--mount", "--propagation=private", "sh", "-ec", inside, made, release]
+        run(command, stdout=log, stderr=log)
     os.rename(made, tree)
     return tree
 

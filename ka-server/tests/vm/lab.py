@@ -67,7 +67,8 @@ class Lab:
     def _answer(self):
         """DHCP, TFTP and HTTP."""
         shutil.copy(needs.EFI_LOADER, self.offers)
-        settings = ["port=0", "interface=lan", "bind-interfaces", "dhcp-authoritative", "no-resolv", "no-hosts", "no-ping"]
+        settings = ["port=0", "interface=lan", "bind-interfaces", "dhcp-authoritative", "no-resolv", "no-hosts"]
+        settings += ["no-ping"]
         settings += [f"dhcp-range={RANGE}", f"dhcp-leasefile={self.folder}/leases", "dhcp-option=3", "user=root"]
         settings += ["enable-tftp", f"tftp-root={self.offers}", "pid-file", "dhcp-match=set:ipxe,175"]
         settings += [f"dhcp-boot=tag:ipxe,http://{SERVER}/boot.ipxe", "dhcp-match=set:efi,option:client-arch,7"]
@@ -89,7 +90,8 @@ class Lab:
 
     def rescue(self):
         """Makes the nodes' rescue system, offers it to them by PXE, and gives its disc. The session's key is in it."""
-        at, keys = os.path.join(self.folder, "rescue"), [os.path.join(self.offers, name) for name in ("identity", "key")]
+        at = os.path.join(self.folder, "rescue")
+        keys = [os.path.join(self.offers, name) for name in ("identity", "key")]
         if not os.path.exists(at):
             golden.run([self.program("ka-d-server"), "--identity", keys[0], "--make-key", keys[1]], capture_output=True)
             command = [self.program("ka-d"), "rescue", at, "--root", self.base, "--session", SESSION]
@@ -113,7 +115,8 @@ class Lab:
     def clone_image(self, image, *args):
         """Serves an image of a golden node's disk from here, and gives the process."""
         identity, key = (os.path.join(self.offers, name) for name in ("identity", "key"))
-        command = [self.program("ka-d"), "clone", "--image", image, "-s", SESSION, "--identity", identity, "--key-file", key]
+        command = [self.program("ka-d"), "clone", "--image", image, "-s", SESSION, "--identity", identity]
+        command += ["--key-file", key]
         return self.spawn("ka-d", [*command, "--log-dir", os.path.join(self.folder, "logs"), *PATIENT, *args])
 
     def golden_node(self, variant, limit_s):
@@ -126,7 +129,8 @@ class Lab:
         machine.wait(r"root@golden:.*# ", limit_s, anywhere=True)
         address = "until ip -4 route show | grep -q 10.79.0; do sleep 0.2; done"
         fetch = f"for f in ka-d identity key; do busybox wget -q http://{SERVER}/$f && chmod 700 $f || exit 1; done"
-        status, said = machine.run(f"({address}; mkdir {RUN} && mount -t tmpfs vm {RUN} && cd {RUN} && {fetch})", limit_s)
+        room = f"mkdir {RUN} && mount -t tmpfs vm {RUN} && cd {RUN}"
+        status, said = machine.run(f"({address}; {room} && {fetch})", limit_s)
         if status != 0:
             raise Failure(f"the golden node cannot fetch its programs: {said}")
         return machine

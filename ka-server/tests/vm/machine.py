@@ -90,7 +90,7 @@ class Machine:
             self.news.notify_all()
 
     def wait(self, pattern, limit_s, anywhere=False):
-        """Waits until something on its console is such, behind what was waited for before or anywhere; gives the match."""
+        """Waits until something on its console is such, behind what was waited for before, or anywhere."""
         end = time.monotonic() + limit_s
         with self.news:
             while True:
