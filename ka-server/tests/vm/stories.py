@@ -101,6 +101,8 @@ def hardware(lab, claim):
         lab.node("nvme", golden.SIZE_MIB, disk="nvme", card="e1000"),
     ]
     changed = {"boot": "time", "boot/initrd.img-*": "all", "var/lib/initramfs-tools*": "all"}
+    # The drivers that are named there stay with the clone's next initramfs.
+    changed |= {"etc/initramfs-tools": "time", "etc/initramfs-tools/modules": "all"}
     live(lab, claim, "bios", nodes, story="hardware", expected=changed)
 
 
