@@ -66,7 +66,7 @@ fn who_drops_does_not_wait_and_who_waits_waits() {
 fn what_is_done_when_all_is_there_may_take_its_own_time() {
     // All of the stream is in the window; then the sink is at work for a minute and a half.
     let stall = Fault::SinkStalls { node: 2, at: ms(100), lasts: secs(90) };
-    let chain = || World::chain(4).stream(64 * MIB).window(1 << 30).with(stall.clone());
+    let chain = || World::chain(4).stream(64 * MIB).window(1 << 30).with(stall);
     assert!(all_ok_but(&chain().run(), 4, 2), "the session does not wait for it for ever");
     assert!(chain().finish(secs(600)).run().report().is_ok());
     assert!(all_ok_but(&chain().finish(secs(60)).run(), 4, 2));

@@ -21,9 +21,8 @@ SESSION = "vm"
 # Where the golden node has our programs, in memory: nothing of it is cloned.
 RUN = "/run/ka-vm"
 # Translated machines are so slow that some are silent for seconds: who holds the whole stream loses nobody.
-# Encryption is most of the work for them; they still need the key. And where they make an initramfs, they take nothing
-# for longer than a machine may that is no translated one.
-PATIENT = ["--window", "1200M", "--no-encrypt", "--slow", "wait"]
+# Encryption is most of the work for them; they still need the key.
+PATIENT = ["--window", "1200M", "--no-encrypt"]
 GOLDEN_MIB = 2560
 WORDS = "console=ttyS0 ka.then=poweroff ka.shell=off"
 
