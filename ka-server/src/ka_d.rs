@@ -17,17 +17,17 @@ pub const PROGRAM: &str = "ka-d";
 /// For help, man page and completions.
 #[must_use]
 pub fn command() -> Command {
-    let rescue = Command::new("rescue").about(
+    // What is said of a program stands last: options that are added bring words of their own.
+    let rescue = rescue::Options::augment_args(Command::new("rescue")).about(
         "Build a rescue system for the nodes from this system: a kernel, an initrd, and the boot entries for them",
     );
-    let ka_d = Command::new(PROGRAM)
+    Generate::augment_args(Command::new(PROGRAM))
         .version(env!("CARGO_PKG_VERSION"))
         .about("Clones this golden node onto others")
         .after_help(Exit::table())
-        .arg_required_else_help(true);
-    Generate::augment_args(ka_d)
+        .arg_required_else_help(true)
         .subcommand(clone::cli::Options::command().name("clone"))
-        .subcommand(rescue::Options::augment_args(rescue))
+        .subcommand(rescue)
 }
 
 /// The whole program, from the command line to the exit status. It must be called before there is a second thread.

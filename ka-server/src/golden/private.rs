@@ -29,7 +29,7 @@ impl Private {
             .recursive(true)
             .mode(0o700)
             .create(&dir)
-            .map_err(|e| format!("{}: {e}", dir.display()))?;
+            .map_err(|e| format!("{}: {e}: the golden node is cloned by root", dir.display()))?;
         let inside = || -> io::Result<()> {
             unshare()?;
             // Else each mount here would be one there, too. What is unmounted there goes here as well: we hold nobody's
