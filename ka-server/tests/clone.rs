@@ -363,7 +363,7 @@ fn the_command_that_tries_again_works() {
 fn an_interrupted_golden_node_is_as_it_was() {
     let Some(world) = World::new("stop", 1) else { return };
     for (stage, signal) in [
-        ("", Signal::HUP),
+        ("", Signal::INT),
         ("formatting", Signal::INT),
         ("streaming", Signal::TERM),
         ("streaming", Signal::KILL),
