@@ -142,8 +142,6 @@ pub struct Raw {
 pub enum RawForm {
     /// All its bytes; a clone skips runs of zeros where its partition is zero already.
     Raw,
-    /// Its used blocks, in partclone's format.
-    Partclone,
 }
 
 /// How clones boot.

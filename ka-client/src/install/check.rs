@@ -11,7 +11,7 @@ use crate::console::exit::Exit;
 use crate::console::units;
 
 /// What some plans need, and others do not; with Debian's package.
-const SOMETIMES: [(&str, &str); 13] = [
+const SOMETIMES: [(&str, &str); 12] = [
     ("sfdisk", "fdisk"),
     ("blockdev", "util-linux"),
     ("mkswap", "util-linux"),
@@ -24,7 +24,6 @@ const SOMETIMES: [(&str, &str); 13] = [
     ("mkfs.jfs", "jfsutils"),
     ("mkfs.ntfs", "ntfs-3g"),
     ("efibootmgr", "efibootmgr"),
-    ("partclone.restore", "partclone"),
 ];
 
 /// What every plan needs.

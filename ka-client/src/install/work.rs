@@ -17,7 +17,7 @@ use super::log::Log;
 use super::unpack::Unpack;
 use crate::console::units;
 use crate::finish::{Clone, finish};
-use crate::plan::{Firmware, Need, Plan, Purpose, RawForm, Stage};
+use crate::plan::{Firmware, Need, Plan, Purpose, Stage};
 
 /// How far behind the golden node's clock ours may be, in seconds. Files from the future confuse many a tool; a clock
 /// that is ahead does no harm while a clone is made.
@@ -148,9 +148,8 @@ impl Work {
                 })
             }));
         }
-        let tools = [("tar", "tar", true), ("partclone.restore", "partclone", uses_partclone(plan))];
-        for (program, package, _) in tools.iter().filter(|(program, _, used)| *used && !Here.has(program)) {
-            refused.push(format!("there is no {program}: install it (Debian's package {package})"));
+        if !Here.has("tar") {
+            refused.push("there is no tar: install it (Debian's package tar)".into());
         }
         if refused.is_empty() { Ok(prepared) } else { Err(refused.join("; ")) }
     }
@@ -311,10 +310,6 @@ fn suits(plan: &Plan, here: Firmware) -> Result<(), String> {
          setup",
         words.join(" and ")
     ))
-}
-
-fn uses_partclone(plan: &Plan) -> bool {
-    plan.raw.iter().any(|raw| raw.form == RawForm::Partclone)
 }
 
 fn bytes_of(disk: &str, number: u32, disks: &[Prepared]) -> Option<u64> {
