@@ -132,16 +132,38 @@ pub struct Raw {
     pub part: Part,
     /// Its size on the golden node, in bytes.
     pub bytes: u64,
-    /// In which form it travels.
-    pub form: RawForm,
+    /// What is on it, if that is one of [`PARTCLONE`]: then only its used blocks come, when every node can take those.
+    pub fs: Option<String>,
 }
 
-/// How a raw partition travels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RawForm {
-    /// All its bytes; a clone skips runs of zeros where its partition is zero already.
-    Raw,
+/// The file systems whose used blocks partclone finds, by the names of its programs.
+pub const PARTCLONE: [&str; 9] = ["btrfs", "exfat", "ext2", "ext3", "ext4", "f2fs", "ntfs", "vfat", "xfs"];
+
+/// In which form a raw partition comes: the first byte of its stream. It is known only when all nodes have said which
+/// programs they have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// All its bytes follow.
+    Bytes,
+    /// What partclone makes of it follows.
+    Partclone,
+}
+
+impl Form {
+    /// As the first byte of the stream.
+    #[must_use]
+    pub fn byte(self) -> u8 {
+        match self {
+            Self::Bytes => 0,
+            Self::Partclone => 1,
+        }
+    }
+
+    /// From the first byte of the stream.
+    #[must_use]
+    pub fn of_byte(byte: u8) -> Option<Self> {
+        [Self::Bytes, Self::Partclone].into_iter().find(|form| form.byte() == byte)
+    }
 }
 
 /// How clones boot.
@@ -341,6 +363,10 @@ impl Plan {
         if self.raw.iter().any(|raw| raw.bytes > DISK_BYTES_MAX) {
             return Err("a raw partition of the plan is larger than any disk".into());
         }
+        let strange = |raw: &&Raw| raw.fs.as_ref().is_some_and(|fs| !PARTCLONE.contains(&fs.as_str()));
+        if let Some(raw) = self.raw.iter().find(strange) {
+            return Err(format!("the plan has a file system on partition {} that it cannot mean", raw.part));
+        }
         Ok(())
     }
 
@@ -370,7 +396,7 @@ pub enum Stage {
 /// system again, and is to start from its disk.
 pub const ALREADY: &str = "this machine is a clone of this session already; start it from its own disk";
 
-/// Under which word a node's notes tell its stage, its log lines, and what it changed on purpose.
+/// Under which word a node's notes tell what.
 pub mod topic {
     /// A [`Stage`](super::Stage)'s word.
     pub const STAGE: &str = "stage";
@@ -378,6 +404,8 @@ pub mod topic {
     pub const LOG: &str = "log";
     /// An intended difference between the clone and the golden node.
     pub const CHANGED: &str = "changed";
+    /// Of which file systems the node can write the used blocks: words of [`PARTCLONE`](super::PARTCLONE).
+    pub const PARTCLONE: &str = "partclone";
 }
 
 const STAGES: [(Stage, &str); 5] = [
@@ -422,7 +450,7 @@ mod tests {
             disks: vec![DiskFacts { name: "sda".into(), bytes: 1 << 30, modules: Vec::new() }],
             needs: vec![Need { part: part(1), bytes: 1, inodes: 1 }],
             files: Files { bytes: 1, mounts: vec!["/".into()], excluded: Vec::new() },
-            raw: vec![Raw { part: part(2), bytes: 7, form: RawForm::Raw }],
+            raw: vec![Raw { part: part(2), bytes: 7, fs: Some("ntfs".into()) }],
             boot: Boot {
                 firmware: vec![Firmware::Bios],
                 pieces: vec![Piece { disk: "sda".into(), place: Place::Mbr, sector: 0, bytes: 440 }],
@@ -439,6 +467,9 @@ mod tests {
         assert_eq!(Plan::from_bytes(&plan().to_bytes()), Ok(plan()));
         for purpose in [Purpose::Plan, Purpose::Files, Purpose::Raw(3), Purpose::Boot] {
             assert_eq!(Purpose::from_metadata(&purpose.to_metadata()), Ok(purpose));
+        }
+        for form in [Form::Bytes, Form::Partclone] {
+            assert_eq!(Form::of_byte(form.byte()), Some(form));
         }
         for (stage, word) in STAGES {
             assert_eq!((Stage::of_word(word), stage.word()), (Some(stage), word));
@@ -462,6 +493,7 @@ mod tests {
         assert!(said(|p| p.boot.pieces[0].bytes = u64::MAX).contains("more than"));
         assert!(said(|p| p.raw = vec![p.raw[0].clone(); 257]).contains("256 entries"));
         assert!(said(|p| p.raw[0].bytes = u64::MAX).contains("larger than any disk"));
+        assert!(said(|p| p.raw[0].fs = Some("../sh".into())).contains("cannot mean"));
         assert!(Plan::from_bytes(b"{}").unwrap_err().contains("version"));
         assert!(Plan::from_bytes(&vec![b' '; PLAN_BYTES_MAX + 1]).unwrap_err().contains("longer"));
         let stranger = br#"{"version":1,"run":"rm -rf /"}"#;

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use ka_client::plan::{
-    Boot, DiskFacts, Files, Firmware, Need, Part, Plan, Purpose, Raw, RawForm, VERSION, topic,
+    Boot, DiskFacts, Files, Firmware, Form, Need, Part, Plan, Purpose, Raw, VERSION, topic,
 };
 use ka_core::net::{Control, Ports, ServerConfig, ServerEvent, ServerKey, Stream, serve};
 use ka_core::proto::{Event, Report};
@@ -274,13 +274,10 @@ fn a_raw_partition_arrives_byte_for_byte() {
         (0..2_000_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
     bytes[1_000_000..3_000_000].fill(0);
     let raw = lab.path("raw");
-    fs::write(&raw, &bytes).unwrap();
+    fs::write(&raw, [&[Form::Bytes.byte()], &bytes[..]].concat()).unwrap();
     let mut plan = plan("table mbr\nlinux 60 ext4 mount /\ndata fill\n");
-    plan.raw = vec![Raw {
-        part: Part { disk: "sda".into(), number: 2 },
-        bytes: bytes.len() as u64,
-        form: RawForm::Raw,
-    }];
+    plan.raw =
+        vec![Raw { part: Part { disk: "sda".into(), number: 2 }, bytes: bytes.len() as u64, fs: None }];
     let child = lab.install(&image, &[]);
     let (report, _) = lab.serve(&plan, &[&raw], 1);
     let (code, said) = end(child);

@@ -23,6 +23,19 @@ const MIB: u64 = 1 << 20;
 const GOLDEN: &str = "disk golden\ntable mbr id 0x1a2b3c4d\nlinux 100 ext4 label root mount / bootable\nswap 8\n\
                       extended fill\nlogical linux 30 ext4 mount /home options nodev\nlogical data fill\n";
 
+/// Where Linux keeps a file's access list.
+const ACCESS: &str = "system.posix_acl_access";
+
+/// One that lets the user 1 write, whatever that is called here.
+fn access_list() -> Vec<u8> {
+    const NOBODY: u32 = u32::MAX;
+    let entries = [(1, 7, NOBODY), (2, 6, 1_u32), (4, 5, NOBODY), (0x10, 7, NOBODY), (0x20, 1, NOBODY)];
+    let entry = |(tag, mode, who): &(u16, u16, u32)| {
+        [&tag.to_le_bytes()[..], &mode.to_le_bytes()[..], &who.to_le_bytes()[..]].concat()
+    };
+    [2_u32.to_le_bytes().to_vec(), entries.iter().flat_map(entry).collect()].concat()
+}
+
 /// What is in the last partition, which has no file system.
 fn blocks() -> Vec<u8> {
     let mut bytes = processes::noise(3 << 20);
@@ -62,11 +75,16 @@ impl World {
         self.hosts.start(0, &self.lan, &self.lan.clone_command(&[&own, args].concat()))
     }
 
-    /// Starts a node whose disk has so many mebibytes. `tools` stand before the system's own.
+    /// Starts a node whose disk is empty, and has so many mebibytes. `tools` stand before the system's own.
     fn node(&self, i: usize, mib: u64, tools: Option<&Path>) -> Running {
-        let (disk, root) = (self.lan.path(&format!("disk{i}")), self.lan.arg(&format!("root{i}")));
-        image(&disk, mib);
-        let disk = format!("golden={}", disk.display());
+        image(&self.lan.path(&format!("disk{i}")), mib);
+        self.node_as_it_is(i, tools)
+    }
+
+    /// Starts a node whose disk is there already.
+    fn node_as_it_is(&self, i: usize, tools: Option<&Path>) -> Running {
+        let (disk, root) = (self.lan.arg(&format!("disk{i}")), self.lan.arg(&format!("root{i}")));
+        let disk = format!("golden={disk}");
         let mut command = self.lan.install_command(&["--disk", &disk, "--root", &root, "--json"]);
         if let Some(tools) = tools {
             let path = std::env::var("PATH").unwrap();
@@ -96,7 +114,10 @@ impl World {
         });
         self.inside(&disk, 5, |home| {
             let tool = fs::metadata(home.join("lab/tool")).unwrap();
-            assert_eq!((tool.mode() & 0o7777, tool.uid(), tool.gid()), (0o4751, 4_000_000, 1000));
+            assert_eq!((tool.mode() & 0o7777, tool.uid(), tool.gid()), (0o4771, 4_000_000, 1000));
+            let mut list = [0; 64];
+            let len = rustix::fs::getxattr(home.join("lab/tool"), ACCESS, &mut list[..]).unwrap();
+            assert_eq!(list[..len], access_list());
         });
     }
 
@@ -180,6 +201,7 @@ fn make(lan: &Lan, image: &Path) {
     fs::write(&tool, "tool").unwrap();
     std::os::unix::fs::chown(&tool, Some(4_000_000), Some(1000)).unwrap();
     fs::set_permissions(&tool, fs::Permissions::from_mode(0o4751)).unwrap();
+    rustix::fs::setxattr(&tool, ACCESS, &access_list(), rustix::fs::XattrFlags::empty()).unwrap();
     write::unmount(&machine, &mut Here, &root).unwrap();
     let disk = OpenOptions::new().write(true).open(image).unwrap();
     disk.write_all_at(&[0xEB; 440], 0).unwrap();
@@ -260,6 +282,103 @@ fn a_small_disk_is_refused_untouched_and_the_other_is_a_clone() {
     assert!(bytes.iter().all(|byte| *byte == 0), "the small disk was written");
     let again = server.stderr.lines().last().unwrap();
     assert!(again.contains("ka-d clone -n 1 --image"), "{}", server.stderr);
+}
+
+/// A loop device over a partition of an image, for as long as the work takes.
+fn with_partition(image: &Path, number: u32, work: impl FnOnce(&str)) {
+    let (at, size) = place(image, number);
+    let (at, size, image) = (at.to_string(), size.to_string(), image.display().to_string());
+    let attach = ["--find", "--show", "--offset", &at, "--sizelimit", &size, &image];
+    let node = Here.write(&Call::new("losetup", attach)).unwrap().trim().to_owned();
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(&node)));
+    Here.write(&Call::new("losetup", ["--detach", &node])).unwrap();
+    result.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+}
+
+#[test]
+fn of_a_raw_partition_only_the_used_blocks_come_if_everybody_has_partclone() {
+    let tools = ["partclone.ntfs", "mkfs.ntfs", "ntfscp", "ntfscat"];
+    if let Some(tool) = tools.iter().find(|tool| !Here.has(tool)) {
+        return cannot_run("used", &format!("there is no {tool}"));
+    }
+    let Some(world) = World::new("used", 2) else { return };
+    let (golden, file) = (PathBuf::from(&world.golden), world.lan.path("file"));
+    fs::write(&file, processes::noise(2 << 20)).unwrap();
+    with_partition(&golden, 6, |node| {
+        Here.write(&Call::new("mkfs.ntfs", ["--fast", "--quiet", "--force", node])).unwrap();
+        Here.write(&Call::new("ntfscp", [node, &file.display().to_string(), "noise"])).unwrap();
+    });
+    let run = || {
+        let server = world.clone(&["-n", "2", "-D", "golden6"]);
+        let nodes = [world.node(1, 160, None), world.node(2, 300, None)].map(Running::end);
+        let server = server.end();
+        assert_eq!((nodes[0].code, nodes[1].code, server.code), (0, 0, 0), "{}", server.stderr);
+        world.is_left_alone();
+        server
+    };
+    let said = run().stderr;
+    assert!(said.contains("partition 6 of disk golden is sent with its used blocks, by partclone"), "{said}");
+    for i in [1, 2] {
+        world.check(i);
+        with_partition(&world.lan.path(&format!("disk{i}")), 6, |node| {
+            let out = Command::new("ntfscat").args([node, "noise"]).output().unwrap();
+            assert!(out.stdout == processes::noise(2 << 20), "{}", String::from_utf8_lossy(&out.stderr));
+        });
+    }
+    // One that partclone cannot read comes with all its bytes.
+    let (at, size) = place(&golden, 6);
+    let disk = OpenOptions::new().read(true).write(true).open(&golden).unwrap();
+    // The second entry of the master file table.
+    disk.write_all_at(&processes::noise(1 << 10), at + (17 << 10)).unwrap();
+    let said = run().stderr;
+    assert!(
+        said.contains("partition 6 of disk golden is sent with all its bytes: `partclone.ntfs "),
+        "{said}"
+    );
+    let bytes = |image: &Path, at: u64| {
+        let mut bytes = vec![0; size as usize];
+        File::open(image).unwrap().read_exact_at(&mut bytes, at).unwrap();
+        bytes
+    };
+    let clone = world.lan.path("disk2");
+    assert!(bytes(&clone, place(&clone, 6).0) == bytes(&golden, at));
+}
+
+#[test]
+fn another_system_s_partition_is_kept_and_a_disk_where_it_differs_is_refused() {
+    let Some(world) = World::new("dual", 2) else { return };
+    let desc = world.lan.path("desc");
+    fs::write(
+        &desc,
+        "table mbr\nkeep data 40\nlinux 100 ext4 mount / bootable\nlinux fill ext4 mount /home\nswap 8\n",
+    )
+    .unwrap();
+    let other = processes::noise(40 << 20);
+    for (i, mib) in [(1, 40_usize), (2, 41)] {
+        let disk = world.lan.path(&format!("disk{i}"));
+        image(&disk, 220);
+        let table = world.lan.path("table");
+        fs::write(&table, format!("label: dos\nstart=1MiB, size={mib}MiB, type=7\ntype=83\n")).unwrap();
+        let table = File::open(table).unwrap();
+        let sfdisk = Command::new("sfdisk").arg("--quiet").arg(&disk).stdin(table).status();
+        assert!(sfdisk.unwrap().success());
+        OpenOptions::new().write(true).open(&disk).unwrap().write_all_at(&other, MIB).unwrap();
+    }
+    let refused = fs::read(world.lan.path("disk2")).unwrap();
+    let server = world.clone(&["-n", "2", "-p", "golden", &desc.display().to_string()]);
+    let [kept, differs] = [1, 2].map(|i| world.node_as_it_is(i, None)).map(Running::end);
+    let server = server.end();
+    assert_eq!((kept.code, differs.code, server.code), (0, 6, 6), "{}{}", kept.stderr, server.stderr);
+    assert!(server.stderr.contains("keep data 40"), "{}", server.stderr);
+    assert!(fs::read(world.lan.path("disk2")).unwrap() == refused, "the other disk was written");
+    let disk = world.lan.path("disk1");
+    let mut bytes = vec![0; other.len()];
+    File::open(&disk).unwrap().read_exact_at(&mut bytes, MIB).unwrap();
+    assert!(bytes == other, "what is kept was written");
+    world.inside(&disk, 2, |root| {
+        assert_eq!(fs::read(root.join("usr/big")).unwrap(), processes::noise(9 << 20));
+    });
+    world.inside(&disk, 3, |home| assert!(home.join("lab/tool").exists()));
 }
 
 /// Plays a session of three, of which the last one is killed at `stage`.

@@ -11,7 +11,7 @@ use crate::console::exit::Exit;
 use crate::console::units;
 
 /// What some plans need, and others do not; with Debian's package.
-const SOMETIMES: [(&str, &str); 12] = [
+const SOMETIMES: [(&str, &str); 13] = [
     ("sfdisk", "fdisk"),
     ("blockdev", "util-linux"),
     ("mkswap", "util-linux"),
@@ -23,6 +23,7 @@ const SOMETIMES: [(&str, &str); 12] = [
     ("mkfs.f2fs", "f2fs-tools"),
     ("mkfs.jfs", "jfsutils"),
     ("mkfs.ntfs", "ntfs-3g"),
+    ("partclone.ntfs", "partclone"),
     ("efibootmgr", "efibootmgr"),
 ];
 

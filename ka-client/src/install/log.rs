@@ -62,6 +62,11 @@ impl Log {
         self.control.note(topic::CHANGED, text);
     }
 
+    /// Of which file systems this node can write the used blocks.
+    pub(super) fn has(&self, file_systems: &[&str]) {
+        self.control.note(topic::PARTCLONE, &file_systems.join(" "));
+    }
+
     /// A new stage begins.
     pub(super) fn stage(&self, stage: Stage) {
         self.keep(&format!("-- {stage}"));

@@ -7,7 +7,6 @@ use bytes::Bytes;
 use ka_core::seal::StreamInfo;
 use ka_core::stream::{Sink, Stop};
 
-use super::raw::RawSink;
 use super::work::Work;
 use crate::plan::{BOOT_BYTES_MAX, PLAN_BYTES_MAX, Purpose};
 
@@ -22,11 +21,7 @@ pub(super) fn open(work: &Arc<Mutex<Work>>, info: &StreamInfo) -> Result<Box<dyn
     match purpose {
         Purpose::Plan => Ok(whole(PLAN_BYTES_MAX, Work::prepare)),
         Purpose::Files => Ok(Box::new(now.unpack()?)),
-        Purpose::Raw(index) => {
-            let (node, bytes) = now.raw(index)?;
-            let path = node.path().display().to_string();
-            Ok(Box::new(RawSink::open(node, bytes).map_err(|e| format!("{path}: {e}"))?))
-        }
+        Purpose::Raw(index) => Ok(Box::new(now.raw(index)?)),
         Purpose::Boot => Ok(whole(BOOT_BYTES_MAX as usize, Work::finish)),
     }
 }

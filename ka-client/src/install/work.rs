@@ -8,12 +8,13 @@ use std::process::Command;
 use ka_desc::disk::Machine;
 use ka_desc::language::Action;
 use ka_desc::run::{Here, Runner};
-use ka_desc::write::{self, Node, Prepared};
+use ka_desc::write::{self, Prepared};
 use rustix::fs::{statvfs, syncfs};
 
 use super::cli::Options;
 use super::disks;
 use super::log::Log;
+use super::raw::{self, RawSink};
 use super::unpack::Unpack;
 use crate::console::units;
 use crate::finish::{Clone, finish};
@@ -85,6 +86,10 @@ impl Work {
         self.log.say(&format!("this machine becomes a clone of {}", plan.golden));
         self.set_clock(plan.time_s);
         suits(&plan, firmware())?;
+        let packed = raw::tools(&plan, &Here);
+        if !packed.is_empty() {
+            self.log.has(&packed);
+        }
         let prepared = self.look(&plan)?;
         for disk in &prepared {
             self.log.say(&format!("{} is partitioned and formatted", disk.facts.path.display()));
@@ -225,7 +230,8 @@ impl Work {
         self.log.stage(Stage::Streaming);
         let mut tar = Command::new("tar");
         tar.args(["--extract", "--file=-", "--numeric-owner", "--same-owner", "--same-permissions"])
-            .args(["--xattrs", "--xattrs-include=*", "--acls", "--delay-directory-restore"])
+            // Access lists are among the attributes.
+            .args(["--xattrs", "--xattrs-include=*", "--delay-directory-restore"])
             .args(["--warning=no-timestamp", "--warning=no-unknown-keyword"])
             .arg("--directory")
             .arg(&self.options.root)
@@ -235,8 +241,8 @@ impl Work {
         Unpack::start(tar, self.log.follow("tar", said))
     }
 
-    /// Where a raw partition goes, and how many bytes come.
-    pub(super) fn raw(&mut self, index: usize) -> Result<(Node, u64), String> {
+    /// Where a raw partition goes.
+    pub(super) fn raw(&mut self, index: usize) -> Result<RawSink, String> {
         self.log.stage(Stage::Streaming);
         let raw =
             self.plan.as_ref().and_then(|plan| plan.raw.get(index)).ok_or("there is no such partition")?;
@@ -246,7 +252,7 @@ impl Work {
         let node =
             write::partition(&self.machine, &mut Here, disk, raw.part.number).map_err(|e| e.to_string())?;
         self.log.say(&format!("partition {} arrives as it is", raw.part));
-        Ok((node, raw.bytes))
+        Ok(RawSink::new(node, raw, self.log.clone()))
     }
 
     /// Everything is here: the machine is made bootable and distinct, and everything is taken to the disk.

@@ -94,7 +94,9 @@ impl Source for Packed {
 /// The command that packs the files: everything that a tar can carry, each file system once.
 fn pack(tree: &Path, mounts: &[PathBuf], excluded: &[PathBuf]) -> Command {
     let mut tar = Command::new("tar");
-    tar.args(["--create", "--file=-", "--format=posix", "--xattrs", "--xattrs-include=*", "--acls"])
+    // Access lists are among the attributes, by numbers. As --acls has them they are names, which are other users' where
+    // they are packed, and nobody's where they are unpacked.
+    tar.args(["--create", "--file=-", "--format=posix", "--xattrs", "--xattrs-include=*"])
         .args(["--sparse", "--numeric-owner", "--one-file-system"])
         // When a file was last read is nobody's business, and would make every header twice as long.
         .arg("--pax-option=delete=atime,delete=ctime")

@@ -12,6 +12,7 @@ mod files;
 mod gate;
 mod logs;
 mod nodes;
+mod raw;
 mod run;
 mod streams;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use ka_client::console::units;
-use ka_client::plan::{Stage, topic};
+use ka_client::plan::{PARTCLONE, Stage, topic};
 use ka_core::proto::Event;
 use ka_core::types::NodeId;
 
@@ -30,6 +30,8 @@ struct Node {
     stage: Option<Stage>,
     changed: Vec<String>,
     warnings: Vec<String>,
+    /// The file systems whose used blocks it can write.
+    partclone: Vec<String>,
     logged: bool,
     ok: Option<bool>,
     /// It went before the session started.
@@ -72,6 +74,10 @@ impl Nodes {
                         }
                         self.log(*node, &note.text);
                     }
+                    topic::PARTCLONE => {
+                        known.partclone =
+                            note.text.split(' ').take(PARTCLONE.len()).map(str::to_owned).collect();
+                    }
                     topic::LOG => {
                         if note.text.starts_with(WARNING) && known.warnings.len() < CHANGES {
                             known.warnings.push(note.text.clone());
@@ -93,6 +99,14 @@ impl Nodes {
             let label: String = known.label.chars().filter(plain).collect();
             logs.line(folder.join(format!("node-{}-{label}.log", node.0)), line.to_owned());
         }
+    }
+
+    /// Which of those that are left cannot write the used blocks of this file system.
+    pub(super) fn lack(&self, fs: &str) -> Vec<String> {
+        let lacks =
+            |known: &Node| known.ok.is_none() && !known.left && !known.partclone.iter().any(|can| can == fs);
+        let lacking = self.nodes.iter().filter(|(node, known)| **node != NodeId::ROOT && lacks(known));
+        lacking.map(|(node, known)| format!("{node} {}", known.label)).collect()
     }
 
     /// Whether a machine of this label is a clone already. A label begins with the machine's own address.
@@ -185,6 +199,20 @@ mod tests {
         logs.finish();
         let log = fs::read_to_string(folder.path().join("logs/node-1-pc05.log")).unwrap();
         assert_eq!(log, "-- formatting\nmkfs\n== FAILED at byte 7: the sink failed: full\n");
+    }
+
+    #[test]
+    fn used_blocks_are_for_those_who_all_have_partclone() {
+        let mut nodes = Nodes::default();
+        for node in 1..=3 {
+            let (addr, label) = (([10, 0, 0, 1], 1).into(), format!("pc{node}"));
+            nodes.hear(&Event::Joined { node: NodeId(node), addr, label, ready: 1, expected: 1 });
+        }
+        nodes.hear(&note("partclone", "ntfs vfat"));
+        let outcome = Outcome::Failed(Reason::Sink("full".into()), Offset(7));
+        nodes.hear(&Event::Ended { node: NodeId(2), outcome });
+        assert_eq!(nodes.lack("ntfs"), ["n3 pc3"]);
+        assert_eq!(nodes.lack("xfs"), ["n1 pc1", "n3 pc3"]);
     }
 
     #[test]

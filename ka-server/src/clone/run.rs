@@ -22,7 +22,8 @@ use super::files::{Files, Slot, mounts};
 use super::gate::{Gate, Shared};
 use super::logs::Logs;
 use super::nodes::Nodes;
-use super::streams::{From, Range, streams};
+use super::raw::Range;
+use super::streams::{From, streams};
 use crate::golden::awake::{Awake, Timers};
 use crate::golden::busy::busy;
 use crate::golden::choice::Choice;
@@ -129,14 +130,15 @@ async fn clone(options: Options, private: Private, looked: Looked, planned: Plan
     };
     let cloning = Cloning { options, gate: gate.clone(), nodes: Arc::default(), logs };
     let raw = raw(&looked.golden, &planned.plan);
+    let nodes = Arc::clone(&cloning.nodes);
     let (quiesce, resume) = (cloning.options.quiesce.clone(), cloning.options.resume.clone());
     let still = Slot::default();
     let slot = Arc::clone(&still);
     let exit = serve(Arc::new(cloning), &tell, move |tell| {
         let voice = tell.clone();
         let files = Files { private, looked, planned: planned.clone(), quiesce, resume, slot };
-        let from = From { plan: planned.plan, boot: planned.boot, raw, files };
-        streams(from, gate, move |text| voice.line(Line::Say(text))).map_err(|e| e.to_string())
+        let from = From { plan: planned.plan, boot: planned.boot, raw, files, nodes };
+        Ok(streams(from, gate, move |text| voice.line(Line::Say(text))))
     })
     .await;
     // The thread that packs may be left behind; what it holds is not.
@@ -160,7 +162,8 @@ fn raw(golden: &Golden, plan: &Plan) -> Vec<Range> {
         let disk = golden.disk(&raw.part.disk)?;
         let found = golden.partition(&raw.part)?;
         let at = found.start * u64::from(disk.geometry.sector_bytes);
-        Some(Range { path: disk.path.clone(), at, bytes: raw.bytes })
+        let sector_bytes = disk.geometry.sector_bytes;
+        Some(Range { path: disk.path.clone(), at, bytes: raw.bytes, sector_bytes })
     };
     plan.raw.iter().filter_map(range).collect()
 }

@@ -165,34 +165,49 @@ impl Parts<'_> {
         self.runner.write(&mount).map(drop).map_err(|e| cannot(e.to_string()))
     }
 
-    /// The loop device of a partition. Detached while it is held, it goes with whoever holds it last: the file system, or
-    /// we.
+    /// The loop device of a partition.
     fn node(&mut self, p: &FoundPartition) -> Result<String, String> {
         if let Some((_, node, _)) = self.held.iter().find(|(number, ..)| *number == p.number) {
             return Ok(node.clone());
         }
         let sector = u64::from(self.geometry.sector_bytes);
-        let attach = Call::new(
-            "losetup",
-            [
-                "--find".to_owned(),
-                "--show".into(),
-                "--read-only".into(),
-                "--sector-size".into(),
-                sector.to_string(),
-                "--offset".into(),
-                p.start.saturating_mul(sector).to_string(),
-                "--sizelimit".into(),
-                p.sectors.saturating_mul(sector).to_string(),
-                self.path.display().to_string(),
-            ],
-        );
-        let node = self.runner.write(&attach).map_err(|e| e.to_string())?.trim().to_owned();
-        let held = File::open(&node).map_err(|e| format!("{node}: {e}"));
-        self.runner.write(&Call::new("losetup", ["--detach", &node])).map_err(|e| e.to_string())?;
-        self.held.push((p.number, node.clone(), held?));
+        let (at, bytes) = (p.start.saturating_mul(sector), p.sectors.saturating_mul(sector));
+        let (node, held) = attach(self.runner, self.path, at, bytes, self.geometry.sector_bytes)?;
+        self.held.push((p.number, node.clone(), held));
         Ok(node)
     }
+}
+
+/// A loop device over a part of a disk or an image, for reading. It goes with the last of those who hold it.
+///
+/// # Errors
+/// What losetup says.
+pub fn attach(
+    runner: &mut dyn Runner,
+    path: &Path,
+    at: u64,
+    bytes: u64,
+    sector_bytes: u32,
+) -> Result<(String, File), String> {
+    let attach = Call::new(
+        "losetup",
+        [
+            "--find".to_owned(),
+            "--show".into(),
+            "--read-only".into(),
+            "--sector-size".into(),
+            sector_bytes.to_string(),
+            "--offset".into(),
+            at.to_string(),
+            "--sizelimit".into(),
+            bytes.to_string(),
+            path.display().to_string(),
+        ],
+    );
+    let node = runner.write(&attach).map_err(|e| e.to_string())?.trim().to_owned();
+    let held = File::open(&node).map_err(|e| format!("{node}: {e}"));
+    runner.write(&Call::new("losetup", ["--detach", &node])).map_err(|e| e.to_string())?;
+    Ok((node, held?))
 }
 
 /// With which options a file system is mounted such that not even its journal is written.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use ka_client::plan::{DiskFacts, Files, Part, Plan, Raw, RawForm, VERSION};
+use ka_client::plan::{DiskFacts, Files, PARTCLONE, Part, Plan, Raw, VERSION};
 
 use super::boot::boot;
 use super::choice::Choice;
@@ -56,7 +56,11 @@ pub fn plan(golden: &Golden, choice: &Choice) -> Result<Planned, Vec<String>> {
     };
     let named = |path: &PathBuf| path.display().to_string();
     let mounts: Vec<PathBuf> = scope.mounts.iter().map(|mount| mount.at.clone()).collect();
-    let raw = |part: &Part| Raw { part: part.clone(), bytes: golden.part_bytes(part), form: RawForm::Raw };
+    let raw = |part: &Part| {
+        let contents = golden.partition(part).and_then(|found| found.contents.as_ref());
+        let fs = contents.map(|contents| contents.fs.clone()).filter(|fs| PARTCLONE.contains(&fs.as_str()));
+        Raw { part: part.clone(), bytes: golden.part_bytes(part), fs }
+    };
     let plan = Plan {
         version: VERSION,
         golden: golden.host.clone(),

@@ -46,7 +46,10 @@ pub fn text(golden: &Golden, planned: &Planned, busy: &Busy, width: usize) -> St
         line(&mut text, &format!("  partition {}: {}", need.part, amount(need)));
     }
     for raw in &plan.raw {
-        line(&mut text, &format!("  partition {}: its blocks, {}", raw.part, people(raw.bytes)));
+        let only = raw.fs.as_ref().map_or_else(String::new, |fs| {
+            format!(", or only those that {fs} uses, if this machine and all nodes have partclone.{fs}")
+        });
+        line(&mut text, &format!("  partition {}: its blocks, {}{only}", raw.part, people(raw.bytes)));
     }
     for disk in &plan.disks {
         let bytes: u64 = plan.boot.pieces.iter().filter(|p| p.disk == disk.name).map(|p| p.bytes).sum();

@@ -1,6 +1,6 @@
 //! What clones become: the command lines of 2001, and every reason to refuse one.
 
-use ka_client::plan::{Firmware, Part, Place, Plan, RawForm};
+use ka_client::plan::{Firmware, Part, Place, Plan};
 use ka_desc::language::Table;
 use ka_server::golden::busy::Busy;
 use ka_server::golden::facts::{On, Used};
@@ -209,8 +209,9 @@ fn partitions_may_come_as_their_blocks() {
     sdb.push(partition(2, (901, 50), "7", "ntfs"));
     sdb.push(partition(3, (951, 40), "c", "vfat"));
     let planned = old.plan("-D sdb2 -D /dev/sdb3").unwrap();
-    let raw: Vec<_> = planned.plan.raw.iter().map(|raw| (raw.part.number, raw.bytes, raw.form)).collect();
-    assert_eq!(raw, [(2, 50 * MIB, RawForm::Raw), (3, 40 * MIB, RawForm::Raw)]);
+    let raw: Vec<_> =
+        planned.plan.raw.iter().map(|raw| (raw.part.number, raw.bytes, raw.fs.as_deref())).collect();
+    assert_eq!(raw, [(2, 50 * MIB, Some("ntfs")), (3, 40 * MIB, Some("vfat"))]);
     assert!(
         planned.plan.desc.ends_with("data 50\ntype0c 40\n"),
         "nothing is formatted: {}",

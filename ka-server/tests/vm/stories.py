@@ -1,6 +1,7 @@
 """What must hold: each story makes clones of a golden node, and claims of them what an admin wants to rely on."""
 
 import os
+import subprocess
 import time
 
 import golden
@@ -162,10 +163,14 @@ def joined(nodes):
 
 def finished(lab, served, nodes, status=0):
     """Waits until `ka-d clone` has ended as it should, and all nodes have powered themselves off."""
-    for node in nodes:
-        node.ended(CLONES_S)
-    if served.wait(120) != status:
+    try:
+        served.wait(CLONES_S)
+    except subprocess.TimeoutExpired as e:
+        raise Failure(f"ka-d clone has not ended after {CLONES_S} s:\n{lab.said('ka-d')[-3000:]}") from e
+    if served.returncode != status:
         raise Failure(f"ka-d clone ended with status {served.returncode}:\n{lab.said('ka-d')[-3000:]}")
+    for node in nodes:
+        node.ended(120)
 
 
 def check(lab, claim, story, nodes, expected, variant=None):
