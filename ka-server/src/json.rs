@@ -35,7 +35,10 @@
 //!   command or the path, else `null`; and
 //!   unless there was no session `"outcome"`, `"reason"`, `"at"`, `"counters"` of the server's own node.
 //! - each of `"nodes"`, in the order of joining: `"node"`, `"addr"`, `"label"`, `"outcome"`, `"reason"`, `"at"`,
-//!   `"bytes"` that its sink took, `"joined_s"`, `"ended_s"`, `"counters"`.
+//!   `"bytes"` that its sink took, `"joined_s"`, `"ended_s"`, `"counters"`, `"remarks"`: sentences about it, of `ka-d clone` such
+//!   as the stage that it was in.
+//! - `"remarks"`: sentences about all of it, of `ka-d clone` such as how still the files were; `"again"`: the command for the nodes
+//!   that failed, or `null`.
 
 use std::net::SocketAddr;
 
@@ -46,6 +49,7 @@ use ka_core::proto::{self, NodeReport};
 use ka_core::time::Instant;
 use serde::Serialize;
 
+use crate::report;
 use crate::session::Serving;
 
 /// An event.
@@ -223,6 +227,8 @@ pub struct Report<'a> {
     pub ended_s: f64,
     pub source: SourceEnd<'a>,
     pub nodes: Vec<Node<'a>>,
+    pub remarks: Vec<String>,
+    pub again: Option<String>,
 }
 
 /// What became of the source.
@@ -249,12 +255,14 @@ pub struct Node<'a> {
     pub joined_s: f64,
     pub ended_s: f64,
     pub counters: Counters,
+    pub remarks: Vec<String>,
 }
 
 impl<'a> Report<'a> {
     /// The report of a session that was opened.
     #[must_use]
     pub fn of(report: &'a proto::Report, serving: &'a dyn Serving, exit: Exit) -> Self {
+        let node = |node: &'a NodeReport| Node { remarks: serving.remarks(node.node), ..Node::from(node) };
         Self {
             session: Some(report.session.to_string()),
             secure: !serving.session().key.is_insecure(),
@@ -264,7 +272,9 @@ impl<'a> Report<'a> {
             started_s: report.started.map(at),
             ended_s: at(report.ended),
             source: source(serving, Some(&report.root)),
-            nodes: report.nodes.iter().map(Node::from).collect(),
+            nodes: report.nodes.iter().map(node).collect(),
+            remarks: serving.epilogue(),
+            again: report::again(report, serving),
             ..Self::without_session(serving, exit, None)
         }
     }
@@ -287,6 +297,8 @@ impl<'a> Report<'a> {
             ended_s: 0.0,
             source: source(serving, None),
             nodes: Vec::new(),
+            remarks: Vec::new(),
+            again: None,
         }
     }
 }
@@ -302,6 +314,7 @@ impl<'a> From<&'a NodeReport> for Node<'a> {
             joined_s: at(node.joined),
             ended_s: at(node.ended),
             counters: node.counters.into(),
+            remarks: Vec::new(),
         }
     }
 }
@@ -376,10 +389,10 @@ mod tests {
             r#"},"nodes":[{"node":1,"addr":"10.0.0.5:30764","label":"pc05","outcome":"ok","reason":null,"#,
             r#""at":null,"bytes":4194304,"joined_s":0.5,"ended_s":3.0,"#,
             counters,
-            r#"},{"node":2,"addr":"10.0.0.6:30764","label":"","outcome":"failed","#,
+            r#","remarks":[]},{"node":2,"addr":"10.0.0.6:30764","label":"","outcome":"failed","#,
             r#""reason":{"kind":"sink","node":null,"text":"full"},"at":7,"bytes":7,"joined_s":0.5,"ended_s":2.0,"#,
             counters,
-            "}]}",
+            r#","remarks":[]}],"remarks":[],"again":"ka-d-server -n 1 -e 'tar c .' -s x"}"#,
         ];
         assert_eq!(text, expected.concat());
     }

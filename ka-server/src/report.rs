@@ -36,12 +36,20 @@ pub(crate) fn summary(report: &Report, serving: &dyn Serving) -> Vec<String> {
         lines.extend(serving.remarks(node.node).into_iter().map(|remark| format!("            {remark}")));
     }
     lines.extend(serving.epilogue());
-    let failed = (report.nodes.len() - ok) as u32;
-    if report.started.is_some() && failed > 0 {
-        lines.push(format!("to try again with {}:", failed_nodes(failed)));
-        lines.push(format!("  {}", serving.again(failed)));
+    if let Some(again) = again(report, serving) {
+        lines.push(format!("to try again with {}:", failed_nodes(failed(report))));
+        lines.push(format!("  {again}"));
     }
     lines
+}
+
+/// The command for the nodes that failed, if there are any.
+pub(crate) fn again(report: &Report, serving: &dyn Serving) -> Option<String> {
+    (report.started.is_some() && failed(report) > 0).then(|| serving.again(failed(report)))
+}
+
+fn failed(report: &Report) -> u32 {
+    report.nodes.iter().filter(|n| !n.outcome.is_ok()).count() as u32
 }
 
 fn failed_nodes(n: u32) -> String {

@@ -11,7 +11,7 @@ use ka_desc::disk::Sort;
 use super::Clone;
 use super::hardware::{self, Kernel};
 use super::inside::Inside;
-use super::tree::Tree;
+use super::tree::{TEXT_BYTES_MAX, Tree};
 
 /// Where initramfs-tools reads which modules are always in.
 const MODULES: &str = "/etc/initramfs-tools/modules";
@@ -139,9 +139,12 @@ fn build(
     let done = match builder {
         Builder::Tools => {
             if !missing.is_empty() {
-                let old = tree.text(MODULES)?.unwrap_or_default();
-                let newline = if old.is_empty() || old.ends_with('\n') { "" } else { "\n" };
-                tree.replace(MODULES, format!("{old}{newline}{}\n", missing.join("\n")).as_bytes())?;
+                let mut list = tree.read(MODULES, TEXT_BYTES_MAX)?.unwrap_or_default();
+                if list.last().is_some_and(|byte| *byte != b'\n') {
+                    list.push(b'\n');
+                }
+                list.extend_from_slice(format!("{}\n", missing.join("\n")).as_bytes());
+                tree.replace(MODULES, &list)?;
             }
             inside.write("update-initramfs", &["-u", "-k", if all { "all" } else { version }])
         }
@@ -169,8 +172,10 @@ fn default_kernel(tree: &Tree) -> Result<Option<String>, String> {
     let mut versions = tree.list("/lib/modules")?;
     versions.retain(|version| tree.has(&format!("/lib/modules/{version}/modules.dep")));
     for path in ["/boot/grub/grub.cfg", "/boot/grub2/grub.cfg"] {
-        let menu = tree.text(path)?.unwrap_or_default();
-        if let Some(first) = first_kernel(&menu).filter(|first| versions.contains(first)) {
+        let menu = tree.read(path, TEXT_BYTES_MAX)?.unwrap_or_default();
+        if let Some(first) =
+            first_kernel(&String::from_utf8_lossy(&menu)).filter(|first| versions.contains(first))
+        {
             return Ok(Some(first));
         }
     }

@@ -33,6 +33,7 @@ use ka_desc::run::Runner;
 use ka_desc::write::Prepared;
 
 use crate::plan::{Firmware, Plan};
+pub(crate) use records::misfits;
 use tree::Tree;
 
 /// A clone whose bytes are all there.
@@ -53,15 +54,18 @@ pub struct Clone<'a> {
 impl Clone<'_> {
     /// The disk that the desc calls `name`.
     fn disk(&self, name: &str) -> Result<&Prepared, String> {
-        let at = self.plan.disks.iter().position(|facts| facts.name == name);
-        at.and_then(|at| self.disks.get(at))
-            .ok_or_else(|| format!("this node has no disk for the plan's {name}"))
+        disk(self.plan, self.disks, name)
     }
 
     /// Where the EFI system partition is mounted in the clone.
     fn esp(&self) -> Option<String> {
         self.plan.boot.uefi.as_ref().map(|uefi| uefi.mount.clone())
     }
+}
+
+fn disk<'a>(plan: &Plan, disks: &'a [Prepared], name: &str) -> Result<&'a Prepared, String> {
+    let at = plan.disks.iter().position(|facts| facts.name == name);
+    at.and_then(|at| disks.get(at)).ok_or_else(|| format!("this node has no disk for the plan's {name}"))
 }
 
 /// Makes a clone bootable and distinct, and gives the intended differences to the golden node, a sentence each. `boot`

@@ -1,11 +1,23 @@
 //! Boot records to the disks of a clone.
 
-use ka_desc::run::Runner;
-use ka_desc::write::{Options, record};
+use std::ops::Range;
 
-use super::Clone;
-use crate::plan::{Piece, Place};
+use ka_desc::run::Runner;
+use ka_desc::write::{Options, Prepared, record, record_rooms};
+
+use super::{Clone, disk};
+use crate::plan::{Firmware, Piece, Place, Plan};
 use crate::record::relocate;
+
+/// Why the golden node's boot records cannot be put on these disks, if this node needs them. Pure.
+pub(crate) fn misfits(plan: &Plan, disks: &[Prepared], firmware: Firmware) -> Vec<String> {
+    let needed = firmware == Firmware::Bios && plan.boot.install.is_none();
+    let pieces = plan.boot.pieces.iter().filter(|_| needed);
+    let mut all: Vec<String> =
+        pieces.filter_map(|piece| start(disk(plan, disks, &piece.disk).ok()?, piece).err()).collect();
+    all.dedup();
+    all
+}
 
 /// Writes the pieces where this clone has room for them, with GRUB's numbers changed accordingly.
 pub(super) fn write(
@@ -15,10 +27,12 @@ pub(super) fn write(
     tell: &mut dyn FnMut(&str),
 ) -> Result<(), String> {
     let pieces = &clone.plan.boot.pieces;
-    let starts = pieces.iter().map(|piece| start(clone, piece)).collect::<Result<Vec<u64>, String>>()?;
-    let all = match relocate(pieces, boot, &starts) {
-        // The clone's own tools write what is needed.
-        Err(why) if clone.plan.boot.install.is_some() => {
+    let start = |piece: &Piece| start(clone.disk(&piece.disk)?, piece);
+    let starts = pieces.iter().map(start).collect::<Result<Vec<u64>, String>>();
+    let all = starts.and_then(|starts| Ok((relocate(pieces, boot, &starts)?, starts)));
+    let (all, starts) = match all {
+        // The clone's own tools write what is needed, or nothing of this is.
+        Err(why) if clone.plan.boot.install.is_some() || clone.firmware == Firmware::Uefi => {
             tell(&format!("the golden node's boot records are not used: {why}"));
             return Ok(());
         }
@@ -41,8 +55,7 @@ pub(super) fn write(
 }
 
 /// The sector at which the room for a piece begins.
-fn start(clone: &Clone<'_>, piece: &Piece) -> Result<u64, String> {
-    let disk = clone.disk(&piece.disk)?;
+fn start(disk: &Prepared, piece: &Piece) -> Result<u64, String> {
     let path = disk.facts.path.display();
     if disk.plan.geometry.sector_bytes != 512 {
         return Err(format!(
@@ -50,12 +63,23 @@ fn start(clone: &Clone<'_>, piece: &Piece) -> Result<u64, String> {
             disk.plan.geometry.sector_bytes
         ));
     }
-    match piece.place {
-        Place::Mbr => Ok(0),
-        Place::Gap => Ok(1),
+    let start = match piece.place {
+        Place::Mbr => 0,
+        Place::Gap => 1,
         Place::Partition(number) => {
             let placed = disk.plan.partitions.iter().find(|p| p.number == number).map(|p| p.start);
-            placed.ok_or_else(|| format!("{path} has no partition {number}, where the boot loader belongs"))
+            placed
+                .ok_or_else(|| format!("{path} has no partition {number}, where the boot loader belongs"))?
         }
+    };
+    let at = start * 512;
+    let has_room = |room: &Range<u64>| room.start <= at && at + piece.bytes <= room.end;
+    if record_rooms(&disk.plan).iter().any(has_room) {
+        return Ok(start);
     }
+    Err(format!(
+        "{path} has no room for the golden node's boot loader, {} bytes from sector {start} on: begin the first partition \
+         later in the desc, make the BIOS boot partition larger, or let the clones' own tools install one (-r grub)",
+        piece.bytes
+    ))
 }

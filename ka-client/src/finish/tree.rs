@@ -16,7 +16,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 /// The longest text of a clone that is read. A `grub.cfg` of many kernels has a tenth of it.
-const TEXT_BYTES_MAX: u64 = 4 << 20;
+pub(super) const TEXT_BYTES_MAX: u64 = 4 << 20;
 
 /// Links of a path's last name that are followed, as the kernel does.
 const LINKS_MAX: usize = 40;
@@ -53,12 +53,6 @@ impl Tree {
         let mut bytes = Vec::new();
         File::from(file).take(bytes_max).read_to_end(&mut bytes).map_err(|e| said(path, e))?;
         Ok(Some(bytes))
-    }
-
-    /// A file's text; `None` if there is no such file, or it is no text.
-    pub(super) fn text(&self, path: &str) -> Result<Option<String>, String> {
-        let bytes = self.read(path, TEXT_BYTES_MAX)?;
-        Ok(bytes.and_then(|bytes| String::from_utf8(bytes).ok()).filter(|text| !text.contains('\0')))
     }
 
     /// Whether there is a file, a link to one, or a directory.
@@ -281,13 +275,13 @@ mod tests {
         symlink(outside.join("fstab"), clone.join("absolute")).unwrap();
         symlink("/etc", clone.join("folder")).unwrap();
         fs::write(clone.join("etc/fstab"), "old").unwrap();
-        assert_eq!(tree.text("/fstab").unwrap().as_deref(), Some("old"));
+        assert_eq!(tree.read("/fstab", 3).unwrap().as_deref(), Some(&b"old"[..]));
         tree.replace("/fstab", b"new").unwrap();
         assert!(clone.join("fstab").is_symlink());
         assert_eq!(fs::read_to_string(clone.join("etc/fstab")).unwrap(), "new");
         tree.replace("/folder/fstab", b"newer").unwrap();
         assert_eq!(fs::read_to_string(clone.join("etc/fstab")).unwrap(), "newer");
-        assert_eq!(tree.text("/absolute").unwrap(), None);
+        assert_eq!(tree.read("/absolute", 9).unwrap(), None);
         assert!(tree.replace("/absolute", b"x").is_err(), "there is no such folder in the clone");
         assert!(tree.remove("/folder/../../../etc/fstab").unwrap());
         assert!(!tree.remove("/etc/fstab").unwrap());

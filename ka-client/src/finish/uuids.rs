@@ -5,7 +5,7 @@ use ka_desc::run::Runner;
 use ka_desc::write::look;
 
 use super::Clone;
-use super::tree::Tree;
+use super::tree::{TEXT_BYTES_MAX, Tree};
 use crate::plan::Firmware;
 
 /// The golden node's UUID, and the clone's.
@@ -79,9 +79,9 @@ pub(super) fn rewrite(clone: &Clone<'_>, tree: &Tree, changes: &[Change]) -> Res
         return Ok(told);
     }
     for path in texts(tree, clone.esp().as_deref())? {
-        let Some(text) = tree.text(&path)? else { continue };
+        let Some(text) = tree.read(&path, TEXT_BYTES_MAX)? else { continue };
         if let Some(new) = replaced(&text, changes) {
-            tree.replace(&path, new.as_bytes())?;
+            tree.replace(&path, &new)?;
             told.push(format!("{path} has the clone's UUIDs instead of the golden node's"));
         }
     }
@@ -123,7 +123,7 @@ pub(super) fn refuse_built_in(clone: &Clone<'_>, tree: &Tree, changes: &[Change]
         )
     };
     for (path, firmware) in BUILT_IN {
-        let text = tree.text(path)?.unwrap_or_default();
+        let text = tree.read(path, TEXT_BYTES_MAX)?.unwrap_or_default();
         if clone.plan.boot.firmware.contains(&firmware) && replaced(&text, changes).is_some() {
             return Err(sentence(path));
         }
@@ -149,23 +149,24 @@ pub(super) fn speaks_of(tree: &Tree, path: &str, changes: &[Change]) -> Result<b
     Ok(changes.iter().any(has))
 }
 
-/// The text with new UUIDs in the place of old ones, where those are whole words; `None` if it has none of them. Pure.
-fn replaced(text: &str, changes: &[Change]) -> Option<String> {
-    let mut new = String::with_capacity(text.len());
-    let mut at = 0;
-    while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
+/// The text with new UUIDs in the place of old ones, where those are whole words; `None` if it has none of them. It may
+/// have any bytes between them. Pure.
+fn replaced(text: &[u8], changes: &[Change]) -> Option<Vec<u8>> {
+    let mut new = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let [byte, next @ ..] = rest {
         // GRUB's names of entries end with one, behind a hyphen.
-        let starts = !text[..at].ends_with(|c: char| c.is_ascii_alphanumeric());
-        let ends = |behind: &str| !behind.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '-');
-        let found =
-            changes.iter().find(|(old, _)| starts && rest.strip_prefix(old.as_str()).is_some_and(ends));
-        if let Some((old, uuid)) = found {
-            new.push_str(uuid);
-            at += old.len();
+        let starts = !text[..text.len() - rest.len()].last().is_some_and(u8::is_ascii_alphanumeric);
+        let ends = |behind: &[u8]| !behind.first().is_some_and(|b| b.is_ascii_alphanumeric() || *b == b'-');
+        let found = changes.iter().filter(|_| starts).find_map(|(old, uuid)| {
+            rest.strip_prefix(old.as_bytes()).filter(|behind| ends(behind)).map(|behind| (uuid, behind))
+        });
+        if let Some((uuid, behind)) = found {
+            new.extend_from_slice(uuid.as_bytes());
+            rest = behind;
         } else {
-            let c = rest.chars().next().expect("it is not empty");
-            new.push(c);
-            at += c.len_utf8();
+            new.push(*byte);
+            rest = next;
         }
     }
     (new != text).then_some(new)
@@ -220,13 +221,22 @@ mod tests {
         ] {
             let with = |uuid: &str, vfat: &str| text.replace("OLD", uuid).replace("1A2B-3C4D", vfat);
             let expected = new.then(|| with(NEW, "AAAA-BBBB"));
-            assert_eq!(replaced(&with(OLD, "1A2B-3C4D"), &changes), expected, "{text}");
+            let replaced = replaced(with(OLD, "1A2B-3C4D").as_bytes(), &changes);
+            assert_eq!(replaced, expected.map(String::into_bytes), "{text}");
         }
     }
 
     #[test]
     fn two_that_change_places_do() {
         let changes = [(OLD.to_owned(), NEW.to_owned()), (NEW.into(), OLD.into())];
-        assert_eq!(replaced(&format!("{OLD} {NEW}"), &changes), Some(format!("{NEW} {OLD}")));
+        let replaced = replaced(format!("{OLD} {NEW}").as_bytes(), &changes);
+        assert_eq!(replaced, Some(format!("{NEW} {OLD}").into_bytes()));
+    }
+
+    #[test]
+    fn other_bytes_than_utf_8_are_no_hindrance() {
+        let changes = [(OLD.to_owned(), NEW.to_owned())];
+        let text = |uuid: &str| [b"# caf\xe9\nUUID=", uuid.as_bytes(), b" / ext4\n"].concat();
+        assert_eq!(replaced(&text(OLD), &changes), Some(text(NEW)));
     }
 }

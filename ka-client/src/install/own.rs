@@ -24,6 +24,10 @@ const CONFIGURATIONS: [&str; 8] = [
     "@/boot/grub2/grub.cfg",
 ];
 
+/// How file systems are looked into such that not even their journals are written.
+const QUIETLY: [(&str, &str); 4] =
+    [("ext4", "ro,noload"), ("xfs", "ro,norecovery"), ("btrfs", "ro,rescue=nologreplay"), ("vfat", "ro")];
+
 /// What GRUB would start first.
 #[derive(Debug, PartialEq, Eq)]
 struct Entry {
@@ -45,8 +49,11 @@ pub(super) fn load(machine: &Machine, runner: &mut dyn Runner) -> Result<(), Str
     // What the rescue system came from may look like a system, too.
     let fixed = |disk: &&PathBuf| machine.facts(disk, 512).is_ok_and(|facts| !facts.usb && !facts.removable);
     for node in disks.iter().filter(fixed).flat_map(|disk| partitions(machine, disk)) {
-        let mount = Call::new("mount", ["-o", "ro", &node.display().to_string(), LOOK]);
-        if runner.write(&mount).is_err() {
+        let node = node.display().to_string();
+        let mounted = QUIETLY.iter().any(|(fs, options)| {
+            runner.write(&Call::new("mount", ["-t", fs, "-o", options, &node, LOOK])).is_ok()
+        });
+        if !mounted {
             continue;
         }
         let loaded = loads(runner, Path::new(LOOK));
@@ -74,8 +81,8 @@ fn partitions(machine: &Machine, disk: &Path) -> Vec<PathBuf> {
 
 /// Loads what the file system at `root` would start; `None` if it would start nothing.
 fn loads(runner: &mut dyn Runner, root: &Path) -> Option<Result<(), String>> {
-    let text = CONFIGURATIONS.iter().find_map(|path| fs::read_to_string(root.join(path)).ok())?;
-    let entry = first(&text)?;
+    let text = CONFIGURATIONS.iter().find_map(|path| fs::read(root.join(path)).ok())?;
+    let entry = first(&String::from_utf8_lossy(&text))?;
     let at = |path: &str| root.join(path.trim_start_matches('/')).display().to_string();
     let mut args = vec!["--load".to_owned(), at(&entry.kernel), format!("--command-line={}", entry.words)];
     args.extend(entry.initrd.as_deref().map(|initrd| format!("--initrd={}", at(initrd))));

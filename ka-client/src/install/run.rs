@@ -49,6 +49,7 @@ pub(super) async fn run(options: Options) -> Exit {
     if let (Some(log), Some(why)) = (&spoken, &received.why) {
         log.keep(why);
     }
+    let mut cloned = false;
     if let Some(work) = kept {
         let free = match work.try_lock() {
             Ok(work) => Some(work),
@@ -58,7 +59,8 @@ pub(super) async fn run(options: Options) -> Exit {
         match free {
             Some(mut work) => {
                 work.leave();
-                if exit == Exit::Fine && !work.is_done() {
+                cloned = work.is_done();
+                if exit == Exit::Fine && !cloned {
                     tell.say(format!("{PROGRAM}: the session ended before this machine was finished"));
                     exit = Exit::Sink;
                 }
@@ -71,6 +73,9 @@ pub(super) async fn run(options: Options) -> Exit {
         (Exit::Fine, None) => tell.say("this machine is a clone now; start it from its own disk"),
         (Exit::Fine, Some(_)) => {}
         _ if already => {}
+        _ if cloned => tell.say(
+            "this machine is a clone now, but the golden node may not know it, or cannot be told all: the reason is above",
+        ),
         _ => tell.say("THIS MACHINE IS NOT A CLONE: the reason is above; its disk may be unfinished"),
     }
     tell.finish();

@@ -17,7 +17,7 @@ use super::log::Log;
 use super::raw::{self, RawSink};
 use super::unpack::Unpack;
 use crate::console::units;
-use crate::finish::{Clone, finish};
+use crate::finish::{Clone, finish, misfits};
 use crate::plan::{Firmware, Need, Plan, Purpose, Stage};
 
 /// How far behind the golden node's clock ours may be, in seconds. Files from the future confuse many a tool; a clock
@@ -152,6 +152,9 @@ impl Work {
                     )
                 })
             }));
+        }
+        if refused.is_empty() {
+            refused.extend(misfits(plan, &prepared, firmware()));
         }
         if !Here.has("tar") {
             refused.push("there is no tar: install it (Debian's package tar)".into());

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ka_core::stream::{CommandSource, Source};
 
+use super::nodes::Nodes;
 use crate::golden::facts::{Golden, Mount};
 use crate::golden::look::Looked;
 use crate::golden::plan::Planned;
@@ -40,6 +41,8 @@ pub(super) struct Files {
     pub(super) resume: Option<String>,
     /// Where they are held while they are read.
     pub(super) slot: Slot,
+    /// Who reports how still they were.
+    pub(super) nodes: Arc<Mutex<Nodes>>,
 }
 
 impl Files {
@@ -51,7 +54,8 @@ impl Files {
         let still = Still::hold(&self.private, &mounts, quiesced).map_err(io::Error::other)?;
         still.warnings().iter().for_each(|warning| say(format!("warning: {warning}")));
         for (at, state) in still.states() {
-            say(format!("{}: {}", at.display(), state.says()));
+            let text = format!("{}: {}", at.display(), state.says());
+            self.nodes.lock().unwrap_or_else(PoisonError::into_inner).remark(text);
         }
         let mut tar = pack(still.root(), &self.planned.mounts, &self.planned.excluded);
         let (said, theirs) = io::pipe()?;
@@ -59,7 +63,7 @@ impl Files {
         let packed = CommandSource::run(tar)?.accepting(CHANGED);
         follow(said, say);
         *lock(&self.slot) = Some((still, self.looked, self.private));
-        Ok(Box::new(Packed { packed, slot: self.slot }))
+        Ok(Box::new(Packed { packed, slot: self.slot, nodes: self.nodes }))
     }
 }
 
@@ -71,6 +75,7 @@ fn lock(slot: &Slot) -> MutexGuard<'_, Option<(Still, Looked, Private)>> {
 struct Packed {
     packed: CommandSource,
     slot: Slot,
+    nodes: Arc<Mutex<Nodes>>,
 }
 
 impl Source for Packed {
@@ -83,10 +88,13 @@ impl Source for Packed {
     }
 
     fn finish(self: Box<Self>) -> Result<(), String> {
-        let Self { packed, slot } = *self;
+        let Self { packed, slot, nodes } = *self;
         let packed = Box::new(packed).finish();
         // Whoever rests has rested long enough.
-        drop(lock(&slot).take());
+        let held = lock(&slot).take();
+        if let Some(Err(why)) = held.map(|(still, ..)| still.release()) {
+            nodes.lock().unwrap_or_else(PoisonError::into_inner).remark(format!("warning: {why}"));
+        }
         packed
     }
 }

@@ -22,6 +22,8 @@ pub(super) struct Nodes {
     /// Who writes logs, and into which folder.
     logs: Option<(Logs, PathBuf)>,
     nodes: BTreeMap<NodeId, Node>,
+    /// How still the golden node's files were.
+    files: Vec<String>,
 }
 
 #[derive(Debug, Default)]
@@ -42,6 +44,11 @@ impl Nodes {
     /// From now on each node's log is kept in this directory.
     pub(super) fn keep_logs(&mut self, logs: Logs, folder: PathBuf) {
         self.logs = Some((logs, folder));
+    }
+
+    /// Something to know of the golden node's files, such as how still they are while they are read.
+    pub(super) fn remark(&mut self, text: String) {
+        self.files.push(text);
     }
 
     /// Takes in what happened. A log that cannot be written stops nothing.
@@ -137,6 +144,10 @@ impl Nodes {
                 format!("{node} {}: it left before the session started ({stage})", known.label)
             })
             .collect();
+        if !self.files.is_empty() {
+            lines.push("what clones are copies of:".into());
+            lines.extend(self.files.iter().map(|text| format!("  {text}")));
+        }
         let changes = self.changes();
         if !changes.is_empty() {
             lines.push("what clones have otherwise than the golden node, on purpose:".into());
@@ -211,8 +222,8 @@ mod tests {
         nodes.hear(&note("partclone", "ntfs vfat"));
         let outcome = Outcome::Failed(Reason::Sink("full".into()), Offset(7));
         nodes.hear(&Event::Ended { node: NodeId(2), outcome });
-        assert_eq!(nodes.lack("ntfs"), ["n3 pc3"]);
-        assert_eq!(nodes.lack("xfs"), ["n1 pc1", "n3 pc3"]);
+        assert_eq!(nodes.lack("ntfs"), ["node 3 pc3"]);
+        assert_eq!(nodes.lack("xfs"), ["node 1 pc1", "node 3 pc3"]);
     }
 
     #[test]

@@ -136,7 +136,15 @@ async fn clone(options: Options, private: Private, looked: Looked, planned: Plan
     let slot = Arc::clone(&still);
     let exit = serve(Arc::new(cloning), &tell, move |tell| {
         let voice = tell.clone();
-        let files = Files { private, looked, planned: planned.clone(), quiesce, resume, slot };
+        let files = Files {
+            private,
+            looked,
+            planned: planned.clone(),
+            quiesce,
+            resume,
+            slot,
+            nodes: Arc::clone(&nodes),
+        };
         let from = From { plan: planned.plan, boot: planned.boot, raw, files, nodes };
         Ok(streams(from, gate, move |text| voice.line(Line::Say(text))))
     })

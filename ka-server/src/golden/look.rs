@@ -129,7 +129,7 @@ impl Look<'_> {
             disks,
             mounts,
             swaps,
-            fstab: self.own("etc/fstab").unwrap_or_default(),
+            fstab: self.fstab()?,
             warnings: self.warnings,
         })
     }
@@ -147,6 +147,13 @@ impl Look<'_> {
         match &self.dir {
             None => self.machine.file(path),
             Some(dir) => fs::read_to_string(dir.join(path)),
+        }
+    }
+
+    fn fstab(&self) -> Result<String, String> {
+        match self.own("etc/fstab") {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(format!("/etc/fstab: {e}")),
+            text => Ok(text.unwrap_or_default()),
         }
     }
 

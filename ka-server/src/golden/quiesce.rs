@@ -1,75 +1,104 @@
 //! The admin's own commands that put the golden node's services to rest, and wake them whatever happens.
 
-use std::io;
+use std::io::{self, BufRead, BufReader};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 const SHELL: &str = "/bin/sh";
 
-/// Waits for the end of its input, which is also when we are killed, and then runs what was typed.
-const WHEN_WE_ARE_GONE: &str = "cat >/dev/null; exec /bin/sh -c \"$1\"";
+/// Runs one command and says how it went; waits for the end of its input, which is also when we are killed; runs the
+/// other. So these are never at work together.
+const ONE_AND_THE_OTHER: &str =
+    "/bin/sh -c \"$1\" </dev/null >&2; echo $?; cat >/dev/null; exec /bin/sh -c \"$2\" </dev/null >&2";
+
+/// What does nothing, and does it well.
+const NOTHING: &str = ":";
+
+/// The longest that is waited for services to wake.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Services that rest until this is dropped, or this process is gone, however that is.
 #[derive(Debug)]
 pub struct Quiesced {
-    resume: Option<Child>,
+    keeper: Option<Child>,
 }
 
 impl Quiesced {
-    /// Runs `quiesce`, as it was typed; `resume` is run once at the end, and also if `quiesce` fails.
+    /// Runs `quiesce`, as it was typed; `resume` is run once at the end, and also if `quiesce` fails. What they print goes to
+    /// standard error.
     ///
     /// # Errors
     /// A sentence: a command cannot be started, or `quiesce` did not end well.
     pub fn run(quiesce: Option<&str>, resume: Option<&str>) -> Result<Self, String> {
-        // Who wakes them is there before they are put to rest.
-        let resume = resume.map(waiting).transpose().map_err(|e| format!("--resume: {SHELL}: {e}"))?;
-        let quiesced = Self { resume };
-        if let Some(command) = quiesce {
-            let status = Command::new(SHELL)
-                .args(["-c", command])
-                .stdin(Stdio::null())
-                .status()
-                .map_err(|e| format!("--quiesce: {SHELL}: {e}"))?;
-            if !status.success() {
-                return Err(format!("--quiesce: `{command}`: {status}"));
-            }
+        if quiesce.or(resume).is_none() {
+            return Ok(Self { keeper: None });
         }
-        Ok(quiesced)
+        let (quiesce, resume) = (quiesce.unwrap_or(NOTHING), resume.unwrap_or(NOTHING));
+        let keeper = Command::new(SHELL)
+            .args(["-c", ONE_AND_THE_OTHER, "ka-d", quiesce, resume])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            // A Ctrl-C is meant for us.
+            .process_group(0)
+            .spawn();
+        let mut keeper = keeper.map_err(|e| format!("--quiesce: {SHELL}: {e}"))?;
+        let said = keeper.stdout.take();
+        let quiesced = Self { keeper: Some(keeper) };
+        let mut status = String::new();
+        if let Some(said) = said {
+            BufReader::new(said).read_line(&mut status).map_err(|e| format!("--quiesce: {e}"))?;
+        }
+        match status.trim() {
+            "0" => Ok(quiesced),
+            status => Err(format!("--quiesce: `{quiesce}`: exit status {status}")),
+        }
     }
 
     /// Wakes them. It is the same as dropping this, but says how it went.
     ///
     /// # Errors
-    /// A sentence: the command did not end well.
+    /// A sentence: the command did not end well, or not within a minute.
     pub fn resume(mut self) -> Result<(), String> {
-        match self.wake() {
-            Some(Ok(status)) if !status.success() => Err(format!("--resume: {status}")),
-            Some(Err(e)) => Err(format!("--resume: {e}")),
-            _ => Ok(()),
-        }
+        self.wake()
     }
 
-    fn wake(&mut self) -> Option<io::Result<ExitStatus>> {
-        let mut child = self.resume.take()?;
-        drop(child.stdin.take());
-        Some(child.wait())
+    fn wake(&mut self) -> Result<(), String> {
+        let Some(mut keeper) = self.keeper.take() else { return Ok(()) };
+        drop(keeper.stdin.take());
+        let cannot = |e: io::Error| format!("--resume: {e}");
+        if !ends_within(&keeper, PATIENCE).map_err(cannot)? {
+            return Err(format!(
+                "--resume is still at work after {} s, and is not waited for",
+                PATIENCE.as_secs()
+            ));
+        }
+        let status = keeper.wait().map_err(cannot)?;
+        if status.success() { Ok(()) } else { Err(format!("--resume: {status}")) }
     }
 }
 
 impl Drop for Quiesced {
     fn drop(&mut self) {
-        // How it went is on standard error already.
+        // What it printed is on standard error.
         let _ = self.wake();
     }
 }
 
-/// A shell that waits with this command. A Ctrl-C is meant for us, so it has a process group of its own.
-fn waiting(command: &str) -> io::Result<Child> {
-    Command::new(SHELL)
-        .args(["-c", WHEN_WE_ARE_GONE, "ka-d", command])
-        .stdin(Stdio::piped())
-        .process_group(0)
-        .spawn()
+fn ends_within(child: &Child, time: Duration) -> io::Result<bool> {
+    let Some(pid) = Pid::from_raw(child.id().cast_signed()) else { return Ok(true) };
+    let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
+    let time = Timespec { tv_sec: time.as_secs().cast_signed(), tv_nsec: 0 };
+    loop {
+        match poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&time)) {
+            Ok(ended) => return Ok(ended > 0),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -91,7 +120,7 @@ mod tests {
         assert_eq!(quiesced.resume(), Ok(()));
         assert_eq!(said(), "rest\nwake\n");
         let failed = Quiesced::run(Some("exit 3"), Some(&say("again"))).unwrap_err();
-        assert!(failed.contains("--quiesce: `exit 3`: exit status: 3"), "{failed}");
+        assert!(failed.contains("--quiesce: `exit 3`: exit status 3"), "{failed}");
         assert_eq!(said(), "rest\nwake\nagain\n");
         let panicked = std::panic::catch_unwind(|| {
             let _quiesced = Quiesced::run(None, Some(&say("last")));

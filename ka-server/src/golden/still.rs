@@ -115,6 +115,14 @@ impl Still {
         &self.warnings
     }
 
+    /// Lets them go, and says how `--resume` went.
+    ///
+    /// # Errors
+    /// As for [`Quiesced::resume`].
+    pub fn release(mut self) -> Result<(), String> {
+        self.quiesced.take().map_or(Ok(()), Quiesced::resume)
+    }
+
     /// Where a mount's files are: in a snapshot, or where they are anyway.
     fn source(&mut self, private: &Private, mount: &Mount) -> PathBuf {
         let (from, state) = match mount.fs.as_str() {
