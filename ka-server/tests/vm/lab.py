@@ -101,7 +101,8 @@ class Lab:
             script = re.search(r"^#!ipxe\n(.+\n)+", said.decode(), re.MULTILINE).group()
             with open(os.path.join(self.offers, "boot.ipxe"), "w") as out:
                 out.write(script.replace("${netX/", "${net0/"))
-            shutil.copy(self.program("ka-d"), self.offers)
+            for name in ("ka-d", "ka-desc"):
+                shutil.copy(self.program(name), self.offers)
         return os.path.join(at, "rescue.iso")
 
     def node(self, name, size_mib, **how):
@@ -119,7 +120,7 @@ class Lab:
         return self.spawn("ka-d", [*command, "--log-dir", os.path.join(self.folder, "logs"), *PATIENT, *args])
 
     def golden_node(self, variant, limit_s):
-        """A golden node that runs, from an image that it does not change, with ka-d and the key in RUN."""
+        """A golden node that runs, from an image that it does not change, with ka-d, ka-desc and the key in RUN."""
         image, how = golden.image(self, variant), {"uefi": variant == "uefi", "memory_mib": GOLDEN_MIB}
         machine = Machine(self, f"golden-{variant}", image, tap=self.tap(), **how)
         machine.start(keep=False)
@@ -127,7 +128,8 @@ class Lab:
         # Either may be first.
         machine.wait(r"root@golden:.*# ", limit_s, anywhere=True)
         address = "until ip -4 route show | grep -q 10.79.0; do sleep 0.2; done"
-        fetch = f"for f in ka-d identity key; do busybox wget -q http://{SERVER}/$f && chmod 700 $f || exit 1; done"
+        fetch = f"busybox wget -q http://{SERVER}/$f && chmod 700 $f || exit 1"
+        fetch = f"for f in ka-d ka-desc identity key; do {fetch}; done"
         room = f"mkdir {RUN} && mount -t tmpfs vm {RUN} && cd {RUN}"
         status, said = machine.run(f"({address}; {room} && {fetch})", limit_s)
         if status != 0:

@@ -38,6 +38,13 @@ RUNNING = {
 }
 
 
+# What a golden node has that `ka-d` touches while it runs.
+STATE = ("findmnt -rno TARGET,SOURCE,FSTYPE | sort; losetup --list --noheadings; btrfs subvolume list /; "
+         "systemctl list-units --type=timer --state=active --plain --no-legend | cut -d' ' -f1 | sort; "
+         "systemd-inhibit --list --no-legend --no-pager; pgrep -a '^(ka-d|tar)$'; ls -A /run/ka/* 2>/dev/null")
+TIMER = "apt-daily.timer"
+
+
 class Claims:
     """What was claimed, whether it held, and how long that took."""
 
@@ -96,9 +103,9 @@ def btrfs(lab, claim):
 
 
 def hardware(lab, claim):
-    """A golden node on virtio alone, clones on AHCI and on NVMe, with other cards: their initramfs is made anew."""
+    """A golden node on virtio alone, clones on AHCI and on NVMe with another card: their initramfs is made anew."""
     nodes = [
-        lab.node("ahci", golden.SIZE_MIB, disk="ahci", chipset="q35", card="e1000e"),
+        lab.node("ahci", golden.SIZE_MIB, disk="ahci", chipset="q35", card="e1000"),
         lab.node("nvme", golden.SIZE_MIB, disk="nvme", card="e1000"),
     ]
     changed = {"boot": "time", "boot/initrd.img-*": "all", "var/lib/initramfs-tools*": "all"}
@@ -108,9 +115,10 @@ def hardware(lab, claim):
 
 
 def grub(lab, claim):
-    """The clones' own tools install the loader."""
-    nodes = [lab.node("one", golden.SIZE_MIB)]
-    live(lab, claim, "bios", nodes, "-r grub", story="grub", expected={"boot/grub*": "all"})
+    """The steps of 2001: the disk becomes a desc, two nodes get it, and their own tools install the loader."""
+    nodes = [lab.node("one", golden.SIZE_MIB), lab.node("two", 2 * golden.SIZE_MIB)]
+    live(lab, claim, "bios", nodes, f"-p vda {RUN}/desc -r grub", story="grub", expected={"boot/grub*": "all"},
+         before=f"{RUN}/ka-desc capture /dev/vda --flexible >{RUN}/desc")
 
 
 def death(lab, claim):
@@ -130,16 +138,66 @@ def death(lab, claim):
     check(lab, claim, "death", nodes, INTENDED, variant="bios")
 
 
-def live(lab, claim, variant, nodes, words="", *, story=None, disc=None, expected=None):
+def interrupted(lab, claim):
+    """A golden node on btrfs is told to stop, or killed, while it waits and while files go; it is as it was."""
+    lab.rescue()
+    with claim("interrupted: the golden node is up"):
+        machine = lab.golden_node("btrfs", READY_S)
+        do(machine, f"systemctl start {TIMER}")
+        before = state(machine)
+    nodes = [lab.node(name, golden.SIZE_MIB) for name in ("first", "second")]
+    for signal, node in (("INT", None), ("TERM", nodes[0]), ("KILL", nodes[1])):
+        when = "while files go" if node else "while it waits for nodes"
+        with claim(f"interrupted: by SIG{signal} {when}, the golden node is as it was"):
+            do(machine, f"{RUN}/ka-d clone -n 1 -s {SESSION} --flexible --identity {RUN}/identity --key-file {RUN}/key "
+                        f"--log-dir {RUN}/logs {' '.join(PATIENT)} --rate 2M >{RUN}/out 2>&1 & true")
+            do(machine, until("it waits for"))
+            if node:
+                node.start(network=True)
+                do(machine, until("streaming"))
+                if state(machine).count("subvol") <= before.count("subvol"):
+                    raise Failure(f"there is no snapshot: {state(machine)}")
+            if TIMER in state(machine):
+                raise Failure(f"{TIMER} runs meanwhile")
+            machine.run(f"kill -{signal} %%; wait %%", READY_S)
+            if signal == "KILL":
+                # What it has left is for the next one.
+                do(machine, f"{RUN}/ka-d clone --dry-run >/dev/null")
+            if (after := state(machine)) != before:
+                raise Failure(f"before:\n{before}\nafter:\n{after}")
+            if node:
+                node.kill()
+
+
+def do(machine, command):
+    """Runs a command on a golden node; it must end well."""
+    status, said = machine.run(command, READY_S)
+    if status != 0:
+        raise Failure(f"`{command}` ended with status {status}: {said}")
+
+
+def until(words):
+    """A command that waits until `ka-d` has said this."""
+    return f"until grep -q '{words}' {RUN}/out; do sleep 0.2; done"
+
+
+def state(machine):
+    """What is mounted, attached and running on a golden node."""
+    _, said = machine.run(f"echo KA-''STATE; {STATE}", READY_S)
+    return said.split("KA-STATE\n")[-1]
+
+
+def live(lab, claim, variant, nodes, words="--flexible", *, story=None, disc=None, expected=None, before="true"):
     """Clones of a golden node that runs."""
     story = story or variant
     lab.rescue()
     golden.image(lab, variant)
     with claim(f"{story}: the golden node is up"):
         machine = lab.golden_node(variant, READY_S)
+        do(machine, before)
     how = "from a disc" if disc else "by PXE"
     with claim(f"{story}: {len(nodes)} nodes that started {how} become clones of it as it runs"):
-        machine.type(f"{RUN}/ka-d clone -n {len(nodes)} -s {SESSION} --flexible --identity {RUN}/identity "
+        machine.type(f"{RUN}/ka-d clone -n {len(nodes)} -s {SESSION} --identity {RUN}/identity "
                      f"--key-file {RUN}/key --log-dir {RUN}/logs {' '.join(PATIENT)} {words}; echo KA-''ENDED=$?")
         if machine.wait(r"it waits for \d+ node|KA-ENDED=", READY_S).group().startswith("KA"):
             raise Failure(f"ka-d clone ended at once:\n{machine.text[-3000:]}")
@@ -195,4 +253,4 @@ def check(lab, claim, story, nodes, expected, variant=None):
                 raise Failure(f"{node.name}: {failed} units failed:\n{node.text[-3000:]}")
 
 
-ALL = {story.__name__: story for story in (bios, uefi, btrfs, hardware, grub, death)}
+ALL = {story.__name__: story for story in (bios, uefi, btrfs, hardware, grub, death, interrupted)}
