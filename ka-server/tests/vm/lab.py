@@ -105,12 +105,16 @@ class Lab:
                 shutil.copy(self.program(name), self.offers)
         return os.path.join(at, "rescue.iso")
 
-    def node(self, name, size_mib, **how):
-        """A machine with an empty disk."""
+    def empty(self, name, size_mib):
+        """An image of an empty disk."""
         image = os.path.join(self.folder, f"{name}.img")
         with open(image, "wb") as file:
             file.truncate(size_mib << 20)
-        return Machine(self, name, image, tap=self.tap(), **how)
+        return image
+
+    def node(self, name, size_mib, **how):
+        """A machine with an empty disk."""
+        return Machine(self, name, self.empty(name, size_mib), tap=self.tap(), **how)
 
     def clone_image(self, image, *args):
         """Serves an image of a golden node's disk from here, and gives the process."""

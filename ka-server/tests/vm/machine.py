@@ -21,6 +21,7 @@ DISKS = {
     # On q35, which has AHCI.
     "ahci": ["-device", "ide-hd,drive=disk"],
     "nvme": ["-device", "nvme,serial=ka,drive=disk"],
+    "usb": ["-device", "qemu-xhci", "-device", "usb-storage,drive=disk"],
 }
 
 
@@ -34,7 +35,8 @@ class Machine:
     """A machine: what it is made of, and the QEMU that runs it, if one does."""
 
     def __init__(self, lab, name, image, *, tap=None, uefi=False, memory_mib=MEMORY_MIB, disk="virtio",
-                 card="virtio-net-pci", chipset="pc"):
+                 card="virtio-net-pci", chipset="pc", second=None):
+        self.second = second
         self.name, self.image, self.uefi, self.card = name, image, uefi, card
         self.memory_mib, self.disk, self.tap, self.chipset = memory_mib, disk, tap, chipset
         self.folder = os.path.join(lab.folder, name)
@@ -61,6 +63,9 @@ class Machine:
         if not kernel:
             device[-1] += first(not (disc or network), 2)
         args += device
+        if self.second:
+            args += ["-drive", f"if=none,id=second,format=raw,cache=unsafe,file={self.second}"]
+            args += ["-device", "virtio-blk-pci,drive=second"]
         if self.tap:
             name, address = self.tap
             # Without its boot code, a card boots nothing.

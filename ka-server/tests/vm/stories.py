@@ -138,6 +138,28 @@ def death(lab, claim):
     check(lab, claim, "death", nodes, INTENDED, variant="bios")
 
 
+def disks(lab, claim):
+    """Nodes where it is not clear which disk is meant, or where it is a stick, write nothing; the other is a clone."""
+    lab.rescue()
+    image = golden.image(lab, "bios")
+    good = lab.node("good", golden.SIZE_MIB)
+    two = lab.node("two", golden.SIZE_MIB, second=lab.empty("second", golden.SIZE_MIB))
+    stick = lab.node("stick", golden.SIZE_MIB, disk="usb")
+    nodes = [good, two, stick]
+    with claim("disks: a node with two disks and one with a stick are refused, and the third one is a clone"):
+        served = lab.clone_image(image, "-n", "3", "--flexible")
+        for node in nodes:
+            node.start(network=True)
+        joined(nodes)
+        finished(lab, served, [good], status=6)
+        two.wait("which disk is meant", READY_S, anywhere=True)
+        stick.wait("no disk that could be meant but these", READY_S, anywhere=True)
+        for written in (two.image, two.second, stick.image):
+            if os.stat(written).st_blocks:
+                raise Failure(f"{written} was written")
+    check(lab, claim, "disks", [good], INTENDED, variant="bios")
+
+
 def interrupted(lab, claim):
     """A golden node on btrfs is told to stop, or killed, while it waits and while files go; it is as it was."""
     lab.rescue()
@@ -253,4 +275,4 @@ def check(lab, claim, story, nodes, expected, variant=None):
                 raise Failure(f"{node.name}: {failed} units failed:\n{node.text[-3000:]}")
 
 
-ALL = {story.__name__: story for story in (bios, uefi, btrfs, hardware, grub, death, interrupted)}
+ALL = {story.__name__: story for story in (bios, uefi, btrfs, hardware, grub, disks, death, interrupted)}
