@@ -83,3 +83,32 @@ fn start(disk: &Prepared, piece: &Piece) -> Result<u64, String> {
         piece.bytes
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{plan, prepared};
+    use super::*;
+    use crate::plan::Install;
+
+    #[test]
+    fn a_loader_that_does_not_fit_is_known_before_anything_is_written() {
+        let desc = "disk sda\ntable gpt\nbios_boot 1\nlinux fill ext4 mount /\n";
+        let (mut plan, mut disks) = (plan(desc), prepared(desc));
+        let piece = |place, bytes| Piece { disk: "sda".into(), place, sector: 0, bytes };
+        plan.boot.pieces = vec![piece(Place::Mbr, 440), piece(Place::Partition(1), 1 << 20)];
+        let misfits = |plan: &Plan, disks: &[Prepared], firmware| misfits(plan, disks, firmware).join("; ");
+        assert_eq!(misfits(&plan, &disks, Firmware::Bios), "");
+        plan.boot.pieces[1].bytes += 1;
+        assert!(misfits(&plan, &disks, Firmware::Bios).contains("1048577 bytes from sector 2048 on"));
+        plan.boot.pieces[1].place = Place::Gap;
+        assert!(misfits(&plan, &disks, Firmware::Bios).contains("from sector 1 on"), "a GPT is there");
+        plan.boot.pieces[1].place = Place::Partition(9);
+        assert!(misfits(&plan, &disks, Firmware::Bios).contains("no partition 9"));
+        disks[0].plan.geometry.sector_bytes = 4096;
+        assert!(misfits(&plan, &disks, Firmware::Bios).contains("sectors of 4096 bytes"));
+        // Who starts by UEFI needs none of it, and tools of its own write what is needed.
+        assert_eq!(misfits(&plan, &disks, Firmware::Uefi), "");
+        plan.boot.install = Some(Install { args: Vec::new() });
+        assert_eq!(misfits(&plan, &disks, Firmware::Bios), "");
+    }
+}
