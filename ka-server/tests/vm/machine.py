@@ -18,8 +18,7 @@ MEMORY_MIB = 768
 
 DISKS = {
     "virtio": ["-device", "virtio-blk-pci,drive=disk"],
-    # On q35, which has AHCI.
-    "ahci": ["-device", "ide-hd,drive=disk"],
+    "ahci": ["-device", "ahci,id=ahci", "-device", "ide-hd,bus=ahci.0,drive=disk"],
     "nvme": ["-device", "nvme,serial=ka,drive=disk"],
     "usb": ["-device", "qemu-xhci", "-device", "usb-storage,drive=disk"],
 }
@@ -35,10 +34,10 @@ class Machine:
     """A machine: what it is made of, and the QEMU that runs it, if one does."""
 
     def __init__(self, lab, name, image, *, tap=None, uefi=False, memory_mib=MEMORY_MIB, disk="virtio",
-                 card="virtio-net-pci", chipset="pc", second=None):
+                 card="virtio-net-pci", second=None):
         self.second = second
         self.name, self.image, self.uefi, self.card = name, image, uefi, card
-        self.memory_mib, self.disk, self.tap, self.chipset = memory_mib, disk, tap, chipset
+        self.memory_mib, self.disk, self.tap = memory_mib, disk, tap
         self.folder = os.path.join(lab.folder, name)
         self.accelerator = lab.accelerator
         os.makedirs(self.folder, exist_ok=True)
@@ -51,7 +50,7 @@ class Machine:
         """Powers it on: from a disc, from the network, from a kernel and initrd with a command line, or from its disk,
         whose changes are kept or forgotten."""
         first = lambda yes, then: f",bootindex={0 if yes else then}"
-        args = ["qemu-system-x86_64", "-name", self.name, *self.accelerator, "-machine", f"{self.chipset},graphics=off"]
+        args = ["qemu-system-x86_64", "-name", self.name, *self.accelerator, "-machine", "pc,graphics=off"]
         args += ["-m", str(self.memory_mib), "-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio"]
         args += ["-device", "virtio-rng-pci", "-no-reboot"]
         if self.uefi:

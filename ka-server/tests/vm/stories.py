@@ -105,7 +105,7 @@ def btrfs(lab, claim):
 def hardware(lab, claim):
     """A golden node on virtio alone, clones on AHCI and on NVMe with another card: their initramfs is made anew."""
     nodes = [
-        lab.node("ahci", golden.SIZE_MIB, disk="ahci", chipset="q35", card="e1000"),
+        lab.node("ahci", golden.SIZE_MIB, disk="ahci", card="e1000"),
         lab.node("nvme", golden.SIZE_MIB, disk="nvme", card="e1000"),
     ]
     changed = {"boot": "time", "boot/initrd.img-*": "all", "var/lib/initramfs-tools*": "all"}
@@ -165,7 +165,7 @@ def interrupted(lab, claim):
     lab.rescue()
     with claim("interrupted: the golden node is up"):
         machine = lab.golden_node("btrfs", READY_S)
-        do(machine, f"systemctl start {TIMER}")
+        do(machine, f"systemctl unmask {TIMER} && systemctl start {TIMER}")
         before = state(machine)
     nodes = [lab.node(name, golden.SIZE_MIB) for name in ("first", "second")]
     for signal, node in (("INT", None), ("TERM", nodes[0]), ("KILL", nodes[1])):
