@@ -177,7 +177,7 @@ def interrupted(lab, claim):
             if node:
                 node.start(network=True)
                 do(machine, until("streaming"))
-                if state(machine).count("subvol") <= before.count("subvol"):
+                if " path .ka-d-snapshots/" not in state(machine):
                     raise Failure(f"there is no snapshot: {state(machine)}")
             if TIMER in state(machine):
                 raise Failure(f"{TIMER} runs meanwhile")
