@@ -47,7 +47,7 @@ pub(super) fn check() -> Exit {
     }
     for (program, package) in SOMETIMES.iter().filter(|tool| !always.contains(tool)) {
         if !Here.has(program) {
-            text += &format!("absent   {program}, which some golden nodes need: install {package}\n");
+            text += &format!("absent   {program}, of use for some golden nodes: install {package}\n");
         }
     }
     let machine = Machine::default();

@@ -17,7 +17,7 @@ const LINES: usize = 200;
 /// The longest line of a program.
 const LINE_BYTES: u64 = 1000;
 
-/// How many of the stage's notes may be lost until it is said again: one in so many ticks of the live view.
+/// It is said again in one of so many ticks of the live view.
 const AGAIN: u32 = 10;
 
 /// A log. Clones write the same one.
@@ -31,6 +31,8 @@ pub(super) struct Log {
 struct Shared {
     file: Option<File>,
     stage: Stage,
+    /// The words of [`Log::has`].
+    has: String,
     ticks: u32,
 }
 
@@ -44,7 +46,8 @@ impl Log {
                 .map_err(|e| io::Error::new(e.kind(), format!("--log {}: {e}", path.display())))
         };
         let file = path.map(open).transpose()?;
-        let shared = Arc::new(Mutex::new(Shared { file, stage: Stage::Gathering, ticks: 0 }));
+        let shared =
+            Arc::new(Mutex::new(Shared { file, stage: Stage::Gathering, has: String::new(), ticks: 0 }));
         Ok(Self { tell: tell.clone(), control, shared })
     }
 
@@ -64,7 +67,9 @@ impl Log {
 
     /// Of which file systems this node can write the used blocks.
     pub(super) fn has(&self, file_systems: &[&str]) {
-        self.control.note(topic::PARTCLONE, &file_systems.join(" "));
+        let words = file_systems.join(" ");
+        self.control.note(topic::PARTCLONE, &words);
+        self.shared().has = words;
     }
 
     /// A new stage begins.
@@ -74,15 +79,19 @@ impl Log {
         self.control.note(topic::STAGE, stage.word());
     }
 
-    /// The stage, said again now and then: notes may be lost, and the others wait for it.
+    /// What others wait for or go by, said again now and then: notes may be lost.
     pub(super) fn tick(&self) {
-        let stage = {
+        let (stage, has) = {
             let mut shared = self.shared();
             shared.ticks = (shared.ticks + 1) % AGAIN;
-            (shared.ticks == 0).then_some(shared.stage)
+            if shared.ticks != 0 {
+                return;
+            }
+            (shared.stage, shared.has.clone())
         };
-        if let Some(stage) = stage {
-            self.control.note(topic::STAGE, stage.word());
+        self.control.note(topic::STAGE, stage.word());
+        if !has.is_empty() {
+            self.control.note(topic::PARTCLONE, &has);
         }
     }
 

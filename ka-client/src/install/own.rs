@@ -25,8 +25,14 @@ const CONFIGURATIONS: [&str; 8] = [
 ];
 
 /// How file systems are looked into such that not even their journals are written.
-const QUIETLY: [(&str, &str); 4] =
-    [("ext4", "ro,noload"), ("xfs", "ro,norecovery"), ("btrfs", "ro,rescue=nologreplay"), ("vfat", "ro")];
+const QUIETLY: [(&str, &str); 6] = [
+    ("ext4", "ro,noload"),
+    ("xfs", "ro,norecovery"),
+    ("btrfs", "ro,rescue=nologreplay"),
+    ("vfat", "ro"),
+    ("jfs", "ro"),
+    ("f2fs", "ro"),
+];
 
 /// What GRUB would start first.
 #[derive(Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use bytes::Bytes;
 use ka_core::stream::{CommandSink, Sink, Stop};
-use ka_desc::run::Runner;
+use ka_desc::run::{Here, Runner};
 use ka_desc::write::Node;
 use rustix::fs::{FallocateFlags, fallocate};
 
@@ -54,6 +54,13 @@ impl RawSink {
             (Some(Form::Bytes), _) => {
                 let file = OpenOptions::new().write(true).open(self.node.path())?;
                 Ok(Writer::Blocks(Blocks { file, at: 0, bytes: self.bytes }))
+            }
+            (Some(Form::Partclone), Some(fs)) if !Here.has(&program(fs)) => {
+                let why = format!(
+                    "only its used blocks come, and there is no {} (Debian's package partclone)",
+                    program(fs)
+                );
+                Err(io::Error::other(why))
             }
             (Some(Form::Partclone), Some(fs)) => {
                 let mut partclone = Command::new(program(fs));

@@ -46,7 +46,7 @@ pub struct Options {
     #[arg(short = 'M', long = "mbr-file", value_names = ["DRIVE", "FILE"], num_args = 2)]
     pub mbr_file: Vec<String>,
 
-    /// Also copy this partition, block by block
+    /// Also copy this partition, block by block; of a file system of Windows what it uses, if all have partclone
     #[arg(short = 'D', long = "raw", value_name = "PARTITION")]
     pub raw: Vec<String>,
 

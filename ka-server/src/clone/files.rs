@@ -46,15 +46,15 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Holds them still, and begins to pack. `say` hears how still they are, and what tar says.
+    /// Holds them still, and begins to pack. `say` hears what tar says.
     pub(super) fn open(self, say: impl Fn(String) + Send + 'static) -> io::Result<Box<dyn Source>> {
         let mounts = mounts(&self.looked.golden, &self.planned);
         let quiesced =
             Quiesced::run(self.quiesce.as_deref(), self.resume.as_deref()).map_err(io::Error::other)?;
         let still = Still::hold(&self.private, &mounts, quiesced).map_err(io::Error::other)?;
-        still.warnings().iter().for_each(|warning| say(format!("warning: {warning}")));
-        for (at, state) in still.states() {
-            let text = format!("{}: {}", at.display(), state.says());
+        let warnings = still.warnings().iter().map(|warning| format!("warning: {warning}"));
+        let states = still.states().iter().map(|(at, state)| format!("{}: {}", at.display(), state.says()));
+        for text in states.chain(warnings) {
             self.nodes.lock().unwrap_or_else(PoisonError::into_inner).remark(text);
         }
         let mut tar = pack(still.root(), &self.planned.mounts, &self.planned.excluded);

@@ -1,18 +1,21 @@
 //! A raw partition as a source: its used blocks by partclone if every node can write those, else all its bytes.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, BufRead, BufReader, PipeReader};
 use std::mem;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ka_client::plan::{Form, Raw};
-use ka_core::stream::{CommandSource, Source};
+use ka_core::stream::{CommandSource, Reread, Source};
 use ka_desc::run::{Here, Runner};
+use rustix::fs::{Advice, fadvise};
 
 use crate::golden::image::attach;
+use crate::golden::ntfs;
 
 /// A part of a disk or an image.
 #[derive(Clone, Debug)]
@@ -43,7 +46,7 @@ enum State {
     /// Nobody has asked for it yet.
     Waiting,
     /// It begins, unless it ends at once.
-    Beginning(Packed),
+    Beginning(Packed, Arc<File>),
     /// What comes first, and the rest.
     Running(Vec<u8>, Rest),
     Failed,
@@ -57,6 +60,8 @@ enum Rest {
 /// A partclone that reads a loop device, which goes with it.
 struct Packed {
     partclone: CommandSource,
+    /// What it said last.
+    words: Arc<Mutex<String>>,
     _device: File,
 }
 
@@ -66,60 +71,100 @@ impl RawSource {
     }
 
     /// Only its used blocks; or why not.
-    fn pack(&self, fs: &str) -> Result<Packed, String> {
+    fn pack(&self, fs: &str, disk: &File) -> Result<Packed, String> {
         let program = format!("partclone.{fs}");
         if !Here.has(&program) {
             return Err(format!("this machine has no {program} (Debian's package partclone)"));
         }
         let lacking = (self.lacks)(fs);
         if !lacking.is_empty() {
-            return Err(format!("{} cannot take less: there is no {program}", lacking.join(", ")));
+            return Err(format!("{} did not say to have {program}", lacking.join(", ")));
+        }
+        if fs == "ntfs" {
+            let at = self.range.at;
+            let clean = ntfs::is_clean(|offset, buf| disk.read_exact_at(buf, at.saturating_add(offset)));
+            if !clean.map_err(|e| e.to_string())? {
+                return Err("its Windows was not shut down, but sleeps or was switched off".into());
+            }
         }
         let Range { path, at, bytes, sector_bytes } = &self.range;
         let (node, device) = attach(&mut Here, path, *at, *bytes, *sector_bytes)?;
         let mut partclone = Command::new(program);
+        let (said, theirs) = io::pipe().map_err(|e| e.to_string())?;
         partclone
             .args(["--clone", "--quiet", "--logfile", "/dev/null", "--output", "-", "--source", &node])
-            .stderr(Stdio::null());
+            .stderr(theirs);
         let partclone = CommandSource::run(partclone).map_err(|e| e.to_string())?;
-        Ok(Packed { partclone, _device: device })
+        let words = Arc::new(Mutex::new(String::new()));
+        listen(said, Arc::clone(&words));
+        Ok(Packed { partclone, words, _device: device })
     }
 
-    fn all(&self, why: Option<&str>) -> io::Result<State> {
+    fn all(&self, disk: Arc<File>, why: Option<&str>) -> State {
         let why = why.map_or_else(String::new, |why| format!(": {why}"));
         (self.say)(format!("partition {} is sent with all its bytes{why}", self.raw.part));
-        Ok(State::Running(vec![Form::Bytes.byte()], Rest::Blocks(Blocks::open(&self.range)?)))
+        State::Running(
+            vec![Form::Bytes.byte()],
+            Rest::Blocks(Blocks { disk, range: self.range.clone(), done: 0 }),
+        )
     }
+
+    fn begin(&self) -> io::Result<State> {
+        let disk = Arc::new(open(&self.range)?);
+        // A partition's own node has a memory of its own: what is in that must be on the disk, and be read from there.
+        rustix::fs::sync();
+        fadvise(&disk, 0, None, Advice::DontNeed)?;
+        Ok(match self.raw.fs.as_deref().map(|fs| self.pack(fs, &disk)) {
+            Some(Ok(packed)) => State::Beginning(packed, disk),
+            Some(Err(why)) => self.all(disk, Some(&why)),
+            None => self.all(disk, None),
+        })
+    }
+}
+
+fn open(range: &Range) -> io::Result<File> {
+    File::open(&range.path).map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", range.path.display())))
+}
+
+/// Keeps the last thing that partclone says, but for that it fails.
+fn listen(said: PipeReader, words: Arc<Mutex<String>>) {
+    // Without a thread, nobody knows what it says; how it ends still counts.
+    let _ = std::thread::Builder::new().name("ka-log".into()).spawn(move || {
+        for line in BufReader::new(said).split(b'\n').map_while(Result::ok) {
+            let line = String::from_utf8_lossy(&line).trim().to_owned();
+            if !line.is_empty() && !line.starts_with("Partclone fail") {
+                *words.lock().unwrap_or_else(PoisonError::into_inner) = line;
+            }
+        }
+    });
 }
 
 impl Source for RawSource {
     fn ready(&mut self, timeout: Duration) -> io::Result<bool> {
         if let State::Waiting = self.state {
-            self.state = match self.raw.fs.as_deref().map(|fs| self.pack(fs)) {
-                Some(Ok(packed)) => State::Beginning(packed),
-                Some(Err(why)) => self.all(Some(&why))?,
-                None => self.all(None)?,
-            };
+            self.state = self.begin()?;
         }
-        if let State::Beginning(packed) | State::Running(_, Rest::Packed(packed)) = &mut self.state
+        if let State::Beginning(packed, _) | State::Running(_, Rest::Packed(packed)) = &mut self.state
             && !packed.partclone.ready(timeout)?
         {
             return Ok(false);
         }
-        if let State::Beginning(_) = self.state
-            && let State::Beginning(mut packed) = mem::replace(&mut self.state, State::Failed)
+        if let State::Beginning(..) = self.state
+            && let State::Beginning(mut packed, disk) = mem::replace(&mut self.state, State::Failed)
         {
-            let mut ahead = vec![0; 64 << 10];
-            ahead[0] = Form::Partclone.byte();
-            let n = packed.partclone.read(&mut ahead[1..])?;
-            ahead.truncate(1 + n);
+            let mut first = vec![0; 64 << 10];
+            first[0] = Form::Partclone.byte();
+            let n = packed.partclone.read(&mut first[1..])?;
+            first.truncate(1 + n);
             self.state = if n > 0 {
                 (self.say)(format!("partition {} is sent with its used blocks, by partclone", self.raw.part));
-                State::Running(ahead, Rest::Packed(packed))
+                State::Running(first, Rest::Packed(packed))
             } else {
-                // One that was not shut down, or sleeps.
-                let why = Box::new(packed.partclone).finish().err();
-                self.all(Some(&why.unwrap_or_else(|| "partclone has nothing to say".into())))?
+                let Packed { partclone, words, .. } = packed;
+                let why =
+                    Box::new(partclone).finish().err().unwrap_or_else(|| "partclone gave nothing".into());
+                let words = words.lock().unwrap_or_else(PoisonError::into_inner);
+                self.all(disk, Some(&format!("{why}: {words}")))
             };
         }
         Ok(true)
@@ -140,7 +185,12 @@ impl Source for RawSource {
     }
 
     fn size(&self) -> Option<u64> {
-        Some(self.range.bytes + 1)
+        self.raw.fs.is_none().then_some(self.range.bytes + 1)
+    }
+
+    fn again(&self) -> Option<Box<dyn Reread>> {
+        let disk = open(&self.range).ok().filter(|_| self.raw.fs.is_none())?;
+        Some(Box::new(Blocks { disk: Arc::new(disk), range: self.range.clone(), done: 0 }))
     }
 
     fn finish(self: Box<Self>) -> Result<(), String> {
@@ -152,7 +202,7 @@ impl Source for RawSource {
     }
 
     fn abort(self: Box<Self>) {
-        if let State::Beginning(packed) | State::Running(_, Rest::Packed(packed)) = self.state {
+        if let State::Beginning(packed, _) | State::Running(_, Rest::Packed(packed)) = self.state {
             Box::new(packed.partclone).abort();
         }
     }
@@ -160,25 +210,22 @@ impl Source for RawSource {
 
 /// All bytes of a part of a disk.
 struct Blocks {
-    file: File,
+    disk: Arc<File>,
     range: Range,
     done: u64,
 }
 
 impl Blocks {
-    fn open(range: &Range) -> io::Result<Self> {
-        // A partition's own node has a memory of its own; what is in that must be on the disk.
-        rustix::fs::sync();
-        let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", range.path.display()));
-        Ok(Self { file: File::open(&range.path).map_err(named)?, range: range.clone(), done: 0 })
-    }
-
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let left = usize::try_from(self.range.bytes - self.done).unwrap_or(usize::MAX);
-        let n = buf.len().min(left);
-        let n = self.file.read_at(&mut buf[..n], self.range.at + self.done)?;
+        let n = self.read_from(buf, self.done)?;
         self.done += n as u64;
         Ok(n)
+    }
+
+    fn read_from(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let left = usize::try_from(self.range.bytes.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let n = buf.len().min(left);
+        self.disk.read_at(&mut buf[..n], self.range.at + offset)
     }
 
     fn finish(self) -> Result<(), String> {
@@ -194,6 +241,20 @@ impl Blocks {
     }
 }
 
+/// As the stream has them, behind the byte that says the form.
+impl Reread for Blocks {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        match (offset, buf) {
+            (_, []) => Ok(0),
+            (0, [form, ..]) => {
+                *form = Form::Bytes.byte();
+                Ok(1)
+            }
+            (offset, buf) => self.read_from(buf, offset - 1),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -203,12 +264,17 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), b"0123456789").unwrap();
         let range = Range { path: file.path().into(), at: 3, bytes: 4, sector_bytes: 512 };
-        let mut blocks = Blocks::open(&range).unwrap();
+        let blocks =
+            |range: &Range| Blocks { disk: Arc::new(open(range).unwrap()), range: range.clone(), done: 0 };
+        let mut all = blocks(&range);
         let mut buf = [0; 16];
-        assert_eq!((blocks.read(&mut buf).unwrap(), &buf[..4]), (4, &b"3456"[..]));
-        assert_eq!(blocks.read(&mut buf).unwrap(), 0);
-        assert!(blocks.finish().is_ok());
-        let short = Blocks::open(&Range { bytes: 40, ..range }).unwrap();
+        assert_eq!((all.read(&mut buf).unwrap(), &buf[..4]), (4, &b"3456"[..]));
+        assert_eq!(all.read(&mut buf).unwrap(), 0);
+        assert_eq!((all.read_at(&mut buf, 4).unwrap(), buf[0]), (1, b'6'));
+        assert_eq!((all.read_at(&mut buf, 0).unwrap(), buf[0]), (1, Form::Bytes.byte()));
+        assert_eq!((all.read_at(&mut buf, 5).unwrap(), all.read_at(&mut buf, 9).unwrap()), (0, 0));
+        assert!(all.finish().is_ok());
+        let short = blocks(&Range { bytes: 40, ..range });
         assert!(short.finish().unwrap_err().contains("ended after 0 bytes"));
     }
 }

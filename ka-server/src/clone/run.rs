@@ -150,7 +150,10 @@ async fn clone(options: Options, private: Private, looked: Looked, planned: Plan
     })
     .await;
     // The thread that packs may be left behind; what it holds is not.
-    drop(still.lock().unwrap_or_else(PoisonError::into_inner).take());
+    let left = still.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(Err(why)) = left.map(|(still, ..)| still.release()) {
+        tell.say(format!("warning: {why}"));
+    }
     drop(held);
     tell.finish();
     exit

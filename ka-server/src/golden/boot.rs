@@ -4,7 +4,7 @@ use std::path::Path;
 
 use ka_client::plan::{Boot, Firmware, Install, Piece, Place, Uefi};
 use ka_client::record::check;
-use ka_desc::language::{Desc, Kind};
+use ka_desc::language::{Action, Desc, Kind};
 
 use super::choice::Choice;
 use super::facts::{Golden, GoldenDisk, Mount};
@@ -105,7 +105,8 @@ fn is_bios_boot(desc: &Desc, disk: &str, number: u32) -> bool {
     let disk = desc.disks.iter().find(|d| d.name.as_deref() == Some(disk));
     disk.is_some_and(|disk| {
         let mut lines = disk.partitions.iter().zip(disk.numbers());
-        lines.any(|(line, n)| n == number && line.kind == Kind::BiosBoot)
+        // What a node keeps is not ours to write.
+        lines.any(|(line, n)| n == number && line.kind == Kind::BiosBoot && line.action != Action::Keep)
     })
 }
 

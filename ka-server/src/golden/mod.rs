@@ -26,6 +26,7 @@ pub mod fstab;
 pub mod image;
 pub mod look;
 pub mod mountinfo;
+pub mod ntfs;
 pub mod plan;
 pub mod private;
 pub mod quiesce;

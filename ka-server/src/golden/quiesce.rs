@@ -1,7 +1,6 @@
 //! The admin's own commands that put the golden node's services to rest, and wake them whatever happens.
 
 use std::io::{self, BufRead, BufReader};
-use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -38,14 +37,14 @@ impl Quiesced {
             return Ok(Self { keeper: None });
         }
         let (quiesce, resume) = (quiesce.unwrap_or(NOTHING), resume.unwrap_or(NOTHING));
-        let keeper = Command::new(SHELL)
-            .args(["-c", ONE_AND_THE_OTHER, "ka-d", quiesce, resume])
+        // A Ctrl-C is meant for us; and without a terminal nothing that asks for a password waits for ever.
+        let keeper = Command::new("setsid")
+            .args([SHELL, "-c", ONE_AND_THE_OTHER, "ka-d", quiesce, resume])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            // A Ctrl-C is meant for us.
-            .process_group(0)
             .spawn();
-        let mut keeper = keeper.map_err(|e| format!("--quiesce: {SHELL}: {e}"))?;
+        let mut keeper =
+            keeper.map_err(|e| format!("--quiesce and --resume: setsid (Debian's util-linux): {e}"))?;
         let said = keeper.stdout.take();
         let quiesced = Self { keeper: Some(keeper) };
         let mut status = String::new();
