@@ -39,7 +39,8 @@ RUNNING = {
 
 
 # What a golden node has that `ka-d` touches while it runs.
-STATE = ("findmnt -rno TARGET,SOURCE,FSTYPE | sort; losetup --list --noheadings; btrfs subvolume list / | sed 's/ gen [0-9]*//'; "
+STATE = ("findmnt -rno TARGET,SOURCE,FSTYPE | sort; losetup --list --noheadings; "
+         "btrfs subvolume list / | sed 's/ gen [0-9]*//'; "
          "systemctl list-units --type=timer --state=active --plain --no-legend | cut -d' ' -f1 | sort; "
          "systemd-inhibit --list --no-legend --no-pager; pgrep -a '^(ka-d|tar)$'; ls -A /run/ka/* 2>/dev/null")
 TIMER = "apt-daily.timer"
