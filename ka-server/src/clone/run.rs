@@ -32,7 +32,7 @@ use crate::golden::look::{Looked, Source, look};
 use crate::golden::plan::{Planned, plan};
 use crate::golden::private::{Private, RUN};
 use crate::golden::show;
-use crate::golden::still::places;
+use crate::golden::still::{places, tidy};
 use crate::serve::serve;
 use crate::session::{Serving, SessionArgs};
 use ka_core::proto::coordinator::Slow;
@@ -119,7 +119,10 @@ async fn clone(options: Options, private: Private, looked: Looked, planned: Plan
         Ok(tell) => tell,
         Err(e) => return run::no_start(PROGRAM, &e),
     };
-    let held = options.is_live().then(|| hold(&tell));
+    let held = options.is_live().then(|| {
+        tidy(&private, &mounts(&looked.golden, &planned));
+        hold(&tell)
+    });
     let limit = (options.session.config().slow != Slow::Wait).then_some(options.format_timeout);
     let clock = tell.clone();
     let gate = Shared::new(Gate::new(limit), move || clock.elapsed());

@@ -8,6 +8,7 @@
 //! └── tmp tmpfs            └── tmp
 //! ```
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -152,6 +153,16 @@ impl Still {
             }
         };
         self.snapshots[at].1.take(mount.subvolume.as_deref())
+    }
+}
+
+/// Deletes the snapshots that a killed run has left on the file systems of these mounts.
+pub fn tidy(private: &Private, mounts: &[&Mount]) {
+    let btrfs = mounts.iter().filter(|mount| mount.writable && mount.fs == "btrfs");
+    let devices: BTreeSet<&PathBuf> = btrfs.map(|mount| &mount.source).collect();
+    for (number, device) in devices.into_iter().enumerate() {
+        // Whoever makes ready for new ones does that. What cannot be done now is said when they are needed.
+        drop(Snapshots::new(private, &format!("tidy-{number}"), device));
     }
 }
 

@@ -169,12 +169,12 @@ def interrupted(lab, claim):
         do(machine, f"systemctl unmask {TIMER} && systemctl start {TIMER}")
         before = state(machine)
     nodes = [lab.node(name, golden.SIZE_MIB) for name in ("first", "second")]
+    serve = (f"{RUN}/ka-d clone -n 1 -s {SESSION} --flexible --identity {RUN}/identity --key-file {RUN}/key "
+             f"--log-dir {RUN}/logs {' '.join(PATIENT)} --rate 2M >{RUN}/out 2>&1 & {until('it waits for')}")
     for signal, node in (("INT", None), ("TERM", nodes[0]), ("KILL", nodes[1])):
         when = "while files go" if node else "while it waits for nodes"
         with claim(f"interrupted: by SIG{signal} {when}, the golden node is as it was"):
-            do(machine, f"{RUN}/ka-d clone -n 1 -s {SESSION} --flexible --identity {RUN}/identity --key-file {RUN}/key "
-                        f"--log-dir {RUN}/logs {' '.join(PATIENT)} --rate 2M >{RUN}/out 2>&1 & true")
-            do(machine, until("it waits for"))
+            do(machine, serve)
             if node:
                 node.start(network=True)
                 do(machine, until("streaming"))
@@ -185,7 +185,8 @@ def interrupted(lab, claim):
             machine.run(f"kill -{signal} %%; wait %%", READY_S)
             if signal == "KILL":
                 # What it has left is for the next one.
-                do(machine, f"{RUN}/ka-d clone --dry-run >/dev/null")
+                do(machine, serve)
+                machine.run("kill -INT %%; wait %%", READY_S)
             if (after := state(machine)) != before:
                 raise Failure(f"before:\n{before}\nafter:\n{after}")
             if node:
