@@ -82,11 +82,12 @@ impl World {
                 _ if at.0 > self.tape.length => ("every failure has a reason", false),
                 Reason::Source(why) => ("the blame is right", self.source.fails && !why.is_empty()),
                 Reason::Sink(why) => {
-                    let stalled = it.sink.stalled_until > Instant::ZERO;
+                    let stalled = it.sink.stalled_until > Instant::ZERO || it.understates;
                     ("the blame is right", (it.sink.fails_at.is_some() || stalled) && !why.is_empty())
                 }
                 Reason::Slow(why) => {
-                    let slow = it.sink.rate.is_some() || it.rate < self.setup.rate;
+                    let lies = it.deflates || it.understates;
+                    let slow = it.sink.rate.is_some() || it.rate < self.setup.rate || lies;
                     ("the blame is right", slow && !why.is_empty())
                 }
                 // Who was away himself may find the server gone on without him.

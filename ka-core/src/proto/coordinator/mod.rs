@@ -10,11 +10,12 @@
 //! or says why there is none: nobody is OK by assumption.
 //!
 //! Here: what happens, the gate, and what nodes say. `repair`: who is suspected, moved, and back. `slow`: who holds
-//! up the others. `later`: who is served after the others. `ending`: how nodes end, who may go, how the session ends.
+//! up the others. `later`: who is served after the others. `safe`: what may be forgotten. `ending`: how nodes end, who may go, how the session ends.
 
 mod ending;
 mod later;
 mod repair;
+mod safe;
 mod slow;
 
 pub use slow::Slow;
@@ -38,7 +39,7 @@ use crate::seal::Hash;
 use crate::time::{Duration, Instant};
 use crate::types::{Epoch, NodeId, Offset, SessionId, SessionName, printable};
 use crate::wire::control::{
-    Hello, LinkFault, Note, Outcome, Peer, Progress, Reason, Receipt, Refusal, Role, ToCoordinator, ToNode,
+    Blocked, Hello, LinkFault, Note, Outcome, Peer, Progress, Reason, Receipt, Refusal, Role, ToCoordinator, ToNode,
     View, Welcome,
 };
 
@@ -152,6 +153,9 @@ pub struct Coordinator {
     /// Nodes that must hear of a new parent or new children, and those with a new parent.
     changed: BTreeSet<NodeId>,
     moved: BTreeSet<NodeId>,
+    /// What is safe may be more by now, and when it is looked at again at the earliest.
+    unsure: bool,
+    safe_at: Instant,
     timers: Timers,
     outputs: VecDeque<Output>,
 }
@@ -200,6 +204,8 @@ impl Coordinator {
             cut_off: None,
             changed: BTreeSet::new(),
             moved: BTreeSet::new(),
+            unsure: false,
+            safe_at: now,
             timers,
             outputs: VecDeque::new(),
         }
@@ -235,6 +241,8 @@ impl Coordinator {
             Input::Timeout => self.timeout(now),
         }
         self.advance(now);
+        // Before the view that brings somebody new.
+        self.tell_safe(now);
         self.send_views();
     }
 
@@ -368,6 +376,8 @@ impl Coordinator {
                 self.heard(now, node);
                 // What it was told last it may not have heard.
                 if self.phase != Phase::Gathering {
+                    let safe = self.roster.get(node).map_or(0, |m| m.safe.0);
+                    self.tell(conn, ToNode::Safe(safe));
                     self.changed.insert(node);
                 }
             }
@@ -486,6 +496,7 @@ impl Coordinator {
                 }
                 if let Some(m) = self.roster.get_mut(node).filter(|m| !m.complete) {
                     m.complete = true;
+                    self.unsure = true;
                     self.event(Event::Complete { node });
                     self.let_go(node);
                 }
@@ -497,6 +508,7 @@ impl Coordinator {
                 }
             }
             ToCoordinator::Receipt(receipt) => self.receipt(now, node, receipt),
+            ToCoordinator::Holds(items) => self.holds(node, items),
             ToCoordinator::Note(note) => {
                 if now.since(m.notes.1) >= Duration::from_secs(1) {
                     m.notes = (0, now);
@@ -578,6 +590,7 @@ impl Coordinator {
             self.start(now);
         }
         self.timers.stop(Timer::Release);
+        self.timers.stop(Timer::News);
     }
 
     fn tell_node(&mut self, node: NodeId, message: ToNode) {
