@@ -297,7 +297,9 @@ impl Node {
     // ---- the coordinator ----
 
     fn control(&mut self, now: Instant, message: ToNode) {
-        if let Control::Up(heard) = &mut self.control {
+        // Whoever is cut off together hears the last beat together, and so is back together: what is said to some of them
+        // only is no sign of life.
+        if let (Control::Up(heard), false) = (&mut self.control, matches!(message, ToNode::Safe(_))) {
             *heard = now;
         }
         match message {

@@ -454,10 +454,14 @@ impl Coordinator {
     // ---- the tape is under way ----
 
     fn said(&mut self, now: Instant, node: NodeId, message: ToCoordinator) {
+        // How often a node says what it holds depends on the tape; whether it lives, its beats tell.
+        if let ToCoordinator::Holds(items) = message {
+            return self.holds(node, items);
+        }
         self.heard(now, node);
         let Some(m) = self.roster.get_mut(node) else { return };
         match message {
-            ToCoordinator::Hello(_) => {}
+            ToCoordinator::Hello(_) | ToCoordinator::Holds(_) => {}
             ToCoordinator::Linked(epoch) => {
                 m.linked = true;
                 m.linkless = None;
@@ -508,7 +512,6 @@ impl Coordinator {
                 }
             }
             ToCoordinator::Receipt(receipt) => self.receipt(now, node, receipt),
-            ToCoordinator::Holds(items) => self.holds(node, items),
             ToCoordinator::Note(note) => {
                 if now.since(m.notes.1) >= Duration::from_secs(1) {
                     m.notes = (0, now);

@@ -114,9 +114,10 @@ impl Coordinator {
             Blocked::Child(child) if m.children.contains(&child) || m.holds_for.contains(&child) => None,
             Blocked::Below if self.held_up_by(node).is_some() => None,
             // That includes who blames one that is not below it. Who shares a link for lack of a better place is not
-            // judged by it.
-            _ if !m.complete && self.is_waited_for(now, node) && !self.is_crowded(m.parent?) => {
-                Some(Limit::Link)
+            // judged by it; but everything may have come over it, and it is waited for all the same.
+            _ if !m.complete && self.is_waited_for(now, node) => {
+                let judged = !self.is_crowded(m.parent?) || self.behind(node) == Some(0);
+                judged.then_some(Limit::Link)
             }
             _ => None,
         }
