@@ -141,7 +141,10 @@ impl Coordinator {
         match limit? {
             Limit::Sink => m.tempo.sunk().filter(|rate| slow(rate, m.tempo.best().sunk)).map(Trouble::Sink),
             Limit::Link => {
-                m.tempo.received().filter(|rate| slow(rate, m.tempo.best().fed)).map(Trouble::Link)
+                // Nobody may ever have been so fast that it could be measured.
+                let stands = |rate: &u64| *rate == 0 && lasts >= limits::SLOW;
+                let slow = |rate: &u64| stands(rate) || slow(rate, m.tempo.best().fed);
+                m.tempo.received().filter(slow).map(Trouble::Link)
             }
         }
     }
@@ -244,7 +247,9 @@ impl Coordinator {
             Trouble::Sink(rate) if slow && rate < least && lasts >= patience && full_for >= patience => {
                 Reason::Slow(words(trouble, fair))
             }
-            Trouble::Link(rate) if slow && rate < least && lasts >= patience && waited_for => {
+            Trouble::Link(rate)
+                if slow && (rate < least || rate == 0) && lasts >= patience && waited_for =>
+            {
                 Reason::Slow(words(trouble, fair))
             }
             // Who sent false bytes is not waited for.
