@@ -212,7 +212,8 @@ impl Window {
         self.children.retain(|c| nodes.contains(&c.node));
         for node in nodes {
             if !self.children.iter().any(|c| c.node == *node) {
-                let (sent, floors) = (self.low, Floors::all(self.low));
+                // Who was further below until now may lack what only its own word has kept.
+                let (sent, floors) = (self.sure, Floors::all(self.sure));
                 self.children.push(Child { node: *node, linked: false, sent, floors, upto: Offset::ZERO });
             }
         }

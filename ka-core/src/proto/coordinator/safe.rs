@@ -26,7 +26,8 @@ impl Coordinator {
         }
     }
 
-    /// Tells whomever it concerns what is safe by now: at once if the tree is another one, and else not too often.
+    /// Tells whomever it concerns what is safe by now: not too often; but if the tree is another one, at once where less is
+    /// safe than before. Where more is, the views come first: who is no longer far below may be a child there.
     pub(super) fn tell_safe(&mut self, now: Instant) {
         let moved = !self.changed.is_empty();
         if self.phase != Phase::Streaming || !(moved || self.unsure) {
@@ -36,23 +37,27 @@ impl Coordinator {
             self.timers.start(Timer::News, self.safe_at);
             return;
         }
-        self.unsure = false;
-        self.timers.stop(Timer::News);
-        self.safe_at = now + (self.roster.len() * limits::NEWS).min(limits::NEWS_MAX);
-        let safe = self.safe();
-        let mut news = Vec::new();
-        for m in self.roster.iter() {
-            let (items, by) = safe[m.node.index()];
-            if m.safe != (items, by) {
-                news.push((m.node, items, by, m.conn.filter(|_| m.safe.0 != items && !m.released)));
+        self.unsure = moved;
+        let pace = (self.roster.len() * limits::NEWS).min(limits::NEWS_MAX);
+        match moved {
+            true => self.timers.start(Timer::News, self.safe_at.max(now + limits::NEWS)),
+            false => {
+                self.timers.stop(Timer::News);
+                self.safe_at = now + pace;
             }
         }
-        for (node, items, by, conn) in news {
-            if let Some(m) = self.roster.get_mut(node) {
-                m.safe = (items, by);
-            }
-            if let Some(conn) = conn {
-                self.tell(conn, ToNode::Safe(items));
+        let safe = self.safe();
+        let news = |m: &&Member| {
+            let least = safe[m.node.index()];
+            if moved { least < m.safe } else { least != m.safe }
+        };
+        let news: Vec<_> = self.roster.iter().filter(news).map(|m| m.node).collect();
+        for node in news {
+            let Some(m) = self.roster.get_mut(node) else { continue };
+            let before = core::mem::replace(&mut m.safe, safe[node.index()]);
+            if before.0 != m.safe.0 && !m.released {
+                let items = m.safe.0;
+                self.tell_node(node, ToNode::Safe(items));
             }
         }
     }

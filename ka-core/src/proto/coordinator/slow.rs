@@ -51,9 +51,8 @@ impl Coordinator {
             }
         }
         for node in nodes {
-            if self.behind(node) == Some(0)
-                && let Some(m) = self.roster.get_mut(node)
-            {
+            let all = self.behind(node) == Some(0);
+            if let Some(m) = self.roster.get_mut(node).filter(|m| all || m.progress.blocked != Blocked::No) {
                 m.tempo.up_to_date(now);
             }
             let (limit, sharers) = (self.limit(now, node), self.sharers(node));
@@ -248,7 +247,7 @@ impl Coordinator {
                 Reason::Slow(words(trouble, fair))
             }
             Trouble::Link(rate)
-                if slow && (rate < least || rate == 0) && lasts >= patience && waited_for =>
+                if (slow && rate < least || rate == 0) && lasts >= patience && waited_for =>
             {
                 Reason::Slow(words(trouble, fair))
             }
