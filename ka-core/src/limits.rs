@@ -111,8 +111,8 @@ pub const NEWS_BYTES: u64 = 1 << 20;
 // ---- delays ----
 
 /// The coordinator gets at most one word in so long about what is held, whoever tells: each node waits for as many times
-/// this as there are nodes. Ten thousand in a second are a tenth of a processor.
-pub const NEWS: Duration = Duration::from_micros(100);
+/// this as there are nodes. Twenty thousand in a second are a fifth of a processor.
+pub const NEWS: Duration = Duration::from_micros(50);
 
 /// … but no longer than this, half of a beat.
 pub const NEWS_MAX: Duration = Duration::from_millis(80);

@@ -207,7 +207,8 @@ fn who_is_said_to_have_what_it_lacks_loses_nothing_when_the_liar_dies() {
         let paused = lies_and_dies(window).with(Fault::Pause { node: 3, at: ms(500), lasts: ms(700) });
         let slow = lies_and_dies(window).sink_rate(3, 60_000_000);
         let far = lies_and_dies(window).with(Fault::Pause { node: 4, at: ms(500), lasts: ms(700) });
-        for (what, world, lost) in [("paused", paused, &[2][..]), ("slow", slow, &[2]), ("far", far, &[2, 3])] {
+        for (what, world, lost) in [("paused", paused, &[2][..]), ("slow", slow, &[2]), ("far", far, &[2, 3])]
+        {
             let world = lost.iter().fold(world, |w, node| w.with(Fault::Kill { node: *node, at: ms(1150) }));
             let world = world.run();
             for node in (1..=5).filter(|n| !lost.contains(n)) {

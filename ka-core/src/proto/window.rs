@@ -482,7 +482,8 @@ impl Window {
     fn forget(&mut self) {
         let history = if self.keep { self.size } else { limits::HISTORY_BYTES };
         while let Some(mark) = self.marks.front().copied().filter(|m| *m <= self.sure) {
-            let (spare, held) = (self.sure.offset - self.kept.offset, self.received.offset - self.kept.offset);
+            let (spare, held) =
+                (self.sure.offset - self.kept.offset, self.received.offset - self.kept.offset);
             if spare <= history && held <= self.size {
                 break;
             }

@@ -98,7 +98,12 @@ impl World {
             Up::Say(ToCoordinator::Holds(_)) if host.understates => return,
             Up::Say(ToCoordinator::Progress(progress)) if host.understates => {
                 let Progress { received, sunk, .. } = host.said;
-                Up::Say(ToCoordinator::Progress(Progress { received, sunk, blocked: Blocked::No, ..progress }))
+                Up::Say(ToCoordinator::Progress(Progress {
+                    received,
+                    sunk,
+                    blocked: Blocked::No,
+                    ..progress
+                }))
             }
             other => other,
         };
@@ -183,13 +188,14 @@ impl World {
             return;
         }
         let Some(message) = self.hosts[h as usize].to_node.pop_front() else { return };
+        let window = self.window_bytes(h);
         let host = &mut self.hosts[h as usize];
         match (host.state, message) {
             (State::Joining, Down::Say(ToNode::Welcome(welcome))) => {
                 note!(self, h, "is in as {}", welcome.node);
                 host.state = State::In;
                 host.id = Some(welcome.node);
-                host.node = Some(Node::new(self.clock.now, &welcome, self.setup.window));
+                host.node = Some(Node::new(self.clock.now, &welcome, window));
                 self.poll(h);
             }
             (State::Joining, Down::Say(ToNode::Refused(refusal))) => {

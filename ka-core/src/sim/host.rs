@@ -73,6 +73,8 @@ pub(super) struct Host {
     /// Links that were offered and not answered yet.
     pub(super) offered: Vec<u32>,
     pub(super) sink: Sink,
+    /// Bytes of its window, if that is not as large as all others.
+    pub(super) window: Option<u64>,
     /// Bytes per second of the link to its parent.
     pub(super) rate: u64,
     /// When its network card has sent everything it was given.
@@ -125,6 +127,7 @@ impl Host {
             down: Vec::new(),
             offered: Vec::new(),
             sink: Sink::default(),
+            window: None,
             rate,
             card_free: Instant::ZERO,
             taints_from: None,

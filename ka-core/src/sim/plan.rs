@@ -63,7 +63,8 @@ impl Plan {
             let node = 1 + rng.below(nodes as u64) as usize;
             let span = [2_000, 5_000_000][rng.below(2) as usize];
             let at = Duration::from_micros(rng.below(span));
-            let lies = [Fault::Inflate { node, at }, Fault::Deflate { node, at }, Fault::Understate { node, at }];
+            let lies =
+                [Fault::Inflate { node, at }, Fault::Deflate { node, at }, Fault::Understate { node, at }];
             plan.faults.push(lies[rng.below(6).saturating_sub(3) as usize]);
             // It lies, and then those whom it lied about need what others were not to keep.
             if rng.below(2) == 0 {

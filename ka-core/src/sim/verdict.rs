@@ -155,13 +155,7 @@ impl World {
             // Whoever was put off may have been so for being slow.
             return self.source.unreadable;
         }
-        late || host.harm.any() || self.many_lost() || self.windows_too_short() || self.kept_back_and_lost()
-    }
-
-    /// Whether somebody kept back what others lacked, and somebody was lost besides: who held it for them may be gone.
-    fn kept_back_and_lost(&self) -> bool {
-        let keeps_back = |h: &Host| h.withholds_from.is_some();
-        self.hosts.iter().any(keeps_back) && self.hosts.iter().any(|h| h.harm.any())
+        late || host.harm.any() || self.many_lost() || self.windows_too_short()
     }
 
     /// Whether the server was away, so that everybody was away for it, and windows are shorter than that.

@@ -39,8 +39,8 @@ use crate::seal::Hash;
 use crate::time::{Duration, Instant};
 use crate::types::{Epoch, NodeId, Offset, SessionId, SessionName, printable};
 use crate::wire::control::{
-    Blocked, Hello, LinkFault, Note, Outcome, Peer, Progress, Reason, Receipt, Refusal, Role, ToCoordinator, ToNode,
-    View, Welcome,
+    Blocked, Hello, LinkFault, Note, Outcome, Peer, Progress, Reason, Receipt, Refusal, Role, ToCoordinator,
+    ToNode, View, Welcome,
 };
 
 /// What a session is to be.
@@ -670,6 +670,50 @@ mod tests {
                 _ => {}
             }
         }
+    }
+
+    fn safe(told: &[(Conn, ToNode)], conn: u32) -> Option<u64> {
+        told.iter().rev().find_map(|(to, message)| match message {
+            ToNode::Safe(items) if *to == Conn(conn) => Some(*items),
+            _ => None,
+        })
+    }
+
+    #[test]
+    fn what_is_safe_is_the_least_that_those_below_the_children_hold() {
+        // A tree: 1 and 2 below the root, 3 below 1.
+        let mut c = open(None);
+        (1..=3).for_each(|n| join(&mut c, n, None));
+        let start = told(&mut c);
+        assert_eq!((safe(&start, 0), safe(&start, 1)), (Some(0), None));
+        let first =
+            |told: &[(Conn, ToNode)], wanted: fn(&ToNode) -> bool| told.iter().position(|(_, m)| wanted(m));
+        let (news, view) =
+            (|m: &ToNode| matches!(m, ToNode::Safe(_)), |m: &ToNode| matches!(m, ToNode::View(_)));
+        assert!(first(&start, news) < first(&start, view), "less comes before the view");
+
+        // What a child holds is its own affair; and a number that goes back is none.
+        let pause = 3 * limits::NEWS;
+        let say = |c: &mut Coordinator, at: u32, node: u32, items| {
+            let now = Instant::ZERO + (at * pause);
+            c.handle(now, Input::Said(Conn(node), ToCoordinator::Holds(items)));
+            told(c)
+        };
+        assert_eq!(safe(&say(&mut c, 1, 1, 7), 0), None);
+        assert_eq!(safe(&say(&mut c, 2, 3, 5), 0), Some(5));
+        assert_eq!(safe(&say(&mut c, 3, 3, 4), 0), None);
+        // Not more often than every so often, but then.
+        assert_eq!(safe(&say(&mut c, 3, 3, 6), 0), Some(6));
+        assert_eq!(safe(&say(&mut c, 3, 3, 8), 0), None);
+        c.handle(Instant::ZERO + 4 * pause, Input::Timeout);
+        assert_eq!(safe(&told(&mut c), 0), Some(8));
+
+        // When 1 is lost, 3 is a child of the root: that comes behind the view that says so.
+        c.handle(Instant::ZERO + 5 * pause, Input::Gone(Conn(1), "gone".into()));
+        let lost = told(&mut c);
+        assert!(safe(&lost, 0).is_none() && first(&lost, view).is_some());
+        c.handle(Instant::ZERO + 6 * pause, Input::Timeout);
+        assert_eq!(safe(&told(&mut c), 0), Some(u64::MAX));
     }
 
     #[test]

@@ -246,9 +246,7 @@ impl Coordinator {
             Trouble::Sink(rate) if slow && rate < least && lasts >= patience && full_for >= patience => {
                 Reason::Slow(words(trouble, fair))
             }
-            Trouble::Link(rate)
-                if (slow && rate < least || rate == 0) && lasts >= patience && waited_for =>
-            {
+            Trouble::Link(rate) if (slow && rate < least || rate == 0) && lasts >= patience && waited_for => {
                 Reason::Slow(words(trouble, fair))
             }
             // Who sent false bytes is not waited for.
