@@ -126,10 +126,15 @@ pub struct Node {
     finished: bool,
     /// What limits the root, if anything does.
     pace: Option<Pace>,
-    /// Up to where it told the coordinator that it holds the tape, how often it may, and when it may again.
+    /// Up to where it told the coordinator that it holds the tape, for how many nodes there are to tell, how often it
+    /// may, and when it may again.
     told: Position,
+    nodes: u32,
     news: Duration,
     news_at: Instant,
+    /// When the tape last came further, and how long that usually takes.
+    came: Instant,
+    gap: Duration,
     timers: Timers,
     outputs: VecDeque<Output>,
 }
@@ -166,7 +171,8 @@ impl Node {
     pub fn new(now: Instant, welcome: &Welcome, window_bytes: u64) -> Self {
         let mut node = Self::with(welcome.node, welcome.session, Window::new(window_bytes, true));
         node.control = Control::Up(now);
-        node.news = (welcome.expected.min(limits::NODES) * limits::NEWS).min(limits::NEWS_MAX);
+        node.nodes = welcome.expected.min(limits::NODES);
+        node.news = (node.nodes * limits::NEWS).min(limits::NEWS_MAX);
         node.timers.set(Timer::Beat, now + limits::BEAT);
         node.timers.set(Timer::Silence, now + limits::CONTROL_SILENCE);
         node
@@ -204,8 +210,11 @@ impl Node {
             finished: false,
             pace: None,
             told: Position::START,
+            nodes: 0,
             news: limits::NEWS,
             news_at: Instant::ZERO,
+            came: Instant::ZERO,
+            gap: limits::QUIET,
             timers: Timers::default(),
             outputs: VecDeque::new(),
         }
@@ -630,11 +639,13 @@ impl Node {
 
     /// The tape has come further: tells the coordinator soon, at the latest when nothing more comes.
     fn news(&mut self, now: Instant) {
-        let grown = self.window.received().offset - self.told.offset >= self.window.news();
+        let gap = now.since(core::mem::replace(&mut self.came, now)).min(2 * self.gap);
+        self.gap = ((7 * self.gap + gap) / 8).clamp(limits::NEWS, limits::QUIET);
+        let grown = self.window.received().offset - self.told.offset >= self.window.news(self.nodes);
         match grown {
             true if self.news_at <= now => self.tell_holds(now),
             true => self.timers.set(Timer::News, self.news_at),
-            false => self.timers.set(Timer::News, now + limits::QUIET),
+            false => self.timers.set(Timer::News, self.news_at.max(now + (4 * self.gap).min(limits::QUIET))),
         }
     }
 

@@ -402,11 +402,11 @@ impl Window {
         (self.size / (4 * (limits::LOSSES as u64 + 1))).min(limits::GRANT_STEP_BYTES)
     }
 
-    /// After how many bytes more the coordinator should know what is held here: so few that those above need hold
-    /// little more than their history, and are never full for want of news.
+    /// After how many bytes more the coordinator of so many nodes should know what is held here: so few that those above
+    /// are never full for want of news.
     #[must_use]
-    pub fn news(&self) -> u64 {
-        (self.size / 8).min(limits::NEWS_BYTES)
+    pub fn news(&self, nodes: u32) -> u64 {
+        (self.size / 8).min(limits::NEWS_BYTES.max(u64::from(nodes) * limits::NEWS_BYTES_PER_NODE))
     }
 
     fn tell(&mut self, grant: Grant) -> Grant {
