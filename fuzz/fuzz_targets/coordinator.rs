@@ -42,7 +42,7 @@ fuzz_target!(|bytes: &[u8]| {
     );
     for step in steps.chunks_exact(3) {
         let conn = Conn(u32::from(step[1] % 12));
-        let input = match step[0] % 12 {
+        let input = match step[0] % 13 {
             0..3 => Input::Joined {
                 conn: Conn(conn.0 + 1),
                 addr: SocketAddr::from((Ipv4Addr::new(10, 0, 0, step[1]), 1000)),
@@ -96,6 +96,7 @@ fuzz_target!(|bytes: &[u8]| {
                 };
                 Input::Said(conn, ToCoordinator::Receipt(receipt))
             }
+            11 => Input::Said(conn, ToCoordinator::Holds(u64::from(step[2]))),
             _ => {
                 now = now + Duration::from_millis(u64::from(step[2]) * 20);
                 Input::Timeout

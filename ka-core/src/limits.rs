@@ -104,7 +104,26 @@ pub const GRANT_STEP_BYTES: u64 = 512 << 10;
 /// What is not worth a grant of its own is told after so long, so that no window ever waits for it.
 pub const TELL: Duration = Duration::from_millis(50);
 
+/// A node tells the coordinator what it holds at least this often, in bytes: with what passes until the word is where it
+/// is needed, those above hold no more than their [`HISTORY_BYTES`] for it.
+pub const NEWS_BYTES: u64 = 1 << 20;
+
+/// … or as often as this for each node of the session, if that is more and their windows allow it: at 1 Gbit/s the
+/// coordinator then gets no more than eight thousand words in a second, however many nodes there are.
+pub const NEWS_BYTES_PER_NODE: u64 = 16 << 10;
+
 // ---- delays ----
+
+/// The coordinator gets at most one word in so long about what is held, whoever tells and however fast the tape is: each
+/// node waits for as many times this as there are nodes.
+pub const NEWS: Duration = Duration::from_micros(10);
+
+/// … but no longer than this, half of a beat.
+pub const NEWS_MAX: Duration = Duration::from_millis(80);
+
+/// When nothing has come for so long, or for four times as long as usually passes between two blocks, what is held is
+/// told, however little it is: a smaller window above may wait for it.
+pub const QUIET: Duration = Duration::from_millis(20);
 
 /// How often a node tells the coordinator how far it is: five times before it is suspected.
 pub const BEAT: Duration = Duration::from_millis(160);

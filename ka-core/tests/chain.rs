@@ -148,6 +148,31 @@ fn a_chain_takes_as_long_as_it_must_and_no_longer() {
 }
 
 #[test]
+fn no_chain_waits_for_the_word_of_those_far_below() {
+    for (rate, window) in [(125_000_000, MIB), (125_000_000, 8 * MIB), (1 << 30, 16 * MIB)] {
+        for nodes in [4, 16] {
+            let world = World::chain(nodes).stream(256 * MIB).rate(rate).window(window).run();
+            let block_s = limits::BLOCK_BYTES as f64 / rate as f64;
+            let should = 256.0 * MIB as f64 / rate as f64 + nodes as f64 * (block_s + 50e-6);
+            let took = world.stream_time().as_secs_f64();
+            assert!(took < 1.001 * should, "{rate}, {window}, {nodes} nodes: {took} s instead of {should} s");
+        }
+    }
+}
+
+#[test]
+fn a_small_window_is_not_kept_full_by_larger_ones_that_have_no_news() {
+    for small in 1..=4 {
+        let world = World::chain(6).stream(256 * MIB).window(64 * MIB).window_of(small, MIB).run();
+        assert!(world.report().is_ok());
+        // A window passes each time the others have nothing more, and say so.
+        assert!(world.stream_time() < secs(5), "{small}: {:?}", world.stream_time());
+        let named = |e: &Event| matches!(e, Event::Slow { node, .. } if *node != NodeId(small as u32));
+        assert!(world.events().iter().all(|(_, e)| !named(e)), "nobody else is to blame");
+    }
+}
+
+#[test]
 fn a_slow_sink_slows_the_chain_once_its_window_is_full() {
     let world = World::chain(3).stream(64 * MIB).window(4 * MIB).sink_rate(2, 20_000_000).run();
     assert!(world.report().is_ok());

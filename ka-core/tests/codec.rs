@@ -64,7 +64,7 @@ fn counters() -> impl Strategy<Value = Counters> {
 }
 
 fn blocked() -> impl Strategy<Value = Blocked> {
-    prop_oneof![Just(Blocked::No), Just(Blocked::Sink), node().prop_map(Blocked::Child)]
+    prop_oneof![Just(Blocked::No), Just(Blocked::Sink), node().prop_map(Blocked::Child), Just(Blocked::Below)]
 }
 
 fn reason() -> impl Strategy<Value = Reason> {
@@ -119,6 +119,7 @@ fn to_coordinator() -> impl Strategy<Value = ToCoordinator> {
             }
         ),
         (text(), text()).prop_map(|(topic, text)| ToCoordinator::Note(Note { topic, text })),
+        any::<u64>().prop_map(ToCoordinator::Holds),
     ]
 }
 
@@ -149,6 +150,7 @@ fn to_node() -> impl Strategy<Value = ToNode> {
         Just(ToNode::Beat),
         reason().prop_map(ToNode::Abort),
         Just(ToNode::Release),
+        any::<u64>().prop_map(ToNode::Safe),
     ]
 }
 

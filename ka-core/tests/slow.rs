@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use ka_core::limits;
 use ka_core::proto::Event;
 use ka_core::proto::coordinator::Slow;
 use ka_core::sim::{Fault, World, ms, secs};
@@ -191,5 +192,59 @@ fn a_false_accusation_harms_nobody() {
         let world = World::chain(6).stream(256 * MIB).window(8 * MIB);
         let world = world.with(Fault::Accuse { node, at: secs(1) }).run();
         assert!(world.report().is_ok(), "{:?}", world.report());
+    }
+}
+
+/// The second of five says that nobody below it lacks anything. It dies while the third is far behind it.
+fn lies_and_dies(window: u64) -> World {
+    let chain = World::chain(5).stream(256 * MIB).window(window);
+    chain.with(Fault::Inflate { node: 2, at: ms(0) })
+}
+
+#[test]
+fn who_is_said_to_have_what_it_lacks_loses_nothing_when_the_liar_dies() {
+    for window in [MIB, 8 * MIB, 64 * MIB] {
+        let paused = lies_and_dies(window).with(Fault::Pause { node: 3, at: ms(500), lasts: ms(700) });
+        let slow = lies_and_dies(window).sink_rate(3, 60_000_000);
+        let far = lies_and_dies(window).with(Fault::Pause { node: 4, at: ms(500), lasts: ms(700) });
+        for (what, world, lost) in [("paused", paused, &[2][..]), ("slow", slow, &[2]), ("far", far, &[2, 3])]
+        {
+            let world = lost.iter().fold(world, |w, node| w.with(Fault::Kill { node: *node, at: ms(1150) }));
+            let world = world.run();
+            for node in (1..=5).filter(|n| !lost.contains(n)) {
+                assert!(world.outcome(node).is_ok(), "{what}, {window}: {node}: {}", world.outcome(node));
+            }
+            assert!(world.marks().inflated > 0);
+        }
+    }
+}
+
+#[test]
+fn a_liar_that_lives_slows_nobody_by_what_it_makes_of_others() {
+    let honest = World::chain(6).stream(256 * MIB).run();
+    let world = World::chain(6).stream(256 * MIB).with(Fault::Inflate { node: 2, at: ms(0) }).run();
+    assert!(world.report().is_ok());
+    assert!(world.stream_time() < honest.stream_time() + ms(50), "{:?}", world.stream_time());
+}
+
+#[test]
+fn who_says_to_have_less_than_it_has_is_done_without_and_nobody_else_is() {
+    for node in 1..=5 {
+        for fault in [Fault::Understate { node, at: secs(1) }, Fault::Deflate { node, at: secs(1) }] {
+            for window in [8 * MIB, 64 * MIB] {
+                let world = World::chain(5).stream(512 * MIB).window(window).with(fault).run();
+                for other in (1..=5).filter(|n| *n != node) {
+                    let outcome = world.outcome(other);
+                    assert!(outcome.is_ok(), "{fault:?}, {window}: {other}: {outcome}");
+                }
+                println!("{fault:?} {window} {} {}", world.outcome(node), world.now());
+                let end = limits::BYPASS * 3 + secs(15);
+                assert!(world.now() < Instant::ZERO + end, "{fault:?}, {window}: {}", world.now());
+                // While the source can be read again nobody waits even for it.
+                let world = World::chain(5).stream(512 * MIB).window(window).rereadable().with(fault).run();
+                assert!(world.report().is_ok() || !world.outcome(node).is_ok());
+                println!("  reread {} {}", world.outcome(node), world.now());
+            }
+        }
     }
 }

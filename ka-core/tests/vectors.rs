@@ -120,6 +120,10 @@ progress-blocked-by-child
   0200000000000100000000000080000000000000004000000000000002000000
   0400000001000000000000000200000000000000030000000000000004000000
   00000000050000000000000006000000000000000700000000000000
+progress-blocked-below
+  0200000000000100000000000080000000000000004000000000000003000000
+  0100000000000000020000000000000003000000000000000400000000000000
+  050000000000000006000000000000000700000000000000
 link-lost-broken
   0300000001000000008000000000000000000000050000000000000072657365
   74
@@ -150,6 +154,8 @@ receipt-unknown
   0700000000000000
 note
   060000000500000000000000737461676505000000000000007265616479
+holds
+  070000001400000000000000
 welcome-aes
   0000000003000000000102030405060708090a0b0c0d0e0fcd14b37f956e9531
   94ff7fb73b3d81dcc561d61a7538094b7c3e1a643ee5f3aa0100000080818283
@@ -214,6 +220,10 @@ abort-missing
   050000000600000000800000000000000000010000000000
 release
   06000000
+safe
+  070000001300000000000000
+safe-nobody
+  07000000ffffffffffffffff
 header-attach
   0100000060000000
 header-statement
@@ -403,6 +413,7 @@ fn to_coordinator() -> Vec<(&'static str, ToCoordinator)> {
         ("progress", progress(Blocked::No)),
         ("progress-blocked-by-sink", progress(Blocked::Sink)),
         ("progress-blocked-by-child", progress(Blocked::Child(NodeId(4)))),
+        ("progress-blocked-below", progress(Blocked::Below)),
         ("link-lost-broken", link_lost(LinkFault::Broken("reset".into()))),
         ("link-lost-tainted", link_lost(LinkFault::Tainted("hash".into()))),
         ("link-lost-unreachable", link_lost(LinkFault::Unreachable("refused".into()))),
@@ -412,6 +423,7 @@ fn to_coordinator() -> Vec<(&'static str, ToCoordinator)> {
         ("receipt-failed", receipt(Outcome::Failed(lost, Offset(32768)), 0, [0; 32])),
         ("receipt-unknown", receipt(Outcome::Unknown, 0, [0; 32])),
         ("note", T::Note(Note { topic: "stage".into(), text: "ready".into() })),
+        ("holds", T::Holds(20)),
     ]
 }
 
@@ -454,6 +466,8 @@ fn to_node() -> Vec<(&'static str, ToNode)> {
         ("abort-slow", T::Abort(Reason::Slow("1 MB/s".into()))),
         ("abort-missing", T::Abort(Reason::Missing(Offset(32768), Offset(65536)))),
         ("release", T::Release),
+        ("safe", T::Safe(19)),
+        ("safe-nobody", T::Safe(u64::MAX)),
     ]
 }
 

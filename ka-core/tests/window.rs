@@ -122,6 +122,62 @@ fn for_somebody_far_below_as_much_is_held_as_there_is_room_for() {
     assert_eq!((window.low(), window.kept()), (at(SIZE / 2), at(0)));
 }
 
+// ---- what is safe ----
+
+/// With one child that holds everything and says that all below it do: so many blocks have come.
+fn child_that_boasts(blocks: u64, received: u64, safe: u64) -> Window {
+    let mut window = window(blocks, &[CHILD]);
+    window.set_safe(NOW, safe);
+    window.attach(NOW, CHILD, holds(0));
+    for n in 1..=received {
+        window.receive(NOW, at(n), false);
+        window.sent(CHILD, at(n));
+        window.sink_took(NOW, at(n));
+        assert!(window.child_granted(NOW, CHILD, holds(n)));
+        let _ = window.grant(false);
+    }
+    window
+}
+
+#[test]
+fn what_a_child_says_of_those_below_it_makes_nobody_forget() {
+    let history = limits::HISTORY_BYTES / BLOCK;
+    let mut window = child_that_boasts(4 * history, 2 * history, 1);
+    assert_eq!((window.low(), window.kept()), (at(2 * history), at(0)));
+    window.set_safe(NOW, 2 * history - 1);
+    assert_eq!(window.kept(), at(history - 1));
+    // Less than was said before: what is left stays.
+    window.set_safe(NOW, 1);
+    window.receive(NOW, at(2 * history + 1), false);
+    window.sink_took(NOW, at(2 * history + 1));
+    assert_eq!(window.kept(), at(history - 1));
+    window.set_safe(NOW, u64::MAX);
+    assert_eq!(window.kept(), at(history));
+}
+
+#[test]
+fn no_more_is_taken_in_than_fits_behind_what_is_safe() {
+    let mut window = child_that_boasts(SIZE, SIZE * 3 / 4, 2);
+    assert_eq!((window.granted(), window.low()), (at(2 + SIZE).offset, at(SIZE * 3 / 4)));
+    // Nobody whom it sees is to blame for that.
+    assert_eq!(window.blocked(), Blocked::Below);
+    window.set_safe(NOW, SIZE * 3 / 4);
+    assert_eq!(window.blocked(), Blocked::No);
+    assert_eq!(window.grant(false).expect("there is room").upto, at(SIZE * 5 / 4).offset);
+}
+
+#[test]
+fn who_becomes_a_child_finds_what_its_own_word_has_kept() {
+    const ORPHAN: NodeId = NodeId(2);
+    let mut window = child_that_boasts(SIZE, SIZE / 2, 3);
+    window.set_children(NOW, &[ORPHAN], false);
+    window.set_safe(NOW, u64::MAX);
+    assert_eq!(window.low(), at(3));
+    assert!(window.covers(at(3)));
+    window.attach(NOW, ORPHAN, holds(3));
+    assert_eq!(window.low(), at(3));
+}
+
 // ---- what is told ----
 
 #[test]

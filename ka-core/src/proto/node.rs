@@ -23,7 +23,7 @@ use super::pace::{PACE_STEP, Pace};
 use super::timer::{Timer, Timers};
 use crate::limits;
 use crate::seal::Hash;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use crate::types::{Epoch, Floors, LinkId, NodeId, Offset, Position, SessionId, printable};
 use crate::wire::control::{
     LinkFault, Outcome, Peer, Progress, Reason, Receipt, ToCoordinator, ToNode, View, Welcome,
@@ -126,6 +126,15 @@ pub struct Node {
     finished: bool,
     /// What limits the root, if anything does.
     pace: Option<Pace>,
+    /// Up to where it told the coordinator that it holds the tape, for how many nodes there are to tell, how often it
+    /// may, and when it may again.
+    told: Position,
+    nodes: u32,
+    news: Duration,
+    news_at: Instant,
+    /// When the tape last came further, and how long that usually takes.
+    came: Instant,
+    gap: Duration,
     timers: Timers,
     outputs: VecDeque<Output>,
 }
@@ -162,6 +171,8 @@ impl Node {
     pub fn new(now: Instant, welcome: &Welcome, window_bytes: u64) -> Self {
         let mut node = Self::with(welcome.node, welcome.session, Window::new(window_bytes, true));
         node.control = Control::Up(now);
+        node.nodes = welcome.expected.min(limits::NODES);
+        node.news = (node.nodes * limits::NEWS).min(limits::NEWS_MAX);
         node.timers.set(Timer::Beat, now + limits::BEAT);
         node.timers.set(Timer::Silence, now + limits::CONTROL_SILENCE);
         node
@@ -198,6 +209,12 @@ impl Node {
             receipt: None,
             finished: false,
             pace: None,
+            told: Position::START,
+            nodes: 0,
+            news: limits::NEWS,
+            news_at: Instant::ZERO,
+            came: Instant::ZERO,
+            gap: limits::QUIET,
             timers: Timers::default(),
             outputs: VecDeque::new(),
         }
@@ -233,10 +250,12 @@ impl Node {
             Input::Received(upto) => {
                 self.heard = now;
                 self.window.receive(now, upto, false);
+                self.news(now);
             }
             Input::Closed(chain) => {
                 self.chain = chain;
                 self.window.receive(now, self.window.received(), true);
+                self.tell_holds(now);
                 self.tell(ToCoordinator::Complete);
                 if self.window.sunk().is_none() {
                     self.end(now, Outcome::Ok);
@@ -287,7 +306,9 @@ impl Node {
     // ---- the coordinator ----
 
     fn control(&mut self, now: Instant, message: ToNode) {
-        if let Control::Up(heard) = &mut self.control {
+        // Whoever is cut off together hears the last beat together, and so is back together: what is said to some of them
+        // only is no sign of life.
+        if let (Control::Up(heard), false) = (&mut self.control, matches!(message, ToNode::Safe(_))) {
             *heard = now;
         }
         match message {
@@ -300,6 +321,7 @@ impl Node {
                 self.end(now, Outcome::Unknown);
                 self.finish();
             }
+            ToNode::Safe(items) => self.window.set_safe(now, items),
             // Before a node exists, or only a sign of life.
             ToNode::Welcome(_) | ToNode::Refused(_) | ToNode::Going(_) | ToNode::Beat => {}
         }
@@ -321,6 +343,8 @@ impl Node {
         self.timers.stop(Timer::Rejoin);
         self.timers.set(Timer::Silence, now + limits::CONTROL_SILENCE);
         self.timers.set(Timer::Beat, now + limits::BEAT);
+        self.told = Position::START;
+        self.tell_holds(now);
         self.tell(ToCoordinator::Progress(self.progress()));
         if self.window.closed() {
             self.tell(ToCoordinator::Complete);
@@ -530,7 +554,11 @@ impl Node {
     fn timeout(&mut self, now: Instant) {
         if self.timers.due(Timer::Beat, now) {
             self.timers.set(Timer::Beat, now + limits::BEAT);
+            self.tell_holds(now);
             self.tell(ToCoordinator::Progress(self.progress()));
+        }
+        if self.timers.due(Timer::News, now) {
+            self.tell_holds(now);
         }
         if self.timers.due(Timer::Live, now) {
             self.timers.set(Timer::Live, now + limits::LIVE);
@@ -606,6 +634,28 @@ impl Node {
             } else {
                 self.timers.set(Timer::ParentSilence, self.heard + limits::LINK_SILENCE);
             }
+        }
+    }
+
+    /// The tape has come further: tells the coordinator soon, at the latest when nothing more comes.
+    fn news(&mut self, now: Instant) {
+        let gap = now.since(core::mem::replace(&mut self.came, now)).min(2 * self.gap);
+        self.gap = ((7 * self.gap + gap) / 8).clamp(limits::NEWS, limits::QUIET);
+        let grown = self.window.received().offset - self.told.offset >= self.window.news(self.nodes);
+        match grown {
+            true if self.news_at <= now => self.tell_holds(now),
+            true => self.timers.set(Timer::News, self.news_at),
+            false => self.timers.set(Timer::News, self.news_at.max(now + (4 * self.gap).min(limits::QUIET))),
+        }
+    }
+
+    /// Tells the coordinator what is held, if that is news.
+    fn tell_holds(&mut self, now: Instant) {
+        let received = self.window.received();
+        self.timers.stop(Timer::News);
+        if core::mem::replace(&mut self.told, received) != received {
+            self.news_at = now + self.news;
+            self.tell(ToCoordinator::Holds(received.item));
         }
     }
 

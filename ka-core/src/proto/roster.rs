@@ -70,6 +70,10 @@ pub struct Member {
     pub keeps_for: u32,
     /// The last it said of itself.
     pub progress: Progress,
+    /// It holds so many items of the tape, by its own word.
+    pub holds: u64,
+    /// It was told that those further below than its children hold so many, the last of them this one.
+    pub safe: (u64, NodeId),
     /// It holds the whole tape.
     pub complete: bool,
     /// How it ended.
@@ -150,6 +154,8 @@ impl Member {
             kept_by: Vec::new(),
             keeps_for: 0,
             progress: Progress::default(),
+            holds: 0,
+            safe: (u64::MAX, NodeId::ROOT),
             complete: false,
             outcome: None,
             released: false,

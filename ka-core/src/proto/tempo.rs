@@ -134,7 +134,7 @@ impl Tempo {
         now.since(self.moved)
     }
 
-    /// There was nothing that could have arrived.
+    /// There was nothing that could have arrived, or no room for it.
     pub fn up_to_date(&mut self, now: Instant) {
         self.arrived = now;
     }

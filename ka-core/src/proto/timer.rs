@@ -22,6 +22,8 @@ pub enum Timer {
     CutOff,
     /// Node: tell the parent what was not worth a message yet.
     Tell,
+    /// Node: tell the coordinator what is held. Coordinator: tell the nodes what is safe.
+    News,
     /// Node: a consumer stalls; give the parent more room.
     Room,
     /// Node: has a child been waiting too long for a view that names it?

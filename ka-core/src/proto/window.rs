@@ -16,6 +16,11 @@
 //! cursor lives from the view that names the child to the view that no longer does: a child whose link broke
 //! in between keeps its place, and one that has not attached yet may need everything that is held.
 //!
+//! **Whose word counts.** A child speaks for itself: by what it says of itself it can harm itself only. What it says of
+//! those below it is not enough to forget anything, for they might lose it. What they say of themselves comes by
+//! the coordinator ([`set_safe`](Window::set_safe)), later than floors do. So floors say how much room there is, and both
+//! together what may be forgotten; `upto` stays within a window's size of that.
+//!
 //! **Room.** A window as large as memory allows would touch all of it for nothing when a sink is slower than the
 //! network anyway. So a node gives [`limits::ROOM_BYTES`] at first, and opens up to the window's size when a consumer
 //! stalls or stays behind.
@@ -48,6 +53,11 @@ pub struct Window {
     closed: bool,
     low: Position,
     kept: Position,
+    /// So many items are held by everybody within the levels that is further below than the children, as they say
+    /// themselves; `u64::MAX` where nobody is.
+    safe: u64,
+    /// What is before this may be forgotten: `low`, but no further than is `safe`.
+    sure: Position,
     /// Places between `kept` and `received` up to which can be forgotten.
     marks: VecDeque<Position>,
     /// Forget nothing for which there is room.
@@ -92,6 +102,8 @@ impl Window {
             closed: false,
             low: Position::START,
             kept: Position::START,
+            safe: u64::MAX,
+            sure: Position::START,
             marks: VecDeque::new(),
             keep: false,
             waiting: true,
@@ -162,6 +174,9 @@ impl Window {
         let was_behind = self.is_behind();
         self.received = self.received.max(upto);
         self.closed |= closed;
+        if self.marks.back().is_none_or(|last| *last < self.received) && self.received > self.kept {
+            self.marks.push_back(self.received);
+        }
         if !was_behind {
             self.behind = now;
         }
@@ -197,10 +212,18 @@ impl Window {
         self.children.retain(|c| nodes.contains(&c.node));
         for node in nodes {
             if !self.children.iter().any(|c| c.node == *node) {
-                let (sent, floors) = (self.low, Floors::all(self.low));
+                // Who was further below until now may lack what only its own word has kept.
+                let (sent, floors) = (self.sure, Floors::all(self.sure));
                 self.children.push(Child { node: *node, linked: false, sent, floors, upto: Offset::ZERO });
             }
         }
+        self.sweep(now);
+    }
+
+    /// The coordinator's word: everybody within the levels that is further below than the children holds the first
+    /// `items` items; `u64::MAX`: nobody is there.
+    pub fn set_safe(&mut self, now: Instant, items: u64) {
+        self.safe = items;
         self.sweep(now);
     }
 
@@ -334,7 +357,16 @@ impl Window {
             true => self.received.offset - self.low.offset >= self.size / 4,
             false => self.told.upto - self.received.offset < self.size / 4,
         };
-        if self.closed || self.room < self.size || !full {
+        if self.closed {
+            return Blocked::No;
+        }
+        // The children say that there is room, and somebody further below says that there is not.
+        if self.received.offset - self.sure.offset >= self.size / 2
+            && self.low.offset - self.sure.offset >= self.size / 4
+        {
+            return Blocked::Below;
+        }
+        if self.room < self.size || !full {
             return Blocked::No;
         }
         let child = self.children.iter().min_by_key(|c| c.floors.lowest());
@@ -370,6 +402,13 @@ impl Window {
         (self.size / (4 * (limits::LOSSES as u64 + 1))).min(limits::GRANT_STEP_BYTES)
     }
 
+    /// After how many bytes more the coordinator of so many nodes should know what is held here: so few that those above
+    /// are never full for want of news.
+    #[must_use]
+    pub fn news(&self, nodes: u32) -> u64 {
+        (self.size / 8).min(limits::NEWS_BYTES.max(u64::from(nodes) * limits::NEWS_BYTES_PER_NODE))
+    }
+
     fn tell(&mut self, grant: Grant) -> Grant {
         self.counters.grants += 1;
         self.told = grant;
@@ -380,7 +419,7 @@ impl Window {
     /// can be told to wait.
     fn upto(&self) -> Offset {
         let given = if self.root { self.received.offset } else { self.told.upto };
-        (self.low.offset + self.room).max(given)
+        (self.low.offset + self.room).min(self.sure.offset + self.size).max(given)
     }
 
     /// What is held here and at each level below.
@@ -418,17 +457,33 @@ impl Window {
             self.marks.insert(place, low);
         }
         self.low = low;
+        self.sure = self.sure_before(from);
         if 4 * (self.received.offset - low.offset) < self.room_least {
             self.room = self.room_least;
         }
         self.forget();
     }
 
+    /// The place up to which all who say so themselves hold the tape, and nobody is known to need it.
+    fn sure_before(&self, from: Offset) -> Position {
+        let at = |place: usize| self.marks.get(place).copied();
+        let safe = self.marks.partition_point(|mark| mark.item <= self.safe);
+        let mut sure = safe.checked_sub(1).and_then(at).unwrap_or(self.kept);
+        if self.reread && self.safe < self.kept.item {
+            return self.low;
+        }
+        if sure.offset < from {
+            sure = at(self.marks.partition_point(|mark| mark.offset < from)).unwrap_or(self.received);
+        }
+        sure.min(self.low)
+    }
+
     /// Forgets what is not needed, but for a little; or only what there is no room for.
     fn forget(&mut self) {
         let history = if self.keep { self.size } else { limits::HISTORY_BYTES };
-        while let Some(mark) = self.marks.front().copied().filter(|m| *m <= self.low) {
-            let (spare, held) = (self.low.offset - self.kept.offset, self.received.offset - self.kept.offset);
+        while let Some(mark) = self.marks.front().copied().filter(|m| *m <= self.sure) {
+            let (spare, held) =
+                (self.sure.offset - self.kept.offset, self.received.offset - self.kept.offset);
             if spare <= history && held <= self.size {
                 break;
             }

@@ -16,7 +16,7 @@ use crate::proto::coordinator::Input as ServerInput;
 use crate::proto::node::{Input, Node, Output};
 use crate::proto::roster::Conn;
 use crate::time::{Duration, Instant};
-use crate::wire::control::{Role, ToCoordinator, ToNode, View};
+use crate::wire::control::{Blocked, Progress, Role, ToCoordinator, ToNode, View};
 
 /// A connection's host; the bits above are the attempt.
 const HOST_BITS: u32 = 20;
@@ -94,6 +94,22 @@ impl World {
         let when = self.message_arrival(h, 0, self.hosts[h as usize].to_server_last);
         let conn = self.conn(h);
         let host = &mut self.hosts[h as usize];
+        let message = match message {
+            Up::Say(ToCoordinator::Holds(_)) if host.understates => return,
+            Up::Say(ToCoordinator::Progress(progress)) if host.understates => {
+                let Progress { received, sunk, .. } = host.said;
+                Up::Say(ToCoordinator::Progress(Progress {
+                    received,
+                    sunk,
+                    blocked: Blocked::No,
+                    ..progress
+                }))
+            }
+            other => other,
+        };
+        if let Up::Say(ToCoordinator::Progress(progress)) = &message {
+            host.said = *progress;
+        }
         host.to_server_last = when;
         host.to_server.push_back(message);
         self.clock.at(when, Due::ToServer(conn));
@@ -172,13 +188,14 @@ impl World {
             return;
         }
         let Some(message) = self.hosts[h as usize].to_node.pop_front() else { return };
+        let window = self.window_bytes(h);
         let host = &mut self.hosts[h as usize];
         match (host.state, message) {
             (State::Joining, Down::Say(ToNode::Welcome(welcome))) => {
                 note!(self, h, "is in as {}", welcome.node);
                 host.state = State::In;
                 host.id = Some(welcome.node);
-                host.node = Some(Node::new(self.clock.now, &welcome, self.setup.window));
+                host.node = Some(Node::new(self.clock.now, &welcome, window));
                 self.poll(h);
             }
             (State::Joining, Down::Say(ToNode::Refused(refusal))) => {

@@ -54,7 +54,7 @@ impl World {
         }
         self.drive(h, Input::Received(behind));
         let window = self.hosts[h as usize].node.as_ref().expect("it receives, so it is in").window();
-        self.checker.received(h, at, self.tape, window, self.setup.window);
+        self.checker.received(h, at, self.tape, window, self.window_bytes(h));
         if close {
             self.drive(h, Input::Closed([1; 32]));
         } else {

@@ -1,6 +1,7 @@
 //! What goes wrong, one thing at a time; [`plan`](super::plan) puts them together.
 
 use super::path::Cut;
+use crate::limits;
 use crate::time::{Duration, Instant};
 
 /// One thing that goes wrong. `node` is a host's number, 1 the first behind the server.
@@ -106,6 +107,27 @@ pub enum Fault {
         /// When.
         at: Duration,
     },
+    /// It has the key, and lies: from then on it says to its parent that nobody is below it who lacks anything.
+    Inflate {
+        /// Who.
+        node: usize,
+        /// From when on.
+        at: Duration,
+    },
+    /// It has the key, and lies: from then on it says to its parent that those below it have nothing.
+    Deflate {
+        /// Who.
+        node: usize,
+        /// From when on.
+        at: Duration,
+    },
+    /// It has the key, and lies: from then on it says to the server that nothing more reaches it.
+    Understate {
+        /// Who.
+        node: usize,
+        /// From when on.
+        at: Duration,
+    },
     /// Its sink takes no byte beyond this offset.
     SinkFails {
         /// Whose.
@@ -139,6 +161,9 @@ pub enum Fault {
     },
 }
 
+/// Who slows everybody down by lying gets another parent after a while, and is done without after the next.
+const FOUND_OUT: Duration = Duration::from_secs(3 * limits::BYPASS.as_secs());
+
 impl Fault {
     /// When it happens, if a time and not an offset makes it happen.
     #[must_use]
@@ -152,6 +177,9 @@ impl Fault {
             | Self::Deaf { at, .. }
             | Self::Reset { at, .. }
             | Self::Accuse { at, .. }
+            | Self::Inflate { at, .. }
+            | Self::Deflate { at, .. }
+            | Self::Understate { at, .. }
             | Self::Restart { at, .. }
             | Self::Stop { at, .. }
             | Self::SinkStalls { at, .. }
@@ -171,6 +199,7 @@ impl Fault {
         let lasts = match self {
             Self::SinkStalls { lasts, .. } => *lasts,
             Self::Restart { after, .. } => *after,
+            Self::Deflate { .. } | Self::Understate { .. } => FOUND_OUT,
             other => other.silence().map_or(Duration::ZERO, |(.., lasts)| lasts),
         };
         self.at().unwrap_or_default() + lasts

@@ -68,6 +68,9 @@ impl World {
                 self.drive_server(ServerInput::Stop("the admin".to_owned()));
             }
             Fault::Accuse { node, .. } => self.accuse(node as u32),
+            Fault::Inflate { node, .. } => self.hosts[node].inflates = true,
+            Fault::Deflate { node, .. } => self.hosts[node].deflates = true,
+            Fault::Understate { node, .. } => self.hosts[node].understates = true,
             // These wait for an offset or are there from the start, and a cut is a matter of the paths.
             Fault::Taint { .. } | Fault::Withhold { .. } | Fault::SinkFails { .. } => {}
             Fault::SourceFails { .. } | Fault::Isolate => {}

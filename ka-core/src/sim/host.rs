@@ -9,7 +9,7 @@ use crate::limits;
 use crate::proto::Node;
 use crate::time::{Duration, Instant};
 use crate::types::{NodeId, Position};
-use crate::wire::control::{Hello, Outcome, Role, ToCoordinator, ToNode};
+use crate::wire::control::{Hello, Outcome, Progress, Role, ToCoordinator, ToNode};
 
 /// What travels from a host to the server.
 #[derive(Debug)]
@@ -73,6 +73,8 @@ pub(super) struct Host {
     /// Links that were offered and not answered yet.
     pub(super) offered: Vec<u32>,
     pub(super) sink: Sink,
+    /// Bytes of its window, if that is not as large as all others.
+    pub(super) window: Option<u64>,
     /// Bytes per second of the link to its parent.
     pub(super) rate: u64,
     /// When its network card has sent everything it was given.
@@ -83,6 +85,12 @@ pub(super) struct Host {
     pub(super) withholds_from: Option<u64>,
     /// It said what is not so.
     pub(super) lies: bool,
+    /// What it says of those below it, and of itself, is not so.
+    pub(super) inflates: bool,
+    pub(super) deflates: bool,
+    pub(super) understates: bool,
+    /// How far it told the server last that it is.
+    pub(super) said: Progress,
     /// It stands still until then.
     pub(super) paused_until: Instant,
     pub(super) harm: Harm,
@@ -119,11 +127,16 @@ impl Host {
             down: Vec::new(),
             offered: Vec::new(),
             sink: Sink::default(),
+            window: None,
             rate,
             card_free: Instant::ZERO,
             taints_from: None,
             withholds_from: None,
             lies: false,
+            inflates: false,
+            deflates: false,
+            understates: false,
+            said: Progress::default(),
             paused_until: Instant::ZERO,
             harm: Harm::default(),
             last_byte: Instant::ZERO,

@@ -31,6 +31,8 @@ pub struct Marks {
     pub unknown: u64,
     /// A node got false bytes, and went elsewhere.
     pub tainted: u64,
+    /// A node said that those below it have more than they have.
+    pub inflated: u64,
     /// A node was named as slow.
     pub slow: u64,
     /// A node was served after the others.
@@ -42,7 +44,7 @@ pub struct Marks {
 impl Marks {
     /// Each counter by its name.
     #[must_use]
-    pub fn named(&self) -> [(&'static str, u64); 14] {
+    pub fn named(&self) -> [(&'static str, u64); 15] {
         [
             ("rejoined", self.rejoined),
             ("suspected", self.suspected),
@@ -55,6 +57,7 @@ impl Marks {
             ("missing", self.missing),
             ("unknown", self.unknown),
             ("tainted", self.tainted),
+            ("inflated", self.inflated),
             ("slow", self.slow),
             ("later", self.later),
             ("survived", self.survived),
@@ -106,7 +109,8 @@ impl AddAssign for Marks {
         self.rerouted += rerouted;
         self.replaced_twice += replaced_twice;
         self.ahead += ahead;
-        let Self { gone, held, missing, unknown, tainted, slow, survived, later, .. } = other;
+        let Self { gone, held, missing, unknown, tainted, inflated, slow, survived, later, .. } = other;
+        self.inflated += inflated;
         self.slow += slow;
         self.later += later;
         self.gone += gone;

@@ -116,6 +116,7 @@ impl World {
             return;
         };
         note!(self, h, "dials {parent} from {:?} to {}", attach.grant.floors.held(), attach.grant.upto);
+        let attach = Attach { grant: self.as_told(h, attach.grant), ..attach };
         let link = self.links.len() as u32;
         self.links.push(Link::dialled(h, parent, attach));
         // An older dial that is still under way is given up.
@@ -406,9 +407,23 @@ impl World {
         if h == 0 {
             self.source.upto = grant.upto;
         } else if let Some(link) = self.hosts[h as usize].up {
+            let grant = self.as_told(h, grant);
             self.links[link as usize].grants.push_back(grant);
             self.send_to_parent(link, Due::Granted(link));
         }
+    }
+
+    /// What a host says of those below it: the truth, as a rule.
+    fn as_told(&mut self, h: u32, mut grant: Grant) -> Grant {
+        let host = &self.hosts[h as usize];
+        let below = &mut grant.floors.0[1..];
+        if host.inflates {
+            self.marks.inflated += u64::from(below.iter().any(|at| *at != Position::END));
+            below.fill(Position::END);
+        } else if host.deflates {
+            below.fill(Position::START);
+        }
+        grant
     }
 
     pub(super) fn granted(&mut self, link: u32) {

@@ -59,6 +59,18 @@ impl Plan {
             plan.faults
                 .push([Fault::Withhold { node, offset }, Fault::Accuse { node, at }][rng.below(2) as usize]);
         }
+        if rng.below(3) == 0 {
+            let node = 1 + rng.below(nodes as u64) as usize;
+            let span = [2_000, 5_000_000][rng.below(2) as usize];
+            let at = Duration::from_micros(rng.below(span));
+            let lies =
+                [Fault::Inflate { node, at }, Fault::Deflate { node, at }, Fault::Understate { node, at }];
+            plan.faults.push(lies[rng.below(6).saturating_sub(3) as usize]);
+            // It lies, and then those whom it lied about need what others were not to keep.
+            if rng.below(2) == 0 {
+                plan.faults.push(Fault::Kill { node, at: at + Duration::from_micros(rng.below(5_000_000)) });
+            }
+        }
         plan
     }
 

@@ -82,11 +82,12 @@ impl World {
                 _ if at.0 > self.tape.length => ("every failure has a reason", false),
                 Reason::Source(why) => ("the blame is right", self.source.fails && !why.is_empty()),
                 Reason::Sink(why) => {
-                    let stalled = it.sink.stalled_until > Instant::ZERO;
+                    let stalled = it.sink.stalled_until > Instant::ZERO || it.understates;
                     ("the blame is right", (it.sink.fails_at.is_some() || stalled) && !why.is_empty())
                 }
                 Reason::Slow(why) => {
-                    let slow = it.sink.rate.is_some() || it.rate < self.setup.rate;
+                    let lies = it.deflates || it.understates;
+                    let slow = it.sink.rate.is_some() || it.rate < self.setup.rate || lies;
                     ("the blame is right", slow && !why.is_empty())
                 }
                 // Who was away himself may find the server gone on without him.
@@ -154,13 +155,7 @@ impl World {
             // Whoever was put off may have been so for being slow.
             return self.source.unreadable;
         }
-        late || host.harm.any() || self.many_lost() || self.windows_too_short() || self.kept_back_and_lost()
-    }
-
-    /// Whether somebody kept back what others lacked, and somebody was lost besides: who held it for them may be gone.
-    fn kept_back_and_lost(&self) -> bool {
-        let keeps_back = |h: &Host| h.withholds_from.is_some();
-        self.hosts.iter().any(keeps_back) && self.hosts.iter().any(|h| h.harm.any())
+        late || host.harm.any() || self.many_lost() || self.windows_too_short()
     }
 
     /// Whether the server was away, so that everybody was away for it, and windows are shorter than that.

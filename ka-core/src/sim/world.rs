@@ -204,6 +204,13 @@ impl World {
         self
     }
 
+    /// Bytes of `node`'s window.
+    #[must_use]
+    pub fn window_of(mut self, node: usize, bytes: u64) -> Self {
+        self.hosts[node].window = Some(bytes);
+        self
+    }
+
     /// Bytes per second of every data link.
     #[must_use]
     pub fn rate(mut self, bytes_per_s: u64) -> Self {
@@ -396,6 +403,10 @@ impl World {
             Some(violation) => Err(violation),
             None => Ok(self),
         }
+    }
+
+    pub(super) fn window_bytes(&self, h: u32) -> u64 {
+        self.hosts[h as usize].window.unwrap_or(self.setup.window)
     }
 
     fn over(&self) -> bool {

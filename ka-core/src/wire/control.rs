@@ -30,6 +30,8 @@ pub enum ToCoordinator {
     Receipt(Receipt),
     /// Something for the application at the server; the session itself takes no notice.
     Note(Note),
+    /// I hold the first so many items of the tape. Those above forget nothing that I have not said to hold.
+    Holds(u64),
 }
 
 /// The first message of a node.
@@ -86,6 +88,8 @@ pub enum Blocked {
     Sink,
     /// This child, or somebody below it.
     Child(NodeId),
+    /// Somebody further below, who says to hold less than the children say of him.
+    Below,
 }
 
 /// What a node's window has done: the proof that its mechanisms were at work.
@@ -229,6 +233,9 @@ pub enum ToNode {
     Abort(Reason),
     /// Nobody needs you any more: go.
     Release,
+    /// Everybody below your children, as far as you must keep for them, holds the first so many items: what is behind
+    /// them must not be forgotten, whatever your children say. `u64::MAX`: there is nobody.
+    Safe(u64),
 }
 
 /// What a node learns when it is let in.

@@ -19,6 +19,7 @@ impl Coordinator {
             }
         }
         m.outcome = Some(outcome.clone());
+        self.unsure = true;
         m.ended = Some(now);
         self.hold_no_more(node);
         self.keep_no_more(node);

@@ -98,6 +98,10 @@ impl Coordinator {
         for node in lost {
             let Some(m) = self.roster.get_mut(node) else { continue };
             m.later = false;
+            if m.suspicion.is_some() {
+                // It gets a place when it is back, if it comes back.
+                continue;
+            }
             let at = m.progress.received;
             match self.holder(node, at, None) {
                 Some(holder) => self.move_to(node, holder),

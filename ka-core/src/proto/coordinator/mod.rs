@@ -10,11 +10,12 @@
 //! or says why there is none: nobody is OK by assumption.
 //!
 //! Here: what happens, the gate, and what nodes say. `repair`: who is suspected, moved, and back. `slow`: who holds
-//! up the others. `later`: who is served after the others. `ending`: how nodes end, who may go, how the session ends.
+//! up the others. `later`: who is served after the others. `safe`: what may be forgotten. `ending`: how nodes end, who may go, how the session ends.
 
 mod ending;
 mod later;
 mod repair;
+mod safe;
 mod slow;
 
 pub use slow::Slow;
@@ -38,8 +39,8 @@ use crate::seal::Hash;
 use crate::time::{Duration, Instant};
 use crate::types::{Epoch, NodeId, Offset, SessionId, SessionName, printable};
 use crate::wire::control::{
-    Hello, LinkFault, Note, Outcome, Peer, Progress, Reason, Receipt, Refusal, Role, ToCoordinator, ToNode,
-    View, Welcome,
+    Blocked, Hello, LinkFault, Note, Outcome, Peer, Progress, Reason, Receipt, Refusal, Role, ToCoordinator,
+    ToNode, View, Welcome,
 };
 
 /// What a session is to be.
@@ -152,6 +153,9 @@ pub struct Coordinator {
     /// Nodes that must hear of a new parent or new children, and those with a new parent.
     changed: BTreeSet<NodeId>,
     moved: BTreeSet<NodeId>,
+    /// What is safe may be more by now, and when it is looked at again at the earliest.
+    unsure: bool,
+    safe_at: Instant,
     timers: Timers,
     outputs: VecDeque<Output>,
 }
@@ -200,6 +204,8 @@ impl Coordinator {
             cut_off: None,
             changed: BTreeSet::new(),
             moved: BTreeSet::new(),
+            unsure: false,
+            safe_at: now,
             timers,
             outputs: VecDeque::new(),
         }
@@ -235,6 +241,8 @@ impl Coordinator {
             Input::Timeout => self.timeout(now),
         }
         self.advance(now);
+        // Before the view that brings somebody new.
+        self.tell_safe(now);
         self.send_views();
     }
 
@@ -368,6 +376,8 @@ impl Coordinator {
                 self.heard(now, node);
                 // What it was told last it may not have heard.
                 if self.phase != Phase::Gathering {
+                    let safe = self.roster.get(node).map_or(0, |m| m.safe.0);
+                    self.tell(conn, ToNode::Safe(safe));
                     self.changed.insert(node);
                 }
             }
@@ -444,10 +454,14 @@ impl Coordinator {
     // ---- the tape is under way ----
 
     fn said(&mut self, now: Instant, node: NodeId, message: ToCoordinator) {
+        // How often a node says what it holds depends on the tape; whether it lives, its beats tell.
+        if let ToCoordinator::Holds(items) = message {
+            return self.holds(node, items);
+        }
         self.heard(now, node);
         let Some(m) = self.roster.get_mut(node) else { return };
         match message {
-            ToCoordinator::Hello(_) => {}
+            ToCoordinator::Hello(_) | ToCoordinator::Holds(_) => {}
             ToCoordinator::Linked(epoch) => {
                 m.linked = true;
                 m.linkless = None;
@@ -486,6 +500,7 @@ impl Coordinator {
                 }
                 if let Some(m) = self.roster.get_mut(node).filter(|m| !m.complete) {
                     m.complete = true;
+                    self.unsure = true;
                     self.event(Event::Complete { node });
                     self.let_go(node);
                 }
@@ -578,6 +593,7 @@ impl Coordinator {
             self.start(now);
         }
         self.timers.stop(Timer::Release);
+        self.timers.stop(Timer::News);
     }
 
     fn tell_node(&mut self, node: NodeId, message: ToNode) {
@@ -654,6 +670,50 @@ mod tests {
                 _ => {}
             }
         }
+    }
+
+    fn safe(told: &[(Conn, ToNode)], conn: u32) -> Option<u64> {
+        told.iter().rev().find_map(|(to, message)| match message {
+            ToNode::Safe(items) if *to == Conn(conn) => Some(*items),
+            _ => None,
+        })
+    }
+
+    #[test]
+    fn what_is_safe_is_the_least_that_those_below_the_children_hold() {
+        // A tree: 1 and 2 below the root, 3 below 1.
+        let mut c = open(None);
+        (1..=3).for_each(|n| join(&mut c, n, None));
+        let start = told(&mut c);
+        assert_eq!((safe(&start, 0), safe(&start, 1)), (Some(0), None));
+        let first =
+            |told: &[(Conn, ToNode)], wanted: fn(&ToNode) -> bool| told.iter().position(|(_, m)| wanted(m));
+        let (news, view) =
+            (|m: &ToNode| matches!(m, ToNode::Safe(_)), |m: &ToNode| matches!(m, ToNode::View(_)));
+        assert!(first(&start, news) < first(&start, view), "less comes before the view");
+
+        // What a child holds is its own affair; and a number that goes back is none.
+        let pause = 3 * limits::NEWS;
+        let say = |c: &mut Coordinator, at: u32, node: u32, items| {
+            let now = Instant::ZERO + (at * pause);
+            c.handle(now, Input::Said(Conn(node), ToCoordinator::Holds(items)));
+            told(c)
+        };
+        assert_eq!(safe(&say(&mut c, 1, 1, 7), 0), None);
+        assert_eq!(safe(&say(&mut c, 2, 3, 5), 0), Some(5));
+        assert_eq!(safe(&say(&mut c, 3, 3, 4), 0), None);
+        // Not more often than every so often, but then.
+        assert_eq!(safe(&say(&mut c, 3, 3, 6), 0), Some(6));
+        assert_eq!(safe(&say(&mut c, 3, 3, 8), 0), None);
+        c.handle(Instant::ZERO + 4 * pause, Input::Timeout);
+        assert_eq!(safe(&told(&mut c), 0), Some(8));
+
+        // When 1 is lost, 3 is a child of the root: that comes behind the view that says so.
+        c.handle(Instant::ZERO + 5 * pause, Input::Gone(Conn(1), "gone".into()));
+        let lost = told(&mut c);
+        assert!(safe(&lost, 0).is_none() && first(&lost, view).is_some());
+        c.handle(Instant::ZERO + 6 * pause, Input::Timeout);
+        assert_eq!(safe(&told(&mut c), 0), Some(u64::MAX));
     }
 
     #[test]

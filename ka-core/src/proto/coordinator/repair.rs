@@ -418,8 +418,9 @@ impl Coordinator {
     /// Moves a node, with everybody below it, from its parent to somebody who has room for a child, if there is anybody.
     /// Its parent holds what it lacks until its new link is up: nothing is risked.
     pub(super) fn transfer(&mut self, node: NodeId) {
-        let Some(m) = self.roster.get(node) else { return };
-        let (Some(old), at) = (m.parent, m.progress.received) else { return };
+        let Some(old) = self.roster.get(node).and_then(|m| m.parent) else { return };
+        // Those below it may lack what it only says to hold for them.
+        let at = self.lacked_from(node);
         let holder = self.holder(node, at, Some(old)).filter(|h| !self.is_full(*h));
         let Some(holder) = holder.filter(|_| self.unfinished(node)) else { return };
         self.move_to(node, holder);
@@ -517,6 +518,19 @@ impl Coordinator {
             todo.extend(&m.children);
         }
         false
+    }
+
+    /// The first offset that a node or anybody below it lacks.
+    fn lacked_from(&self, node: NodeId) -> Offset {
+        let mut least = self.roster.get(node).map_or(Offset::ZERO, |m| m.progress.received);
+        let mut todo = Vec::from([node]);
+        while let Some(m) = todo.pop().and_then(|n| self.roster.get(n)) {
+            if m.lacks() {
+                least = least.min(m.progress.received);
+            }
+            todo.extend(&m.children);
+        }
+        least
     }
 
     /// Tells everybody whose parent or children have changed.

@@ -6,7 +6,6 @@
 
 use super::*;
 use crate::proto::tempo::{Limit, Tempo};
-use crate::wire::control::Blocked;
 
 /// What to do about a node that holds up all others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,12 +51,11 @@ impl Coordinator {
             }
         }
         for node in nodes {
-            if self.behind(node) == Some(0)
-                && let Some(m) = self.roster.get_mut(node)
-            {
+            let all = self.behind(node) == Some(0);
+            if let Some(m) = self.roster.get_mut(node).filter(|m| all || m.progress.blocked != Blocked::No) {
                 m.tempo.up_to_date(now);
             }
-            let (limit, sharers) = (self.limit(node), self.sharers(node));
+            let (limit, sharers) = (self.limit(now, node), self.sharers(node));
             let Some(m) = self.roster.get_mut(node) else { continue };
             let lasts = m.tempo.limited_for(now, limit, sharers);
             match self.trouble(now, node, limit, lasts) {
@@ -78,7 +76,7 @@ impl Coordinator {
         if matches!(trouble, Trouble::Idle(_)) && self.feed_anew(now, node, trouble) {
             return;
         }
-        if self.is_better_later(node, trouble) {
+        if self.is_better_later(now, node, trouble) {
             self.put_off(node);
         }
         self.do_without(now, node, trouble, lasts);
@@ -98,7 +96,7 @@ impl Coordinator {
         let left = self.config.bytes.map_or(0, |bytes| bytes.saturating_sub(m.progress.received.0));
         let patience = if left / rate.max(1) >= LONG { Duration::ZERO } else { limits::STUCK };
         if first
-            && self.limit(node).is_some()
+            && self.limit(now, node).is_some()
             && lasts >= patience
             && is_below(rate, carries)
             && !core::mem::replace(&mut self.tried, true)
@@ -108,13 +106,17 @@ impl Coordinator {
     }
 
     /// What keeps a node from getting more, if that is its own sink or its link.
-    fn limit(&self, node: NodeId) -> Option<Limit> {
+    fn limit(&self, now: Instant, node: NodeId) -> Option<Limit> {
         let m = self.roster.get(node)?;
         match m.progress.blocked {
             Blocked::Sink => Some(Limit::Sink),
-            // Who shares a link for lack of a better place is not judged by it.
-            Blocked::No if !m.complete && self.is_waited_for(node) && !self.is_crowded(m.parent?) => {
-                Some(Limit::Link)
+            Blocked::Child(child) if m.children.contains(&child) || m.holds_for.contains(&child) => None,
+            Blocked::Below if self.held_up_by(node).is_some() => None,
+            // That includes who blames one that is not below it. Who shares a link for lack of a better place is not
+            // judged by it; but everything may have come over it, and it is waited for all the same.
+            _ if !m.complete && self.is_waited_for(now, node) => {
+                let judged = !self.is_crowded(m.parent?) || self.behind(node) == Some(0);
+                judged.then_some(Limit::Link)
             }
             _ => None,
         }
@@ -138,7 +140,10 @@ impl Coordinator {
         match limit? {
             Limit::Sink => m.tempo.sunk().filter(|rate| slow(rate, m.tempo.best().sunk)).map(Trouble::Sink),
             Limit::Link => {
-                m.tempo.received().filter(|rate| slow(rate, m.tempo.best().fed)).map(Trouble::Link)
+                // Nobody may ever have been so fast that it could be measured.
+                let stands = |rate: &u64| *rate == 0 && lasts >= limits::SLOW;
+                let slow = |rate: &u64| stands(rate) || slow(rate, m.tempo.best().fed);
+                m.tempo.received().filter(slow).map(Trouble::Link)
             }
         }
     }
@@ -155,11 +160,12 @@ impl Coordinator {
         self.fastest / self.sharers(node)
     }
 
-    /// Whether its parent has far more than it has.
-    fn is_waited_for(&self, node: NodeId) -> bool {
+    /// Whether its parent has far more than it has, or somebody further above must keep what it says to lack.
+    fn is_waited_for(&self, now: Instant, node: NodeId) -> bool {
         let parent = self.roster.get(node).and_then(|m| self.roster.get(m.parent?));
         parent.is_some_and(|p| p.progress.blocked == Blocked::Child(node))
             || self.behind(node).is_some_and(|bytes| bytes >= limits::BEHIND_BYTES)
+            || self.kept_full_above(now, node).is_some()
     }
 
     /// How many bytes its parent has more than it. The close of the tape, which has none, counts for one.
@@ -204,9 +210,10 @@ impl Coordinator {
 
     /// Whether a slow node is better served after the others: it takes several times as long as they do anyway, or they
     /// wait for it.
-    fn is_better_later(&self, node: NodeId, trouble: &Trouble) -> bool {
+    fn is_better_later(&self, now: Instant, node: NodeId, trouble: &Trouble) -> bool {
         let parent = self.roster.get(node).and_then(|m| self.roster.get(m.parent?));
-        let waits = parent.is_some_and(|p| p.progress.blocked == Blocked::Child(node));
+        let waits = parent.is_some_and(|p| p.progress.blocked == Blocked::Child(node))
+            || self.kept_full_above(now, node).is_some();
         let far =
             matches!(trouble, Trouble::Sink(rate) | Trouble::Link(rate) if *rate < self.least_rate(node));
         self.config.reread && (waits || far) && self.others_are_in_line(node)
@@ -224,10 +231,10 @@ impl Coordinator {
         let slow = !self.config.reread;
         let (fair, least) = (self.fair(node), self.least_rate(node));
         let (blocked, full_for) = m.tempo.blocked(now);
-        let parent_waits = m.parent.and_then(|p| self.roster.get(p)).is_some_and(|p| {
+        let waited_for = m.parent.and_then(|p| self.roster.get(p)).is_some_and(|p| {
             let (blocked, lasts) = p.tempo.blocked(now);
             blocked == Blocked::Child(node) && lasts >= patience
-        });
+        }) || self.kept_full_above(now, node).is_some_and(|lasts| lasts >= patience);
         let reason = match *trouble {
             // With everything here nobody else is held up, but the session must end some day.
             Trouble::Stuck(lasts)
@@ -239,7 +246,7 @@ impl Coordinator {
             Trouble::Sink(rate) if slow && rate < least && lasts >= patience && full_for >= patience => {
                 Reason::Slow(words(trouble, fair))
             }
-            Trouble::Link(rate) if slow && rate < least && lasts >= patience && parent_waits => {
+            Trouble::Link(rate) if (slow && rate < least || rate == 0) && lasts >= patience && waited_for => {
                 Reason::Slow(words(trouble, fair))
             }
             // Who sent false bytes is not waited for.
