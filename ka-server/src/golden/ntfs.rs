@@ -1,7 +1,7 @@
 //! Whether an NTFS was put away properly. Pure.
 //!
 //! What Windows had not written when it stopped, or fell asleep, is in the log: the bitmap of used blocks is not true then.
-//! Offsets are those of the [documentation of the Linux-NTFS project](https://flatcap.github.io/linux-ntfs/ntfs/).
+//! The offsets, and when a log counts as clean, are those of Linux 6.1 (`fs/ntfs/layout.h` and `logfile.h` there).
 
 use std::io;
 
