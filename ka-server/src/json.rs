@@ -19,7 +19,7 @@
 //! | `later` | `node`, `at`: from that byte on it is served after the others |
 //! | `resumed` | `node`, `at`: now it is |
 //! | `rereadfailed` | `why`: nobody is served later, because the source cannot be read again after all |
-//! | `noted` | `node`, `topic`, `text`: what its application says; of `ka-d-install` the topics are `stage`, `log` and `changed` |
+//! | `noted` | `node`, `topic`, `text`: what its application says; of `ka-d-install` the topics are `stage`, `log`, `changed` and `partclone` |
 //! | `complete` | `node`: it holds every byte, its sink may still be at work |
 //! | `ended` | `node` (0: the source), `outcome`, `reason`, `at` |
 //! | `released` | `node`: it was let go |

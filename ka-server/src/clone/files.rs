@@ -163,6 +163,25 @@ mod tests {
     }
 
     #[test]
+    fn access_lists_come_by_numbers() {
+        let tree = tempfile::tempdir().unwrap();
+        let file = tree.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        // The owner, the user 1 (who has a name nearly everywhere), the group, the mask, and others.
+        let mut list = vec![2, 0, 0, 0];
+        for (tag, who) in [(1, u32::MAX), (2, 1), (4, u32::MAX), (0x10, u32::MAX), (0x20, u32::MAX)] {
+            list.extend([tag, 0, 4, 0]);
+            list.extend(who.to_le_bytes());
+        }
+        let attribute = "system.posix_acl_access";
+        rustix::fs::setxattr(&file, attribute, &list, rustix::fs::XattrFlags::empty()).unwrap();
+        let packed = pack(tree.path(), &["/".into()], &[]).output().unwrap().stdout;
+        let has = |bytes: &[u8]| packed.windows(bytes.len()).any(|window| window == bytes);
+        assert!(has(format!("SCHILY.xattr.{attribute}=").as_bytes()) && has(&list));
+        assert!(!has(b"SCHILY.acl."), "names");
+    }
+
+    #[test]
     fn an_excluded_directory_comes_empty_and_mounts_come_once() {
         let tree = tempfile::tempdir().unwrap();
         let at = |path: &str| tree.path().join(path);
