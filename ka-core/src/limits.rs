@@ -205,6 +205,17 @@ pub const STUCK: Duration = Duration::from_secs(5);
 /// A node that is stuck or far too slow, and holds up the others for so long, is done without.
 pub const BYPASS: Duration = Duration::from_secs(30);
 
+/// A node that nothing has reached for so long, though it is heard and its parent has something for it, fails: bytes that
+/// arrive are progress, a link that comes up is not. After [`STUCK`], half of this, the server feeds it itself.
+pub const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Blocks that a slow link must have had the time for before a node counts as one that nothing reaches.
+pub const ARRIVAL_BLOCKS: u64 = 4;
+
+/// How long the sink of a node that has given everything to it may take to end: what a file's end makes last may be
+/// gigabytes that wait in memory for a slow disk.
+pub const FINISH_TIMEOUT: Duration = Duration::from_secs(600);
+
 // ---- ports ----
 
 /// Control TCP port of the original, and the first that a server tries.

@@ -452,7 +452,10 @@ impl<'a> Driver<'a> {
             (Command::Stop(who), Brain::There(..)) => self.handle(NodeInput::Stop(who)),
             (Command::Note(note), Brain::There(line, _)) => line.send(&ToCoordinator::Note(note)),
             (Command::Note(_), Brain::Here(_)) => {}
-            (Command::Rate(rate), _) => self.handle(NodeInput::SetRate(rate)),
+            (Command::Rate(rate), _) => {
+                self.handle(NodeInput::SetRate(rate));
+                self.coordinate(coordinator::Input::SetRate(rate));
+            }
         }
     }
 }
