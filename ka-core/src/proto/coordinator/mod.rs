@@ -801,4 +801,74 @@ mod tests {
             assert_eq!(welcome.expect("it is welcome").link, own[&NodeId(2)]);
         }
     }
+    fn joins(c: &mut Coordinator, at: Instant, conn: u32, incarnation: u64, addr: [u8; 4]) {
+        let role = Role::Node { data_port: 7, wait: false, back: None };
+        let hello = Hello { session: None, incarnation, role, label: String::new() };
+        let addr = SocketAddr::from((addr, 1000));
+        c.handle(at, Input::Joined { conn: Conn(conn), addr, server_ip: addr.ip(), hello });
+    }
+
+    fn welcomed(told: &[(Conn, ToNode)], conn: u32) -> Option<NodeId> {
+        told.iter().find_map(|(to, message)| match message {
+            ToNode::Welcome(welcome) if *to == Conn(conn) => Some(welcome.node),
+            _ => None,
+        })
+    }
+
+    #[test]
+    fn a_node_is_its_incarnation_and_its_address_is_a_hint() {
+        let mut c = Coordinator { config: Config { nodes: 9, ..open(None).config }, ..open(None) };
+        let (one, other) = ([10, 0, 0, 1], [10, 0, 0, 2]);
+        let later = Instant::ZERO + Duration::from_millis(100);
+        joins(&mut c, Instant::ZERO, 1, 71, one);
+        joins(&mut c, later, 2, 72, one);
+        let first = told(&mut c);
+        assert_eq!(
+            (welcomed(&first, 1), welcomed(&first, 2)),
+            (Some(NodeId(1)), Some(NodeId(2))),
+            "one address"
+        );
+        // Its welcome was lost, and it asks again, from another address.
+        joins(&mut c, later, 3, 72, other);
+        assert_eq!(welcomed(&told(&mut c), 3), Some(NodeId(2)));
+        assert_eq!(c.roster().get(NodeId(2)).map(|m| m.addr), Some(SocketAddr::from((other, 7))));
+        assert_eq!(c.roster().len(), 2);
+        // One that is silent is most likely the one that was started anew; one that is heard is not.
+        let silent = Instant::ZERO + Duration::from_secs(2);
+        for beat in 1..=20 {
+            let alive = ToCoordinator::Progress(Progress::default());
+            c.handle(Instant::ZERO + beat * Duration::from_millis(100), Input::Said(Conn(3), alive));
+        }
+        joins(&mut c, silent, 4, 73, one);
+        joins(&mut c, silent, 5, 74, other);
+        let there: Vec<_> = c.roster().nodes().map(|m| m.incarnation).collect();
+        assert_eq!(there, [72, 73, 74]);
+        // It was only silent: it is in again under its number.
+        let role = Role::Node { data_port: 7, wait: false, back: Some(NodeId(1)) };
+        let hello = Hello { session: None, incarnation: 71, role, label: String::new() };
+        let addr = SocketAddr::from((one, 1000));
+        c.handle(silent, Input::Joined { conn: Conn(6), addr, server_ip: addr.ip(), hello });
+        assert_eq!(welcomed(&told(&mut c), 6), Some(NodeId(1)));
+        assert_eq!(c.roster().len(), 4);
+    }
+
+    #[test]
+    fn whoever_dials_a_node_is_told_where_it_is_now() {
+        let mut c = open(None);
+        (1..=3).for_each(|n| join(&mut c, n, None));
+        let parent = |told: &[(Conn, ToNode)]| {
+            told.iter().rev().find_map(|(to, message)| match message {
+                ToNode::View(View { parent: Some(parent), .. }) if *to == Conn(3) => Some(parent.clone()),
+                _ => None,
+            })
+        };
+        let before = parent(&told(&mut c)).expect("the third is below the first");
+        let role = Role::Node { data_port: 7, wait: false, back: Some(before.node) };
+        let hello =
+            Hello { session: None, incarnation: u64::from(before.node.0), role, label: String::new() };
+        let addr = SocketAddr::from(([10, 0, 9, 9], 1000));
+        c.handle(Instant::ZERO, Input::Joined { conn: Conn(7), addr, server_ip: addr.ip(), hello });
+        let after = parent(&told(&mut c)).expect("it is told again");
+        assert_eq!((after.node, after.addr), (before.node, SocketAddr::from(([10, 0, 9, 9], 7))));
+    }
 }

@@ -74,17 +74,20 @@ impl Coordinator {
     /// the server feeds it itself, and if that does not help either, it fails.
     fn nothing_reaches(&mut self, now: Instant, node: NodeId) -> bool {
         let Some(m) = self.roster.get(node) else { return false };
+        let idle = m.arrival.idle(now);
         let lacks = m.progress.blocked == Blocked::No && !m.complete;
-        let waits = lacks && self.behind(node).is_some_and(|bytes| bytes > 0);
+        if !lacks || idle < limits::STUCK || self.behind(node).is_none_or(|bytes| bytes == 0) {
+            return false;
+        }
         // What a limited rate or a shared slow link lets through may be rare.
         let blocks = (limits::ARRIVAL_BLOCKS * self.sharers(node) * limits::BLOCK_BYTES as u64) as f64;
         let rare = self.carries().map_or(0.0, |rate| blocks / rate.max(1) as f64);
         let patience = limits::ARRIVAL_TIMEOUT.max(Duration::from_secs_f64(rare));
-        if !waits || m.arrival.idle(now) < patience / 2 {
+        if idle < patience / 2 {
             return false;
         }
         let (why, reason, at) = (m.arrival.words(now), m.arrival.reason(now, node), m.progress.received);
-        if m.arrival.idle(now) >= patience {
+        if idle >= patience {
             let has = |m: &Member| m.feeds() && m.progress.kept <= at && m.progress.received > at;
             let root = self.roster.get(NodeId::ROOT).map_or(Offset::ZERO, |r| r.progress.kept);
             let gone = root > at && !self.config.reread && !self.roster.iter().any(has);
