@@ -155,6 +155,14 @@ fn a_source_that_fails_while_nodes_gather_ends_the_session_at_once() {
 }
 
 #[test]
+fn who_stayed_for_a_node_that_has_failed_is_let_go_at_the_end() {
+    let world = World::chain(2).stream(MIB).with(Fault::Hole { node: 1, at: ms(0), lasts: EVER }).run();
+    assert_ok(&world, [2]);
+    let released = |e: &Event| matches!(e, Event::Released { node: NodeId(2) });
+    assert!(when(&world, released).is_some(), "it hears no more than that the server is gone");
+}
+
+#[test]
 fn a_sink_may_take_its_time_to_end_but_not_for_ever() {
     let world = World::chain(3).stream(4 * MIB).sink_ends_after(2, secs(300)).run();
     assert!(world.report().is_ok(), "{:?}", world.report());

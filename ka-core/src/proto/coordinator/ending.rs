@@ -181,6 +181,9 @@ impl Coordinator {
     }
 
     fn done(&mut self, now: Instant) {
+        // Whoever stayed for somebody that has ended now.
+        let left: Vec<_> = self.roster.nodes().filter(|m| !m.released).map(|m| m.node).collect();
+        left.into_iter().for_each(|node| self.send_off(node));
         self.phase = Phase::Done;
         self.timers = Timers::default();
         self.tell(Conn::ROOT, ToNode::Release);
