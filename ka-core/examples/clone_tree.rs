@@ -216,13 +216,13 @@ impl Folder {
         Ok(Self { path, keep })
     }
 
-    /// The bytes that each copy may have, entries included: all of them together leave half of what is free.
+    /// The bytes that each copy may have, entries included: all of them together leave a quarter of what is free.
     fn room(&self) -> io::Result<u64> {
         let free = rustix::fs::statvfs(&self.path)?;
         let bytes = free.f_bavail * free.f_frsize;
         // Some file systems do not count their entries.
         let entries = if free.f_files == 0 { u64::MAX } else { free.f_favail };
-        Ok(bytes.min(entries.saturating_mul(ENTRY_BYTES)) / 2 / u64::from(NODES))
+        Ok(bytes.min(entries.saturating_mul(ENTRY_BYTES)) / 4 * 3 / u64::from(NODES))
     }
 }
 
