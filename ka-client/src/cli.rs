@@ -4,8 +4,9 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::{ArgAction, CommandFactory, Parser};
+use ka_desc::cli::pages::Rows;
 
-use crate::console::args::{Generate, wrong};
+use crate::console::args::{Generate, Page, wrong};
 use crate::console::exit::Exit;
 use crate::session::JoinArgs;
 
@@ -26,7 +27,7 @@ const DEFAULT_COMMAND: &str = "(cd /tmp/stage2; tar --extract --file -)";
     disable_help_flag = true,
     disable_version_flag = true,
     override_usage = "ka-d-client <-s NAME | -h HOST> [OPTIONS]",
-    after_help = Exit::table(),
+    after_help = page().help(),
 )]
 pub struct Options {
     /// Feed the stream to this command, run by sh [default: (cd /tmp/stage2; tar --extract --file -)]
@@ -61,6 +62,42 @@ pub struct Options {
     #[expect(missing_docs, reason = "a doc comment would become help")]
     pub generate: Generate,
 }
+
+/// What help and manual page say besides the options.
+#[must_use]
+pub fn page() -> Page {
+    Page {
+        examples: &[
+            (
+                "ka-d-client -s lab3 --key-file key -e '(cd /mnt && tar xpf -)'",
+                "unpacks what comes below /mnt",
+            ),
+            ("ka-d-client -s lab3 --key-file key --output /dev/sda1", "writes it to a partition"),
+            (
+                "ka-d-client -h 10.0.0.1 --key-file key --output disk.img --report report.json",
+                "asks this server instead of the network, and leaves a report",
+            ),
+            (
+                "ka-d-client -g -s lab3 --key-file key",
+                "has the session start now, with the nodes that are there",
+            ),
+        ],
+        exits: Exit::rows(),
+        environment: ENVIRONMENT,
+        files: FILES,
+        see_also: &["ka-d-server(1)", "ka-d-install(1)", "docs/json.md"],
+    }
+}
+
+/// Where any node's key may come from.
+pub(crate) const ENVIRONMENT: Rows = &[
+    ("KA_KEY", "the key, as --key"),
+    ("KA_KEY_FILE", "the file with the key, as --key-file"),
+    ("KA_INSECURE", "1 does without a key, as --insecure"),
+];
+
+/// Where else it may come from.
+pub(crate) const FILES: Rows = &[("/proc/cmdline", "the kernel's command line, with the key in ka.key=")];
 
 /// Where the stream goes.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,29 +1,5 @@
-//! What `ka-d-client` says to programs. The parts it shares with `ka-d-server` are in [`crate::console::json`].
-//!
-//! **Events** (`--json`), each a line on standard output with `"event"` and `"t"`:
-//!
-//! | event | further fields |
-//! |---|---|
-//! | `unknownkey` | `addr` of a server that does not know our key, `text`; we go on looking for ours |
-//! | `found` | `addr`: the server's control address |
-//! | `joined` | `node`: our number; `session`: 32 hex digits; `expected`: nodes; `encrypted`: whether the payload is; `data_port`; `window_bytes` |
-//! | `parent` | `node` and `addr` of the node that feeds us from now on (0 is the server) |
-//! | `linked` | none: the link to the parent is up |
-//! | `noparent` | none: nobody feeds us for now; the rest comes once the others have it |
-//! | `away`, `back` | none: the server is not heard any more; it is heard again |
-//! | `stream` | `number`, `name`, `size` in bytes or `null` |
-//! | `progress` | `received`: bytes that came and were checked; `sunk`: bytes that the sink took; six times a second |
-//! | `complete` | none: every byte is here, the sink may still be at work |
-//! | `ended` | `outcome`, `reason`, `at`; the node may still relay |
-//! | `going` | `nodes`: with `--go`, how many the session starts with |
-//! | `report` | the last one: all fields of the report |
-//! | `error` | the last one instead of `report`, if the node never joined: `text`, `exit` |
-//!
-//! **The report** (`--report`) is one object: `"ka"`: our version; `"version"`: 1; `"session"`: 32 hex digits or
-//! `null`; `"name"`: the session's name as given or `null`; `"secure"`: false with `--insecure`; `"ok"`; `"exit"`: our
-//! exit status; `"error"`: `null`, or why the node never joined; `"node"`: our number or `null`; `"label"`: our host's name; `"outcome"`, `"reason"`,
-//! `"at"`; `"received"` and `"bytes"`: bytes that came, and that the sink took; `"joined_s"` and `"ended_s"`: seconds
-//! since our start, or `null`; `"counters"`. A node that never joined has outcome `"failed"` without a reason.
+//! What `ka-d-client` says to programs: `docs/json.md` lists all of it. The parts it shares with `ka-d-server` are in
+//! [`crate::console::json`].
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -35,7 +11,7 @@ use crate::console::json::{Counters, Ending};
 /// An event.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
-#[expect(missing_docs, reason = "the table above says it")]
+#[expect(missing_docs, reason = "docs/json.md says it")]
 pub enum Event<'a> {
     UnknownKey { addr: IpAddr, text: String },
     Found { addr: SocketAddr },
@@ -88,7 +64,7 @@ impl<'a> Event<'a> {
 
 /// What became of this node.
 #[derive(Clone, Debug, Serialize)]
-#[expect(missing_docs, reason = "the text above says it")]
+#[expect(missing_docs, reason = "docs/json.md says it")]
 pub struct Report<'a> {
     pub ka: &'static str,
     pub version: u32,

@@ -3,6 +3,8 @@
 //! One *golden node* has a system that works. This crate brings its bytes to many machines over an ordinary
 //! LAN: the nodes find the server by a session's name, form a chain (or a tree) in which each forwards the
 //! stream to the next, and end either with the exact bytes, or with a clear error.
+#![cfg_attr(feature = "io", doc = include_str!("embed.md"))]
+//! ## How it works
 //!
 //! ```text
 //! golden fs ──▶ Source ──▶ session ──────────▶ chain ──────────────▶ Sink ──▶ disk

@@ -2,7 +2,7 @@
 
 use std::process::{Command, Output, Stdio};
 
-use ka_desc::cli::Options;
+use ka_desc::cli::command;
 use lab::{Lab, can_run, sfdisk};
 
 mod lab;
@@ -18,7 +18,7 @@ fn status(args: &[&str]) -> (i32, String) {
 
 #[test]
 fn the_definition_is_sound() {
-    Options::command().debug_assert();
+    command().debug_assert();
 }
 
 #[test]
@@ -43,9 +43,11 @@ fn help_shows_examples_and_statuses() {
 fn packagers_get_a_man_page_and_completions() {
     let (code, text) = status(&["--man"]);
     assert_eq!(code, 0);
-    for part in [".SH \"EXIT STATUS\"", ".SH \"APPLY\"", "\\-\\-dry\\-run", ".SH \"CAPTURE\"", "ka\\-desc"] {
+    for part in [".SH \"EXIT STATUS\"", "ka\\-desc\\-apply", ".SH EXAMPLES"] {
         assert!(text.contains(part), "{part}: {text}");
     }
+    let (code, text) = status(&["apply", "--man"]);
+    assert!(code == 0 && text.contains("\\-\\-dry\\-run"), "{text}");
     assert!(status(&["--completions", "bash"]).1.contains("--deactivate"));
 }
 
@@ -56,7 +58,7 @@ fn every_ending_has_its_status() {
     let (good, bad) = (file("good.desc", "linux fill\n"), file("bad.desc", "linux\nlvm 3\n"));
     let (large, keep) = (file("large.desc", "linux 5G\n"), file("keep.desc", "table mbr\nkeep linux any\n"));
     for (args, code, said) in [
-        (vec!["check", &good], 0, "1 partitions, no errors"),
+        (vec!["check", &good], 0, "good.desc: 1 partition, no errors"),
         (vec!["check", &bad], 5, "bad.desc:2:1: `lvm` is not done by a desc"),
         (vec!["check", "/nonexistent"], 1, "No such file"),
         (vec!["plan", &good, "--size", "3G"], 0, "new, empty"),
@@ -75,6 +77,49 @@ fn every_ending_has_its_status() {
         let (is, text) = status(&args);
         assert!(is == code && text.contains(said), "{args:?}: {is} {text}");
     }
+}
+
+/// What a tool does that fails, says when that was: before anything was written, or on the way.
+#[test]
+fn a_tool_that_fails_has_the_status_of_what_it_was_for() {
+    if !can_run("a_tool_that_fails_has_the_status_of_what_it_was_for", false, &["sfdisk", "wipefs", "blkid"])
+    {
+        return;
+    }
+    let lab = Lab::new();
+    let desc = lab.file("lab.desc", "linux fill\n").to_str().unwrap().to_owned();
+    let image = lab.image("disk.img", 1 << 30);
+    sfdisk(&image, "label: dos\ntype=83\n");
+    let image = image.to_str().unwrap();
+    let apply = ["apply", &desc, "--disk", image, "--yes", "--table-only"];
+    for (tool, args, code) in [
+        ("sfdisk", &["capture", image][..], 1),
+        ("blkid", &["capture", image], 1),
+        ("sfdisk", &["plan", &desc, "--disk", image], 1),
+        ("sfdisk", &["mount", &desc, "/mnt", "--disk", image], 1),
+        ("sfdisk", &apply, 1),
+        ("wipefs", &apply, 6),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("/bin/false", folder.path().join(tool)).unwrap();
+        let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
+        let out = Command::new(env!("CARGO_BIN_EXE_ka-desc")).args(args).env("PATH", path).output().unwrap();
+        let said = String::from_utf8_lossy(&out.stderr);
+        assert!(
+            out.status.code() == Some(code) && said.contains(tool),
+            "{tool} {args:?}: {:?} {said}",
+            out.status
+        );
+    }
+}
+
+/// With several disks, what is wrong with each is said.
+#[test]
+fn every_disk_that_does_not_fit_is_named() {
+    let lab = Lab::new();
+    let desc = lab.file("lab.desc", "disk a\nlinux 5G\ndisk b\nlinux 7G\n").to_str().unwrap().to_owned();
+    let (code, text) = status(&["plan", &desc, "--size", "a=3G", "--size", "b=4G"]);
+    assert!(code == 5 && text.contains("a disk of 3 GiB") && text.contains("a disk of 4 GiB"), "{text}");
 }
 
 #[test]

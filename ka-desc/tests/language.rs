@@ -113,8 +113,13 @@ linux 1.5T ext4 mount /scratch bootable
 
 #[test]
 fn all_errors_come_at_once_with_line_column_caret_and_way_out() {
-    let said = problems("linux 20G ext5\n\tswap lots\nlvm 3\ndisk a b\n").render("lab.desc");
+    let text = "linux 20G ext5\n\tswap lots\nlvm 3\ndisk a b\n";
+    let said = problems(text).render("lab.desc");
     let expected = "\
+lab.desc:1:1: these partitions belong to no disk
+ 1 | linux 20G ext5
+   | ^
+   = a line `disk NAME` stands above them
 lab.desc:1:11: `ext5` says nothing of a partition
  1 | linux 20G ext5
    |           ^^^^
@@ -129,6 +134,10 @@ lab.desc:3:1: `lvm` is not done by a desc: LVM spans partitions and disks, and a
    | ^^^
    = make the bare partition (`type8e` in an MBR, `typeE6D6D379-F507-44C2-A23C-238F2A3DF928` in a GPT), and run \
 pvcreate on it
+lab.desc:4:1: a disk without partitions
+ 4 | disk a b
+   | ^^^^
+   = a line for each partition, such as `linux 3500`
 lab.desc:4:8: one word too many
  4 | disk a b
    |        ^
@@ -150,69 +159,146 @@ fn the_manual_s_examples_are_descs() {
 }
 
 /// What is wrong: the text, line and column, and what is said.
+const WRONG: &[(&str, usize, usize, &str)] = &[
+    ("desc 2\n", 1, 6, "version 2"),
+    ("linux 1\ndesc 1\n", 2, 1, "not the first line"),
+    ("table gtp\nlinux 1\n", 1, 7, "no partition table"),
+    ("table gpt id 5\nlinux 1\n", 1, 14, "names no gpt table"),
+    ("table mbr id 12345678\nlinux 1\n", 1, 14, "names no mbr table"),
+    ("table mbr sector 520\nlinux 1\n", 1, 18, "520"),
+    ("linux 1\ntable gpt\n", 2, 1, "wrong place"),
+    ("linux 1\ndisk a\nlinux 1\n", 1, 1, "belong to no disk"),
+    ("disk a\nlinux 1\ndisk a\nlinux 1\n", 3, 6, "a disk a already"),
+    ("disk a\n", 1, 1, "without partitions"),
+    ("table gpt\nlogical linux 1\n", 2, 1, "no logical"),
+    ("table gpt\ntype83 1\ntype0c 1\n", 3, 1, "no `type0c`"),
+    ("table mbr\nmsr 16\n", 2, 1, "no `msr`"),
+    ("table mbr\nlinux 1 name x\n", 2, 14, "no name"),
+    ("extended 9\nextended 9\n", 2, 1, "second extended"),
+    ("linux 9 bootable\nlinux 9 bootable\n", 2, 9, "second bootable"),
+    ("linux 9 number 2\nlinux 9 number 2\n", 2, 16, "taken"),
+    ("linux 9 number 5\n", 1, 1, "four primaries"),
+    ("linux any\n", 1, 7, "any size"),
+    ("keep linux fill\n", 1, 12, "already has its size"),
+    ("keep extended any\n", 1, 1, "cannot be kept"),
+    ("reuse linux any\n", 1, 1, "nothing is done"),
+    ("linux 9 min 3\n", 1, 13, "does not depend"),
+    ("linux 9 at 3\n", 1, 12, "themselves"),
+    ("linux 9 xfs\n", 1, 7, "too small for xfs"),
+    ("linux 9 label x\n", 1, 15, "belongs to a file system"),
+    ("linux 900 ext4 label seventeen-letters\n", 1, 22, "no label"),
+    ("linux 900 ext4 uuid 1234-5678\n", 1, 21, "no UUID"),
+    ("data 900 ntfs uuid 01D4F3A2B5C6E7F8\n", 1, 20, "takes no UUID"),
+    ("swap 9 ext4\n", 1, 8, "ext4 on it"),
+    ("linux 9 swap\n", 1, 9, "swap on it"),
+    ("swap 9 mount /x\n", 1, 14, "not mounted"),
+    ("linux 9 ext4 mount home\n", 1, 20, "no place to mount"),
+    ("linux 9 ext4 mount /a/../b\n", 1, 20, "no place to mount"),
+    ("linux 9 ext4 mount /\nlinux 9 ext4 mount /\n", 2, 20, "something else is mounted"),
+    ("linux 9 ext4 options ro\n", 1, 22, "nothing that is mounted"),
+    ("linux 9 ext4 mount / options \"a b\"\n", 1, 30, "no mount options"),
+    ("linux 9 ext4 ext4\n", 1, 14, "said twice"),
+    ("linux 9 ext4 label\n", 1, 19, "ends too early"),
+    ("linux 9 ext4\n subvol x\n", 2, 9, "no subvolumes"),
+    ("subvol x\nlinux 1\n", 1, 1, "of nothing"),
+    ("linux 200 btrfs\nsubvol /x\n", 2, 8, "no name for a subvolume"),
+    ("linux 200 btrfs\nsubvol x\nsubvol x\n", 3, 8, "twice"),
+    ("msr 16 vfat\n", 1, 8, "has no file system"),
+    ("linux 20 attributes 2\n", 1, 21, "`bootable`"),
+    ("linux 20 attributes 5\n", 1, 21, "reserved"),
+    ("linux 20 partuuid 00000000-0000-0000-0000-000000000000\n", 1, 19, "names nothing"),
+    ("type00000000-0000-0000-0000-000000000000 20\n", 1, 1, "not used"),
+    ("linux 20 luks\n", 1, 10, "needs a secret"),
+    ("linux 20 reiserfs\n", 1, 10, "no longer"),
+    ("linux 101%\n", 1, 7, "no share"),
+    ("linux 10 \"label\" x\n", 1, 10, "without its word"),
+    ("\"linux\" 10\n", 1, 1, "does not begin with a quote"),
+    ("linux 60%\nlinux 50%\n", 2, 7, "more than all of the disk"),
+    ("extended 99\nlogical linux 60\nlogical linux 40\n", 1, 10, "too small for its logicals"),
+    ("linux 9 bootable bootable\n", 1, 18, "said twice"),
+    ("linux 9 number 0\n", 1, 16, "no partition's number"),
+    ("linux 9 at x ext4 label y\n", 1, 12, "no place"),
+    ("linux fill min x ext4\n", 1, 16, "no size"),
+    ("linux 9 attributes 64\n", 1, 20, "no attribute"),
+    ("linux 9 partuuid 7\n", 1, 18, "no GUID"),
+    ("linux 9 extt4 label x mount /x\n", 1, 9, "did you mean `ext4`"),
+    ("linux ext4 label x\n", 1, 7, "the size is missing"),
+    ("linux ext4 20G\n", 1, 7, "the size is missing"),
+    ("linux extt4 20G label x\n", 1, 7, "no size"),
+    ("lunix 20G ext4 label x\n", 1, 1, "did you mean `linux`"),
+    ("lgical linux 20G ext4\n", 1, 1, "did you mean `logical`"),
+    ("tabel gpt\nlogical linux 5\n", 1, 1, "did you mean `table`"),
+    ("keep\nlogical linux 5\n", 1, 5, "ends too early"),
+    ("swp 4G mount /x\n", 1, 1, "did you mean `swap`"),
+    ("linux 200 btrfs\nsubvol x opts y\n", 2, 10, "no option of a subvolume"),
+    ("linux 200 btrfss label x\nsubvol x mount /x\n", 1, 11, "did you mean `btrfs`"),
+    ("linux 9 ext4 label \"x\n", 1, 20, "not closed"),
+    ("linux 9 ext4 label \"\\n\"\n", 1, 21, "backslash"),
+    ("linux 9 ext4\u{7}\n", 1, 13, "control character"),
+    ("linux 9 ext4 label\"x\"\n", 1, 19, "next to a word"),
+];
+
+fn said(problems: &Problems, line: usize, column: usize, what: &str) -> bool {
+    problems.iter().any(|p| {
+        (p.span.line, p.span.column) == (line, column) && (p.what.contains(what) || p.way_out.contains(what))
+    })
+}
+
 #[test]
 fn what_is_no_desc() {
-    for (text, line, column, what) in [
-        ("desc 2\n", 1, 6, "version 2"),
-        ("linux 1\ndesc 1\n", 2, 1, "not the first line"),
-        ("table gtp\n", 1, 7, "no partition table"),
-        ("table gpt id 5\nlinux 1\n", 1, 14, "names no gpt table"),
-        ("table mbr id 12345678\nlinux 1\n", 1, 14, "names no mbr table"),
-        ("table mbr sector 520\nlinux 1\n", 1, 18, "520"),
-        ("linux 1\ntable gpt\n", 2, 1, "wrong place"),
-        ("linux 1\ndisk a\nlinux 1\n", 1, 1, "belong to no disk"),
-        ("disk a\nlinux 1\ndisk a\nlinux 1\n", 3, 6, "a disk a already"),
-        ("disk a\n", 1, 1, "without partitions"),
-        ("table gpt\nlogical linux 1\n", 2, 1, "no logical"),
-        ("table gpt\ntype83 1\ntype0c 1", 3, 1, "no `type0c`"),
-        ("table mbr\nmsr 16\n", 2, 1, "no `msr`"),
-        ("table mbr\nlinux 1 name x\n", 2, 14, "no name"),
-        ("extended 9\nextended 9\n", 2, 1, "second extended"),
-        ("linux 9 bootable\nlinux 9 bootable\n", 2, 9, "second bootable"),
-        ("linux 9 number 2\nlinux 9 number 2\n", 2, 16, "taken"),
-        ("linux 9 number 5\n", 1, 1, "four primaries"),
-        ("linux any\n", 1, 7, "any size"),
-        ("keep linux fill\n", 1, 12, "already has its size"),
-        ("keep extended any\n", 1, 1, "cannot be kept"),
-        ("reuse linux any\n", 1, 1, "nothing is done"),
-        ("linux 9 min 3\n", 1, 13, "does not depend"),
-        ("linux 9 at 3\n", 1, 12, "themselves"),
-        ("linux 9 xfs\n", 1, 7, "too small for xfs"),
-        ("linux 9 label x\n", 1, 15, "belongs to a file system"),
-        ("linux 900 ext4 label seventeen-letters\n", 1, 22, "no label"),
-        ("linux 900 ext4 uuid 1234-5678\n", 1, 21, "no UUID"),
-        ("data 900 ntfs uuid 01D4F3A2B5C6E7F8\n", 1, 20, "takes no UUID"),
-        ("swap 9 ext4\n", 1, 8, "ext4 on it"),
-        ("linux 9 swap\n", 1, 9, "swap on it"),
-        ("swap 9 mount /x\n", 1, 14, "not mounted"),
-        ("linux 9 ext4 mount home\n", 1, 20, "no place to mount"),
-        ("linux 9 ext4 mount /a/../b\n", 1, 20, "no place to mount"),
-        ("linux 9 ext4 mount /\nlinux 9 ext4 mount /\n", 2, 20, "something else is mounted"),
-        ("linux 9 ext4 options ro\n", 1, 22, "nothing that is mounted"),
-        ("linux 9 ext4 mount / options \"a b\"\n", 1, 30, "no mount options"),
-        ("linux 9 ext4 ext4\n", 1, 14, "said twice"),
-        ("linux 9 ext4 label\n", 1, 19, "ends too early"),
-        ("linux 9 ext4\n subvol x\n", 2, 9, "no subvolumes"),
-        ("subvol x\n", 1, 1, "of nothing"),
-        ("linux 200 btrfs\nsubvol /x\n", 2, 8, "no name for a subvolume"),
-        ("linux 200 btrfs\nsubvol x\nsubvol x\n", 3, 8, "twice"),
-        ("msr 16 vfat\n", 1, 8, "has no file system"),
-        ("linux 20 attributes 2\ntable gpt\n", 2, 1, "wrong place"),
-        ("linux 20 attributes 2\n", 1, 21, "`bootable`"),
-        ("linux 20 attributes 5\n", 1, 21, "reserved"),
-        ("linux 20 partuuid 00000000-0000-0000-0000-000000000000\n", 1, 19, "names nothing"),
-        ("type00000000-0000-0000-0000-000000000000 20\n", 1, 1, "not used"),
-        ("linux 20 luks\n", 1, 10, "needs a secret"),
-        ("linux 20 reiserfs\n", 1, 10, "no longer"),
-        ("linux 101%\n", 1, 7, "no share"),
-        ("linux 10 \"label\" x\n", 1, 10, "without its word"),
-        ("\"linux\" 10\n", 1, 1, "does not begin with a quote"),
-    ] {
+    for (text, line, column, what) in WRONG {
         let problems = problems(text);
-        let first = problems.iter().next().unwrap();
-        assert_eq!((first.span.line, first.span.column), (line, column), "{text:?}: {problems}");
-        assert!(first.what.contains(what) || first.way_out.contains(what), "{text:?}: {problems}");
+        assert!(said(&problems, *line, *column, what), "{text:?}: {problems}");
+        assert_eq!(problems.iter().count(), 1, "nothing is told that is not so: {problems}");
     }
+}
+
+/// Whatever is wrong with one disk, nothing that is wrong with the next is hidden by it.
+#[test]
+fn nothing_that_is_wrong_hides_another() {
+    let alone = |text: &str| !text.contains("desc ") && !text.contains("disk ");
+    let wrong: Vec<_> = WRONG.iter().filter(|(text, ..)| alone(text)).collect();
+    for (first, line, column, what) in &wrong {
+        for (second, second_line, second_column, second_what) in &wrong {
+            let text = format!("disk a\n{first}disk b\n{second}");
+            let problems = problems(&text);
+            let lines = 2 + first.lines().count();
+            assert!(said(&problems, line + 1, *column, what), "{text}: {problems}");
+            assert!(said(&problems, second_line + lines, *second_column, second_what), "{text}: {problems}");
+        }
+    }
+}
+
+/// One of each kind of mistake on one disk: in a word, between words, between lines.
+#[test]
+fn whatever_is_wrong_with_a_disk_is_said_at_once() {
+    let text = b"table mbr sector 513\nlunix 20G\nlinux 9 xfs lable \"my disk\" mount home\n\xff\n\
+        swap lots ext4\nlinux 5 bootable\nlinux 5 bootable label \"x\nlinux 5 name x\nkeep data fill\n\
+        linux 5 btrfss\n subvol /x mount home opts y\n subvol /x\n";
+    let problems = parse(text).unwrap_err();
+    let places: Vec<_> = problems.iter().map(|p| (p.span.line, p.span.column)).collect();
+    let expected = [
+        (1, 18),  // no such sectors
+        (2, 1),   // no such kind
+        (3, 7),   // too small for xfs
+        (3, 13),  // no such option
+        (3, 35),  // no place to mount
+        (4, 1),   // not UTF-8
+        (5, 6),   // no size
+        (5, 11),  // swap with ext4
+        (7, 1),   // the fifth primary
+        (7, 9),   // second bootable
+        (7, 24),  // not closed
+        (8, 14),  // no names in an MBR
+        (9, 11),  // it has its size
+        (10, 9),  // no such option
+        (11, 9),  // no name for a subvolume
+        (11, 18), // no place to mount
+        (11, 23), // no such option
+        (12, 9),  // no name for a subvolume
+        (12, 9),  // the same one twice
+    ];
+    assert_eq!(places, expected, "{problems}");
 }
 
 #[test]
@@ -237,6 +323,22 @@ proptest! {
         let again = parse(&text).map_err(|e| TestCaseError::fail(format!("{e}")))?;
         prop_assert_eq!(&again, &desc);
         prop_assert_eq!(again.to_string(), text);
+    }
+
+    /// One slip, and nothing else is said to be wrong.
+    #[test]
+    fn a_slip_is_no_fault_of_other_lines(disk in common::disk(), at: proptest::sample::Index, cut: bool) {
+        let text = Desc { disks: vec![disk] }.to_string();
+        let starts: Vec<usize> = text.match_indices(|c: char| !c.is_whitespace()).map(|(at, _)| at)
+            .filter(|at| text[..*at].ends_with(char::is_whitespace) || *at == 0).collect();
+        let at = *at.get(&starts);
+        let end = text[at..].find(char::is_whitespace).map_or(text.len(), |len| at + len);
+        let slip = if cut { "" } else { &text[at..end] };
+        let wrong = format!("{}{slip}~{}", &text[..at], &text[end..]);
+        let line = text[..at].lines().count() + usize::from(text[..at].ends_with('\n') || at == 0);
+        for problem in parse(&wrong).err().iter().flat_map(Problems::iter) {
+            prop_assert_eq!(problem.span.line, line, "{}\n{:?}", wrong, problem);
+        }
     }
 
     #[test]

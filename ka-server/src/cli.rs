@@ -4,8 +4,9 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser};
-use ka_client::console::args::{Generate, wrong};
+use ka_client::console::args::{Generate, Page, wrong};
 use ka_client::console::exit::Exit;
+use ka_desc::cli::pages::Rows;
 
 use crate::PROGRAM;
 use crate::session::{Given, Serving, SessionArgs, given, quoted};
@@ -23,7 +24,7 @@ const DEFAULT_COMMAND: &str = "(cd /; tar --create --one-file-system --sparse /)
     version,
     disable_help_flag = true,
     disable_version_flag = true,
-    after_help = Exit::table(),
+    after_help = page().help(),
 )]
 pub struct Options {
     /// Send what this command prints, run by sh [default: (cd /; tar --create --one-file-system --sparse /)]
@@ -57,6 +58,43 @@ pub struct Options {
     #[arg(skip)]
     given: Vec<Given>,
 }
+
+/// What help and manual page say besides the options.
+#[must_use]
+pub fn page() -> Page {
+    Page {
+        examples: &[
+            (
+                "ka-d-server -s lab3 -n 2 -e '(cd /srv/golden && tar c .)'",
+                "sends a tree to two nodes, and prints their key",
+            ),
+            (
+                "ka-d-server -s lab3 -n 30 --source disk.img --start-after 10m --min-nodes 20",
+                "sends an image; after ten minutes, twenty nodes are enough",
+            ),
+            (
+                "ka-d-server -s lab3 -n 30 -e 'zstd -c disk.img' --spool /var/tmp",
+                "keeps what the command prints, so that slow and late nodes are served after the others",
+            ),
+            ("ka-d-server --identity id --make-key key", "makes, once, a key that nodes have beforehand"),
+            (
+                "ka-d-server -s lab3 -n 30 --source disk.img --identity id --key-file key",
+                "serves those that have it",
+            ),
+        ],
+        exits: Exit::rows(),
+        environment: ENVIRONMENT,
+        files: &[],
+        see_also: &["ka-d-client(1)", "ka-d(1)", "docs/json.md"],
+    }
+}
+
+/// Where a server's keys may come from.
+pub(crate) const ENVIRONMENT: Rows = &[
+    ("KA_IDENTITY", "the file with the server's identity, as --identity"),
+    ("KA_KEY_FILE", "the file with the nodes' key, as --key-file"),
+    ("KA_INSECURE", "1 does without a key, as --insecure"),
+];
 
 /// Where the stream comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]

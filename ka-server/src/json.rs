@@ -1,44 +1,5 @@
-//! What `ka-d-server` says to programs. The parts it shares with `ka-d-client` are in [`ka_client::console::json`].
-//!
-//! **Events** (`--json`), each a line on standard output with `"event"` and `"t"`:
-//!
-//! | event | further fields |
-//! |---|---|
-//! | `open` | `session`: 32 hex digits; `name` or `null`; `secure`: false with `--insecure`; `encrypted`: false with `--no-encrypt`, too; `control_port`; `data_port`; `window_bytes`; `expected` |
-//! | `joined` | `node`: its number; `addr`: its data listener; `label`: its host's name; `ready` of `expected` nodes are in |
-//! | `left` | `node`, `ready`, `expected`: it went before the start |
-//! | `refused` | `addr`, `why` |
-//! | `started` | `nodes` |
-//! | `linked` | `node`, `parent` (0 is the server) |
-//! | `stream` | `number`, `name`, `size` in bytes or `null` |
-//! | `progress` | `node` (0: how far the source is read), `received`, `sunk`; about six times a second for each node |
-//! | `suspected` | `node`, `why`: it is not heard; those below it go on without it, and it may come back |
-//! | `returned` | `node`, `at`: it is heard again, and goes on at that byte |
-//! | `rerouted` | `node`, `from`, `to`, `why`: it gets its bytes from another parent (0 is the server) |
-//! | `slow` | `node`, `why`: it holds up the others, and goes to the end of the line |
-//! | `later` | `node`, `at`: from that byte on it is served after the others |
-//! | `resumed` | `node`, `at`: now it is |
-//! | `rereadfailed` | `why`: nobody is served later, because the source cannot be read again after all |
-//! | `noted` | `node`, `topic`, `text`: what its application says; of `ka-d-install` the topics are `stage`, `log`, `changed` and `partclone` |
-//! | `complete` | `node`: it holds every byte, its sink may still be at work |
-//! | `ended` | `node` (0: the source), `outcome`, `reason`, `at` |
-//! | `released` | `node`: it was let go |
-//! | `warning` | `text` |
-//! | `report` | the last one: all fields of the report |
-//! | `error` | the last one instead of `report`, if the session was never opened: `text`, `exit` |
-//!
-//! **The report** (`--report`) is one object: `"ka"`: our version; `"version"`: 1; `"session"`: 32 hex digits or
-//! `null`; `"name"` or `null`; `"secure"`: false with `--insecure`; `"encrypted"`: false with `--no-encrypt`, too; `"ok"`: it started, and every node is OK; `"exit"`: our exit status; `"error"`: `null`,
-//! or why there was no session (then there are no nodes); `"bytes"`: read from the source; `"started_s"` (`null`: it
-//! never started) and `"ended_s"`: seconds since the session was opened; `"source"` and `"nodes"`:
-//! - `"source"`: `"kind"`: `"command"`, `"file"` or `"stdin"`, of `ka-d clone` `"system"`, `"tree"` or `"image"`; `"what"`: the
-//!   command or the path, else `null`; and
-//!   unless there was no session `"outcome"`, `"reason"`, `"at"`, `"counters"` of the server's own node.
-//! - each of `"nodes"`, in the order of joining: `"node"`, `"addr"`, `"label"`, `"outcome"`, `"reason"`, `"at"`,
-//!   `"bytes"` that its sink took, `"joined_s"`, `"ended_s"`, `"counters"`, `"remarks"`: sentences about it, of `ka-d clone` such
-//!   as the stage that it was in.
-//! - `"remarks"`: sentences about all of it, of `ka-d clone` such as how still the files were; `"again"`: the command for the nodes
-//!   that failed, or `null`.
+//! What `ka-d-server` says to programs: `docs/json.md` lists all of it. The parts it shares with `ka-d-client` are in
+//! [`ka_client::console::json`].
 
 use std::net::SocketAddr;
 
@@ -55,7 +16,7 @@ use crate::session::Serving;
 /// An event.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
-#[expect(missing_docs, reason = "the table above says it")]
+#[expect(missing_docs, reason = "docs/json.md says it")]
 pub enum Event<'a> {
     Open {
         session: String,
@@ -211,7 +172,7 @@ impl<'a> Event<'a> {
 
 /// What became of the session.
 #[derive(Clone, Debug, Serialize)]
-#[expect(missing_docs, reason = "the text above says it")]
+#[expect(missing_docs, reason = "docs/json.md says it")]
 pub struct Report<'a> {
     pub ka: &'static str,
     pub version: u32,
@@ -233,7 +194,7 @@ pub struct Report<'a> {
 
 /// What became of the source.
 #[derive(Clone, Debug, Serialize)]
-#[expect(missing_docs, reason = "the text above says it")]
+#[expect(missing_docs, reason = "docs/json.md says it")]
 pub struct SourceEnd<'a> {
     pub kind: &'static str,
     pub what: Option<String>,
@@ -244,7 +205,7 @@ pub struct SourceEnd<'a> {
 
 /// What became of one node.
 #[derive(Clone, Debug, Serialize)]
-#[expect(missing_docs, reason = "the text above says it")]
+#[expect(missing_docs, reason = "docs/json.md says it")]
 pub struct Node<'a> {
     pub node: u32,
     pub addr: SocketAddr,

@@ -40,7 +40,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
         Ok(options) => options,
         Err(error) => return args::refuse(&error),
     };
-    match options.generate.text(Options::command()) {
+    match options.generate.text(Options::command(), &cli::page()) {
         Some(text) => run::print(&text),
         None => run::block_on(PROGRAM, server::run(options)),
     }

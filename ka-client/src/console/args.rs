@@ -3,11 +3,11 @@
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use clap::{Args, Command, CommandFactory, error::ErrorKind};
-use clap_complete::Shell;
+use clap::{Args, CommandFactory, error::ErrorKind};
 use ka_core::limits;
 use ka_core::net::Ports;
 use ka_core::types::SessionName;
+pub use ka_desc::cli::pages::{Generate, Page};
 
 use super::exit::Exit;
 use super::units;
@@ -60,63 +60,13 @@ impl NetArgs {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Output")]
 pub struct TellArgs {
-    /// Write how it ended to FILE, as JSON; it appears when it is whole
+    /// Write how it ended to FILE, as JSON (docs/json.md says what is in it); it appears when it is whole
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
 
-    /// Print what happens on standard output, one JSON object per line
+    /// Print what happens on standard output, one JSON object per line (docs/json.md lists them)
     #[arg(long)]
     pub json: bool,
-}
-
-/// What packagers ask for, instead of a session.
-#[derive(Args, Clone, Debug)]
-pub struct Generate {
-    /// Print the man page
-    #[arg(long, hide = true, exclusive = true)]
-    pub man: bool,
-
-    /// Print the completions for a shell
-    #[arg(long, hide = true, exclusive = true, value_name = "SHELL")]
-    pub completions: Option<Shell>,
-}
-
-impl Generate {
-    /// Whether anything was asked for.
-    #[must_use]
-    pub fn is_asked(&self) -> bool {
-        self.man || self.completions.is_some()
-    }
-
-    /// The text asked for, if any was.
-    #[must_use]
-    pub fn text(&self, mut command: Command) -> Option<Vec<u8>> {
-        if let Some(shell) = self.completions {
-            let name = command.get_name().to_owned();
-            let mut text = Vec::new();
-            clap_complete::generate(shell, &mut command, name, &mut text);
-            return Some(text);
-        }
-        self.man.then(|| man_page(command))
-    }
-}
-
-/// The exit statuses get a section of their own, where readers of man pages look for them.
-fn man_page(command: Command) -> Vec<u8> {
-    let man = clap_mangen::Man::new(command);
-    let mut text = Vec::new();
-    man.render_title(&mut text)
-        .and_then(|()| man.render_name_section(&mut text))
-        .and_then(|()| man.render_synopsis_section(&mut text))
-        .and_then(|()| man.render_description_section(&mut text))
-        .and_then(|()| man.render_options_section(&mut text))
-        .expect("a vector takes everything");
-    text.extend(b".SH \"EXIT STATUS\"\n");
-    for (exit, says) in Exit::ALL {
-        text.extend(format!(".TP\n{}\n{says}\n", exit.code()).bytes());
-    }
-    man.render_version_section(&mut text).expect("a vector takes everything");
-    text
 }
 
 /// Says what is wrong with the command line (or prints the help that was asked for).

@@ -1,6 +1,5 @@
 //! The exit statuses, the same for both programs.
 
-use std::fmt::Write;
 use std::process::ExitCode;
 
 use ka_core::wire::control::{Outcome, Reason};
@@ -49,14 +48,10 @@ impl Exit {
         self as u8
     }
 
-    /// The table for `--help`.
+    /// The table for help and manual pages.
     #[must_use]
-    pub fn table() -> String {
-        let mut text = String::from("Exit status:\n");
-        for (exit, says) in Self::ALL {
-            writeln!(text, "  {}  {says}", exit.code()).expect("a string takes everything");
-        }
-        text
+    pub fn rows() -> Vec<(u8, &'static str)> {
+        Self::ALL.iter().map(|(exit, says)| (exit.code(), *says)).collect()
     }
 
     /// The status of a node that ended like this.
@@ -94,7 +89,6 @@ mod tests {
     #[test]
     fn the_table_has_every_status_once_and_in_order() {
         assert!(Exit::ALL.iter().enumerate().all(|(n, (exit, _))| usize::from(exit.code()) == n));
-        assert_eq!(Exit::table().lines().count(), 1 + Exit::ALL.len());
     }
 
     #[test]

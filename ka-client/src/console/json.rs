@@ -1,17 +1,5 @@
-//! The JSON objects that both programs print and write. They are stable: fields may be added, none changes.
-//!
-//! **A line of `--json`** is an object with `"event"` (which one), the event's fields, and `"t"`: seconds since the
-//! program's start. What events there are is in the module `json` of either program's crate.
-//!
-//! **How a node ended** is three fields, in `ended` and in reports alike:
-//! - `"outcome"`: `"ok"`, `"failed"` or `"unknown"` (cut off when it may already have been done).
-//! - `"reason"`: `null` unless it failed; else an object: `"kind"` is `"source"`, `"sink"`, `"lost"`, `"tainted"`,
-//!   `"interrupted"`, `"slow"` or `"missing"` (it came back too late: nobody holds what it lacks any more); `"node"` is the node
-//!   that was lost or sent wrong bytes (0 is the server), else `null`; `"text"` says it in words.
-//! - `"at"`: the offset in bytes at which it failed, else `null`.
-//!
-//! **What a node's window did** is an object, `"counters"`: `"grants"`, `"full"`, `"evicted"`, `"held_max"`, `"holds"`,
-//! `"attaches"`, `"reread"`; see [`Counters`](ka_core::wire::control::Counters).
+//! The JSON objects that both programs print and write. They are stable: fields may be added, none changes. `docs/json.md`
+//! lists all of them; what events there are is in the module `json` of either program's crate.
 
 use std::borrow::Cow;
 use std::time::Duration;

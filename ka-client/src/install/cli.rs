@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, ValueEnum};
 
-use crate::console::args::Generate;
+use crate::cli::{ENVIRONMENT, FILES};
+use crate::console::args::{Generate, Page};
 use crate::console::exit::Exit;
 use crate::session::JoinArgs;
 
@@ -21,7 +22,7 @@ use crate::session::JoinArgs;
     disable_help_flag = true,
     disable_version_flag = true,
     override_usage = "ka-d-install <-s NAME | -h HOST> [OPTIONS]",
-    after_help = AFTER.to_owned() + &Exit::table(),
+    after_help = page().help(),
 )]
 pub struct Options {
     /// The disk to write, for the one that the golden node calls NAME; may be given several times [default: the only one
@@ -79,14 +80,28 @@ pub enum Then {
     Shell,
 }
 
-const AFTER: &str = "\
-Examples:
-  ka-d-install -s lab3                              the only disk, the key from ka.key= on the kernel's command line
-  ka-d-install -s lab3 --key-file key --disk nvme0n1 --then reboot
-  ka-d-install -s lab3 --disk sda=/dev/vda --disk sdb=/dev/vdb
-  ka-d-install --check
-
-";
+/// What help and manual page say besides the options.
+#[must_use]
+pub fn page() -> Page {
+    Page {
+        examples: &[
+            (
+                "ka-d-install -s lab3",
+                "writes the only disk; the key is from ka.key= on the kernel's command line",
+            ),
+            (
+                "ka-d-install -s lab3 --key-file key --disk nvme0n1 --then reboot",
+                "says which disk, and what comes then",
+            ),
+            ("ka-d-install -s lab3 --disk sda=/dev/vda --disk sdb=/dev/vdb", "says which is which, of two"),
+            ("ka-d-install --check", "lists what is missing here, and the disks"),
+        ],
+        exits: Exit::rows(),
+        environment: ENVIRONMENT,
+        files: FILES,
+        see_also: &["ka-d-clone(1)", "ka-d-rescue(1)", "ka-desc(1)", "docs/json.md"],
+    }
+}
 
 impl Options {
     /// Reads a command line, the program's name first.

@@ -35,7 +35,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
         Ok(options) => options,
         Err(error) => return args::refuse(&error),
     };
-    match options.generate.text(Options::command()) {
+    match options.generate.text(Options::command(), &cli::page()) {
         Some(text) => runtime::print(&text),
         None if options.check => check::check(),
         None => runtime::block_on(PROGRAM, run::run(options)),

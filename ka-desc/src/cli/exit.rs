@@ -1,6 +1,5 @@
 //! The exit statuses: those of ka's other programs, as far as a partitioner has them.
 
-use std::fmt::Write;
 use std::process::ExitCode;
 
 use crate::write::Error;
@@ -17,9 +16,9 @@ pub enum Exit {
     Usage = 2,
     /// It might be the wrong disk.
     Refused = 4,
-    /// The desc is no desc, or does not fit.
+    /// The desc is no desc, or does not fit; or no desc says what is on a disk.
     Source = 5,
-    /// The disk could not be written.
+    /// A tool failed on the way.
     Sink = 6,
 }
 
@@ -27,22 +26,15 @@ impl Exit {
     /// Every status, and what it says to people.
     pub const ALL: [(Self, &'static str); 6] = [
         (Self::Fine, "all is well"),
-        (Self::NoStart, "it could not start: a file, a missing tool, or anything not named below"),
+        (Self::NoStart, "it could not start: a file or a disk cannot be read, a tool is missing"),
         (Self::Usage, "the command line is wrong"),
         (Self::Refused, "refused: it might be the wrong disk; nothing was written"),
         (Self::Source, "the desc is wrong, or does not fit the disk; nothing was written"),
-        (Self::Sink, "a tool failed while the disk was written; it is unfinished, and can be written again"),
+        (
+            Self::Sink,
+            "a tool failed on the way: `apply` leaves the disk unfinished, `mount` leaves nothing mounted",
+        ),
     ];
-
-    /// The table for `--help`.
-    #[must_use]
-    pub fn table() -> String {
-        let mut text = String::from("Exit status:\n");
-        for (exit, says) in Self::ALL {
-            writeln!(text, "  {}  {says}", exit as u8).expect("a string takes everything");
-        }
-        text
-    }
 
     /// The status for an error of the library.
     #[must_use]
@@ -50,7 +42,7 @@ impl Exit {
         match error {
             Error::Refused(_) => Self::Refused,
             Error::Misfit(..) => Self::Source,
-            Error::Missing(_) | Error::Io(..) => Self::NoStart,
+            Error::Missing(_) | Error::Io(..) | Error::Early(_) => Self::NoStart,
             Error::Names(_) => Self::Usage,
             Error::Failed(_) | Error::Wrong(..) => Self::Sink,
         }

@@ -3,16 +3,18 @@
 mod exit;
 mod fstab;
 mod options;
+pub mod pages;
 
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::Path;
 
-use clap::Parser;
+use clap::FromArgMatches;
 pub use exit::Exit;
 use options::{Apply, Capture, Disks, Mount, Plan};
-pub use options::{Command, Options};
+pub use options::{Command, Options, command, page};
+use pages::asked;
 
 use crate::capture::capture;
 use crate::disk::{Machine, Refusal};
@@ -29,18 +31,21 @@ type Ended<T = ()> = Result<T, (String, Exit)>;
 
 /// The whole program, from the command line to the exit status.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
-    let options = match Options::try_parse_from(args) {
-        Ok(options) => options,
+    let read = command().try_get_matches_from(args).and_then(|matches| {
+        let text = asked(command(), &matches, page);
+        // Who asks for a page names no file.
+        let options = if text.is_none() { Some(Options::from_arg_matches(&matches)?) } else { None };
+        Ok((text, options.and_then(|options| options.command)))
+    });
+    let ended = match read {
+        Ok((Some(text), _)) => print(&text),
+        Ok((None, Some(command))) => run(command),
+        Ok((None, None)) => Ok(()),
         Err(error) => {
             // Nobody is left to tell when the terminal is gone.
             let _ = error.print();
             return if error.use_stderr() { Exit::Usage } else { Exit::Fine };
         }
-    };
-    let ended = match (options.generated(), options.command) {
-        (Some(text), _) => print(&text),
-        (None, Some(command)) => run(command),
-        (None, None) => Ok(()),
     };
     match ended {
         Ok(()) => Exit::Fine,
@@ -57,7 +62,8 @@ fn run(command: Command) -> Ended {
     match command {
         Command::Check(args) => read_desc(&args.file).map(|desc| {
             let partitions: usize = desc.disks.iter().map(|disk| disk.partitions.len()).sum();
-            say(&format!("{}: {partitions} partitions, no errors", args.file.display()));
+            let s = if partitions == 1 { "" } else { "s" };
+            say(&format!("{}: {partitions} partition{s}, no errors", args.file.display()));
         }),
         Command::Plan(args) => plan(&args),
         Command::Apply(args) => apply(&args),
@@ -77,15 +83,15 @@ fn plan(args: &Plan) -> Ended {
             write::Options { image_sector_bytes: args.disks.sector_size, ..write::Options::default() };
         let machine = Machine::default();
         let found = write::find(&machine, &desc.disks, &wants(&args.disks)).map_err(|e| ended(&e))?;
-        for meant in found {
-            let (p, refusals) = write::survey(&machine, &mut Here, meant, &options).map_err(|e| ended(&e))?;
+        let surveys = found.into_iter().map(|meant| write::survey(&machine, &mut Here, meant, &options));
+        for (p, refusals) in each(surveys.map(|survey| survey.map_err(|e| ended(&e))))? {
             for refusal in refusals {
                 say(&format!("apply will refuse: {refusal}"));
             }
             plans.push((p.disk, Some(p.facts.path.display().to_string()), p.found, p.plan));
         }
     } else {
-        for disk in desc.disks {
+        plans = each(desc.disks.into_iter().map(|disk| {
             let mut sizes = args
                 .size
                 .iter()
@@ -97,8 +103,8 @@ fn plan(args: &Plan) -> Ended {
             let geometry = Geometry { disk_bytes: size.value, sector_bytes: args.disks.sector_size };
             let plan = DiskPlan::new(&disk, geometry, None)
                 .map_err(|e| ended(&Error::Misfit(format!("a disk of {}", people(size.value)).into(), e)))?;
-            plans.push((disk, None, None, plan));
-        }
+            Ok((disk, None, None, plan))
+        }))?;
     }
     if args.json {
         let list = plans.iter().map(|(d, path, found, plan)| {
@@ -224,7 +230,17 @@ fn capture_disk(args: &Capture) -> Ended {
 fn prepare(machine: &Machine, desc: &Desc, disks: &Disks, options: &write::Options) -> Ended<Vec<Prepared>> {
     let found = write::find(machine, &desc.disks, &wants(disks)).map_err(|e| ended(&e))?;
     let prepared = found.into_iter().map(|meant| write::prepare(machine, &mut Here, meant, options));
-    prepared.collect::<Result<_, _>>().map_err(|e| ended(&e))
+    each(prepared.map(|disk| disk.map_err(|e| ended(&e))))
+}
+
+/// All of them, or what is wrong with each; the status is that of the first.
+fn each<T>(of: impl Iterator<Item = Ended<T>>) -> Ended<Vec<T>> {
+    let (fine, wrong): (Vec<_>, Vec<_>) = of.partition(Result::is_ok);
+    let texts: Vec<&str> = wrong.iter().filter_map(|e| Some(e.as_ref().err()?.0.as_str())).collect();
+    match wrong.iter().find_map(|e| Some(e.as_ref().err()?.1)) {
+        Some(exit) => Err((texts.join("\n"), exit)),
+        None => Ok(fine.into_iter().flatten().collect()),
+    }
 }
 
 /// Devices and expectations, put together by the names of the disks.

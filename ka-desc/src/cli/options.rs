@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
-use clap_complete::Shell;
 
 use super::exit::Exit;
+use super::pages::{Page, Rows, with_pages};
 use crate::disk::{Expectation, expectations};
 use crate::language::bytes;
 
@@ -14,32 +14,11 @@ use crate::language::bytes;
 /// A desc has a line for each partition, such as `linux 20G ext4 mount /` or `swap 4G`; LANGUAGE.md is its manual.
 /// Nothing is written but by `apply`, and that refuses whatever might be the wrong disk.
 #[derive(Parser, Clone, Debug)]
-#[command(name = "ka-desc", version, arg_required_else_help = true, after_help = after_help())]
+#[command(name = "ka-desc", version, arg_required_else_help = true)]
 pub struct Options {
     /// What to do.
     #[command(subcommand)]
     pub command: Option<Command>,
-
-    /// Print the man page
-    #[arg(long, hide = true, exclusive = true)]
-    pub man: bool,
-
-    /// Print the completions for a shell
-    #[arg(long, hide = true, exclusive = true, value_name = "SHELL")]
-    pub completions: Option<Shell>,
-}
-
-fn after_help() -> String {
-    format!(
-        "Examples:\n  \
-           printf 'esp 512M\\nlinux fill ext4 label root mount /\\nswap 1G\\n' > lab.desc\n  \
-           ka-desc check lab.desc\n  \
-           ka-desc plan lab.desc --size 20G\n  \
-           truncate -s 20G disk.img && ka-desc apply lab.desc --disk disk.img\n  \
-           ka-desc apply lab.desc --expect serial=S3Z9NB0K --dry-run\n  \
-           ka-desc capture /dev/sda --flexible > golden.desc\n\n{}",
-        Exit::table()
-    )
 }
 
 /// What can be done.
@@ -186,54 +165,142 @@ pub struct Named<T> {
     pub value: T,
 }
 
-impl Options {
-    /// For help, man page and completions.
-    #[must_use]
-    pub fn command() -> clap::Command {
-        <Self as CommandFactory>::command()
-    }
-
-    /// The text that a packager asks for, if one does.
-    #[must_use]
-    pub fn generated(&self) -> Option<Vec<u8>> {
-        let mut command = Self::command();
-        let mut text = Vec::new();
-        if let Some(shell) = self.completions {
-            clap_complete::generate(shell, &mut command, "ka-desc", &mut text);
-            return Some(text);
-        }
-        self.man.then(|| man_page(command))
-    }
+/// For help, manual pages and completions.
+#[must_use]
+pub fn command() -> clap::Command {
+    with_pages(Options::command(), page)
 }
 
-/// One page, with a section for each command; the exit statuses where readers of man pages look for them.
-fn man_page(mut command: clap::Command) -> Vec<u8> {
-    command.build();
-    let man = clap_mangen::Man::new(command.clone());
-    let mut text = Vec::new();
-    man.render_title(&mut text)
-        .and_then(|()| man.render_name_section(&mut text))
-        .and_then(|()| man.render_synopsis_section(&mut text))
-        .and_then(|()| man.render_description_section(&mut text))
-        .expect("a vector takes everything");
-    for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
-        let about = sub.get_about().map(ToString::to_string).unwrap_or_default();
-        text.extend(format!(".SH \"{}\"\n{about}.\n", sub.get_name().to_uppercase()).bytes());
-        let page = clap_mangen::Man::new(sub.clone());
-        let mut part = Vec::new();
-        page.render_synopsis_section(&mut part)
-            .and_then(|()| page.render_options_section(&mut part))
-            .expect("as above");
-        // They are parts of this command's section.
-        text.extend(String::from_utf8_lossy(&part).replace(".SH ", ".SS ").bytes());
-    }
-    text.extend(b".SH \"EXIT STATUS\"\n");
-    for (exit, says) in Exit::ALL {
-        text.extend(format!(".TP\n{}\n{says}\n", exit as u8).bytes());
-    }
-    man.render_version_section(&mut text).expect("a vector takes everything");
-    text
+/// What help and manual pages say besides the options.
+#[must_use]
+pub fn page(subcommand: Option<&str>) -> Page {
+    let (examples, exits): (Rows, &[(Exit, &str)]) = match subcommand {
+        Some("check") => (
+            &[
+                (
+                    "ka-desc check lab.desc",
+                    "says all that is wrong with it, each with its place and the way out",
+                ),
+                ("ka-desc check -", "reads it from standard input"),
+            ],
+            &[
+                (Exit::Fine, "the desc has no errors"),
+                (Exit::NoStart, "the file cannot be read"),
+                USAGE,
+                (Exit::Source, "the desc is wrong"),
+            ],
+        ),
+        Some("plan") => (
+            &[
+                ("ka-desc plan lab.desc --size 20G", "for a disk that is not there"),
+                ("ka-desc plan lab.desc --disk /dev/sda", "before and after, for one that is"),
+                (
+                    "ka-desc plan lab.desc --size a=20G --size b=1T --json",
+                    "for the two disks a and b, for a program",
+                ),
+            ],
+            &[
+                (Exit::Fine, "the desc fits"),
+                (Exit::NoStart, "a file or a disk cannot be read, or a tool is missing"),
+                USAGE,
+                (Exit::Refused, "that is no disk, or it is not clear which one is meant"),
+                (Exit::Source, "the desc is wrong, or does not fit the disk"),
+            ],
+        ),
+        Some("apply") => (
+            &[
+                (
+                    "ka-desc apply lab.desc --disk disk.img --table-only",
+                    "shows what will be lost, asks, and writes the table",
+                ),
+                (
+                    "ka-desc apply lab.desc --expect serial=S3Z9NB0K --dry-run",
+                    "finds the disk by what it is, and changes nothing",
+                ),
+                (
+                    "ka-desc apply lab.desc --disk /dev/sda --yes --mount /mnt",
+                    "does not ask, and mounts the tree below /mnt",
+                ),
+            ],
+            &[
+                (Exit::Fine, "the disk is as the desc says"),
+                (
+                    Exit::NoStart,
+                    "it could not start: a file or a disk cannot be read, a tool is missing; nothing was written",
+                ),
+                USAGE,
+                (Exit::Refused, "refused: it might be the wrong disk; nothing was written"),
+                (Exit::Source, "the desc is wrong, or does not fit the disk; nothing was written"),
+                (Exit::Sink, "a tool failed on the way: the disk is unfinished, and can be written again"),
+            ],
+        ),
+        Some("capture") => (
+            &[
+                ("ka-desc capture /dev/sda --flexible > golden.desc", "fits disks of other sizes, too"),
+                ("ka-desc capture disk.img --fstab /mnt/etc/fstab", "with mount points from that file"),
+            ],
+            &[
+                (Exit::Fine, "the desc is on standard output"),
+                (Exit::NoStart, "the disk cannot be read, or a tool is missing"),
+                USAGE,
+                (Exit::Refused, "that is no disk, or a part of one"),
+                (Exit::Source, "what is on the disk is nothing that a desc can make"),
+            ],
+        ),
+        Some("mount") => (
+            &[
+                ("ka-desc mount lab.desc /mnt --disk /dev/sda", "each file system at its place below /mnt"),
+                ("ka-desc mount lab.desc /mnt --disk disk.img", "the same from an image"),
+            ],
+            &[
+                (Exit::Fine, "all is mounted"),
+                (Exit::NoStart, "a file or a disk cannot be read, or a tool is missing; nothing is mounted"),
+                USAGE,
+                (Exit::Refused, "that is no disk, or it is in use; nothing is mounted"),
+                (Exit::Source, "the desc is wrong, or the disk is not as it says; nothing is mounted"),
+                (Exit::Sink, "a file system cannot be mounted; none is left mounted"),
+            ],
+        ),
+        Some(_) => (
+            &[("ka-desc umount /mnt", "all that is mounted there and below")],
+            &[
+                (Exit::Fine, "nothing is mounted there any more"),
+                (Exit::NoStart, "nothing was mounted there"),
+                USAGE,
+                (Exit::Sink, "something cannot be unmounted: it is in use"),
+            ],
+        ),
+        None => (
+            &[
+                ("ka-desc check lab.desc", "says all that is wrong with a desc"),
+                ("ka-desc plan lab.desc --size 20G", "shows what it makes of a disk"),
+                ("ka-desc apply lab.desc --disk disk.img --table-only", "writes the table of an image"),
+                ("ka-desc capture /dev/sda --flexible > golden.desc", "writes the desc of a disk"),
+                ("ka-desc help apply", "says all about one of them, as `ka-desc apply --help` does"),
+            ],
+            &Exit::ALL,
+        ),
+    };
+    let exits = exits.iter().map(|(exit, says)| (*exit as u8, *says)).collect();
+    let see_also = match subcommand {
+        None => SEE_ALSO,
+        Some("plan") => &["ka-desc(1)", "ka-desc-apply(1)", "ka-desc/LANGUAGE.md", "docs/json.md"],
+        Some(_) => &["ka-desc(1)", "ka-desc/LANGUAGE.md"],
+    };
+    Page { examples, exits, see_also, ..Page::default() }
 }
+
+const USAGE: (Exit, &str) = (Exit::Usage, "the command line is wrong");
+
+const SEE_ALSO: &[&str] = &[
+    "ka-desc-check(1)",
+    "ka-desc-plan(1)",
+    "ka-desc-apply(1)",
+    "ka-desc-capture(1)",
+    "ka-desc-mount(1)",
+    "ka-desc-umount(1)",
+    "ka-desc/LANGUAGE.md",
+];
 
 fn named<T>(
     text: &str,

@@ -12,23 +12,24 @@ pub(super) struct Word {
     pub(super) span: Span,
 }
 
-/// The words of one line, numbered `line`.
-pub(super) fn words(text: &str, line: usize) -> Result<Vec<Word>, Problem> {
-    let problem = |column: usize, width: usize, what: &str, way_out: &str| Problem {
-        span: Span { line, column, width },
-        what: what.into(),
-        way_out: way_out.into(),
+/// The words of one line, numbered `line`. What is wrong is told to `problems`, and what is meant is guessed, so that the
+/// rest of the line can be read, too. `None`: it is no line of text.
+pub(super) fn words(text: &str, line: usize, problems: &mut Vec<Problem>) -> Option<Vec<Word>> {
+    let mut problem = |column: usize, width: usize, what: &str, way_out: &str| {
+        let span = Span { line, column, width };
+        problems.push(Problem { span, what: what.into(), way_out: way_out.into() });
     };
     let chars: Vec<char> = text.strip_suffix('\r').unwrap_or(text).chars().collect();
     if chars.len() > LINE_CHARS_MAX {
         let what =
             format!("a line has at most {LINE_CHARS_MAX} characters, and this one has {}", chars.len());
-        return Err(problem(1, 1, &what, "is it a desc file at all?"));
+        problem(1, 1, &what, "is it a desc file at all?");
+        return None;
     }
+    let blank = |c: char| c.is_whitespace() || c.is_control();
     if let Some(at) = chars.iter().position(|c| c.is_control() && *c != '\t') {
-        return Err(problem(at + 1, 1, "a control character", "a desc is plain text; delete it"));
+        problem(at + 1, 1, "a control character", "a desc is plain text; delete it");
     }
-    let blank = |c: char| c.is_whitespace();
     let mut words = Vec::new();
     let mut at = 0;
     while at < chars.len() {
@@ -41,49 +42,49 @@ pub(super) fn words(text: &str, line: usize) -> Result<Vec<Word>, Problem> {
         }
         let start = at;
         let quoted = chars[at] == '"';
-        let mut word = String::new();
-        if quoted {
+        let text = if quoted {
             at += 1;
-            loop {
-                match chars.get(at) {
-                    None => {
-                        let width = chars.len() - start;
-                        return Err(problem(
-                            start + 1,
-                            width,
-                            "a quote that is not closed",
-                            "end it with \"",
-                        ));
-                    }
-                    Some('"') => break,
-                    Some('\\') => {
-                        at += 1;
-                        match chars.get(at) {
-                            Some(c @ ('"' | '\\')) => word.push(*c),
-                            _ => {
-                                let way_out =
-                                    "within quotes, write \\\" for a quote and \\\\ for a backslash";
-                                return Err(problem(at, 1, "a backslash before something else", way_out));
-                            }
-                        }
-                    }
-                    Some(c) => word.push(*c),
-                }
-                at += 1;
-            }
-            at += 1;
-        }
-        while !quoted && at < chars.len() && !blank(chars[at]) && chars[at] != '"' {
-            word.push(chars[at]);
-            at += 1;
-        }
+            in_quotes(&chars, &mut at, &mut problem)
+        } else {
+            let word: String =
+                chars[at..].iter().take_while(|c| !blank(**c) && **c != '"').copied().collect();
+            at += word.chars().count();
+            word
+        };
         if at < chars.len() && !blank(chars[at]) {
             let way_out = "put a blank between them, or the whole word in quotes";
-            return Err(problem(at + 1, 1, "a quote next to a word", way_out));
+            problem(at + 1, 1, "a quote next to a word", way_out);
         }
-        words.push(Word { text: word, quoted, span: Span { line, column: start + 1, width: at - start } });
+        words.push(Word { text, quoted, span: Span { line, column: start + 1, width: at - start } });
     }
-    Ok(words)
+    Some(words)
+}
+
+/// What stands between quotes, the first of which is before `at`. Behind the last one `at` is left.
+fn in_quotes(chars: &[char], at: &mut usize, problem: &mut impl FnMut(usize, usize, &str, &str)) -> String {
+    let start = *at;
+    let mut word = String::new();
+    loop {
+        let c = chars.get(*at).copied();
+        *at += 1;
+        match (c, chars.get(*at)) {
+            (None, _) => {
+                *at = chars.len();
+                problem(start, chars.len() + 1 - start, "a quote that is not closed", "end it with \"");
+                return word;
+            }
+            (Some('"'), _) => return word,
+            (Some('\\'), Some(c @ ('"' | '\\'))) => {
+                word.push(*c);
+                *at += 1;
+            }
+            (Some('\\'), _) => {
+                let way_out = "within quotes, write \\\" for a quote and \\\\ for a backslash";
+                problem(*at, 1, "a backslash before something else", way_out);
+            }
+            (Some(c), _) => word.push(c),
+        }
+    }
 }
 
 /// The rest of a line.
@@ -103,6 +104,18 @@ impl<'a> Rest<'a> {
         let word = self.words.next()?;
         self.last = word;
         Some(word)
+    }
+
+    /// The next word, which stays where it is.
+    pub(super) fn peek(&self) -> Option<&'a Word> {
+        self.words.as_slice().first()
+    }
+
+    /// Leaves out words up to one that is `known`.
+    pub(super) fn skip_to(&mut self, known: impl Fn(&Word) -> bool) {
+        while self.peek().is_some_and(|word| !known(word)) {
+            self.next();
+        }
     }
 
     /// The next word, which must be there; `expected` says what it would be.
@@ -142,7 +155,10 @@ mod tests {
     use super::*;
 
     fn texts(line: &str) -> Vec<String> {
-        words(line, 1).unwrap().into_iter().map(|w| w.text).collect()
+        let mut problems = Vec::new();
+        let words = words(line, 1, &mut problems).unwrap();
+        assert_eq!(problems, [], "{line}");
+        words.into_iter().map(|w| w.text).collect()
     }
 
     #[test]
@@ -160,8 +176,20 @@ mod tests {
         for (line, column) in
             [("a \"b", 3), ("a\"b\"", 2), ("\"a\"b", 4), ("\"a\\nb\"", 3), ("a\u{7}", 2), ("a\0b", 2)]
         {
-            assert_eq!(words(line, 1).unwrap_err().span.column, column, "{line:?}");
+            let mut problems = Vec::new();
+            words(line, 1, &mut problems);
+            assert_eq!(problems[0].span.column, column, "{line:?}");
         }
-        assert!(words(&"x".repeat(2000), 1).is_err());
+        assert!(words(&"x".repeat(2000), 1, &mut Vec::new()).is_none());
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_word_does_not_hide_the_next() {
+        let mut problems = Vec::new();
+        let words = words("a\"b\\n\" c\u{7}d \"e", 1, &mut problems).unwrap();
+        let columns: Vec<usize> = problems.iter().map(|p| p.span.column).collect();
+        assert_eq!(columns, [9, 2, 4, 12]);
+        let texts: Vec<&str> = words.iter().map(|w| w.text.as_str()).collect();
+        assert_eq!(texts, ["a", "bn", "c", "d", "e"]);
     }
 }

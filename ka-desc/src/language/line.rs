@@ -23,11 +23,18 @@ const OPTIONS: [&str; 11] = [
     "attributes",
 ];
 
-/// A partition, and where each of its words stands.
-pub(super) type Said = (Partition, Vec<(Field, Span)>);
+/// What the line of a partition says, as far as it is understood.
+pub(super) struct Said {
+    pub(super) partition: Partition,
+    /// Where each of its words stands.
+    pub(super) spans: Vec<(Field, Span)>,
+    /// Its kind is not understood; another stands for it.
+    pub(super) unkind: bool,
+}
 
-/// Reads the line that begins with `first`.
-pub(super) fn partition(rest: &mut Rest<'_>, first: &Word) -> Result<Said, Problem> {
+/// Reads the line that begins with `first`, and tells `problems` of all that is wrong with it. `None`: it may be the line
+/// of something else.
+pub(super) fn partition(rest: &mut Rest<'_>, first: &Word, problems: &mut Vec<Problem>) -> Option<Said> {
     let mut spans = vec![(Field::Whole, first.span)];
     let mut word = first;
     let action = match word.text.as_str() {
@@ -36,24 +43,64 @@ pub(super) fn partition(rest: &mut Rest<'_>, first: &Word) -> Result<Said, Probl
         _ => Action::Make,
     };
     if action != Action::Make {
-        word = rest.need("the partition that must be there, such as `keep data any`")?;
+        word = told(rest.need("the partition that must be there, such as `keep data any`"), problems)?;
     }
     let logical = word.text == "logical" && !word.quoted;
     if logical {
-        word = rest.need("what it is for, such as `logical linux 500`")?;
+        word = told(rest.need("what it is for, such as `logical linux 500`"), problems)?;
     }
-    let kind = kind(word, action == Action::Make && !logical)?;
     spans.push((Field::Kind, word.span));
-    let word = rest.need("a size, such as `3500` (mebibytes), `20G`, `30%` or `fill`")?;
-    spans.push((Field::Size, word.span));
-    let mut partition = Partition { action, logical, ..Partition::new(kind, size(word, action)?) };
+    let is_size = |word: &Word| size(word, action).is_ok();
+    let kind = told(kind(word, action == Action::Make && !logical), problems);
+    if kind.is_none() && !rest.peek().is_some_and(is_size) {
+        return None;
+    }
+    let size = match rest.peek() {
+        Some(word) if is_option(word) => size(word, action),
+        _ => rest.need("a size, such as `3500` (mebibytes), `20G`, `30%` or `fill`").and_then(|word| {
+            spans.push((Field::Size, word.span));
+            size(word, action)
+        }),
+    };
+    let size = told(size, problems);
+    let mut late = size.is_none();
+    // What stands in for what is not understood contradicts nothing.
+    let any = if action == Action::Make { Size::Fill } else { Size::Any };
+    let new = Partition::new(kind.unwrap_or(Kind::Linux), size.unwrap_or(any));
+    let mut partition = Partition { action, logical, ..new };
     while let Some(word) = rest.next() {
-        option(&mut partition, &mut spans, word, rest)?;
+        // A size in the wrong place was missed above.
+        if late && is_size(word) {
+            late = false;
+            continue;
+        }
+        if let Err(problem) = option(&mut partition, &mut spans, word, rest) {
+            problems.push(problem);
+            // What follows a word that is not understood may be its value.
+            if !is_option(word) {
+                rest.skip_to(is_option);
+            }
+        }
     }
     // In the case that its tools write it in; what is none stays for the check.
     let uuid = partition.file_system().zip(partition.uuid.as_ref()).and_then(|(fs, uuid)| fs.uuid(uuid));
     partition.uuid = uuid.or(partition.uuid);
-    Ok((partition, spans))
+    Some(Said { partition, spans, unkind: kind.is_none() })
+}
+
+/// What was read; what is wrong with it is told to `problems`.
+pub(super) fn told<T>(read: Result<T, Problem>, problems: &mut Vec<Problem>) -> Option<T> {
+    read.map_err(|problem| problems.push(problem)).ok()
+}
+
+/// Which lines may be meant by one that begins with this word: the first word of them, if it is near.
+pub(super) fn near_start(word: &str) -> Option<&str> {
+    near(word, Kind::words().chain(STARTS))
+}
+
+/// Whether it is a file system or the name of an option.
+fn is_option(word: &Word) -> bool {
+    !word.quoted && (Fs::of_word(&word.text).is_some() || OPTIONS.contains(&word.text.as_str()))
 }
 
 /// `alone`: no word stood before it, so a word that begins other lines could have been meant.

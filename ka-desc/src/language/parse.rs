@@ -3,9 +3,10 @@
 //! Here is what a line can see by itself. What takes the whole desc to see is in [`super::check`], which names places
 //! of the desc; this file remembers where in the text they are.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use super::check::{self, Field, Place};
+use super::check::{self, Field, Gaps, Place};
 use super::lex::{Rest, Word, words, wrong};
 use super::line;
 use super::problem::{Problem, Problems, Span};
@@ -21,26 +22,27 @@ pub const VERSION: u32 = 1;
 /// Everything that is wrong with it, at once.
 pub fn parse(text: impl AsRef<[u8]>) -> Result<Desc, Problems> {
     let bytes = text.as_ref();
-    let whole = |line, what: String, way_out: &str| {
-        let span = Span { line, column: 1, width: 1 };
-        Problems::new(vec![Problem { span, what, way_out: way_out.into() }], "")
-    };
+    let mut reader = Reader::default();
     if bytes.len() > TEXT_BYTES_MAX {
         let what = format!("a desc has at most {} KiB, and this is more", TEXT_BYTES_MAX >> 10);
-        return Err(whole(1, what, "is it a desc file at all?"));
+        reader.problem(Span { line: 1, column: 1, width: 1 }, &what, "is it a desc file at all?");
+        return Err(Problems::new(reader.problems, ""));
     }
-    let text = std::str::from_utf8(bytes).map_err(|e| {
-        let line = 1 + bytes[..e.valid_up_to()].iter().filter(|b| **b == b'\n').count();
-        whole(line, "this is not UTF-8 text".into(), "save it as UTF-8; is it a desc file at all?")
-    })?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut reader = Reader::default();
-    for (at, line) in text.split('\n').enumerate() {
-        if let Err(problem) = words(line, at + 1).and_then(|words| reader.line(&words)) {
-            reader.problems.push(problem);
+    let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
+    for (at, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
+        let text = String::from_utf8_lossy(line);
+        if matches!(text, Cow::Owned(_)) {
+            let way_out = "save it as UTF-8; is it a desc file at all?";
+            reader.problem(Span { line: at + 1, column: 1, width: 1 }, "this is not UTF-8 text", way_out);
+            reader.riddle(&text);
+        } else {
+            reader.line(&text, at + 1);
+        }
+        if reader.newer {
+            break;
         }
     }
-    reader.finish(text)
+    reader.finish(&String::from_utf8_lossy(bytes))
 }
 
 #[derive(Default)]
@@ -48,143 +50,233 @@ struct Reader {
     desc: Desc,
     spans: BTreeMap<Place, Span>,
     problems: Vec<Problem>,
+    /// What is not understood.
+    gaps: Gaps,
     /// Something was said before this line.
     begun: bool,
-    /// The partition line above was wrong, so `subvol` lines have nobody to belong to.
+    /// The line above may have been a partition's, so `subvol` lines have nobody to belong to.
     orphans: bool,
+    /// It is a later version of the language, of which nothing is known.
+    newer: bool,
 }
 
 impl Reader {
-    fn line(&mut self, words: &[Word]) -> Result<(), Problem> {
-        let Some(first) = words.first() else { return Ok(()) };
+    fn line(&mut self, text: &str, number: usize) {
+        let known = self.problems.len();
+        let Some(words) = words(text, number, &mut self.problems) else { return self.riddle(text) };
+        let Some(first) = words.first() else { return };
         let mut rest = Rest::behind(first, &words[1..]);
         let begun = std::mem::replace(&mut self.begun, true);
         match first.text.as_str() {
-            _ if first.quoted => wrong(first, "a line does not begin with a quote", "it begins with a word"),
+            _ if first.quoted => {
+                self.problem(first.span, "a line does not begin with a quote", "it begins with a word");
+                self.riddle(&first.text);
+            }
             "desc" if begun => {
-                wrong(first, "`desc` is not the first line", "the version stands above all else")
+                self.problem(first.span, "`desc` is not the first line", "the version stands above all else");
             }
-            "desc" => version(&mut rest),
+            "desc" => self.version(&mut rest),
             "disk" => self.disk(&mut rest, first),
-            "table" => self.table(&mut rest, first),
-            "subvol" => self.subvolume(&mut rest, first),
-            _ => {
-                self.orphans = true;
-                self.partition(&mut rest, first)?;
-                self.orphans = false;
-                Ok(())
-            }
+            "table" => self.table(&mut rest, first, known),
+            "subvol" => self.subvolume(&mut rest, first, known),
+            _ => self.partition(&mut rest, first, known),
         }
     }
 
-    fn disk(&mut self, rest: &mut Rest<'_>, first: &Word) -> Result<(), Problem> {
-        // Even if its name is wrong, what follows belongs to another disk.
+    fn problem(&mut self, span: Span, what: &str, way_out: &str) {
+        self.problems.push(Problem { span, what: what.into(), way_out: way_out.into() });
+    }
+
+    /// Goes on after something that is wrong.
+    fn take<T>(&mut self, read: Result<T, Problem>) -> Option<T> {
+        line::told(read, &mut self.problems)
+    }
+
+    /// A line that is not understood: of the kind to which its first word is near; else it may be that of the table, as
+    /// long as that can come, or of a partition.
+    fn riddle(&mut self, line: &str) {
+        self.orphans = true;
+        let word = line.split_whitespace().next().unwrap_or_default();
+        let gap = match line::near_start(word) {
+            Some("disk") => Field::Whole,
+            Some("table") => Field::Table,
+            None if self.current().partitions.is_empty() => Field::Table,
+            _ => Field::Kind,
+        };
+        self.gap(None, gap);
+    }
+
+    fn gap(&mut self, partition: Option<usize>, field: Field) {
+        self.current();
+        self.gaps.insert(Place { disk: self.desc.disks.len() - 1, partition, field });
+    }
+
+    fn version(&mut self, rest: &mut Rest<'_>) {
+        let word = rest.need("the language's version: `desc 1`");
+        let Some(word) = self.take(word) else { return };
+        match word.text.parse::<u32>() {
+            Ok(VERSION) => {
+                let end = rest.end();
+                self.take(end);
+            }
+            Ok(n) if n > VERSION => {
+                self.newer = true;
+                let what = format!(
+                    "this desc is written in version {n} of the language, and this program reads {VERSION}"
+                );
+                self.problem(word.span, &what, "a newer ka-desc reads it");
+            }
+            _ => self.problem(word.span, "no version of the language", "expected `desc 1`"),
+        }
+    }
+
+    fn disk(&mut self, rest: &mut Rest<'_>, first: &Word) {
         self.desc.disks.push(Disk::default());
+        self.orphans = false;
         self.mark(Field::Whole, first.span);
-        let name = rest.need("what the desc calls this disk, such as `disk system`")?;
+        let name = rest.need("what the desc calls this disk, such as `disk system`");
+        let Some(name) = self.take(name) else { return self.gap(None, Field::Name) };
         self.mark(Field::Name, name.span);
         self.current().name = Some(name.text.clone());
-        rest.end()
+        let end = rest.end();
+        self.take(end);
     }
 
-    fn table(&mut self, rest: &mut Rest<'_>, first: &Word) -> Result<(), Problem> {
+    fn table(&mut self, rest: &mut Rest<'_>, first: &Word, known: usize) {
         if self.current().table.is_some() || !self.current().partitions.is_empty() {
+            // It may be the next disk's.
+            if self.gaps.contains(&Place {
+                disk: self.desc.disks.len() - 1,
+                partition: None,
+                field: Field::Whole,
+            }) {
+                return;
+            }
             let way_out = "it stands once for each disk, above the disk's partitions";
-            return wrong(first, "`table` in the wrong place", way_out);
+            return self.problem(first.span, "`table` in the wrong place", way_out);
         }
         self.mark(Field::Table, first.span);
-        let word = rest.need("`gpt` or `mbr`")?;
-        let table = match word.text.as_str() {
-            "gpt" => Table::Gpt,
-            "mbr" => Table::Mbr,
-            other => {
-                return wrong(word, format!("`{other}` is no partition table"), "expected `gpt` or `mbr`");
-            }
-        };
-        self.current().table = Some(table);
+        let word = rest.need("`gpt` or `mbr`");
+        if let Some(word) = self.take(word) {
+            let table = match word.text.as_str() {
+                "gpt" => Ok(Table::Gpt),
+                "mbr" => Ok(Table::Mbr),
+                other => wrong(word, format!("`{other}` is no partition table"), "expected `gpt` or `mbr`"),
+            };
+            self.current().table = self.take(table);
+        }
         while let Some(option) = rest.next() {
-            match option.text.as_str() {
-                "id" => {
-                    let word = rest.need("the table's identity")?;
-                    let id = match table {
-                        Table::Gpt => word.text.parse().ok().map(TableId::Gpt),
-                        Table::Mbr => mbr_id(&word.text).map(TableId::Mbr),
-                    };
-                    let expected = match table {
-                        Table::Gpt => "expected a GUID, such as 8D3F2C1E-5B6A-4C7D-9E8F-0A1B2C3D4E5F",
-                        Table::Mbr => "expected eight hexadecimal digits, such as 0x1a2b3c4d",
-                    };
-                    let Some(id) = id else {
-                        return wrong(word, format!("`{}` names no {table} table", word.text), expected);
-                    };
-                    self.current().id = Some(id);
-                }
-                "sector" => {
-                    let word = rest.need("512 or 4096")?;
-                    let Some(size) =
-                        crate::limits::SECTOR_BYTES.into_iter().find(|s| s.to_string() == word.text)
-                    else {
-                        return wrong(
-                            word,
-                            format!("no disk has sectors of {} bytes", word.text),
-                            "expected 512 or 4096",
-                        );
-                    };
-                    self.current().sector_bytes = Some(size);
-                }
-                other => {
-                    return wrong(
-                        option,
-                        format!("`{other}` says nothing of a table"),
-                        "expected `id` or `sector`",
-                    );
-                }
+            let read = self.table_option(option, rest);
+            if self.take(read).is_none() {
+                rest.skip_to(|word| matches!(word.text.as_str(), "id" | "sector"));
+            }
+        }
+        if self.problems.len() > known {
+            self.gap(None, Field::Table);
+        }
+    }
+
+    fn table_option(&mut self, option: &Word, rest: &mut Rest<'_>) -> Result<(), Problem> {
+        match option.text.as_str() {
+            "id" => {
+                let word = rest.need("the table's identity")?;
+                let text = &word.text;
+                let (id, table, expected) = match self.current().table {
+                    // Whatever it is, of a table that is not understood it may be right.
+                    None => return Ok(()),
+                    Some(table @ Table::Gpt) => (
+                        text.parse().ok().map(TableId::Gpt),
+                        table,
+                        "expected a GUID, such as 8D3F2C1E-5B6A-4C7D-9E8F-0A1B2C3D4E5F",
+                    ),
+                    Some(table @ Table::Mbr) => (
+                        mbr_id(text).map(TableId::Mbr),
+                        table,
+                        "expected eight hexadecimal digits, such as 0x1a2b3c4d",
+                    ),
+                };
+                let Some(id) = id else {
+                    return wrong(word, format!("`{text}` names no {table} table"), expected);
+                };
+                self.current().id = Some(id);
+            }
+            "sector" => {
+                let word = rest.need("512 or 4096")?;
+                let size = crate::limits::SECTOR_BYTES.into_iter().find(|s| s.to_string() == word.text);
+                let Some(size) = size else {
+                    let what = format!("no disk has sectors of {} bytes", word.text);
+                    return wrong(word, what, "expected 512 or 4096");
+                };
+                self.current().sector_bytes = Some(size);
+            }
+            other => {
+                return wrong(
+                    option,
+                    format!("`{other}` says nothing of a table"),
+                    "expected `id` or `sector`",
+                );
             }
         }
         Ok(())
     }
 
-    fn subvolume(&mut self, rest: &mut Rest<'_>, first: &Word) -> Result<(), Problem> {
-        let name = rest.need("the subvolume's name, such as `subvol @home mount /home`")?;
+    fn subvolume(&mut self, rest: &mut Rest<'_>, first: &Word, known: usize) {
+        let name = rest.need("the subvolume's name, such as `subvol @home mount /home`");
+        let Some(name) = self.take(name) else { return };
         let mut subvolume = Subvolume { name: name.text.clone(), mount: None, options: None };
         let mut mount = name.span;
         while let Some(option) = rest.next() {
-            match option.text.as_str() {
+            let read = match option.text.as_str() {
                 "mount" if subvolume.mount.is_none() => {
-                    let path = rest.need("a path, such as `mount /home`")?;
-                    mount = path.span;
-                    subvolume.mount = Some(path.text.clone());
+                    rest.need("a path, such as `mount /home`").map(|path| {
+                        mount = path.span;
+                        subvolume.mount = Some(path.text.clone());
+                    })
                 }
-                "options" if subvolume.options.is_none() => {
-                    subvolume.options =
-                        Some(rest.need("mount options, such as `options nodev`")?.text.clone());
-                }
+                "options" if subvolume.options.is_none() => rest
+                    .need("mount options, such as `options nodev`")
+                    .map(|word| subvolume.options = Some(word.text.clone())),
                 other => {
+                    rest.skip_to(|word| matches!(word.text.as_str(), "mount" | "options"));
                     let way_out = "expected `mount PATH` or `options LIST`, each once";
-                    return wrong(option, format!("`{other}` is no option of a subvolume"), way_out);
+                    wrong(option, format!("`{other}` is no option of a subvolume"), way_out)
                 }
-            }
+            };
+            self.take(read);
         }
         if self.orphans {
-            return Ok(());
+            return;
         }
-        let Some(partition) = self.current().partitions.last_mut() else {
-            return wrong(first, "a subvolume of nothing", "it stands below the line of its btrfs partition");
+        let Some(last) = self.current().partitions.len().checked_sub(1) else {
+            let way_out = "it stands below the line of its btrfs partition";
+            return self.problem(first.span, "a subvolume of nothing", way_out);
         };
-        partition.subvolumes.push(subvolume);
-        let at = partition.subvolumes.len() - 1;
+        let subvolumes = &mut self.current().partitions[last].subvolumes;
+        let at = subvolumes.len();
+        subvolumes.push(subvolume);
         self.mark(Field::Subvolume(at), name.span);
         self.mark(Field::SubvolumeMount(at), mount);
-        Ok(())
+        if self.problems.len() > known {
+            self.gap(Some(last), Field::Subvolume(at));
+        }
     }
 
-    fn partition(&mut self, rest: &mut Rest<'_>, first: &Word) -> Result<(), Problem> {
-        let (partition, spans) = line::partition(rest, first)?;
-        self.current().partitions.push(partition);
-        for (field, span) in spans {
+    fn partition(&mut self, rest: &mut Rest<'_>, first: &Word, known: usize) {
+        let Some(said) = line::partition(rest, first, &mut self.problems) else {
+            return self.riddle(&first.text);
+        };
+        self.orphans = false;
+        self.current().partitions.push(said.partition);
+        let at = self.current().partitions.len() - 1;
+        for (field, span) in said.spans {
             self.mark(field, span);
         }
-        Ok(())
+        if self.problems.len() > known {
+            self.gap(Some(at), Field::Whole);
+        }
+        if said.unkind {
+            self.gap(Some(at), Field::Kind);
+        }
     }
 
     /// The disk that lines belong to now.
@@ -203,30 +295,14 @@ impl Reader {
     }
 
     fn finish(mut self, text: &str) -> Result<Desc, Problems> {
-        // Half a desc would be told of what its missing lines bring about.
-        if self.problems.is_empty() {
-            for fault in check::faults(&self.desc) {
-                let whole = Place { field: Field::Whole, ..fault.place };
-                let span = self.spans.get(&fault.place).or_else(|| self.spans.get(&whole)).copied();
-                let span = span.unwrap_or(Span { line: 1, column: 1, width: 1 });
-                self.problems.push(Problem { span, what: fault.what, way_out: fault.way_out });
-            }
+        let faults = if self.newer { Vec::new() } else { check::faults_but(&self.desc, &self.gaps) };
+        for fault in faults {
+            let whole = Place { field: Field::Whole, ..fault.place };
+            let span = self.spans.get(&fault.place).or_else(|| self.spans.get(&whole)).copied();
+            let span = span.unwrap_or(Span { line: 1, column: 1, width: 1 });
+            self.problems.push(Problem { span, what: fault.what, way_out: fault.way_out });
         }
         if self.problems.is_empty() { Ok(self.desc) } else { Err(Problems::new(self.problems, text)) }
-    }
-}
-
-fn version(rest: &mut Rest<'_>) -> Result<(), Problem> {
-    let word = rest.need("the language's version: `desc 1`")?;
-    match word.text.parse::<u32>() {
-        Ok(VERSION) => rest.end(),
-        Ok(n) if n > VERSION => {
-            let what = format!(
-                "this desc is written in version {n} of the language, and this program reads {VERSION}"
-            );
-            wrong(word, what, "a newer ka-desc reads it")
-        }
-        _ => wrong(word, "no version of the language", "expected `desc 1`"),
     }
 }
 

@@ -40,7 +40,7 @@ pub fn apply(
         locks.push(lock(&disk.facts.path)?);
     }
     for disk in all {
-        release(machine, runner, disk, options, tell)?;
+        release(machine, runner, disk, options, tell).map_err(Error::early)?;
     }
     for disk in all {
         look_again(machine, runner, disk, options)?;

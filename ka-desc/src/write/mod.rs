@@ -60,10 +60,22 @@ pub enum Error {
     Names(String),
     /// A device or a directory cannot be used.
     Io(PathBuf, io::Error),
-    /// A command failed.
+    /// A command failed before anything was written.
+    Early(Failure),
+    /// A command failed on the way.
     Failed(Failure),
     /// What was written is not what was planned.
     Wrong(PathBuf, Vec<String>),
+}
+
+impl Error {
+    /// The same, if nothing was written yet.
+    fn early(self) -> Self {
+        match self {
+            Self::Failed(failure) => Self::Early(failure),
+            other => other,
+        }
+    }
 }
 
 impl From<Failure> for Error {
@@ -89,8 +101,11 @@ impl fmt::Display for Error {
                 f.write_str(&lines(list.iter().map(tool)))
             }
             Self::Names(what) => f.write_str(what),
+            Self::Io(path, e) if e.kind() == io::ErrorKind::PermissionDenied => {
+                write!(f, "{}: {e}; run it as root, or as somebody who may", path.display())
+            }
             Self::Io(path, e) => write!(f, "{}: {e}", path.display()),
-            Self::Failed(failure) => failure.fmt(f),
+            Self::Early(failure) | Self::Failed(failure) => failure.fmt(f),
             Self::Wrong(path, list) => {
                 write!(f, "{} has not become what was planned: {}", path.display(), list.join("; "))
             }

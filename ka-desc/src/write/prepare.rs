@@ -1,5 +1,6 @@
 //! Before anything is written: which disk, may it be, does the desc fit, are the tools there.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use super::{Error, READERS, Tool, nodes, tools};
@@ -163,12 +164,15 @@ pub(super) fn facts(machine: &Machine, path: &Path, options: &Options) -> Result
 /// # Errors
 /// A tool failed.
 pub fn look(runner: &mut dyn Runner, facts: &Facts) -> Result<Option<Found>, Error> {
+    // Whether it can be read at all, the kernel says in fewer words than a tool.
+    File::open(&facts.path).map_err(|e| Error::Io(facts.path.clone(), e))?;
     if facts.geometry.sector_bytes == 512 || facts.sort != Sort::Image {
-        return Ok(probe(runner, &facts.path, facts.geometry.sector_bytes)?);
+        return probe(runner, &facts.path, facts.geometry.sector_bytes).map_err(Error::Early);
     }
     // Reading needs a real one, even when nothing is to be written.
-    let node = nodes::disk(&mut crate::run::Here, &facts.path, &facts.sort, facts.geometry)?;
-    Ok(probe(runner, &node.path, facts.geometry.sector_bytes)?)
+    let node = nodes::disk(&mut crate::run::Here, &facts.path, &facts.sort, facts.geometry);
+    let node = node.map_err(Error::early)?;
+    probe(runner, &node.path, facts.geometry.sector_bytes).map_err(Error::Early)
 }
 
 /// Under which conditions a disk may be written.

@@ -4,11 +4,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, ArgMatches, CommandFactory, FromArgMatches, Parser};
-use ka_client::console::args::wrong;
+use ka_client::console::args::{Page, wrong};
 use ka_client::console::exit::Exit;
 use ka_client::console::units;
 use ka_core::types::SessionName;
 
+use crate::cli::ENVIRONMENT;
 use crate::golden::choice::Typed;
 use crate::session::{Given, SessionArgs, given};
 
@@ -26,8 +27,7 @@ const SESSION: &str = "ka";
     version,
     disable_help_flag = true,
     disable_version_flag = true,
-    override_usage = "ka-d clone [OPTIONS]",
-    after_help = AFTER.to_owned() + &Exit::table(),
+    override_usage = "ka-d clone [OPTIONS]"
 )]
 pub struct Options {
     /// Leave out what is in this directory; may be given several times. The directory itself comes, with its mode and owner
@@ -115,14 +115,27 @@ pub struct Options {
     given: Vec<Given>,
 }
 
-const AFTER: &str = "\
-Examples:
-  ka-d clone --dry-run                              what would the clones become?
-  ka-d clone -n 30 -s lab3                          thirty clones of this machine
-  ka-d clone -n 30 -p sda lab.desc -X 'sdb|sdc'     with partitions as lab.desc says, without sdb and sdc
-  ka-d clone -n 2 -x /scratch -d 20 -r grub         /scratch comes empty; the nodes leave two seconds apart
-
-";
+/// What help and manual page say besides the options.
+pub(crate) fn page() -> Page {
+    Page {
+        examples: &[
+            ("ka-d clone --dry-run", "shows what the clones would become"),
+            ("ka-d clone -n 30 -s lab3", "makes thirty clones of this machine"),
+            (
+                "ka-d clone -n 30 -p sda lab.desc -X 'sdb|sdc'",
+                "with partitions as lab.desc says, without sdb and sdc",
+            ),
+            (
+                "ka-d clone -n 2 -x /scratch -d 20 -r grub",
+                "/scratch comes empty; the nodes leave two seconds apart",
+            ),
+        ],
+        exits: Exit::rows(),
+        environment: ENVIRONMENT,
+        files: &[("/var/log/ka", "the nodes' logs, unless --log-dir says otherwise")],
+        see_also: &["ka-d-rescue(1)", "ka-d-install(1)", "ka-desc(1)", "docs/json.md"],
+    }
+}
 
 impl Options {
     /// Reads a command line.

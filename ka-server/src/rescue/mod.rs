@@ -32,6 +32,7 @@ use ka_client::console::{key, units};
 use ka_desc::run::{Call, Runner};
 use kernel::{Kernel, Sizes};
 pub use options::Options;
+pub(crate) use options::page;
 use parts::Parts;
 use programs::Programs;
 use tree::Tree;

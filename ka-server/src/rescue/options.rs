@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use ka_client::console::args;
+use ka_client::console::args::{self, Page};
 use ka_core::types::SessionName;
 
 /// What to build, and from what.
@@ -48,4 +48,36 @@ pub struct Options {
     /// More words for the kernel's command line, such as 'console=ttyS0 ka.then=poweroff'
     #[arg(long, value_name = "WORDS", allow_hyphen_values = true)]
     pub append: Vec<String>,
+}
+
+/// What help and manual page say besides the options.
+pub(crate) fn page() -> Page {
+    Page {
+        examples: &[
+            (
+                "ka-d rescue /srv/tftp/ka",
+                "vmlinuz and initrd for PXE; the boot entries come on standard output",
+            ),
+            (
+                "ka-d rescue stick --session lab3 --key-file key --iso",
+                "also stick/rescue.iso, for CD and USB",
+            ),
+            (
+                "ka-d rescue out --append 'console=ttyS0 ka.then=poweroff' --module r8125",
+                "more words for the kernel, and a module of DKMS",
+            ),
+            (
+                "ka-d rescue out --root /srv/golden --bin /srv/static",
+                "from another system, with programs from elsewhere",
+            ),
+        ],
+        exits: vec![
+            (0, "the rescue system is in OUT, and its boot entries are on standard output"),
+            (1, "it could not be built: what is missing is said, and how to get it"),
+            (2, "the command line is wrong"),
+        ],
+        environment: &[],
+        files: &[],
+        see_also: &["ka-d-clone(1)", "ka-d-install(1)"],
+    }
 }

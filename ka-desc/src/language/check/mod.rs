@@ -4,9 +4,12 @@ mod partition;
 
 pub(crate) use partition::unprintable;
 
+use std::collections::BTreeSet;
+
+use super::bytes::Written;
 use super::words::Kind;
-use super::{Desc, Disk, Table, TableId};
-use crate::limits::{DISKS_MAX, PARTITIONS_MAX, PRIMARIES_MAX};
+use super::{Desc, Disk, Size, Table, TableId};
+use crate::limits::{DISKS_MAX, MIB_BYTES, PARTITIONS_MAX, PRIMARIES_MAX};
 
 /// A place of a desc.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,33 +57,69 @@ pub struct Fault {
     pub way_out: String,
 }
 
+/// What of a text is not understood. Of a partition or a subvolume: its kind, or words of its line. Of a disk: a line
+/// of some kind, its table, its name; or a line that may even have begun another disk ([`Field::Whole`]).
+pub(super) type Gaps = BTreeSet<Place>;
+
 /// Everything that is wrong with a desc. What [`super::parse`] returns has no faults.
 #[must_use]
 pub fn faults(desc: &Desc) -> Vec<Fault> {
-    let mut check =
-        Check { place: Place { disk: 0, partition: None, field: Field::Whole }, faults: Vec::new() };
+    faults_but(desc, &Gaps::new())
+}
+
+/// What is wrong with a desc whatever it may say where it has gaps.
+pub(super) fn faults_but(desc: &Desc, gaps: &Gaps) -> Vec<Fault> {
+    let place = Place { disk: 0, partition: None, field: Field::Whole };
+    let mut check = Check { gaps, place, faults: Vec::new() };
     check.disks(desc);
     for (at, disk) in desc.disks.iter().enumerate() {
-        check.place = Place { disk: at, partition: None, field: Field::Whole };
-        check.disk(disk);
+        check.place = Place { disk: at, ..place };
+        let table = check.table(disk);
+        check.disk(disk, table);
         for (at, partition) in disk.partitions.iter().enumerate() {
             check.place.partition = Some(at);
-            check.partition(partition, disk.table());
+            check.partition(partition, table);
         }
     }
     check.mounts(desc);
     check.faults
 }
 
-struct Check {
+struct Check<'a> {
+    gaps: &'a Gaps,
     place: Place,
     faults: Vec<Fault>,
 }
 
-impl Check {
+impl Check<'_> {
     fn fault(&mut self, field: Field, what: impl Into<String>, way_out: impl Into<String>) {
         let place = Place { field, ..self.place };
         self.faults.push(Fault { place, what: what.into(), way_out: way_out.into() });
+    }
+
+    /// Whether something is not understood here.
+    fn gap(&self, field: Field) -> bool {
+        self.gaps.contains(&Place { field, ..self.place })
+    }
+
+    /// Whether one of these lines may have begun another disk.
+    fn torn(&self) -> bool {
+        self.gaps.contains(&Place { partition: None, field: Field::Whole, ..self.place })
+    }
+
+    /// Whether there may be a partition of any kind on this disk.
+    fn unkind(&self) -> bool {
+        let any = |field| matches!(field, Field::Kind | Field::Table);
+        self.gaps.iter().any(|gap| gap.disk == self.place.disk && any(gap.field))
+    }
+
+    /// The disk's table, if that is certain.
+    fn table(&self, disk: &Disk) -> Option<Table> {
+        let gaps = self.gaps.iter().any(|gap| gap.disk == self.place.disk);
+        let table = disk.table();
+        // What is not understood may ask for a GPT, too.
+        let certain = disk.table.is_some() || !gaps || (!self.gap(Field::Table) && table == Table::Gpt);
+        (certain && !self.torn()).then_some(table)
     }
 
     fn disks(&mut self, desc: &Desc) {
@@ -94,7 +133,7 @@ impl Check {
             self.place.disk = at;
             let same = |other: &Disk| other.name.is_some() && other.name == disk.name;
             match &disk.name {
-                None if desc.disks.len() > 1 => {
+                None if desc.disks.len() > 1 && !self.gap(Field::Name) && !self.torn() => {
                     self.fault(
                         Field::Whole,
                         "these partitions belong to no disk",
@@ -117,9 +156,8 @@ impl Check {
         }
     }
 
-    fn disk(&mut self, disk: &Disk) {
-        let table = disk.table();
-        if disk.partitions.is_empty() {
+    fn disk(&mut self, disk: &Disk, table: Option<Table>) {
+        if disk.partitions.is_empty() && !self.torn() && !self.unkind() {
             self.fault(
                 Field::Whole,
                 "a disk without partitions",
@@ -135,7 +173,7 @@ impl Check {
         }
         let id_of = disk.id.map(|id| if matches!(id, TableId::Mbr(_)) { Table::Mbr } else { Table::Gpt });
         if id_of.is_some_and(|of| disk.table != Some(of))
-            || (disk.sector_bytes.is_some() && disk.table.is_none())
+            || (!self.gap(Field::Table) && disk.sector_bytes.is_some() && disk.table.is_none())
         {
             self.fault(
                 Field::Table,
@@ -143,9 +181,14 @@ impl Check {
                 "`table` says which kind it is",
             );
         }
+        // Some of these lines may be another disk's.
+        if self.torn() {
+            return;
+        }
         let numbers = disk.numbers();
         let mut extended = None;
         let mut bootable = None;
+        let mut full = false;
         for (at, partition) in disk.partitions.iter().enumerate() {
             self.place.partition = Some(at);
             if partition.kind == Kind::Extended && extended.replace(at).is_some() {
@@ -155,7 +198,7 @@ impl Check {
                     "an MBR has one; put the logicals into it",
                 );
             }
-            if table == Table::Mbr && partition.bootable && bootable.replace(at).is_some() {
+            if table == Some(Table::Mbr) && partition.bootable && bootable.replace(at).is_some() {
                 self.fault(Field::Bootable, "a second bootable partition", "an MBR starts from one");
             }
             if let Some(number) = partition.number {
@@ -169,26 +212,28 @@ impl Check {
                     self.fault(Field::Number, what, "give another number, or none");
                 }
             }
-            let max = if table == Table::Mbr { PRIMARIES_MAX } else { PARTITIONS_MAX as u32 };
-            if !partition.logical && numbers[at] > max {
-                match table {
-                    Table::Mbr => {
-                        let way_out = "make one of them `extended` and put the others into it as `logical …`, or write `table gpt`";
-                        self.fault(
-                            Field::Kind,
-                            "an MBR has room for four primaries, the extended one among them",
-                            way_out,
-                        );
-                    }
-                    Table::Gpt => {
-                        self.fault(Field::Number, "a GPT has 128 entries", "give a number up to 128")
-                    }
+            if partition.logical {
+                continue;
+            }
+            match table {
+                Some(Table::Mbr) if numbers[at] > PRIMARIES_MAX && !full => {
+                    full = true;
+                    let way_out = "make one of them `extended` and put the others into it as `logical …`, or write `table gpt`";
+                    self.fault(
+                        Field::Kind,
+                        "an MBR has room for four primaries, the extended one among them",
+                        way_out,
+                    );
                 }
+                Some(Table::Gpt) if numbers[at] > PARTITIONS_MAX as u32 => {
+                    self.fault(Field::Number, "a GPT has 128 entries", "give a number up to 128");
+                }
+                _ => {}
             }
         }
         for (at, partition) in disk.partitions.iter().enumerate() {
             self.place.partition = Some(at);
-            if partition.logical && table == Table::Mbr && extended.is_none() {
+            if partition.logical && table == Some(Table::Mbr) && extended.is_none() && !self.unkind() {
                 self.fault(
                     Field::Whole,
                     "a logical partition without an extended one",
@@ -196,7 +241,44 @@ impl Check {
                 );
             }
         }
+        for logical in [false, true] {
+            self.shares(disk, logical);
+        }
         self.place.partition = None;
+    }
+
+    /// No disk has more than all of it; what else there is room for, a disk must be there to say.
+    fn shares(&mut self, disk: &Disk, logical: bool) {
+        let lines = || disk.partitions.iter().enumerate().filter(|(_, p)| p.logical == logical);
+        let mut percent = 0;
+        let mut bytes: u64 = 0;
+        for (at, partition) in lines() {
+            match partition.size {
+                Size::Percent(n) => {
+                    percent += u32::from(n);
+                    if percent > 100 {
+                        self.place.partition = Some(at);
+                        let way_out = "give shares that are 100% together, or `fill`";
+                        return self.fault(
+                            Field::Size,
+                            "these shares are more than all of the disk",
+                            way_out,
+                        );
+                    }
+                }
+                Size::Bytes(n) => bytes = bytes.saturating_add(MIB_BYTES).saturating_add(n),
+                Size::Fill | Size::Any => {}
+            }
+        }
+        let frame = disk.partitions.iter().position(|p| p.kind == Kind::Extended);
+        if let Some(at) = frame.filter(|_| logical)
+            && let Size::Bytes(has) = disk.partitions[at].size
+            && has < bytes
+        {
+            self.place.partition = Some(at);
+            let way_out = format!("give it at least {}, or `fill`", Written(bytes));
+            self.fault(Field::Size, "too small for its logicals", way_out);
+        }
     }
 
     fn mounts(&mut self, desc: &Desc) {

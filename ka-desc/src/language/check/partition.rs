@@ -5,30 +5,32 @@ use crate::language::words::{Fs, Kind};
 use crate::language::{Action, LEGACY_BOOT_BIT, Partition, Size, Table, bytes};
 use crate::limits::SUBVOLUMES_MAX;
 
-impl Check {
-    pub(super) fn partition(&mut self, p: &Partition, table: Table) {
+impl Check<'_> {
+    pub(super) fn partition(&mut self, p: &Partition, table: Option<Table>) {
         self.in_table(p, table);
         self.size(p);
         self.contents(p);
         if p.subvolumes.len() > SUBVOLUMES_MAX {
             self.fault(Field::Whole, format!("more than {SUBVOLUMES_MAX} subvolumes"), "make fewer of them");
         }
-        if p.action != Action::Make && table == Table::Mbr && (p.logical || p.kind == Kind::Extended) {
+        if p.action != Action::Make && table == Some(Table::Mbr) && (p.logical || p.kind == Kind::Extended) {
             let what = "logicals and the extended partition cannot be kept: their chain is written anew";
             self.fault(Field::Whole, what, "keep primaries only, or use a GPT");
         }
-        if p.action == Action::Reuse && p.formatted().is_none() {
+        if p.action == Action::Reuse && p.formatted().is_none() && !self.gap(Field::Whole) {
             self.fault(Field::Whole, "nothing is done to this partition", "say a file system, or `keep` it");
         }
     }
 
     /// What either table does not have.
-    fn in_table(&mut self, p: &Partition, table: Table) {
+    fn in_table(&mut self, p: &Partition, table: Option<Table>) {
         if p.logical && p.kind == Kind::Extended {
             self.fault(Field::Kind, "an extended partition within the extended one", "leave out `logical`");
             return;
         }
-        if p.kind.type_in(table, p.file_system()).is_none() || (p.logical && table == Table::Gpt) {
+        if let Some(table) = table
+            && (p.kind.type_in(table, p.file_system()).is_none() || (p.logical && table == Table::Gpt))
+        {
             let what = if p.logical {
                 "a GPT has no logical partitions".into()
             } else {
@@ -50,7 +52,7 @@ impl Check {
                 "`linux`, `swap` or `extended`",
             );
         }
-        if table == Table::Mbr {
+        if table == Some(Table::Mbr) {
             let way_out = "leave it out, or write `table gpt`";
             for (said, field) in [
                 (p.name.is_some(), Field::Name),
@@ -81,7 +83,8 @@ impl Check {
         }
         if p.attributes >> LEGACY_BOOT_BIT & 1 == 1 {
             self.fault(Field::Attributes, "attribute 2 has a word of its own", "write `bootable`");
-        } else if p.attributes & 0x0000_ffff_ffff_fff8 != 0 {
+        }
+        if p.attributes & 0x0000_ffff_ffff_fff8 != 0 {
             self.fault(Field::Attributes, "attributes 3 to 47 are reserved", "take 0, 1, or 48 to 63");
         }
         if p.kind == Kind::Extended && p.bootable {
@@ -128,10 +131,16 @@ impl Check {
 
     /// What is on it, and where that is mounted.
     fn contents(&mut self, p: &Partition) {
-        let fs = p.file_system();
+        // A word that is not understood may have been its file system, or a mount point.
+        let gap = self.gap(Field::Whole);
+        let fs = if gap { p.fs } else { p.file_system() };
         let bare = matches!(p.kind, Kind::Extended | Kind::BiosBoot | Kind::Msr);
         if bare && p.fs.is_some() {
             self.fault(Field::Fs, format!("`{}` has no file system", p.kind), "leave it out");
+        }
+        self.subvolumes(p, fs);
+        if let Some(options) = &p.options {
+            self.mount_options(options, Field::Options);
         }
         let Some(fs) = fs else {
             let way_out = "say its file system, such as `linux 20G ext4 …`";
@@ -142,13 +151,13 @@ impl Check {
                 (p.options.is_some(), Field::Options),
                 (!p.subvolumes.is_empty(), Field::Subvolume(0)),
             ] {
-                if said {
+                if said && !gap {
                     self.fault(field, "this belongs to a file system", way_out);
                 }
             }
             return;
         };
-        if (p.kind == Kind::Swap) != (fs == Fs::Swap) {
+        if (p.kind == Kind::Swap) != (fs == Fs::Swap) && !self.gap(Field::Kind) {
             let way_out = "write `swap SIZE` for swap, and `linux SIZE ext4` for a file system";
             self.fault(Field::Fs, format!("`{}` with {fs} on it", p.kind), way_out);
         }
@@ -180,19 +189,15 @@ impl Check {
             let field = if p.mount.is_some() { Field::Mount } else { Field::Options };
             self.fault(field, "swap is not mounted", "leave it out");
         }
-        if p.options.is_some() && !p.is_mounted() && fs != Fs::Swap {
+        if p.options.is_some() && !p.is_mounted() && fs != Fs::Swap && !gap {
             self.fault(Field::Options, "options of nothing that is mounted", "say where: `mount PATH`");
         }
-        if let Some(options) = &p.options {
-            self.mount_options(options, Field::Options);
-        }
-        self.subvolumes(p, fs);
     }
 
-    fn subvolumes(&mut self, p: &Partition, fs: Fs) {
+    fn subvolumes(&mut self, p: &Partition, fs: Option<Fs>) {
         for (at, subvolume) in p.subvolumes.iter().enumerate() {
             let field = Field::Subvolume(at);
-            if fs != Fs::Btrfs {
+            if let Some(fs) = fs.filter(|fs| *fs != Fs::Btrfs) {
                 self.fault(field, format!("{fs} has no subvolumes"), "they stand below a line with `btrfs`");
             }
             if !is_path(&format!("/{}", subvolume.name))
@@ -206,7 +211,7 @@ impl Check {
             if p.subvolumes[..at].iter().any(|other| other.name == subvolume.name) {
                 self.fault(field, "this subvolume is there twice", "give each its own name");
             }
-            if subvolume.options.is_some() && subvolume.mount.is_none() {
+            if subvolume.options.is_some() && subvolume.mount.is_none() && !self.gap(field) {
                 self.fault(field, "options of nothing that is mounted", "say where: `mount PATH`");
             }
             if let Some(options) = &subvolume.options {
