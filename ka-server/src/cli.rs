@@ -4,11 +4,11 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser};
-use ka_client::console::args::{Generate, wrong};
+use ka_client::console::args::{Generate, quoted, wrong};
 use ka_client::console::exit::Exit;
 
 use crate::PROGRAM;
-use crate::session::{Given, Serving, SessionArgs, given, quoted};
+use crate::session::{Given, Serving, SessionArgs, given};
 
 /// The source of the original.
 const DEFAULT_COMMAND: &str = "(cd /; tar --create --one-file-system --sparse /)";
