@@ -162,6 +162,7 @@ mod tests {
         for line in ["", "rate", "rate 5 6", "go now", "quit", "rate fast"] {
             assert!(Command::parse(line).is_err(), "{line}");
         }
+        assert!(Command::parse("rate 10").unwrap_err().contains("write 10M for 10 MiB/s"));
     }
 
     fn echo(command: Command) -> Result<String, String> {
