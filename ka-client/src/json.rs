@@ -1,6 +1,6 @@
 //! What `ka-d-client` says to programs. The parts it shares with `ka-d-server` are in [`crate::console::json`].
 //!
-//! **Events** (`--json`), each a line on standard output with `"event"` and `"t"`:
+//! **Events** (`--json`), each a line on standard output with `"event"`, `"t"` and `"time"`:
 //!
 //! | event | further fields |
 //! |---|---|
@@ -11,7 +11,7 @@
 //! | `linked` | none: the link to the parent is up |
 //! | `noparent` | none: nobody feeds us for now; the rest comes once the others have it |
 //! | `away`, `back` | none: the server is not heard any more; it is heard again |
-//! | `stream` | `number`, `name`, `size` in bytes or `null` |
+//! | `stream` | `number`, `name`, `size` in bytes or `null`; `estimate`: whether that is one, as it is of a clone's files |
 //! | `progress` | `received`: bytes that came and were checked; `sunk`: bytes that the sink took; six times a second |
 //! | `complete` | none: every byte is here, the sink may still be at work |
 //! | `ended` | `outcome`, `reason`, `at`; the node may still relay |
@@ -23,7 +23,8 @@
 //! `null`; `"name"`: the session's name as given or `null`; `"secure"`: false with `--insecure`; `"ok"`; `"exit"`: our
 //! exit status; `"error"`: `null`, or why the node never joined; `"node"`: our number or `null`; `"label"`: our host's name; `"outcome"`, `"reason"`,
 //! `"at"`; `"received"` and `"bytes"`: bytes that came, and that the sink took; `"joined_s"` and `"ended_s"`: seconds
-//! since our start, or `null`; `"counters"`. A node that never joined has outcome `"failed"` without a reason.
+//! since our start, or `null`; `"joined"`, `"started"` (when the session did) and `"ended"`: the same as times of day, or `null`;
+//! `"counters"`. A node that never joined has outcome `"failed"` without a reason.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -31,6 +32,7 @@ use ka_core::net::ClientEvent;
 use serde::Serialize;
 
 use crate::console::json::{Counters, Ending};
+use crate::console::meter::Total;
 
 /// An event.
 #[derive(Clone, Debug, Serialize)]
@@ -45,7 +47,7 @@ pub enum Event<'a> {
     Linked,
     Away,
     Back,
-    Stream { number: u32, name: &'a str, size: Option<u64> },
+    Stream { number: u32, name: &'a str, size: Option<u64>, estimate: bool },
     Progress { received: u64, sunk: u64 },
     Complete,
     Ended(Ending<'a>),
@@ -75,9 +77,12 @@ impl<'a> Event<'a> {
             ClientEvent::Linked => Self::Linked,
             ClientEvent::Away => Self::Away,
             ClientEvent::Back => Self::Back,
-            ClientEvent::Stream(info) => {
-                Self::Stream { number: info.number, name: &info.name, size: info.size }
-            }
+            ClientEvent::Stream(info) => Self::Stream {
+                number: info.number,
+                name: &info.name,
+                size: info.size,
+                estimate: matches!(Total::of(info), Total::About(_)),
+            },
             ClientEvent::Progress(p) => Self::Progress { received: p.received.0, sunk: p.sunk.0 },
             ClientEvent::Complete => Self::Complete,
             ClientEvent::Ended(outcome) => Self::Ended(outcome.into()),
@@ -106,5 +111,8 @@ pub struct Report<'a> {
     pub bytes: u64,
     pub joined_s: Option<f64>,
     pub ended_s: f64,
+    pub joined: Option<String>,
+    pub started: Option<String>,
+    pub ended: String,
     pub counters: Counters,
 }

@@ -8,6 +8,7 @@ use ka_client::console::args::{Generate, quoted, wrong};
 use ka_client::console::exit::Exit;
 
 use crate::PROGRAM;
+use crate::invite::Words;
 use crate::session::{Given, Serving, SessionArgs, given};
 
 /// The source of the original.
@@ -116,6 +117,15 @@ impl Serving for Options {
             Source::File(path) => ("file", Some(path.display().to_string())),
             Source::Stdin => ("stdin", None),
         }
+    }
+
+    fn invite(&self, words: &Words) -> String {
+        let sink = if matches!(self.source(), Source::File(_)) { "--output FILE" } else { "-e COMMAND" };
+        format!("on each node: ka-d-client {} {sink}", words.options)
+    }
+
+    fn reads_stdin(&self) -> bool {
+        self.source() == Source::Stdin
     }
 
     /// From the spool, if that is a file with everything in it.

@@ -1,6 +1,6 @@
 //! What `ka-d-server` says to programs. The parts it shares with `ka-d-client` are in [`ka_client::console::json`].
 //!
-//! **Events** (`--json`), each a line on standard output with `"event"` and `"t"`:
+//! **Events** (`--json`), each a line on standard output with `"event"`, `"t"` and `"time"`:
 //!
 //! | event | further fields |
 //! |---|---|
@@ -10,7 +10,7 @@
 //! | `refused` | `addr`, `why` |
 //! | `started` | `nodes` |
 //! | `linked` | `node`, `parent` (0 is the server) |
-//! | `stream` | `number`, `name`, `size` in bytes or `null` |
+//! | `stream` | `number`, `name`, `size` in bytes or `null`; `estimate`: whether that is one, as it is of a clone's files |
 //! | `progress` | `node` (0: how far the source is read), `received`, `sunk`; about six times a second for each node |
 //! | `suspected` | `node`, `why`: it is not heard; those below it go on without it, and it may come back |
 //! | `returned` | `node`, `at`: it is heard again, and goes on at that byte |
@@ -30,7 +30,8 @@
 //! **The report** (`--report`) is one object: `"ka"`: our version; `"version"`: 1; `"session"`: 32 hex digits or
 //! `null`; `"name"` or `null`; `"secure"`: false with `--insecure`; `"encrypted"`: false with `--no-encrypt`, too; `"ok"`: it started, and every node is OK; `"exit"`: our exit status; `"error"`: `null`,
 //! or why there was no session (then there are no nodes); `"bytes"`: read from the source; `"started_s"` (`null`: it
-//! never started) and `"ended_s"`: seconds since the session was opened; `"source"` and `"nodes"`:
+//! never started) and `"ended_s"`: seconds since the session was opened; `"opened"`, `"started"` and `"ended"`: the same as times
+//! of day, or `null`; `"source"` and `"nodes"`:
 //! - `"source"`: `"kind"`: `"command"`, `"file"` or `"stdin"`, of `ka-d clone` `"system"`, `"tree"` or `"image"`; `"what"`: the
 //!   command or the path, else `null`; and
 //!   unless there was no session `"outcome"`, `"reason"`, `"at"`, `"counters"` of the server's own node.
@@ -41,9 +42,11 @@
 //!   that failed, or `null`.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use ka_client::console::exit::Exit;
 use ka_client::console::json::{Counters, Ending, VERSION, seconds};
+use ka_client::console::meter::Total;
 use ka_core::net::ServerEvent;
 use ka_core::proto::{self, NodeReport};
 use ka_core::time::Instant;
@@ -94,6 +97,7 @@ pub enum Event<'a> {
         number: u32,
         name: &'a str,
         size: Option<u64>,
+        estimate: bool,
     },
     Progress {
         node: u32,
@@ -167,9 +171,12 @@ impl<'a> Event<'a> {
                 expected: serving.session().nodes,
             },
             ServerEvent::Session(event) => return Self::of_session(event),
-            ServerEvent::Stream(info) => {
-                Self::Stream { number: info.number, name: &info.name, size: info.size }
-            }
+            ServerEvent::Stream(info) => Self::Stream {
+                number: info.number,
+                name: &info.name,
+                size: info.size,
+                estimate: matches!(Total::of(info), Total::About(_)),
+            },
             ServerEvent::Warning(text) => Self::Warning { text },
             _ => return None,
         })
@@ -225,6 +232,9 @@ pub struct Report<'a> {
     pub bytes: u64,
     pub started_s: Option<f64>,
     pub ended_s: f64,
+    pub opened: Option<String>,
+    pub started: Option<String>,
+    pub ended: Option<String>,
     pub source: SourceEnd<'a>,
     pub nodes: Vec<Node<'a>>,
     pub remarks: Vec<String>,
@@ -259,9 +269,15 @@ pub struct Node<'a> {
 }
 
 impl<'a> Report<'a> {
-    /// The report of a session that was opened.
+    /// The report of a session that was opened. `day`: the time of day, so long after that.
     #[must_use]
-    pub fn of(report: &'a proto::Report, serving: &'a dyn Serving, exit: Exit) -> Self {
+    pub fn of(
+        report: &'a proto::Report,
+        serving: &'a dyn Serving,
+        exit: Exit,
+        day: impl Fn(Duration) -> String,
+    ) -> Self {
+        let day = |at: Instant| day(at.since(Instant::ZERO));
         let node = |node: &'a NodeReport| Node { remarks: serving.remarks(node.node), ..Node::from(node) };
         Self {
             session: Some(report.session.to_string()),
@@ -271,6 +287,9 @@ impl<'a> Report<'a> {
             bytes: report.bytes,
             started_s: report.started.map(at),
             ended_s: at(report.ended),
+            opened: Some(day(Instant::ZERO)),
+            started: report.started.map(day),
+            ended: Some(day(report.ended)),
             source: source(serving, Some(&report.root)),
             nodes: report.nodes.iter().map(node).collect(),
             remarks: serving.epilogue(),
@@ -295,6 +314,9 @@ impl<'a> Report<'a> {
             bytes: 0,
             started_s: None,
             ended_s: 0.0,
+            opened: None,
+            started: None,
+            ended: None,
             source: source(serving, None),
             nodes: Vec::new(),
             remarks: Vec::new(),
@@ -335,8 +357,6 @@ fn source<'a>(serving: &dyn Serving, root: Option<&'a NodeReport>) -> SourceEnd<
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use ka_core::types::NodeId;
     use ka_core::wire::control::{Outcome, Reason};
 
@@ -354,10 +374,11 @@ mod tests {
         };
         let (event, options) = (ServerEvent::Session(joined), options(&[]));
         let event = Event::of(&event, &options).unwrap();
-        let line = ka_client::console::json::line(&event, Duration::from_millis(250));
+        let time = std::time::UNIX_EPOCH + Duration::from_secs(1_782_914_710);
+        let line = ka_client::console::json::line(&event, Duration::from_millis(250), time);
         let expected = concat!(
             r#"{"event":"joined","node":1,"addr":"10.0.0.5:30764","label":"pc05","ready":1,"expected":3,"#,
-            r#""t":0.25}"#,
+            r#""t":0.25,"time":"2026-07-01T14:05:10.000Z"}"#,
         );
         assert_eq!(line, expected);
     }
@@ -378,12 +399,14 @@ mod tests {
     #[test]
     fn a_report() {
         let (report, options) = (report(), options(&["-s", "x"]));
-        let text = serde_json::to_string(&Report::of(&report, &options, Exit::Sink)).unwrap();
+        let text = serde_json::to_string(&Report::of(&report, &options, Exit::Sink, |at| format!("{at:?}")))
+            .unwrap();
         let counters =
             r#""counters":{"grants":0,"full":0,"evicted":0,"held_max":0,"holds":0,"attaches":0,"reread":0}"#;
         let expected = [
             r#"{"ka":"0.1.0","version":1,"session":"07070707070707070707070707070707","name":"x","secure":true,"encrypted":true,"ok":false,"#,
             r#""exit":6,"error":null,"bytes":4194304,"started_s":1.0,"ended_s":3.0,"#,
+            r#""opened":"0ns","started":"1s","ended":"3s","#,
             r#""source":{"kind":"command","what":"tar c .","outcome":"ok","reason":null,"at":null,"#,
             counters,
             r#"},"nodes":[{"node":1,"addr":"10.0.0.5:30764","label":"pc05","outcome":"ok","reason":null,"#,

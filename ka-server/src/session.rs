@@ -13,6 +13,7 @@ use ka_core::net::{Admit, ServerConfig, ServerEvent, Threads};
 use ka_core::proto::coordinator::Slow;
 use ka_core::types::{NodeId, SessionName};
 
+use crate::invite::Words;
 use crate::keys::KeyArgs;
 
 /// More than an hour between two nodes that leave is a slip of the finger.
@@ -87,6 +88,14 @@ pub trait Serving: Send + Sync {
     /// What kind of source it has, in one word, and which one.
     fn source(&self) -> (&'static str, Option<String>);
 
+    /// How a node joins with these words, as a sentence.
+    fn invite(&self, words: &Words) -> String;
+
+    /// Whether the source is standard input.
+    fn reads_stdin(&self) -> bool {
+        false
+    }
+
     /// The command that serves it again, for so many nodes.
     fn again(&self, nodes: u32) -> String;
 
@@ -134,7 +143,7 @@ impl SessionArgs {
                 "--min-nodes {least} is more than --nodes {}: lower the one or raise the other",
                 self.nodes
             )),
-            _ => Ok(()),
+            _ => self.key.check(),
         }
     }
 

@@ -1,7 +1,11 @@
 //! The JSON objects that both programs print and write. They are stable: fields may be added, none changes.
 //!
-//! **A line of `--json`** is an object with `"event"` (which one), the event's fields, and `"t"`: seconds since the
-//! program's start. What events there are is in the module `json` of either program's crate.
+//! **A line of `--json`** is an object with `"event"` (which one), the event's fields, `"t"`: seconds since the
+//! program's start, and `"time"`: the time of day, as in `"2026-07-01T14:05:10.123Z"`. What events there are is in the module
+//! `json` of either program's crate.
+//!
+//! **A time of day** is what this machine's clock said, which in a rescue system may be anything; durations are to be taken
+//! from the seconds.
 //!
 //! **How a node ended** is three fields, in `ended` and in reports alike:
 //! - `"outcome"`: `"ok"`, `"failed"` or `"unknown"` (cut off when it may already have been done).
@@ -14,10 +18,12 @@
 //! `"attaches"`, `"reread"`; see [`Counters`](ka_core::wire::control::Counters).
 
 use std::borrow::Cow;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ka_core::wire::control;
 use serde::Serialize;
+
+use super::clock;
 
 /// The version of the reports' form.
 pub const VERSION: u32 = 1;
@@ -104,12 +110,13 @@ struct Line<'a, E> {
     #[serde(flatten)]
     event: &'a E,
     t: f64,
+    time: String,
 }
 
 /// An event as one line, without its end.
 #[must_use]
-pub fn line(event: &impl Serialize, since_start: Duration) -> String {
-    serde_json::to_string(&Line { event, t: seconds(since_start) })
+pub fn line(event: &impl Serialize, since_start: Duration, time: SystemTime) -> String {
+    serde_json::to_string(&Line { event, t: seconds(since_start), time: clock::stamp_ms(time) })
         .expect("our own objects have text for keys")
 }
 
@@ -160,8 +167,9 @@ mod tests {
         enum Event {
             Left { node: u32 },
         }
-        let text = line(&Event::Left { node: 3 }, Duration::from_micros(1_234_567));
-        assert_eq!(text, r#"{"event":"left","node":3,"t":1.235}"#);
+        let time = SystemTime::UNIX_EPOCH + Duration::from_millis(1_782_914_710_123);
+        let text = line(&Event::Left { node: 3 }, Duration::from_micros(1_234_567), time);
+        assert_eq!(text, r#"{"event":"left","node":3,"t":1.235,"time":"2026-07-01T14:05:10.123Z"}"#);
     }
 
     #[test]
