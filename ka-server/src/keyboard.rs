@@ -9,7 +9,8 @@ use std::io::{self, IsTerminal, Stdin};
 use ka_client::console::tell::Tell;
 use rustix::process::getpgrp;
 use rustix::termios::{
-    LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetpgrp, tcsetattr,
+    LocalModes, OptionalActions, QueueSelector, SpecialCodeIndex, Termios, tcflush, tcgetattr, tcgetpgrp,
+    tcsetattr,
 };
 
 /// The key that starts the session: no key that people press to see whether somebody is there.
@@ -62,8 +63,9 @@ impl Keyboard {
 impl Drop for Keyboard {
     fn drop(&mut self) {
         if is_ours(&self.terminal) {
-            // What was typed and not read is not for the shell.
-            let _ = tcsetattr(&self.terminal, OptionalActions::Flush, &self.before);
+            // What was typed and not read is not for the shell. What is still to be shown is not waited for.
+            let _ = tcflush(&self.terminal, QueueSelector::IFlush);
+            let _ = tcsetattr(&self.terminal, OptionalActions::Now, &self.before);
         }
     }
 }

@@ -43,7 +43,7 @@ pub(crate) async fn serve(
         board: Board::new(args.title(), args.nodes),
         control,
         start: Start::default(),
-        opened: Duration::ZERO,
+        opened: None,
         stopped: None,
         serving: Arc::clone(&serving),
     }));
@@ -135,7 +135,7 @@ struct Watch {
     serving: Arc<dyn Serving>,
     start: Start,
     /// When the session was opened, since the program's start.
-    opened: Duration,
+    opened: Option<Duration>,
     /// Who stopped it.
     stopped: Option<String>,
 }
@@ -149,7 +149,7 @@ impl Watch {
             None => {}
         }
         if let ServerEvent::Open { key, control_port, data_port, window_bytes, .. } = event {
-            self.opened = self.tell.elapsed();
+            self.opened = Some(self.tell.elapsed());
             let data = (*data_port, *window_bytes);
             let lines = invite::lines(&*self.serving, key, *control_port, data, self.start);
             lines.into_iter().for_each(|line| self.tell.say(line));
@@ -166,6 +166,9 @@ impl Watch {
                 Ok(nodes) => self.tell.say(format!("{KEY}: starting with {nodes}")),
                 Err(why) => self.tell.say(format!("{KEY}: {why}")),
             }
+        }
+        if self.opened.is_none() {
+            return;
         }
         let now = self.tell.elapsed();
         self.board.tick(now);
@@ -216,7 +219,10 @@ impl Watch {
             Err((exit, why)) => (*exit, Some(why.as_str())),
         };
         let json = match &end {
-            Ok(report) => json::Report::of(report, serving, exit, |at| self.tell.time_of(self.opened + at)),
+            Ok(report) => {
+                let opened = self.opened.unwrap_or_default();
+                json::Report::of(report, serving, exit, |at| self.tell.time_of(opened + at))
+            }
             Err(_) => json::Report::without_session(serving, exit, error),
         };
         self.tell.clear();

@@ -226,12 +226,13 @@ impl Screen {
     }
 
     /// Lines that are longer than a terminal which became narrower take more rows of it than they did; what went beyond
-    /// its top cannot be called back.
+    /// its top cannot be called back. Each row is erased by itself: a terminal that is told to erase all from its top on
+    /// (as tmux is) keeps what was there among the lines that stay.
     fn erase(&self, size: Size) -> String {
         let rows = |columns: &usize| columns.div_ceil(size.columns).max(1);
         match self.drawn.iter().map(rows).sum::<usize>().min(size.lines()) {
             0 => String::new(),
-            n => format!("\x1b[{n}A\r\x1b[J"),
+            n => format!("\x1b[{n}A\r{}\x1b[{n}A", "\x1b[2K\n".repeat(n)),
         }
     }
 
@@ -293,8 +294,9 @@ mod tests {
         let mut screen = screen(false);
         assert_eq!(screen.line(&"a".into(), USUAL), "a\n");
         assert_eq!(screen.frame(frame(&["x", "y"]), USUAL), "x\ny\n");
-        assert_eq!(screen.line(&"b".into(), USUAL), "\x1b[2A\r\x1b[Jb\nx\ny\n");
-        assert_eq!(screen.frame(Vec::new(), USUAL), "\x1b[2A\r\x1b[J");
+        let erased = "\x1b[2A\r\x1b[2K\n\x1b[2K\n\x1b[2A";
+        assert_eq!(screen.line(&"b".into(), USUAL), format!("{erased}b\nx\ny\n"));
+        assert_eq!(screen.frame(Vec::new(), USUAL), erased);
         assert_eq!(screen.line(&"c".into(), USUAL), "c\n");
     }
 
@@ -304,7 +306,7 @@ mod tests {
         let lines = frame(&[&"x".repeat(99), "\x1b[2J", "z", "summary"]);
         let size = |columns, rows| Size { columns, rows };
         assert_eq!(screen.frame(lines.clone(), size(10, 4)), "xxxxxxxxx\n\\u{1b}[2J\nsummary\n");
-        assert_eq!(screen.frame(lines.clone(), size(9, 2)), "\x1b[1A\r\x1b[Jsummary\n");
+        assert_eq!(screen.frame(lines.clone(), size(9, 2)), "\x1b[1A\r\x1b[2K\n\x1b[1Asummary\n");
         assert_eq!(screen.frame(lines.clone(), size(9, 1)), "");
         assert_eq!(screen.frame(lines, size(1, 2)), "\n");
         assert_eq!((fitted("山山山", 5), width("山e\u{301}")), ("山山".into(), 4));
@@ -329,17 +331,16 @@ mod tests {
     impl Terminal {
         /// Takes what a screen writes. Whatever is above the top of the window stays.
         fn write(&mut self, text: &str, size: Size) {
-            for part in text.split_inclusive('\n') {
-                let mut part = part;
-                if let Some(rest) = part.strip_prefix("\x1b[") {
-                    let (up, rest) = rest.split_once("A\r\x1b[J").unwrap();
+            let text = match text.strip_prefix("\x1b[").and_then(|text| text.split_once("A\r\x1b[2K")) {
+                Some((up, rest)) => {
                     self.up(up.parse().unwrap(), size);
-                    part = rest;
+                    // As many rows are erased as it went up, and it goes up again.
+                    let up = format!("\x1b[{up}A");
+                    rest.split_once(&up).unwrap().1
                 }
-                if !part.is_empty() {
-                    self.lines.push(part.trim_end().into());
-                }
-            }
+                None => text,
+            };
+            self.lines.extend(text.lines().map(str::to_owned));
         }
 
         fn up(&mut self, rows: usize, size: Size) {

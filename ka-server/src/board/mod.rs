@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use ka_client::console::meter::{Meter, Total};
 use ka_client::console::tell::Line;
+use ka_client::console::units;
 use ka_client::plan::topic;
 use ka_core::net::ServerEvent;
 use ka_core::proto::Event;
@@ -113,12 +114,11 @@ impl Board {
             Event::Refused { addr, why } => Some(Line::Say(format!("refused {addr}: {why}"))),
             Event::Started { nodes } => {
                 self.started = true;
-                let fewer =
-                    if *nodes < self.expected { format!(" of {}", self.expected) } else { String::new() };
-                Some(Line::Say(format!(
-                    "started with {nodes}{fewer} {}",
-                    if *nodes == 1 { "node" } else { "nodes" }
-                )))
+                let nodes = match *nodes < self.expected {
+                    true => format!("{nodes} of {} nodes", self.expected),
+                    false => units::nodes(*nodes),
+                };
+                Some(Line::Say(format!("started with {nodes}")))
             }
             Event::Linked { node, parent } => Some(Line::Note(format!("{node} is linked to {parent}"))),
             Event::Suspected { node, why } => {

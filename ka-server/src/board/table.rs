@@ -20,7 +20,7 @@ const SAID: usize = 3;
 /// A terminal with fewer rows has none to spare.
 const ROWS: usize = 12;
 
-/// A terminal with fewer columns has no place for sizes.
+/// A terminal with fewer columns has no place for sizes and bars.
 const COLUMNS: usize = 60;
 
 impl Board {
@@ -29,7 +29,8 @@ impl Board {
         if !self.started {
             let here = names(self.nodes.values().map(|row| row.who.clone()));
             let here = if here.is_empty() { here } else { format!(" ({here})") };
-            return self.waiting() + &here;
+            let (now, all) = (self.nodes.len(), self.expected);
+            return format!("{}: waiting for nodes: {now} of {all}{here}", self.title);
         }
         match self.waits_for() {
             Some(what) => what,
@@ -44,10 +45,14 @@ impl Board {
     /// nodes.
     pub(crate) fn frame(&self, now: Duration, size: Size, hint: &str) -> Vec<Styled> {
         let summary = match self.waits_for() {
-            _ if !self.started => self.waiting() + hint,
+            // What counts first: a terminal may be narrow.
+            _ if !self.started => {
+                format!("{} of {} nodes are in{hint} ({})", self.nodes.len(), self.expected, self.title)
+            }
             Some(what) => what,
             None => {
-                let bar = self.slowest().and_then(|(_, row)| self.total().bar(row.sunk));
+                let slowest = self.slowest().filter(|_| size.columns >= COLUMNS);
+                let bar = slowest.and_then(|(_, row)| self.total().bar(row.sunk));
                 bar.map_or_else(String::new, |bar| bar + " ") + &self.progress(now)
             }
         };
@@ -57,12 +62,13 @@ impl Board {
         lines
     }
 
-    /// The nodes as a table of so many lines, trouble first.
+    /// The nodes as a table of so many lines, trouble first. Those that are shown keep their places.
     fn rows(&self, size: Size, lines: usize) -> Vec<Styled> {
         let mut all: Vec<_> = self.nodes.iter().collect();
         all.sort_by_key(|(_, row)| row.urgency());
         let fit = if all.len() > lines { lines.saturating_sub(1) } else { all.len() };
-        let (shown, more) = all.split_at(fit);
+        let (shown, more) = all.split_at_mut(fit);
+        shown.sort_by_key(|(node, row)| (row.urgency().0, **node));
         // The longest name decides, up to a third of the terminal.
         let columns = shown.iter().map(|(_, row)| width(&row.who)).max().unwrap_or(0).min(size.columns / 3);
         let line = |(node, row): &(&NodeId, &Row)| row.tone().of(self.row(**node, row, columns, size));
@@ -112,10 +118,6 @@ impl Board {
             self.nodes.iter().filter(move |(_, row)| which(row)).min_by_key(|(_, row)| row.sunk)
         };
         least(Row::counts).or_else(|| least(Row::comes_later))
-    }
-
-    fn waiting(&self) -> String {
-        format!("{}: waiting for nodes: {} of {}", self.title, self.nodes.len(), self.expected)
     }
 
     /// What is waited for, if it is not that nodes get their bytes.

@@ -86,7 +86,7 @@ fn who_is_here_while_it_waits() {
     let line = "session `x`: waiting for nodes: 2 of 20 (10.0.0.1 pc01, 10.0.0.2 pc02)";
     assert_eq!(board.line(Duration::ZERO), line);
     let here = ["  1   10.0.0.1 pc01  is in", "  2   10.0.0.2 pc02  is in"];
-    let summary = "session `x`: waiting for nodes: 2 of 20; press g";
+    let summary = "2 of 20 nodes are in; press g (session `x`)";
     assert_eq!(frame(&board, Duration::ZERO, USUAL), [here[0], here[1], summary]);
     (3..=9).for_each(|n| drop(tell(&mut board, joined(n))));
     assert!(board.line(Duration::ZERO).ends_with("10.0.0.6 pc06 and 3 more)"));
@@ -107,8 +107,8 @@ fn the_slowest_counts_trouble_comes_first_and_the_summary_last() {
     assert_eq!(board.line(now), format!("{progress}  slowest: node 2 10.0.0.2 pc02"));
     let rows = [
         "  3   10.0.0.3 pc03       0 B    0 %  FAILED at byte 7: the sink failed: full",
-        "  2   10.0.0.2 pc02    10 MiB   25 %  receiving",
         "  1   10.0.0.1 pc01    40 MiB  100 %  receiving",
+        "  2   10.0.0.2 pc02    10 MiB   25 %  receiving",
     ];
     let table = board.frame(now, USUAL, "");
     let text: Vec<&str> = table.iter().map(|line| line.text.as_str()).collect();
@@ -245,7 +245,7 @@ proptest! {
         }
         let lines = board.frame(Duration::ZERO, Size { columns, rows }, "");
         prop_assert!(lines.len() <= rows.max(2) - 1);
-        prop_assert!(lines.last().is_some_and(|line: &Styled| line.text.starts_with("session `x`")));
+        prop_assert!(lines.last().is_some_and(|line: &Styled| line.text.ends_with("nodes are in (session `x`)")));
         let at: Vec<_> = lines.iter().filter_map(|line| line.text.rfind("  is in").map(|at| width(&line.text[..at]))).collect();
         prop_assert!(at.windows(2).all(|pair| pair[0] == pair[1]), "{at:?}");
     }
