@@ -5,12 +5,13 @@ use std::io;
 use ka_core::net::{self, JoinError};
 use ka_core::seal::StreamInfo;
 use ka_core::stream::{CommandSink, FileSink, Sink, StdoutSink};
+use ka_core::types::SessionName;
 
 use crate::PROGRAM;
 use crate::cli::{Options, Output};
 use crate::console::exit::Exit;
 use crate::console::tell::Tell;
-use crate::console::{run, units};
+use crate::console::{key, local, run, units};
 use crate::json::Event;
 use crate::receive::{self, Sinks, exit_of, receive};
 
@@ -36,12 +37,11 @@ pub(crate) async fn run(options: Options) -> Exit {
 
 /// `--go`: has the session start.
 async fn go(options: &Options, tell: &Tell) -> Exit {
-    let key = match options.join.key.key() {
-        Ok(key) => key,
-        Err(why) => {
-            tell.fail(&why, Exit::Usage);
-            return Exit::Usage;
-        }
+    let key = match (options.join.key.find(), &options.join.session) {
+        (Ok(Some(key)), _) => key,
+        (Ok(None), Some(name)) if options.join.host.is_none() => return go_here(name, tell).await,
+        (Ok(None), _) => return fail(tell, key::NONE, Exit::Usage),
+        (Err(why), _) => return fail(tell, &why, Exit::Usage),
     };
     let config = options.join.config(key, receive::label(), false);
     let answer = tokio::select! {
@@ -49,17 +49,32 @@ async fn go(options: &Options, tell: &Tell) -> Exit {
         who = run::interrupted() => Err(JoinError::Stopped(who.into())),
     };
     match answer {
-        Ok(nodes) => {
-            tell.say(format!("the session starts with {}", units::nodes(nodes)));
-            tell.event(&Event::Going { nodes });
-            Exit::Fine
-        }
-        Err(error) => {
-            let exit = exit_of(&error);
-            tell.fail(&error.to_string(), exit);
-            exit
+        Ok(nodes) => going(tell, nodes),
+        Err(error) => fail(tell, &error.to_string(), exit_of(&error)),
+    }
+}
+
+/// The same without a key, which needs none on the server's own host.
+async fn go_here(name: &SessionName, tell: &Tell) -> Exit {
+    match local::go(name).await {
+        local::Answer::Going(nodes) => going(tell, nodes),
+        local::Answer::Refused(why) => fail(tell, &format!("refused: {why}"), Exit::Refused),
+        local::Answer::Nobody => {
+            let here = format!("this user serves no session `{name}` on this host");
+            fail(tell, &format!("{here}, and from elsewhere {}", key::NONE), Exit::Usage)
         }
     }
+}
+
+fn going(tell: &Tell, nodes: u32) -> Exit {
+    tell.say(format!("the session starts with {}", units::nodes(nodes)));
+    tell.event(&Event::Going { nodes });
+    Exit::Fine
+}
+
+fn fail(tell: &Tell, why: &str, exit: Exit) -> Exit {
+    tell.fail(why, exit);
+    exit
 }
 
 /// Opens the one stream's sink.

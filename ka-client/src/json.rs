@@ -7,6 +7,7 @@ use ka_core::net::ClientEvent;
 use serde::Serialize;
 
 use crate::console::json::{Counters, Ending};
+use crate::console::meter::Total;
 
 /// An event.
 #[derive(Clone, Debug, Serialize)]
@@ -21,7 +22,7 @@ pub enum Event<'a> {
     Linked,
     Away,
     Back,
-    Stream { number: u32, name: &'a str, size: Option<u64> },
+    Stream { number: u32, name: &'a str, size: Option<u64>, estimate: bool },
     Progress { received: u64, sunk: u64 },
     Complete,
     Ended(Ending<'a>),
@@ -51,9 +52,12 @@ impl<'a> Event<'a> {
             ClientEvent::Linked => Self::Linked,
             ClientEvent::Away => Self::Away,
             ClientEvent::Back => Self::Back,
-            ClientEvent::Stream(info) => {
-                Self::Stream { number: info.number, name: &info.name, size: info.size }
-            }
+            ClientEvent::Stream(info) => Self::Stream {
+                number: info.number,
+                name: &info.name,
+                size: info.size,
+                estimate: matches!(Total::of(info), Total::About(_)),
+            },
             ClientEvent::Progress(p) => Self::Progress { received: p.received.0, sunk: p.sunk.0 },
             ClientEvent::Complete => Self::Complete,
             ClientEvent::Ended(outcome) => Self::Ended(outcome.into()),
@@ -82,5 +86,8 @@ pub struct Report<'a> {
     pub bytes: u64,
     pub joined_s: Option<f64>,
     pub ended_s: f64,
+    pub joined: Option<String>,
+    pub started: Option<String>,
+    pub ended: String,
     pub counters: Counters,
 }

@@ -10,15 +10,15 @@ use ka_core::seal::StreamInfo;
 use ka_core::stream::Sink;
 use ka_core::wire::control::Outcome;
 
-use crate::console::apart;
 use crate::console::exit::Exit;
 use crate::console::json::{Counters, Ending, VERSION, seconds};
 use crate::console::report::ReportFile;
 use crate::console::run::{self, Moment};
 use crate::console::tell::Tell;
+use crate::console::{apart, clock};
 use crate::json::{Event, Report};
 use crate::session::JoinArgs;
-use crate::view::View;
+use crate::view::{Target, View};
 
 /// Where the streams go.
 pub(crate) struct Sinks {
@@ -68,7 +68,7 @@ pub(crate) async fn receive(
         }
     };
     let open = if key.is_secure() { "" } else { " (INSECURE: anybody can forge it)" };
-    let watch = Watch::new(tell.clone(), View::new(args.title() + open));
+    let watch = Watch::new(tell.clone(), View::new(target(args, open)));
     let watch = Arc::new(Mutex::new(watch));
     let end = session(args.config(key, label.clone(), wait), sinks, (control, inbox), &watch).await;
     let why = match &end {
@@ -76,6 +76,16 @@ pub(crate) async fn receive(
         Err((_, why)) => Some(why.clone()),
     };
     Received { exit: lock(&watch).last_words(args, &label, end, file), why }
+}
+
+/// What is joined; `open` says how openly.
+fn target(args: &JoinArgs, open: &str) -> Target {
+    Target {
+        title: args.title() + open,
+        name: args.session.clone(),
+        patience: args.discover_timeout,
+        since: clock::now(),
+    }
 }
 
 /// This host's own name for itself.
@@ -186,7 +196,7 @@ impl Watch {
 
     fn tick(&mut self) {
         let (view, now) = (&self.view, self.tell.elapsed());
-        self.tell.show(|| view.frame(now), || view.line(now));
+        self.tell.show(|_| view.frame(now), || view.line(now));
     }
 
     /// The last line, the last event and the report; and with them the exit status.
@@ -217,6 +227,7 @@ impl Watch {
 
     fn report<'a>(&self, args: &'a JoinArgs, label: &'a str, end: &'a End, exit: Exit) -> Report<'a> {
         let joined = self.view.joined;
+        let now = self.tell.elapsed();
         let end_of_node = end.as_ref().ok();
         let received = end_of_node.map_or(0, |e| e.received);
         let ok = end_of_node.is_some_and(|e| e.outcome.is_ok());
@@ -236,7 +247,10 @@ impl Watch {
             // Its last progress may be older than its end.
             bytes: if ok { received } else { self.view.sunk },
             joined_s: joined.map(|j| seconds(j.at)),
-            ended_s: seconds(self.tell.elapsed()),
+            ended_s: seconds(now),
+            joined: joined.map(|j| self.tell.time_of(j.at)),
+            started: self.view.started.map(|at| self.tell.time_of(at)),
+            ended: self.tell.time_of(now),
             counters: end_of_node.map(|e| e.counters).unwrap_or_default(),
         }
     }
@@ -260,7 +274,7 @@ mod tests {
     }
 
     fn watch() -> Watch {
-        Watch::new(Tell::new(PROGRAM, false).unwrap(), View::new("x".into()))
+        Watch::new(Tell::new(PROGRAM, false).unwrap(), View::new(target(&args(&["-e", "cat"]), "")))
     }
 
     #[test]
@@ -299,11 +313,13 @@ mod tests {
         let args = args(&["-e", "cat"]);
         let mut report = watch.report(&args, "pc05", &end, Exit::Lost);
         (report.joined_s, report.ended_s) = (Some(0.5), 1.5);
+        assert!(report.joined.replace("J".into()).is_some_and(|joined| joined <= report.ended));
+        report.ended = "E".into();
         let expected = concat!(
             r#"{"ka":"0.1.0","version":1,"session":"abababababababababababababababab","name":"x","secure":true,"ok":false,"exit":7,"#,
             r#""error":null,"node":2,"label":"pc05","outcome":"failed","#,
             r#""reason":{"kind":"lost","node":1,"text":"reset"},"at":7,"received":9,"bytes":0,"joined_s":0.5,"#,
-            r#""ended_s":1.5,"counters":{"grants":0,"full":0,"evicted":0,"held_max":0,"holds":0,"attaches":0,"reread":0}}"#,
+            r#""ended_s":1.5,"joined":"J","started":null,"ended":"E","counters":{"grants":0,"full":0,"evicted":0,"held_max":0,"holds":0,"attaches":0,"reread":0}}"#,
         );
         assert_eq!(serde_json::to_string(&report).unwrap(), expected);
     }

@@ -1,9 +1,10 @@
-//! The socket of `--control-socket`: what may be said to a running session, one command per line.
+//! The socket of `--control-socket`, and the one where this host's `ka-d-client -g` finds a session by its name: what may be
+//! said to a running session, one command per line.
 //!
 //! ```text
 //! rate 20M     ok
 //! rate off     ok
-//! go           ok, or: error: no node is waiting
+//! go           ok 3 nodes, or: error: no node is waiting
 //! stop         ok
 //! status       ok 37 %  1.2 GiB of 3.4 GiB  …
 //! ```
@@ -15,8 +16,10 @@ use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use ka_client::console::units;
+use ka_client::console::{local, units};
+use ka_core::types::SessionName;
 use rustix::fs::{Mode, fchmod};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, listen, socket_with};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -25,6 +28,9 @@ use tokio::sync::Semaphore;
 
 /// Bytes of a line at most.
 const LINE_BYTES: usize = 256;
+
+/// Between its place and its listening, a socket seems to be dead.
+const YOUNG: Duration = Duration::from_secs(60);
 
 /// Connections at a time.
 const CONNECTIONS: usize = 8;
@@ -63,6 +69,33 @@ pub(crate) struct Place(PathBuf);
 impl Drop for Place {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// Opens the socket at which clients on this host, of this user, find the session of this name.
+///
+/// # Errors
+/// There is no place for it, or somebody has it.
+pub(crate) fn open_here<F>(session: &SessionName, answer: F) -> io::Result<Place>
+where
+    F: Fn(Command) -> Result<String, String> + Send + Sync + 'static,
+{
+    let dir = local::directory()?;
+    sweep(&dir);
+    open(&local::socket(&dir, session), answer)
+}
+
+/// Takes away what servers that were killed have left. One that is just being opened is young.
+fn sweep(dir: &Path) {
+    let is_old = |path: &Path| {
+        let made = fs::symlink_metadata(path).and_then(|meta| meta.modified());
+        made.is_ok_and(|made| made.elapsed().is_ok_and(|age| age > YOUNG))
+    };
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if local::is_socket(&path) && is_old(&path) {
+            let _ = clear(&path);
+        }
     }
 }
 
@@ -162,6 +195,7 @@ mod tests {
         for line in ["", "rate", "rate 5 6", "go now", "quit", "rate fast"] {
             assert!(Command::parse(line).is_err(), "{line}");
         }
+        assert!(Command::parse("rate 10").unwrap_err().contains("write 10M for 10 MiB/s"));
     }
 
     fn echo(command: Command) -> Result<String, String> {

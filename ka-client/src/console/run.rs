@@ -47,7 +47,7 @@ pub enum Moment {
     Stop(&'static str),
 }
 
-/// Runs `session` to its end, and meanwhile tells `heed` of ticks and of the first Ctrl-C, SIGTERM or SIGHUP.
+/// Runs `session` to its end, and meanwhile tells `heed` of ticks and of the first Ctrl-C, SIGTERM, SIGQUIT or SIGHUP.
 /// `None`: there was a second one, and nothing is to be waited for.
 ///
 /// # Errors
@@ -87,6 +87,8 @@ pub async fn interrupted() -> &'static str {
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    /// Of Ctrl-\, which would leave a terminal as it is.
+    quit: Signal,
     /// Of a terminal that is gone; `None` if whoever started us wants us to live on, as nohup does.
     hangup: Option<Signal>,
 }
@@ -95,13 +97,14 @@ impl Signals {
     fn new() -> io::Result<Self> {
         let hangup = (!hangups_are_ignored()).then(|| signal(SignalKind::hangup())).transpose()?;
         let (interrupt, terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        Ok(Self { interrupt, terminate, hangup })
+        Ok(Self { interrupt, terminate, quit: signal(SignalKind::quit())?, hangup })
     }
 
     async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.interrupt.recv() => "Ctrl-C",
             _ = self.terminate.recv() => "SIGTERM",
+            _ = self.quit.recv() => "SIGQUIT",
             _ = async {
                 match &mut self.hangup {
                     Some(hangup) => drop(hangup.recv().await),

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::error::ErrorKind;
 use clap::{ArgAction, ArgMatches, CommandFactory, FromArgMatches, Parser};
-use ka_client::console::args::{Page, wrong};
+use ka_client::console::args::Page;
 use ka_client::console::exit::Exit;
 use ka_client::console::units;
 use ka_core::types::SessionName;
@@ -145,7 +146,8 @@ impl Options {
     pub fn read(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let mut options = Self::from_arg_matches(matches)?;
         options.given = given(&Self::command(), matches);
-        options.session.check().map_err(|why| wrong::<Self>(&why))?;
+        let wrong = |why: String| Self::command().error(ErrorKind::ValueValidation, why);
+        options.session.check().map_err(wrong)?;
         if options.session.session.is_none() {
             options.session.session = SessionName::new(SESSION).ok();
         }

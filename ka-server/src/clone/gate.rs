@@ -171,6 +171,7 @@ impl Source for Gated {
         self.source()?.ready(timeout)
     }
 
+    /// An estimate, as everybody knows of [`Purpose::Files`](ka_client::plan::Purpose::Files).
     fn size(&self) -> Option<u64> {
         Some(self.about)
     }

@@ -33,12 +33,17 @@ use crate::golden::plan::{Planned, plan};
 use crate::golden::private::{Private, RUN};
 use crate::golden::show;
 use crate::golden::still::{places, tidy};
+use crate::golden::weigh::compressed;
+use crate::invite::Words;
 use crate::serve::serve;
 use crate::session::{Serving, SessionArgs};
 use ka_core::proto::coordinator::Slow;
 
 /// Where the nodes' logs are kept unless another place is given.
 const LOGS: &str = "/var/log/ka";
+
+/// How long the files may be weighed, for nothing but to show how far they are.
+const WEIGHING: Duration = Duration::from_secs(10);
 
 /// How wide a picture is.
 const WIDTH: usize = 80;
@@ -133,6 +138,10 @@ async fn clone(options: Options, private: Private, looked: Looked, planned: Plan
     };
     let cloning = Cloning { options, gate: gate.clone(), nodes: Arc::default(), logs };
     let raw = raw(&looked.golden, &planned.plan);
+    let (begun, clock) = (tell.elapsed(), tell.clone());
+    let patient = move || clock.elapsed() < begun + WEIGHING;
+    let files_bytes =
+        planned.plan.files.bytes + compressed(&mounts(&looked.golden, &planned), &planned.excluded, &patient);
     let nodes = Arc::clone(&cloning.nodes);
     let (quiesce, resume) = (cloning.options.quiesce.clone(), cloning.options.resume.clone());
     let still = Slot::default();
@@ -148,7 +157,7 @@ async fn clone(options: Options, private: Private, looked: Looked, planned: Plan
             slot,
             nodes: Arc::clone(&nodes),
         };
-        let from = From { plan: planned.plan, boot: planned.boot, raw, files, nodes };
+        let from = From { plan: planned.plan, boot: planned.boot, raw, files, files_bytes, nodes };
         Ok(streams(from, gate, move |text| voice.line(Line::Say(text))))
     })
     .await;
@@ -203,6 +212,11 @@ impl Serving for Cloning {
 
     fn source(&self) -> (&'static str, Option<String>) {
         self.options.source()
+    }
+
+    fn invite(&self, words: &Words) -> String {
+        let Words { options, kernel } = words;
+        format!("on each node: boot what `ka-d rescue` makes, with {kernel}; or run ka-d-install {options}")
     }
 
     fn again(&self, nodes: u32) -> String {
