@@ -7,9 +7,8 @@
 //! well, and on what a command does with the bytes. No signal disposition of this process is changed.
 
 use std::io::{self, PipeReader, PipeWriter};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::os::fd::AsFd;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,13 +16,10 @@ use rustix::event::PollFlags;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::ioctl_fionread;
 use rustix::pipe::fcntl_setpipe_size;
-use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process_group, pidfd_open, waitid,
-};
 
-use super::fd::{INTERRUPTED, STEP, cannot, pause, poll_for, read_some, write_all_vectored};
+use super::fd::{INTERRUPTED, poll_for, read_some, write_all_vectored};
+use super::running::{LOOK, Running};
 use super::{Sink, Source, Stop};
-use crate::limits::STOP_GRACE;
 
 const SHELL: &str = "/bin/sh";
 
@@ -32,9 +28,6 @@ const PIPE_BYTES: usize = 1 << 20;
 
 /// The size that a pipe has anyway.
 const PIPE_BYTES_DEFAULT: usize = 64 << 10;
-
-/// How often to look where the system has no event to wait for.
-const LOOK: Duration = Duration::from_millis(10);
 
 /// The output of a command, up to its end.
 ///
@@ -229,159 +222,14 @@ fn enlarge(pipe: impl AsFd) {
     }
 }
 
-/// A command that was started and has not been reaped: dropping it stops its whole group.
-///
-/// It is reaped last of all. Until then its process id, and with it its group's, cannot become somebody else's.
-#[derive(Debug)]
-struct Running {
-    child: Child,
-    command: String,
-    /// `None` on a kernel without.
-    pidfd: Option<OwnedFd>,
-    /// The exit status beside 0 that means that all is well.
-    well: i32,
-    reaped: bool,
-}
-
-/// How a command ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ending {
-    Status(i32),
-    Signal(i32),
-    /// The kernel reaped it, because this process was started with SIGCHLD ignored.
-    Untold,
-}
-
-impl Running {
-    fn start(mut program: Command, name: &str, stdin: Stdio, stdout: Stdio) -> io::Result<Self> {
-        let child = program
-            // It has no business with the session's key.
-            .env_remove("KA_KEY")
-            .stdin(stdin)
-            .stdout(stdout)
-            .process_group(0)
-            .spawn()
-            .map_err(|e| cannot(format_args!("start `{name}`"), &e))?;
-        let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).ok();
-        Ok(Self { child, command: name.into(), pidfd, well: 0, reaped: false })
-    }
-
-    /// Waits for the exit with a status that means well. Any other end takes what remains of the group with it.
-    fn wait(mut self, stop: &Stop) -> Result<(), String> {
-        loop {
-            match self.ending_within(STEP) {
-                Some(Ending::Status(status)) if status == 0 || status == self.well => {
-                    self.reap();
-                    return Ok(());
-                }
-                Some(ending) => return Err(self.ended(ending)),
-                None if stop.is_set() => return Err(INTERRUPTED.into()),
-                None => {}
-            }
-        }
-    }
-
-    /// Waits up to `timeout` for the command's end, and leaves it to be reaped.
-    fn ending_within(&self, timeout: Duration) -> Option<Ending> {
-        if let Some(pidfd) = &self.pidfd {
-            // An error only makes the wait shorter.
-            let _ = poll_for(pidfd, PollFlags::IN, timeout);
-            return self.ending();
-        }
-        let mut left = timeout;
-        while self.ending().is_none() && !left.is_zero() {
-            pause(left.min(LOOK));
-            left = left.saturating_sub(LOOK);
-        }
-        self.ending()
-    }
-
-    fn ending(&self) -> Option<Ending> {
-        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        match waitid(WaitId::Pid(self.pid()), look) {
-            Ok(status) => status.as_ref().map(Ending::of),
-            Err(_) => Some(Ending::Untold),
-        }
-    }
-
-    fn stop(&mut self) {
-        self.signal(Signal::TERM);
-        let mut left = STOP_GRACE;
-        while self.ending_within(STEP).is_none() && !left.is_zero() {
-            left = left.saturating_sub(STEP);
-        }
-        // Also when the shell has gone: others of its group may not have heard.
-        self.signal(Signal::KILL);
-        self.reap();
-    }
-
-    fn signal(&self, signal: Signal) {
-        // It fails only if nobody is left to hear it.
-        let _ = kill_process_group(self.pid(), signal);
-    }
-
-    fn reap(&mut self) {
-        let _ = self.child.wait();
-        self.reaped = true;
-    }
-
-    fn pid(&self) -> Pid {
-        Pid::from_child(&self.child)
-    }
-
-    fn cannot(&self, verb: &str, error: &io::Error) -> io::Error {
-        cannot(format_args!("{verb} `{}`", self.command), error)
-    }
-
-    fn ended(&self, ending: Ending) -> String {
-        let command = &self.command;
-        match ending {
-            Ending::Status(status) => format!("`{command}` ended with exit status {status}"),
-            Ending::Signal(signal) => format!("`{command}` was killed by signal {signal}"),
-            Ending::Untold => format!("`{command}` ended, but not even the kernel can say how"),
-        }
-    }
-
-    /// What to say of a command that reads no more. It is most likely about to exit, so that is waited for.
-    fn early(&self) -> String {
-        let command = &self.command;
-        match self.ending_within(STOP_GRACE) {
-            Some(Ending::Status(status)) => {
-                format!("`{command}` ended before the stream did, with exit status {status}")
-            }
-            Some(Ending::Signal(signal)) => {
-                format!("`{command}` was killed by signal {signal} before the stream ended")
-            }
-            Some(Ending::Untold) => format!("`{command}` ended before the stream did"),
-            None => format!("`{command}` closed its input before the stream ended"),
-        }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if !self.reaped {
-            self.stop();
-        }
-    }
-}
-
-impl Ending {
-    fn of(status: &WaitIdStatus) -> Self {
-        match (status.exit_status(), status.terminating_signal()) {
-            (Some(status), _) => Self::Status(status),
-            (None, Some(signal)) => Self::Signal(signal),
-            (None, None) => Self::Untold,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs::{self, File};
     use std::io::Read;
     use std::path::Path;
     use std::thread;
+
+    use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
     use super::super::fd::tests::fifo;
     use super::*;

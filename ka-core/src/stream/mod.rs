@@ -11,6 +11,7 @@ mod again;
 mod command;
 mod fd;
 mod file;
+mod running;
 mod stdio;
 
 use std::io;
