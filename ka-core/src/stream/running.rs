@@ -2,6 +2,7 @@
 //!
 //! Absent: what it reads and writes, which is [`command`](super::command)'s.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
@@ -15,7 +16,10 @@ use rustix::process::{
 
 use super::Stop;
 use super::fd::{INTERRUPTED, STEP, cannot, pause, poll_for};
+use super::remains::Entry;
 use crate::limits::STOP_GRACE;
+
+pub(super) const SHELL: &str = "/bin/sh";
 
 /// How often to look where the system has no event to wait for.
 pub(super) const LOOK: Duration = Duration::from_millis(10);
@@ -27,10 +31,14 @@ pub(super) const LOOK: Duration = Duration::from_millis(10);
 pub(super) struct Running {
     child: Child,
     command: String,
+    /// It is one that somebody has typed.
+    shell: bool,
     /// `None` on a kernel without.
     pub(super) pidfd: Option<OwnedFd>,
     /// The exit status beside 0 that means that all is well.
     pub(super) well: i32,
+    entry: Entry,
+    guard: Option<Guard>,
     reaped: bool,
 }
 
@@ -45,16 +53,24 @@ pub(super) enum Ending {
 
 impl Running {
     pub(super) fn start(mut program: Command, name: &str, stdin: Stdio, stdout: Stdio) -> io::Result<Self> {
-        let child = program
-            // It has no business with the session's key.
-            .env_remove("KA_KEY")
-            .stdin(stdin)
-            .stdout(stdout)
-            .process_group(0)
-            .spawn()
-            .map_err(|e| cannot(format_args!("start `{name}`"), &e))?;
+        // It has no business with the session's key.
+        program.env_remove("KA_KEY").stdin(stdin).stdout(stdout).process_group(0);
+        let (entry, child) =
+            Entry::command(&mut program).map_err(|e| cannot(format_args!("start `{name}`"), &e))?;
         let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).ok();
-        Ok(Self { child, command: name.into(), pidfd, well: 0, reaped: false })
+        let shell = program.get_program() == SHELL;
+        Ok(Self { child, command: name.into(), shell, pidfd, well: 0, entry, guard: None, reaped: false })
+    }
+
+    /// From now on, whatever ends this process, the command does not see the end of its input. Without a shell, only an
+    /// orderly end is provided for.
+    pub(super) fn guard(&mut self, input: &File) {
+        self.guard = Guard::start(self.pid(), input).ok();
+    }
+
+    /// The command may see the end of its input.
+    pub(super) fn unguard(&mut self) {
+        self.guard = None;
     }
 
     /// Waits for the exit with a status that means well. Any other end takes what remains of the group with it.
@@ -112,6 +128,8 @@ impl Running {
     }
 
     fn reap(&mut self) {
+        self.unguard();
+        self.entry.settle();
         let _ = self.child.wait();
         self.reaped = true;
     }
@@ -137,6 +155,10 @@ impl Running {
     pub(super) fn early(&self) -> String {
         let command = &self.command;
         match self.ending_within(STOP_GRACE) {
+            Some(Ending::Status(0)) if self.shell => {
+                let hint = "if it needs no more, let it read the rest: `… && cat >/dev/null`";
+                format!("`{command}` ended before the stream did, with exit status 0; {hint}")
+            }
             Some(Ending::Status(status)) => {
                 format!("`{command}` ended before the stream did, with exit status {status}")
             }
@@ -154,6 +176,34 @@ impl Drop for Running {
         if !self.reaped {
             self.stop();
         }
+    }
+}
+
+/// A process that outlives this one if need be: when that is gone, it kills the group of a command, whose input it holds
+/// open until then. So a command cannot take a stream for complete because we were killed.
+///
+/// A child could be killed with its parent, but not whom it has started, and asking the kernel for that needs code
+/// between fork and exec.
+#[derive(Debug)]
+struct Guard(Child);
+
+/// Waits for the end of a pipe that is never written to.
+const GUARD: &str = r#"trap '' HUP INT TERM; read -r _; kill -KILL "-$1""#;
+
+impl Guard {
+    fn start(group: Pid, input: &File) -> io::Result<Self> {
+        let mut shell = Command::new(SHELL);
+        shell.args(["-c", GUARD, "ka-guard", &group.as_raw_nonzero().to_string()]);
+        shell.stdin(Stdio::piped()).stdout(input.try_clone()?).stderr(Stdio::null());
+        shell.env_clear().current_dir("/").process_group(0).spawn().map(Self)
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        // It hears nothing else, and lets go of the input when it is gone.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
