@@ -17,10 +17,13 @@ pub(crate) fn exit(report: &Report, stopped: bool) -> Exit {
         Exit::Interrupted
     } else if all().any(|o| Exit::of(o) == Exit::Source) {
         Exit::Source
-    } else if all().any(|o| Exit::of(o) == Exit::Lost) {
-        Exit::Lost
-    } else {
+    } else if failed(report) > 0
+        && report.nodes.iter().all(|n| n.outcome.is_ok() || Exit::of(&n.outcome) == Exit::Sink)
+    {
         Exit::Sink
+    } else {
+        // Somebody who stops a node takes it away, as a cable that is pulled out does.
+        Exit::Lost
     }
 }
 
@@ -30,6 +33,8 @@ pub(crate) fn summary(report: &Report, serving: &dyn Serving) -> Vec<String> {
     let mut lines = vec![headline(report, serving, ok)];
     if !report.root.outcome.is_ok() {
         lines.push(format!("  source: {}", report.root.outcome));
+    } else if report.bytes == 0 {
+        lines.push("  warning: the source gave nothing".into());
     }
     for node in &report.nodes {
         lines.push(line(node, report));
