@@ -80,19 +80,21 @@ fn fail(tell: &Tell, why: &str, exit: Exit) -> Exit {
 /// Opens the one stream's sink.
 struct Opener {
     output: Output,
-    /// A file is opened before the session is joined: a wrong path is known while it costs nothing.
-    file: Option<FileSink>,
+    /// What is not a command is opened before the session is joined: what is wrong with it is known while that costs
+    /// nothing.
+    open: Option<Box<dyn Sink>>,
     json: bool,
 }
 
 impl Opener {
     fn new(options: &Options) -> io::Result<Self> {
         let output = options.output();
-        let file = match &output {
-            Output::File(path) => Some(FileSink::open(path)?),
-            Output::Command(_) | Output::Stdout => None,
+        let open: Option<Box<dyn Sink>> = match &output {
+            Output::File(path) => Some(Box::new(FileSink::open(path)?)),
+            Output::Stdout => Some(Box::new(StdoutSink::open()?)),
+            Output::Command(_) => None,
         };
-        Ok(Self { output, file, json: options.join.tell.json })
+        Ok(Self { output, open, json: options.join.tell.json })
     }
 
     fn open(&mut self, info: &StreamInfo) -> Result<Box<dyn Sink>, String> {
@@ -102,23 +104,22 @@ impl Opener {
                 "the session has another stream, `{name}`, and --exec and --output take one"
             ));
         }
-        self.first().map_err(|e| e.to_string())
-    }
-
-    fn first(&mut self) -> io::Result<Box<dyn Sink>> {
-        Ok(match &self.output {
-            Output::Stdout => Box::new(StdoutSink::open()?),
-            Output::File(path) => match self.file.take() {
-                Some(file) => Box::new(file),
-                None => Box::new(FileSink::open(path)?),
-            },
+        match &self.output {
             // Standard output is JSON's, so the command may not print there.
             Output::Command(command) if self.json => {
-                Box::new(CommandSink::spawn_printing_to_stderr(command)?)
+                CommandSink::spawn_printing_to_stderr(command).map(boxed)
             }
-            Output::Command(command) => Box::new(CommandSink::spawn(command)?),
-        })
+            Output::Command(command) => CommandSink::spawn(command).map(boxed),
+            Output::File(_) | Output::Stdout => {
+                self.open.take().ok_or_else(|| io::Error::other("it was written already"))
+            }
+        }
+        .map_err(|e| e.to_string())
     }
+}
+
+fn boxed(sink: CommandSink) -> Box<dyn Sink> {
+    Box::new(sink)
 }
 
 #[cfg(test)]

@@ -59,8 +59,12 @@ pub(crate) async fn receive(
         }
     };
     let (control, inbox) = Control::new();
-    let ready = args.tell.report.as_deref().map(ReportFile::open).transpose();
-    let (file, sinks) = match ready.and_then(|file| Ok((file, begin(control.clone())?))) {
+    // From here on there are files that must not be left behind.
+    let ready = run::Signals::hear().and_then(|signals| {
+        let file = args.tell.report.as_deref().map(ReportFile::open).transpose()?;
+        Ok((signals, file, begin(control.clone())?))
+    });
+    let (signals, file, sinks) = match ready {
         Ok(ready) => ready,
         Err(e) => {
             tell.fail(&e.to_string(), Exit::NoStart);
@@ -70,7 +74,8 @@ pub(crate) async fn receive(
     let open = if key.is_secure() { "" } else { " (INSECURE: anybody can forge it)" };
     let watch = Watch::new(tell.clone(), View::new(target(args, open)));
     let watch = Arc::new(Mutex::new(watch));
-    let end = session(args.config(key, label.clone(), wait), sinks, (control, inbox), &watch).await;
+    let config = args.config(key, label.clone(), wait);
+    let end = session(config, sinks, signals, (control, inbox), &watch).await;
     let why = match &end {
         Ok(end) => (!end.outcome.is_ok()).then(|| end.outcome.to_string()),
         Err((_, why)) => Some(why.clone()),
@@ -112,6 +117,7 @@ impl From<NodeEnd> for Ended {
 async fn session(
     config: ClientConfig,
     sinks: Sinks,
+    signals: run::Signals,
     (control, inbox): (Control, net::Inbox),
     watch: &Arc<Mutex<Watch>>,
 ) -> End {
@@ -125,7 +131,7 @@ async fn session(
     let joined = apart::session(tell, move |threads| {
         net::join(ClientConfig { threads, ..config }, open, inbox, events)
     });
-    let end = run::supervise(joined, |moment| match moment {
+    let end = run::supervise(signals, joined, |moment| match moment {
         Moment::Tick => {
             tick();
             lock(watch).tick();
@@ -134,13 +140,13 @@ async fn session(
             lock(watch).tell.say(format!("{who}: stopping; once more to leave at once"));
             control.stop(format!("{who} on {label}"));
         }
+        Moment::Leave => lock(watch).leave(),
     });
     match end.await {
-        Ok(Some(Ok(Ok(end)))) => Ok(end.into()),
-        Ok(Some(Ok(Err(error)))) => Err((exit_of(&error), error.to_string())),
-        Ok(None) => Err((Exit::Interrupted, "interrupted twice, so nothing was waited for".into())),
-        Ok(Some(Err(e))) => Err((Exit::NoStart, e.to_string())),
-        Err(e) => Err((Exit::NoStart, format!("cannot hear signals: {e}"))),
+        Some(Ok(Ok(end))) => Ok(end.into()),
+        Some(Ok(Err(error))) => Err((exit_of(&error), error.to_string())),
+        None => lock(watch).left(),
+        Some(Err(e)) => Err((Exit::NoStart, e.to_string())),
     }
 }
 
@@ -170,14 +176,27 @@ struct Watch {
     tell: Tell,
     view: View,
     found: Option<SocketAddr>,
+    /// How far it was when it was last heard, and how this node ended, if it has.
+    received: u64,
+    outcome: Option<Outcome>,
+    /// Nothing that happens counts any more.
+    left: bool,
 }
 
 impl Watch {
     fn new(tell: Tell, view: View) -> Self {
-        Self { tell, view, found: None }
+        Self { tell, view, found: None, received: 0, outcome: None, left: false }
     }
 
     fn take(&mut self, event: &ClientEvent) {
+        if self.left {
+            return;
+        }
+        match event {
+            ClientEvent::Progress(progress) => self.received = progress.received.0,
+            ClientEvent::Ended(outcome) => self.outcome = Some(outcome.clone()),
+            _ => {}
+        }
         // Asked again and again while the server cannot be reached, it is found again and again.
         if let ClientEvent::Found(addr) = event
             && self.found.replace(*addr) == Some(*addr)
@@ -197,6 +216,19 @@ impl Watch {
     fn tick(&mut self) {
         let (view, now) = (&self.view, self.tell.elapsed());
         self.tell.show(|_| view.frame(now), || view.line(now));
+    }
+
+    /// Nothing is waited for: what a sink says from now on is that it was killed.
+    fn leave(&mut self) {
+        self.left = true;
+    }
+
+    /// How it ended for somebody who has not waited for the end. How this node ended is no less true for that.
+    fn left(&self) -> End {
+        let why = "interrupted twice, so nothing was waited for";
+        let Some(outcome) = self.outcome.clone() else { return Err((Exit::Interrupted, why.into())) };
+        self.tell.say(format!("{}: {why}", self.tell.program()));
+        Ok(Ended { outcome, received: self.received, counters: Counters::default() })
     }
 
     /// The last line, the last event and the report; and with them the exit status.

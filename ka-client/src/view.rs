@@ -243,6 +243,9 @@ impl View {
         if !outcome.is_ok() {
             return self.ended.is_none().then(|| outcome.to_string().into());
         }
+        if received == 0 {
+            return Some(Tone::Doubtful.of("OK: 0 B; but the source gave nothing"));
+        }
         let time = self.started.map_or(Duration::ZERO, |then| now.saturating_sub(then));
         let rate = (received as f64 / time.as_secs_f64().max(0.001)) as u64;
         let text =

@@ -19,10 +19,13 @@ pub(crate) fn exit(report: &Report, stopped: bool) -> Exit {
         Exit::Interrupted
     } else if all().any(|o| Exit::of(o) == Exit::Source) {
         Exit::Source
-    } else if all().any(|o| Exit::of(o) == Exit::Lost) {
-        Exit::Lost
-    } else {
+    } else if failed(report) > 0
+        && report.nodes.iter().all(|n| n.outcome.is_ok() || Exit::of(&n.outcome) == Exit::Sink)
+    {
         Exit::Sink
+    } else {
+        // Somebody who stops a node takes it away, as a cable that is pulled out does.
+        Exit::Lost
     }
 }
 
@@ -43,6 +46,9 @@ pub(crate) fn summary(report: &Report, serving: &dyn Serving, told: &Told<'_>) -
         Outcome::Failed(Reason::Interrupted(_), _) if told.stopped.is_some() => {}
         Outcome::Failed(_, at) => lines.push(Tone::Bad.of(format!("  the source FAILED at byte {at}"))),
         outcome => lines.push(Tone::Bad.of(format!("  the source: {outcome}"))),
+    }
+    if report.root.outcome.is_ok() && report.bytes == 0 {
+        lines.push("  warning: the source gave nothing".to_owned().into());
     }
     let (good, bad): (Vec<_>, Vec<_>) = report.nodes.iter().partition(|n| n.outcome.is_ok());
     for node in good.into_iter().chain(bad) {

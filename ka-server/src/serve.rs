@@ -30,8 +30,13 @@ pub(crate) async fn serve(
     open: impl FnOnce(&Tell) -> Result<Vec<Stream>, String>,
 ) -> Exit {
     let args = serving.session();
-    let file = match args.tell.report.as_deref().map(ReportFile::open).transpose() {
-        Ok(file) => file,
+    // From here on there are files that must not be left behind.
+    let ready = run::Signals::hear().and_then(|signals| {
+        let file = args.tell.report.as_deref().map(ReportFile::open).transpose()?;
+        Ok((signals, file))
+    });
+    let (signals, file) = match ready {
+        Ok(ready) => ready,
         Err(e) => {
             tell.fail(&e.to_string(), Exit::NoStart);
             return Exit::NoStart;
@@ -47,7 +52,7 @@ pub(crate) async fn serve(
         stopped: None,
         serving: Arc::clone(&serving),
     }));
-    let end = session(&watch, inbox, open).await;
+    let end = session(&watch, signals, inbox, open).await;
     lock(&watch).last_words(end, file)
 }
 
@@ -56,6 +61,7 @@ type End = Result<Report, (Exit, String)>;
 
 async fn session(
     watch: &Arc<Mutex<Watch>>,
+    signals: run::Signals,
     inbox: net::Inbox,
     open: impl FnOnce(&Tell) -> Result<Vec<Stream>, String>,
 ) -> End {
@@ -94,18 +100,18 @@ async fn session(
     let served = apart::session(tell, move |threads| {
         net::serve(ServerConfig { threads, ..config }, streams, inbox, events)
     });
-    let end = run::supervise(served, |moment| match moment {
+    let end = run::supervise(signals, served, |moment| match moment {
         Moment::Tick => lock(watch).tick(keyboard.as_ref().is_some_and(Keyboard::pressed)),
         Moment::Stop(who) => {
             lock(watch).stop(&format!("{who} on the server"), "; once more to leave at once");
         }
+        Moment::Leave => {}
     });
     match end.await {
-        Ok(Some(Ok(Ok(report)))) => Ok(report),
-        Ok(Some(Ok(Err(error)))) => Err((exit_of(&error), error.to_string())),
-        Ok(Some(Err(e))) => Err((Exit::NoStart, e.to_string())),
-        Ok(None) => Err((Exit::Interrupted, "interrupted twice, so nothing was waited for".into())),
-        Err(e) => Err((Exit::NoStart, format!("cannot hear signals: {e}"))),
+        Some(Ok(Ok(report))) => Ok(report),
+        Some(Ok(Err(error))) => Err((exit_of(&error), error.to_string())),
+        Some(Err(e)) => Err((Exit::NoStart, e.to_string())),
+        None => Err((Exit::Interrupted, "interrupted twice, so nothing was waited for".into())),
     }
 }
 
