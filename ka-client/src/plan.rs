@@ -393,10 +393,6 @@ pub enum Stage {
     Finishing,
 }
 
-/// What a golden node says to a machine that it has cloned and that comes once more: it was started into the rescue
-/// system again, and is to start from its disk.
-pub const ALREADY: &str = "this machine is a clone of this session already; start it from its own disk";
-
 /// Under which word a node's notes tell what.
 pub mod topic {
     /// A [`Stage`](super::Stage)'s word.

@@ -8,9 +8,9 @@ use std::time::Duration;
 use ka_client::console::exit::Exit;
 use ka_client::console::run::{self, block_on};
 use ka_client::console::tell::{Line, Tell};
-use ka_client::plan::{ALREADY, Plan, Raw};
+use ka_client::plan::{Plan, Raw};
 use ka_client::record::pieces;
-use ka_core::net::{Admit, ServerEvent};
+use ka_core::net::ServerEvent;
 use ka_core::types::NodeId;
 use ka_desc::disk::Machine;
 use ka_desc::run::Here;
@@ -221,14 +221,6 @@ impl Serving for Cloning {
             }
             _ => {}
         }
-    }
-
-    fn admit(&self) -> Option<Admit> {
-        let nodes = Arc::clone(&self.nodes);
-        Some(Admit(Box::new(move |who| {
-            let nodes = nodes.lock().unwrap_or_else(PoisonError::into_inner);
-            if nodes.has_cloned(&who.label) { Err(ALREADY.into()) } else { Ok(()) }
-        })))
     }
 
     fn finish(&self) -> Option<Duration> {
