@@ -378,6 +378,10 @@ impl Plan {
     }
 }
 
+/// The directory of what a machine keeps for itself, for root only: the key of its own sessions, and of which session it
+/// is a clone. It is never cloned.
+pub const OWN: &str = "/etc/ka";
+
 /// How far a node is, as it tells the golden node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {

@@ -10,8 +10,9 @@ use ka_client::console::exit::Exit;
 use crate::PROGRAM;
 use crate::session::{Given, Serving, SessionArgs, given, quoted};
 
-/// The source of the original.
-const DEFAULT_COMMAND: &str = "(cd /; tar --create --one-file-system --sparse /)";
+/// The source of the original, without what a machine keeps for itself.
+const DEFAULT_COMMAND: &str =
+    "(cd /; tar --create --one-file-system --sparse --anchored --exclude=/etc/ka /)";
 
 /// Streams a command's output or a file from this golden node to many nodes.
 ///
@@ -26,7 +27,8 @@ const DEFAULT_COMMAND: &str = "(cd /; tar --create --one-file-system --sparse /)
     after_help = Exit::table(),
 )]
 pub struct Options {
-    /// Send what this command prints, run by sh [default: (cd /; tar --create --one-file-system --sparse /)]
+    /// Send what this command prints, run by sh [default: (cd /; tar --create --one-file-system
+    /// --sparse --anchored --exclude=/etc/ka /)]
     #[arg(short, long, value_name = "COMMAND")]
     pub exec: Option<String>,
 

@@ -1,16 +1,14 @@
 //! The mark of a finished clone: in its own root, of which session it is one. A rescue system that comes back there reads
 //! it, so that no machine is cloned twice, and no other one has a say in that.
 //!
-//! It is in a directory that is never cloned, and only its owner reads.
+//! It is in a directory that is never cloned, and that only root reads.
 
 use std::path::Path;
 
 use ka_core::types::SessionId;
 
 use super::tree::Tree;
-
-/// What a machine keeps for itself: never cloned, and for its owner only.
-pub const OWN: &str = "/etc/ka";
+use crate::plan::OWN;
 
 const MARK: &str = "/etc/ka/clone";
 

@@ -34,7 +34,6 @@ use ka_desc::run::Runner;
 use ka_desc::write::Prepared;
 
 use crate::plan::{Firmware, Plan};
-pub use mark::OWN;
 pub(crate) use records::misfits;
 use tree::Tree;
 

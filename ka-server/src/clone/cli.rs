@@ -12,8 +12,8 @@ use ka_core::types::SessionName;
 use crate::golden::choice::Typed;
 use crate::session::{Given, SessionArgs, given};
 
-/// The session's name unless another one is given.
-const SESSION: &str = "ka";
+/// The session's name unless another one is given, also in boot entries.
+pub(crate) const SESSION: &str = "ka";
 
 /// Makes clones of this machine: THE DISKS OF ALL NODES THAT JOIN ARE ERASED.
 ///
@@ -118,6 +118,7 @@ pub struct Options {
 const AFTER: &str = "\
 Examples:
   ka-d clone --dry-run                              what would the clones become?
+  ka-d clone -n 30                                  thirty clones, whose boot entries `ka-d rescue` has printed
   ka-d clone -n 30 -s lab3                          thirty clones of this machine
   ka-d clone -n 30 -p sda lab.desc -X 'sdb|sdc'     with partitions as lab.desc says, without sdb and sdc
   ka-d clone -n 2 -x /scratch -d 20 -r grub         /scratch comes empty; the nodes leave two seconds apart
