@@ -26,7 +26,7 @@ pub(crate) async fn run(options: Options) -> Exit {
     } else {
         receive(&options.join, receive::label(), options.wait, &tell, |_| {
             let mut opener = Opener::new(&options)?;
-            Ok(Sinks { open: Box::new(move |info| opener.open(info)), tick: Box::new(|| ()) })
+            Ok(Sinks::new(move |info| opener.open(info)))
         })
         .await
         .exit

@@ -8,6 +8,7 @@ use ka_core::net::discovery::AskError;
 use ka_core::net::{self, ClientConfig, ClientEvent, Control, JoinError, NodeEnd};
 use ka_core::seal::StreamInfo;
 use ka_core::stream::Sink;
+use ka_core::types::SessionId;
 use ka_core::wire::control::Outcome;
 
 use crate::console::exit::Exit;
@@ -26,6 +27,19 @@ pub(crate) struct Sinks {
     pub(crate) open: OpenSink,
     /// Called now and then while the session lasts.
     pub(crate) tick: Box<dyn FnMut() + Send>,
+    /// Called when the session is joined.
+    pub(crate) joined: Box<dyn FnMut(SessionId) + Send>,
+    /// Sessions that this host has been through.
+    pub(crate) done: Vec<SessionId>,
+}
+
+impl Sinks {
+    /// Sinks that `open` opens, and nothing else.
+    pub(crate) fn new(
+        open: impl FnMut(&StreamInfo) -> Result<Box<dyn Sink>, String> + Send + 'static,
+    ) -> Self {
+        Self { open: Box::new(open), tick: Box::new(|| ()), joined: Box::new(|_| ()), done: Vec::new() }
+    }
 }
 
 pub(crate) type OpenSink = Box<dyn FnMut(&StreamInfo) -> Result<Box<dyn Sink>, String> + Send>;
@@ -34,11 +48,13 @@ pub(crate) type OpenSink = Box<dyn FnMut(&StreamInfo) -> Result<Box<dyn Sink>, S
 pub(crate) struct Received {
     pub(crate) exit: Exit,
     pub(crate) why: Option<String>,
+    /// The session is one that this host has been through.
+    pub(crate) already: bool,
 }
 
 impl From<Exit> for Received {
     fn from(exit: Exit) -> Self {
-        Self { exit, why: None }
+        Self { exit, why: None, already: false }
     }
 }
 
@@ -75,12 +91,12 @@ pub(crate) async fn receive(
     let watch = Watch::new(tell.clone(), View::new(target(args, open)));
     let watch = Arc::new(Mutex::new(watch));
     let config = args.config(key, label.clone(), wait);
-    let end = session(config, sinks, signals, (control, inbox), &watch).await;
+    let (end, already) = session(config, sinks, signals, (control, inbox), &watch).await;
     let why = match &end {
         Ok(end) => (!end.outcome.is_ok()).then(|| end.outcome.to_string()),
         Err((_, why)) => Some(why.clone()),
     };
-    Received { exit: lock(&watch).last_words(args, &label, end, file), why }
+    Received { exit: lock(&watch).last_words(args, &label, end, file), why, already }
 }
 
 /// What is joined; `open` says how openly.
@@ -114,22 +130,28 @@ impl From<NodeEnd> for Ended {
     }
 }
 
+/// How it ended, and whether that is because this host has been through the session.
 async fn session(
     config: ClientConfig,
     sinks: Sinks,
     signals: run::Signals,
     (control, inbox): (Control, net::Inbox),
     watch: &Arc<Mutex<Watch>>,
-) -> End {
+) -> (End, bool) {
     let label = config.label.clone();
-    let Sinks { open, mut tick } = sinks;
+    let Sinks { open, mut tick, mut joined, done } = sinks;
     let events = {
         let watch = Arc::clone(watch);
-        move |event: ClientEvent| lock(&watch).take(&event)
+        move |event: ClientEvent| {
+            if let ClientEvent::Joined { session, .. } = event {
+                joined(session);
+            }
+            lock(&watch).take(&event);
+        }
     };
     let tell = lock(watch).tell.clone();
     let joined = apart::session(tell, move |threads| {
-        net::join(ClientConfig { threads, ..config }, open, inbox, events)
+        net::join(ClientConfig { threads, done, ..config }, open, inbox, events)
     });
     let end = run::supervise(signals, joined, |moment| match moment {
         Moment::Tick => {
@@ -142,12 +164,15 @@ async fn session(
         }
         Moment::Leave => lock(watch).leave(),
     });
-    match end.await {
+    let end = end.await;
+    let already = matches!(end, Some(Ok(Err(JoinError::Done(_)))));
+    let end = match end {
         Some(Ok(Ok(end))) => Ok(end.into()),
         Some(Ok(Err(error))) => Err((exit_of(&error), error.to_string())),
         None => lock(watch).left(),
         Some(Err(e)) => Err((Exit::NoStart, e.to_string())),
-    }
+    };
+    (end, already)
 }
 
 /// The exit status of a node that never was one.
@@ -158,6 +183,7 @@ pub(crate) fn exit_of(error: &JoinError) -> Exit {
         JoinError::NotFound(AskError::OtherVersion(_) | AskError::NotFound { stranger: Some(_), .. })
         | JoinError::Ambiguous(..)
         | JoinError::Refused(_)
+        | JoinError::Done(_)
         | JoinError::UnknownKey(_)
         | JoinError::Impostor(_)
         | JoinError::Protocol(..) => Exit::Refused,
@@ -293,7 +319,7 @@ const NEVER_JOINED: Ending<'static> = Ending { outcome: "failed", reason: None, 
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
-    use ka_core::types::{NodeId, Offset, SessionId};
+    use ka_core::types::{NodeId, Offset};
     use ka_core::wire::control::{Reason, Refusal};
 
     use super::*;
@@ -318,6 +344,7 @@ mod tests {
             (JoinError::NotFound(AskError::NoInterface), Exit::NoServer),
             (JoinError::NotFound(AskError::OtherVersion(7)), Exit::Refused),
             (JoinError::Refused(Refusal::Full), Exit::Refused),
+            (JoinError::Done(SessionId([0; 16])), Exit::Refused),
             (JoinError::Unreachable(addr, io()), Exit::NoServer),
             (JoinError::Port("TCP port 1".into(), io()), Exit::NoStart),
             (JoinError::Stopped("Ctrl-C".into()), Exit::Interrupted),

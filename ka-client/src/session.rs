@@ -64,6 +64,7 @@ impl JoinArgs {
             window_bytes: self.net.window,
             discover_timeout: Some(self.discover_timeout),
             label,
+            done: Vec::new(),
             ports: self.net.ports(),
             threads: Threads::default(),
         }

@@ -12,8 +12,9 @@ use crate::PROGRAM;
 use crate::invite::Words;
 use crate::session::{Given, Serving, SessionArgs, given};
 
-/// The source of the original.
-const DEFAULT_COMMAND: &str = "(cd /; tar --create --one-file-system --sparse /)";
+/// The source of the original, without what a machine keeps for itself.
+const DEFAULT_COMMAND: &str =
+    "(cd /; tar --create --one-file-system --sparse --anchored --exclude=/etc/ka /)";
 
 /// Streams a command's output or a file from this golden node to many nodes.
 ///
@@ -28,7 +29,8 @@ const DEFAULT_COMMAND: &str = "(cd /; tar --create --one-file-system --sparse /)
     after_help = page().help(),
 )]
 pub struct Options {
-    /// Send what this command prints, run by sh [default: (cd /; tar --create --one-file-system --sparse /)]
+    /// Send what this command prints, run by sh [default: (cd /; tar --create --one-file-system
+    /// --sparse --anchored --exclude=/etc/ka /)]
     #[arg(short, long, value_name = "COMMAND")]
     pub exec: Option<String>,
 

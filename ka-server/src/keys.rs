@@ -1,14 +1,19 @@
 //! The server's identity and its session's key: made, kept and given out in files that nobody else can read.
 
-use std::fs::{self, File};
+mod exposed;
+mod place;
+
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+pub(crate) use exposed::{Sent, is_exposed};
 use ka_client::console::args::quoted;
 use ka_client::console::key::{self, InsecureArgs};
 use ka_core::net::{Identity, ServerKey};
+pub(crate) use place::Place;
 use zeroize::Zeroizing;
 
 /// More than an identity has.
@@ -70,16 +75,19 @@ impl KeyArgs {
         self.key_file.clone().or_else(|| key::env("KA_KEY_FILE").map(Into::into))
     }
 
-    /// A secret of this server's that lies on one of these file systems, named by directories of theirs, if there is
-    /// one: it would be cloned with them.
-    #[must_use]
-    pub fn on(&self, file_systems: &[&Path]) -> Option<PathBuf> {
-        let device = |path: &Path| fs::metadata(path).map(|meta| meta.dev()).ok();
-        let cloned: Vec<u64> = file_systems.iter().filter_map(|path| device(path)).collect();
-        [self.identity(), self.key_file()].into_iter().flatten().find(|path| {
-            let there = device(path).or_else(|| device(directory(path)));
-            there.is_some_and(|device| cloned.contains(&device))
-        })
+    /// Without any word about keys: the one that this machine keeps for its clones. Whether it is that.
+    pub(crate) fn or_place(&mut self, place: &Place) -> bool {
+        let given = self.identity().or_else(|| self.key_file()).or_else(|| self.make_key.clone());
+        let own = given.is_none() && !self.is_insecure();
+        if own {
+            (self.identity, self.key_file) = (Some(place.identity()), Some(place.key()));
+        }
+        own
+    }
+
+    /// The files with this server's secrets.
+    pub fn secrets(&self) -> impl Iterator<Item = PathBuf> {
+        [self.identity(), self.key_file()].into_iter().flatten()
     }
 
     /// Whether what was said goes together, as far as that is known without a look at any file.
@@ -210,6 +218,7 @@ fn named(path: &Path, e: &io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     #[test]

@@ -95,8 +95,7 @@ async fn session(
         let watch = Arc::clone(watch);
         move |event: ServerEvent| lock(&watch).take(&event)
     };
-    let config =
-        ServerConfig { spool, key, admit: serving.admit(), finish: serving.finish(), ..args.config() };
+    let config = ServerConfig { spool, key, finish: serving.finish(), ..args.config() };
     let served = apart::session(tell, move |threads| {
         net::serve(ServerConfig { threads, ..config }, streams, inbox, events)
     });

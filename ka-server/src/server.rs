@@ -8,12 +8,14 @@ use std::time::Duration;
 use ka_client::console::exit::Exit;
 use ka_client::console::run;
 use ka_client::console::tell::Tell;
+use ka_client::plan::OWN;
 use ka_core::net::Stream;
 use ka_core::stream::{self, CommandSource, FileSource, Reread, StdinSource};
 
 use crate::PROGRAM;
 use crate::cli::{Options, Source};
 use crate::json::Event;
+use crate::keys::{Sent, is_exposed};
 use crate::serve::serve;
 
 /// Runs what the command line says.
@@ -45,7 +47,9 @@ fn make_key(options: &Options, path: &Path, tell: &Tell) -> Exit {
 
 async fn serve_one(options: Options, tell: &Tell) -> Exit {
     let (source, everything) = (options.source(), options.sends_everything());
-    let secret = options.session.key.on(&["/".as_ref()]);
+    let root = Path::new("/");
+    let sent = [Sent { here: root, at: Some(root) }];
+    let secret = options.session.key.secrets().find(|path| is_exposed(path, &sent, &[OWN.as_ref()]));
     serve(Arc::new(options), tell, move |tell| {
         if let (true, Some(path)) = (everything, secret) {
             return Err(format!(

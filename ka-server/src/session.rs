@@ -9,7 +9,7 @@ use clap::{ArgMatches, Args, Command};
 use ka_client::console::args::{NetArgs, TellArgs, number, quoted, session};
 use ka_client::console::units;
 use ka_core::limits;
-use ka_core::net::{Admit, ServerConfig, ServerEvent, Threads};
+use ka_core::net::{ServerConfig, ServerEvent, Threads};
 use ka_core::proto::coordinator::Slow;
 use ka_core::types::{NodeId, SessionName};
 
@@ -101,11 +101,6 @@ pub trait Serving: Send + Sync {
 
     /// Something happened. Must not block.
     fn hear(&self, _: &ServerEvent) {}
-
-    /// Who may join.
-    fn admit(&self) -> Option<Admit> {
-        None
-    }
 
     /// How long a node that has everything may be at work on it; `None`: as long as any slow one.
     fn finish(&self) -> Option<Duration> {

@@ -10,7 +10,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::control::{Connection, Ear, Outbox};
-use super::discovery::{self, AskError, Target, UnknownKey};
+use super::discovery::{self, AskError, Found, Target, UnknownKey};
 use super::driver::{Brain, Driver, End, Incoming, NotBack, Task};
 use super::ends::{Drain, OpenSink};
 use super::handshake::Fault;
@@ -21,11 +21,11 @@ use super::{Clock, default_window_bytes, ports, unless_stopped};
 use crate::key::Key;
 use crate::limits;
 use crate::proto::Node;
-use crate::seal::{Checker, StreamInfo};
+use crate::seal::{Checker, Hash, StreamInfo};
 use crate::stream::Sink;
-use crate::types::{NodeId, SessionId, printable};
+use crate::types::{NodeId, Offset, SessionId, printable};
 use crate::wire::Malformed;
-use crate::wire::control::{Hello, Role, ToCoordinator, ToNode, Welcome};
+use crate::wire::control::{Counters, Hello, Outcome, Reason, Receipt, Role, ToCoordinator, ToNode, Welcome};
 
 /// Joins a session as a node: receives its streams, and passes them on to others.
 ///
@@ -47,9 +47,14 @@ pub async fn join(
 
     let hello = hello(&config, Role::Node { data_port, wait: config.wait, back: None })?;
     let got_in = get_in(&config, &key, &hello, &mut events);
-    let (connection, addr, answer) =
+    let (mut connection, addr, answer) =
         unless_stopped(&mut inbox, got_in).await.map_err(JoinError::Stopped)??;
     let ToNode::Welcome(welcome) = answer else { return Err(strange(addr)) };
+    if let Err(done) = not_again(&config, welcome.session) {
+        // A server that could be asked nothing before has let it in, and hears why it goes.
+        let _ = connection.send(&ToCoordinator::Receipt(never_begun(&done))).await;
+        return Err(done);
+    }
     let checker =
         Checker::new(welcome.session, &welcome.key, welcome.payload.clone()).ok_or_else(|| strange(addr))?;
     let Welcome { node, session, expected, .. } = welcome;
@@ -156,7 +161,10 @@ async fn find(
         (Some(server), Some(port)) => Ok(SocketAddr::new(server, port)),
         // The given host decides: whichever of its sessions answers first to the name.
         (Some(server), None) => match ask(Target::Host(server), left.min(ASK_HOST)).await {
-            Ok(found) if !found.is_empty() => Ok(found[0].control),
+            Ok(found) if !found.is_empty() => {
+                not_again(config, found[0].session)?;
+                Ok(found[0].control)
+            }
             Err(AskError::OtherVersion(v)) => {
                 Err(JoinError::Protocol(SocketAddr::new(server, 0), Malformed::Version(v)))
             }
@@ -169,11 +177,23 @@ async fn find(
             if let (2.., Some(name)) = (found.len(), &config.session) {
                 return Err(JoinError::Ambiguous(name.clone(), found));
             }
-            let mut addr = found.swap_remove(0).control;
+            let Found { control: mut addr, session, .. } = found.swap_remove(0);
+            not_again(config, session)?;
             addr.set_port(port.unwrap_or(addr.port()));
             Ok(addr)
         }
     }
+}
+
+/// Whether a session may be joined. What a server says of itself while it is looked for is as true as what it says later.
+fn not_again(config: &ClientConfig, session: SessionId) -> Result<(), JoinError> {
+    if config.done.contains(&session) { Err(JoinError::Done(session)) } else { Ok(()) }
+}
+
+/// The receipt of a node that goes as soon as it is in.
+fn never_begun(why: &JoinError) -> Receipt {
+    let outcome = Outcome::Failed(Reason::Interrupted(why.to_string()), Offset::ZERO);
+    Receipt { outcome, chain: Hash::default(), bytes: 0, counters: Counters::default() }
 }
 
 /// How long a given host is asked for its control port before the usual one is tried.

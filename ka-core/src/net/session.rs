@@ -171,6 +171,8 @@ pub struct ClientConfig {
     pub discover_timeout: Option<Duration>,
     /// The host's own name for itself, for people only.
     pub label: String,
+    /// Sessions that this node has been through to their end: it joins none of them again ([`JoinError::Done`]).
+    pub done: Vec<SessionId>,
     /// Where to listen and ask.
     pub ports: Ports,
     /// Who starts the thread that feeds the sinks.
@@ -363,6 +365,9 @@ pub enum JoinError {
     Unreachable(SocketAddr, io::Error),
     /// A port cannot be had: which, and why.
     Port(String, io::Error),
+    /// The session is one that this node has been through ([`ClientConfig::done`]). The server is told nothing, unless it
+    /// could not be asked for its session before.
+    Done(SessionId),
     /// It was stopped before it was in: by whom, in words.
     Stopped(String),
 }
@@ -387,6 +392,7 @@ impl fmt::Display for JoinError {
             Self::Protocol(addr, why) => write!(f, "the server at {addr}: {why}"),
             Self::Unreachable(addr, why) => write!(f, "the server at {addr} cannot be reached: {why}"),
             Self::Port(what, why) => write!(f, "cannot listen on {what}: {why}"),
+            Self::Done(session) => write!(f, "this node has been through the session {session} already"),
             Self::Stopped(who) => write!(f, "interrupted: {who}"),
         }
     }

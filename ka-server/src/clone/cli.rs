@@ -14,8 +14,8 @@ use crate::cli::ENVIRONMENT;
 use crate::golden::choice::Typed;
 use crate::session::{Given, SessionArgs, given};
 
-/// The session's name unless another one is given.
-const SESSION: &str = "ka";
+/// The session's name unless another one is given, also in boot entries.
+pub(crate) const SESSION: &str = "ka";
 
 /// Makes clones of this machine: THE DISKS OF ALL NODES THAT JOIN ARE ERASED.
 ///
@@ -121,6 +121,7 @@ pub(crate) fn page() -> Page {
     Page {
         examples: &[
             ("ka-d clone --dry-run", "shows what the clones would become"),
+            ("ka-d clone -n 30", "makes thirty clones, whose boot entries `ka-d rescue` has printed"),
             ("ka-d clone -n 30 -s lab3", "makes thirty clones of this machine"),
             (
                 "ka-d clone -n 30 -p sda lab.desc -X 'sdb|sdc'",
