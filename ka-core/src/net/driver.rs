@@ -11,8 +11,8 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::Sleep;
 
-use super::client::Line;
 use super::control::{Connection, Outbox};
+use super::line::Line;
 use super::link::{self, Link};
 use super::relay::Relay;
 use super::session::{Candidate, ClientEvent, Command, Inbox, ServerEvent};

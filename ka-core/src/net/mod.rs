@@ -16,11 +16,14 @@ mod child;
 mod client;
 mod control;
 pub mod discovery;
+mod door;
 mod driver;
 mod ends;
+mod error;
 mod handshake;
 mod identity;
 pub mod interfaces;
+mod line;
 mod link;
 mod memory;
 mod pairing;
@@ -28,6 +31,7 @@ mod pool;
 mod ports;
 mod relay;
 mod root;
+mod seek;
 mod server;
 mod session;
 mod socket;
@@ -41,12 +45,13 @@ use std::pin::pin;
 use std::task::Poll;
 
 pub use client::{go, join};
+pub use error::{JoinError, ServeError};
 pub use identity::{Identity, ServerKey};
 pub use memory::default_window_bytes;
 pub use server::serve;
 pub use session::{
-    Admit, AdmitRule, Candidate, ClientConfig, ClientEvent, Control, Inbox, JoinError, NodeEnd, Ports,
-    ServeError, ServerConfig, ServerEvent, Stream,
+    Admit, AdmitRule, Candidate, ClientConfig, ClientEvent, Control, Inbox, NodeEnd, Ports, ServerConfig,
+    ServerEvent, Stream,
 };
 pub use threads::{Start, Threads, Work};
 

@@ -13,12 +13,14 @@ use tokio::time::timeout;
 
 use super::control::{self, Connection, Outbox};
 use super::discovery::{self, Responder};
+use super::door;
 use super::driver::{Brain, Driver, End, Host, Incoming};
 use super::ends::Feed;
+use super::error::ServeError;
 use super::identity::ServerKey;
-use super::link::{self, Own};
+use super::link::Own;
 use super::relay::Relay;
-use super::session::{Command, Control, Inbox, ServeError, ServerConfig, ServerEvent, Stream};
+use super::session::{Command, Control, Inbox, ServerConfig, ServerEvent, Stream};
 use super::{Clock, default_window_bytes, interfaces, ports};
 use crate::cipher::PayloadKey;
 use crate::key::Key;
@@ -76,7 +78,7 @@ pub async fn serve(
     let (writing, mut written) = mpsc::channel::<()>(1);
     tasks.spawn(accept_control(control, server_key.clone(), sender.clone(), writing));
     let own = Own { session, key: links.as_ref().map(|secret| secret.of_node(NodeId::ROOT)) };
-    tasks.spawn(link::accept_children(data, own, sender.clone()));
+    tasks.spawn(door::accept_children(data, own, sender.clone()));
 
     let thread = |e| ServeError::Io("cannot start a thread".into(), e);
     let bytes = streams.iter().map(|s| s.source.size()).sum();
@@ -234,7 +236,7 @@ async fn accept_control(
     writing: mpsc::Sender<()>,
 ) {
     let next = Arc::new(AtomicU32::new(Conn::ROOT.0));
-    link::accept(listener, move |stream, addr| {
+    door::accept(listener, move |stream, addr| {
         let conn = Conn(next.fetch_add(1, Ordering::Relaxed) + 1);
         let (key, sender, writing) = (key.clone(), sender.clone(), writing.clone());
         async move {
