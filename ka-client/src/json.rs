@@ -5,7 +5,10 @@
 //! | event | further fields |
 //! |---|---|
 //! | `unknownkey` | `addr` of a server that does not know our key, `text`; we go on looking for ours |
-//! | `found` | `addr`: the server's control address |
+//! | `othername` | `addr` of a server that knows our key and serves a session of another name, `text`; we go on looking for ours |
+//! | `found` | `addr`: the server's control address, where it has answered; again if it is elsewhere later |
+//! | `trying` | `text`: why we are not in yet; it may pass, and is tried again |
+//! | `warning` | `text`: something is wrong that does not end us |
 //! | `joined` | `node`: our number; `session`: 32 hex digits; `expected`: nodes; `encrypted`: whether the payload is; `data_port`; `window_bytes` |
 //! | `parent` | `node` and `addr` of the node that feeds us from now on (0 is the server) |
 //! | `linked` | none: the link to the parent is up |
@@ -28,6 +31,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use ka_core::net::ClientEvent;
+use ka_core::net::discovery::Other;
 use serde::Serialize;
 
 use crate::console::json::{Counters, Ending};
@@ -38,6 +42,9 @@ use crate::console::json::{Counters, Ending};
 #[expect(missing_docs, reason = "the table above says it")]
 pub enum Event<'a> {
     UnknownKey { addr: IpAddr, text: String },
+    OtherName { addr: IpAddr, text: String },
+    Trying { text: String },
+    Warning { text: &'a str },
     Found { addr: SocketAddr },
     Joined { node: u32, session: String, expected: u32, encrypted: bool, data_port: u16, window_bytes: u64 },
     Parent { node: u32, addr: SocketAddr },
@@ -58,7 +65,15 @@ impl<'a> Event<'a> {
     #[must_use]
     pub fn of(event: &'a ClientEvent) -> Option<Self> {
         Some(match event {
-            ClientEvent::UnknownKey(who) => Self::UnknownKey { addr: who.addr, text: who.to_string() },
+            ClientEvent::Other(who) => {
+                let (addr, text) = (who.addr(), who.to_string());
+                match who {
+                    Other::UnknownKey(_) => Self::UnknownKey { addr, text },
+                    Other::Name(_) => Self::OtherName { addr, text },
+                }
+            }
+            ClientEvent::Trying(why) => Self::Trying { text: why.to_string() },
+            ClientEvent::Warning(text) => Self::Warning { text },
             ClientEvent::Found(addr) => Self::Found { addr: *addr },
             ClientEvent::Joined { node, session, expected, encrypted, data_port, window_bytes } => {
                 Self::Joined {

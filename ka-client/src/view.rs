@@ -64,9 +64,9 @@ impl View {
     /// Takes in what happened, and says what is to be said about it.
     pub(crate) fn take(&mut self, now: Duration, event: &ClientEvent) -> Option<Line> {
         match event {
-            ClientEvent::UnknownKey(who) => {
-                Some(Line::Say(format!("{who}; still looking for {}", self.target)))
-            }
+            ClientEvent::Other(who) => Some(Line::Say(format!("{who}; still looking for {}", self.target))),
+            ClientEvent::Trying(why) => Some(Line::Say(format!("{why}; trying again"))),
+            ClientEvent::Warning(text) => Some(Line::Say(format!("warning: {text}"))),
             ClientEvent::Found(addr) => Some(Line::Note(format!("found {} at {addr}", self.target))),
             ClientEvent::Joined { node, session, expected, encrypted, .. } => {
                 self.stage = Stage::Waiting;

@@ -108,6 +108,11 @@ impl Board {
                 let size = info.size.map_or("of unknown size".into(), units::size);
                 Some(Line::Note(format!("stream `{}`, {size}", info.name)))
             }
+            ServerEvent::Nameless(addrs) => {
+                let addrs: Vec<_> = addrs.iter().map(|addr| format!("--host {addr}")).collect();
+                let way = if addrs.is_empty() { "this host's address".into() } else { addrs.join(" or ") };
+                Some(Line::Say(format!("it has no name to be found by (--session): nodes need {way}")))
+            }
             ServerEvent::Warning(text) => Some(Line::Say(format!("warning: {text}"))),
             _ => None,
         }
@@ -360,6 +365,14 @@ mod tests {
         assert!(board.line(Duration::ZERO).ends_with("10.0.0.6 pc06 and 3 more)"));
         let left = tell(&mut board, Event::Left { node: NodeId(1), ready: 8, expected: 20 });
         assert_eq!(left, Some(Line::Say("node 1 left: 10.0.0.1 pc01 (8 of 20)".into())));
+    }
+
+    #[test]
+    fn a_session_without_a_name_says_how_it_is_reached() {
+        let mut board = Board::new("the session".into(), 1);
+        let said = board.take(&ServerEvent::Nameless(vec![[10, 0, 0, 1].into()]));
+        let text = "it has no name to be found by (--session): nodes need --host 10.0.0.1";
+        assert_eq!(said, Some(Line::Say(text.into())));
     }
 
     #[test]

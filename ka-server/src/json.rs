@@ -23,6 +23,7 @@
 //! | `complete` | `node`: it holds every byte, its sink may still be at work |
 //! | `ended` | `node` (0: the source), `outcome`, `reason`, `at` |
 //! | `released` | `node`: it was let go |
+//! | `nameless` | `addrs`: the session has no name to be found by, and is reached at these |
 //! | `warning` | `text` |
 //! | `report` | the last one: all fields of the report |
 //! | `error` | the last one instead of `report`, if the session was never opened: `text`, `exit` |
@@ -40,7 +41,7 @@
 //! - `"remarks"`: sentences about all of it, of `ka-d clone` such as how still the files were; `"again"`: the command for the nodes
 //!   that failed, or `null`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ka_client::console::exit::Exit;
 use ka_client::console::json::{Counters, Ending, VERSION, seconds};
@@ -145,6 +146,9 @@ pub enum Event<'a> {
     Released {
         node: u32,
     },
+    Nameless {
+        addrs: &'a [IpAddr],
+    },
     Warning {
         text: &'a str,
     },
@@ -170,6 +174,7 @@ impl<'a> Event<'a> {
             ServerEvent::Stream(info) => {
                 Self::Stream { number: info.number, name: &info.name, size: info.size }
             }
+            ServerEvent::Nameless(addrs) => Self::Nameless { addrs },
             ServerEvent::Warning(text) => Self::Warning { text },
             _ => return None,
         })

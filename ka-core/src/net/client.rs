@@ -9,13 +9,13 @@ use tokio::time::timeout;
 use super::door;
 use super::driver::{Brain, Driver, End};
 use super::ends::{Drain, OpenSink};
-use super::error::JoinError;
+use super::error::{JoinError, Service};
 use super::line::{Line, Server};
 use super::link::Own;
 use super::relay::Relay;
 use super::seek::get_in;
 use super::session::{ClientConfig, ClientEvent, Inbox, NodeEnd};
-use super::{Clock, default_window_bytes, ports, unless_stopped};
+use super::{Clock, default_window_bytes, interfaces, ports, unless_stopped};
 use crate::key::Key;
 use crate::limits;
 use crate::proto::Node;
@@ -40,13 +40,14 @@ pub async fn join(
 ) -> Result<NodeEnd, JoinError> {
     let key = check(&config)?;
     let window_bytes = config.window_bytes.unwrap_or_else(default_window_bytes);
-    let (listener, data_port) = ports::listen("data", config.ports.data, limits::DATA_PORT, &config.ports)
-        .map_err(|(what, e)| JoinError::Port(what, e))?;
+    interfaces::usable(&config.ports.interfaces).map_err(JoinError::Interface)?;
+    let (door, data_port) = ports::listen(Service::Data, config.ports.data, limits::DATA_PORT, &config.ports)
+        .map_err(JoinError::Port)?;
 
     let hello = hello(&config, Role::Node { data_port, wait: config.wait, back: None })?;
     let got_in = get_in(&config, &key, &hello, &mut events);
-    let (connection, addr, answer) =
-        unless_stopped(&mut inbox, got_in).await.map_err(JoinError::Stopped)??;
+    let (connection, answer) = unless_stopped(&mut inbox, got_in).await.map_err(JoinError::Stopped)??;
+    let addr = connection.server();
     let ToNode::Welcome(welcome) = answer else { return Err(strange(addr)) };
     let checker =
         Checker::new(welcome.session, &welcome.key, welcome.payload.clone()).ok_or_else(|| strange(addr))?;
@@ -57,16 +58,18 @@ pub async fn join(
 
     let (sender, incoming) = mpsc::channel(1024);
     let mut tasks = JoinSet::new();
-    tasks.spawn(door::accept_children(listener, own, sender.clone()));
+    tasks.spawn(door::accept_children(door, own, sender.clone()));
     let (writing, mut written) = mpsc::channel::<()>(1);
-    let server = Server { addr, key, session, node, hello };
-    let line = Box::new(Line::new(server, connection, sender.clone(), writing));
+    let threads = config.threads.clone();
+    let server = Server { key, session, node, hello, config };
+    let line = Line::new(server, connection, sender.clone(), writing);
+    let line = Box::new(line.map_err(|e| JoinError::Unreachable(addr, e))?);
 
     let clock = Clock::start();
     let machine = Node::new(clock.now(), &welcome, window_bytes);
     let open: OpenSink = Box::new(open);
-    let drain = Drain::start(open, window_bytes, welcome.payload.clone(), &config.threads)
-        .map_err(|e| JoinError::Port("a thread".into(), e))?;
+    let drain = Drain::start(open, window_bytes, welcome.payload.clone(), &threads)
+        .map_err(|e| JoinError::Io("cannot start a thread".into(), e))?;
     let brain = Brain::There(line, &mut events);
     let driver = Driver::new(clock, machine, Relay::node(checker, drain), brain, (sender, incoming));
     let End::Node(outcome, received, counters) = driver.run(&mut inbox).await else {
@@ -83,10 +86,11 @@ pub async fn join(
 /// [`JoinError`] when there is no such server, or it has nobody to start with.
 pub async fn go(config: &ClientConfig) -> Result<u32, JoinError> {
     let key = check(config)?;
-    let (_, addr, answer) = get_in(config, &key, &hello(config, Role::Go)?, &mut |_| ()).await?;
+    interfaces::usable(&config.ports.interfaces).map_err(JoinError::Interface)?;
+    let (connection, answer) = get_in(config, &key, &hello(config, Role::Go)?, &mut |_| ()).await?;
     match answer {
         ToNode::Going(nodes) => Ok(nodes),
-        _ => Err(strange(addr)),
+        _ => Err(strange(connection.server())),
     }
 }
 
@@ -108,7 +112,7 @@ fn check(config: &ClientConfig) -> Result<Key, JoinError> {
 /// What a process says of itself, with an incarnation of its own.
 fn hello(config: &ClientConfig, role: Role) -> Result<Hello, JoinError> {
     let mut incarnation = [0; 8];
-    getrandom::fill(&mut incarnation).map_err(|e| JoinError::Port("a random number".into(), e.into()))?;
+    getrandom::fill(&mut incarnation).map_err(|e| JoinError::Io("no random numbers".into(), e.into()))?;
     Ok(Hello {
         session: config.session.clone(),
         incarnation: u64::from_le_bytes(incarnation),

@@ -3,30 +3,74 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::driver::Incoming;
+use super::error::{exhausted, refused};
+use super::interfaces;
 use super::link::{Link, Own, hear_child};
 use crate::limits;
 
+/// A listener, and whom it takes.
+pub(super) struct Door {
+    listener: TcpListener,
+    /// The interfaces that it is for; empty: all.
+    only: Vec<String>,
+    /// Given up for a moment when there is no descriptor left, so that who comes is sent away at once.
+    spare: Option<OwnedFd>,
+}
+
+impl Door {
+    pub(super) fn new(listener: TcpListener, only: Vec<String>) -> Self {
+        let mut door = Self { listener, only, spare: None };
+        door.refill();
+        door
+    }
+
+    fn refill(&mut self) {
+        self.spare = self.listener.as_fd().try_clone_to_owned().ok();
+    }
+
+    /// Hangs up on whoever comes next.
+    async fn send_away(&mut self) {
+        if self.spare.take().is_some() {
+            let _ = timeout(limits::TURN, self.listener.accept()).await;
+        }
+        sleep(AFTER_ERROR).await;
+        self.refill();
+    }
+}
+
+/// The pause after an error, lest one that stays makes the loop spin.
+const AFTER_ERROR: Duration = Duration::from_millis(10);
+
 /// Accepts connections for ever, and hears each out in a task of its own; at most [`limits::HALF_OPEN`] at a time,
-/// each for at most [`limits::PREFACE`]. Further ones wait in the kernel; those of a host that has its share are closed.
-pub(super) async fn accept<F, Fut>(listener: TcpListener, hear: F)
+/// each for at most [`limits::PREFACE`]. Further ones wait in the kernel; those of a host that has its share are closed,
+/// and those to an address that is not one of the door's interfaces'. If the system gives no more descriptors, those who
+/// come are closed, too, and `sender` is told once.
+pub(super) async fn accept<F, Fut>(mut door: Door, sender: mpsc::Sender<Incoming>, hear: F)
 where
     F: Fn(TcpStream, SocketAddr) -> Fut,
     Fut: Future<Output = ()> + Send + 'static,
 {
     let half_open = Arc::new(Semaphore::new(limits::HALF_OPEN));
     let shares = Shares::default();
+    let mut told = false;
     loop {
         let Ok(permit) = half_open.clone().acquire_owned().await else { return };
-        match listener.accept().await {
+        match door.listener.accept().await {
             Ok((stream, addr)) => {
-                let own = stream.local_addr().is_ok_and(|own| own.ip() == addr.ip());
+                let Some(local) = stream.local_addr().ok().filter(|a| interfaces::takes(&door.only, *a))
+                else {
+                    continue;
+                };
+                let own = local.ip() == addr.ip();
                 let Some(share) = shares.take(addr.ip().to_canonical(), own) else { continue };
                 let _ = stream.set_nodelay(true);
                 let heard = hear(stream, addr);
@@ -35,8 +79,15 @@ where
                     let _ = timeout(limits::PREFACE, heard).await;
                 });
             }
-            // Out of descriptors, or a connection gone before it was taken: neither is for ever.
-            Err(_) => tokio::time::sleep(limits::REDIAL).await,
+            Err(e) if exhausted(&e) => {
+                if !std::mem::replace(&mut told, true) {
+                    let words = refused("connections are refused", &e);
+                    let _ = sender.send(Incoming::Warning(words)).await;
+                }
+                door.send_away().await;
+            }
+            // A connection that was gone before it was taken.
+            Err(_) => sleep(AFTER_ERROR).await,
         }
     }
 }
@@ -80,8 +131,8 @@ impl Drop for Share {
 }
 
 /// Hears out whoever dials a node's data listener, and offers it to the driver.
-pub(super) async fn accept_children(listener: TcpListener, own: Own, sender: mpsc::Sender<Incoming>) {
-    accept(listener, move |mut stream, _| {
+pub(super) async fn accept_children(door: Door, own: Own, sender: mpsc::Sender<Incoming>) {
+    accept(door, sender.clone(), move |mut stream, _| {
         let (own, sender) = (own.clone(), sender.clone());
         async move {
             if let Ok((words, attach)) = hear_child(&mut stream, &own).await {

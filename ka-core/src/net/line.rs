@@ -1,66 +1,131 @@
 //! A node's connection to its server, and the next one when that is lost.
+//!
+//! ```text
+//!   lost ─▶ dial where it was ─────────────────────────────┬─▶ up
+//!      └─ a moment later: ask for the session, resolve ────┘
+//!         the host's name: each place found is dialled, too
+//! ```
+//!
+//! An address is a hint: the server's may change. That it is the same server the handshake proves, and that it is the same
+//! session its Welcome.
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
-use tokio::time::timeout;
+use tokio::time::sleep;
 
 use super::control::{Connection, Ear, Outbox};
+use super::discovery;
 use super::driver::{Incoming, NotBack, Task};
 use super::error::JoinError;
-use super::link;
-use super::seek::exchange;
+use super::interfaces::{self, with_port};
+use super::link::Way;
+use super::seek::{exchange, reach};
+use super::session::ClientConfig;
 use crate::key::Key;
 use crate::limits;
+use crate::time::Duration;
 use crate::types::{NodeId, SessionId};
-use crate::wire::control::{Hello, Role, ToCoordinator, ToNode};
+use crate::wire::control::{Hello, Peer, Role, ToCoordinator, ToNode};
 
 /// Where a node belongs.
 #[derive(Clone, Debug)]
 pub(super) struct Server {
-    pub(super) addr: SocketAddr,
     pub(super) key: Key,
     pub(super) session: SessionId,
     pub(super) node: NodeId,
     /// What it said when it joined.
     pub(super) hello: Hello,
+    /// How it looked for the server then.
+    pub(super) config: ClientConfig,
 }
 
 /// A node's connection to its server, by and by several. There is one at a time: with an attempt at a new one the old
 /// one is given up, and whatever still comes of it has an older number.
 pub(super) struct Line {
-    server: Server,
+    server: Arc<Server>,
+    /// The two ends of the last connection that was up: the server's address is good now, or was then.
+    at: SocketAddr,
+    local: SocketAddr,
+    places: Places,
     number: u32,
     outbox: Outbox,
     /// Reads from the connection.
     reader: AbortHandle,
     /// Dials the server.
     attempt: Option<Task>,
+    /// Looks for the server elsewhere.
+    search: Option<Task>,
     /// How many times in a row nobody was listening there.
     closed: u32,
     /// For the writers: dropped by the last one that has sent everything.
     writing: mpsc::Sender<()>,
 }
 
-/// A host that is up and says so often that nobody listens: the server has ended.
-const CLOSED: u32 = 3;
+/// A host that is up and says so often that nobody listens, while the server is found nowhere else: it has ended.
+const CLOSED: u32 = 6;
+
+/// The pause before a host's name is resolved again.
+const RESOLVE: Duration = Duration::from_secs(3);
 
 impl Line {
+    /// The line that begins with this connection.
+    ///
+    /// # Errors
+    /// The connection is gone.
     pub(super) fn new(
         server: Server,
         connection: Connection,
         sender: mpsc::Sender<Incoming>,
         writing: mpsc::Sender<()>,
-    ) -> Self {
+    ) -> io::Result<Self> {
+        let (at, local) = (connection.server(), connection.local()?);
         let (outbox, reader) = attend(0, connection, sender, writing.clone());
-        Self { server, number: 0, outbox, reader, attempt: None, closed: 0, writing }
+        Ok(Self {
+            server: Arc::new(server),
+            at,
+            local,
+            places: Places::new(at),
+            number: 0,
+            outbox,
+            reader,
+            attempt: None,
+            search: None,
+            closed: 0,
+            writing,
+        })
     }
 
     /// The number of the connection, or of the attempt at one.
     pub(super) fn number(&self) -> u32 {
         self.number
+    }
+
+    /// Which node's it is.
+    pub(super) fn node(&self) -> NodeId {
+        self.server.node
+    }
+
+    /// Where the server is, or was last.
+    pub(super) fn at(&self) -> SocketAddr {
+        self.at
+    }
+
+    /// How this parent is reached from here. The root is where the server is, whatever that believes to be its own address;
+    /// a link-local neighbour is on the link that leads to the server.
+    pub(super) fn way(&self, parent: &Peer) -> Way {
+        let addrs = match parent.node {
+            NodeId::ROOT => vec![with_port(self.at, parent.addr.port())],
+            _ if interfaces::needs_scope(parent.addr.ip()) => {
+                let usable = interfaces::usable(&self.server.config.ports.interfaces).unwrap_or_default();
+                interfaces::on_links(parent.addr, &interfaces::links(self.at, self.local, &usable))
+            }
+            _ => vec![parent.addr],
+        };
+        Way { addrs, key: parent.key.clone(), ports: self.server.config.ports.range.clone() }
     }
 
     /// Sends a message; without a connection it is lost.
@@ -74,16 +139,22 @@ impl Line {
         self.reader.abort();
         self.number += 1;
         let (server, number, sender) = (self.server.clone(), self.number, sender.clone());
+        let addrs = self.places.all();
         self.attempt = Some(Task::spawn(async move {
-            let result = come_back(server).await;
+            let result = come_back(&server, &addrs).await;
             let _ = sender.send(Incoming::Rejoined(number, result)).await;
         }));
+        self.search.get_or_insert_with(|| {
+            Task::spawn(look_elsewhere(self.server.clone(), self.at.port(), self.places.clone()))
+        });
     }
 
     /// The new connection is up.
     pub(super) fn open(&mut self, connection: Connection, sender: mpsc::Sender<Incoming>) {
-        self.closed = 0;
-        self.attempt = None;
+        (self.closed, self.attempt, self.search) = (0, None, None);
+        self.at = connection.server();
+        self.local = connection.local().unwrap_or(self.local);
+        self.places = Places::new(self.at);
         (self.outbox, self.reader) = attend(self.number, connection, sender, self.writing.clone());
     }
 
@@ -95,6 +166,32 @@ impl Line {
             NotBack::Silent(why) => (why, true),
             NotBack::Refused(why) => (why, false),
         }
+    }
+}
+
+/// Where the server was, or may be now.
+#[derive(Clone, Debug)]
+struct Places(Arc<Mutex<Vec<SocketAddr>>>);
+
+impl Places {
+    fn new(at: SocketAddr) -> Self {
+        Self(Arc::new(Mutex::new(vec![at])))
+    }
+
+    /// The one found last comes first; [`limits::ADDRS`] are remembered, of which the first of all is one.
+    fn add(&self, place: SocketAddr) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.contains(&place) {
+            return;
+        }
+        if all.len() == limits::ADDRS {
+            all.remove(limits::ADDRS - 2);
+        }
+        all.insert(0, place);
+    }
+
+    fn all(&self) -> Vec<SocketAddr> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -110,28 +207,52 @@ fn attend(
     (Outbox::start(mouth, writing), reading.abort_handle())
 }
 
-/// Says hello again, as the node that is in already.
-async fn come_back(server: Server) -> Result<Connection, NotBack> {
-    let Server { addr, key, session, node, mut hello } = server;
+/// Says hello again, as the node that is in already, at the first of these places where the server is.
+async fn come_back(server: &Server, places: &[SocketAddr]) -> Result<Connection, NotBack> {
+    let mut connection = reach(places, &server.key, limits::CONNECT).await.map_err(not_back)?;
+    let mut hello = server.hello.clone();
     if let Role::Node { back, .. } = &mut hello.role {
-        *back = Some(node);
+        *back = Some(server.node);
     }
-    let stream = link::connect(addr).await.map_err(|e| match e.kind() {
-        io::ErrorKind::ConnectionRefused => NotBack::Closed(e.to_string()),
-        _ => NotBack::Silent(e.to_string()),
-    })?;
-    let silent = "it accepts the connection but does not answer";
-    let answer = timeout(limits::CONNECT, exchange(stream, addr, &key, &hello)).await;
-    match answer.map_err(|_| NotBack::Silent(silent.into()))? {
-        Ok((connection, ToNode::Welcome(w))) if (w.session, w.node) == (session, node) => Ok(connection),
-        Ok((_, ToNode::Refused(why))) => Err(NotBack::Refused(why.to_string())),
-        Ok(_) => Err(NotBack::Refused("another session is served there now".into())),
-        // Somebody else has the server's port now. Once may be a trick.
-        Err(why @ (JoinError::UnknownKey(_) | JoinError::Impostor(_))) => {
-            Err(NotBack::Closed(why.to_string()))
+    match exchange(&mut connection, &hello, limits::CONNECT).await.map_err(not_back)? {
+        ToNode::Welcome(w) if (w.session, w.node) == (server.session, server.node) => Ok(connection),
+        ToNode::Refused(why) => Err(NotBack::Refused(why.to_string())),
+        _ => Err(NotBack::Refused("another session is served there now".into())),
+    }
+}
+
+fn not_back(why: JoinError) -> NotBack {
+    let words = why.to_string();
+    match why {
+        JoinError::Unreachable(_, e) if e.kind() == io::ErrorKind::ConnectionRefused => {
+            NotBack::Closed(words)
         }
-        Err(why) => Err(NotBack::Silent(why.to_string())),
+        // Somebody else has the server's port now. Once may be a trick.
+        JoinError::UnknownKey(_) | JoinError::Impostor(_) => NotBack::Closed(words),
+        // This host's own fault, which stays.
+        JoinError::Io(..) => NotBack::Refused(words),
+        _ => NotBack::Silent(words),
     }
+}
+
+/// Finds places where the server is now: by its session, everywhere, and by its host's name, for ever.
+async fn look_elsewhere(server: Arc<Server>, port: u16, places: Places) {
+    sleep(limits::ASTRAY).await;
+    let config = &server.config;
+    let by_session = async {
+        let (ports, found) = (&config.ports, &mut |addr| places.add(addr));
+        let (name, only, key) = (config.session.as_ref(), &ports.interfaces, &server.key);
+        discovery::follow(name, server.session, only, ports.discovery, key, found).await
+    };
+    let by_host = async {
+        let Some(host) = config.server.as_ref().filter(|host| host.moves()) else { return };
+        loop {
+            let addrs = host.addrs(&config.threads).await.unwrap_or_default();
+            addrs.into_iter().for_each(|addr| places.add(with_port(addr, port)));
+            sleep(RESOLVE).await;
+        }
+    };
+    tokio::join!(by_session, by_host);
 }
 
 async fn listen_to_server(number: u32, mut ear: Ear, sender: mpsc::Sender<Incoming>) {
@@ -147,4 +268,20 @@ async fn listen_to_server(number: u32, mut ear: Ear, sender: mpsc::Sender<Incomi
         }
     };
     let _ = sender.send(Incoming::Lost(number, why)).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_the_server_was_first_is_never_forgotten_and_what_was_found_last_comes_first() {
+        let at = |n: u16| SocketAddr::from(([10, 0, 0, 1], n));
+        let places = Places::new(at(0));
+        (1..=100).for_each(|n| places.add(at(n)));
+        places.add(at(100));
+        let all = places.all();
+        assert_eq!((all.len(), all[0], all[1]), (limits::ADDRS, at(100), at(99)));
+        assert_eq!(all.last(), Some(&at(0)));
+    }
 }

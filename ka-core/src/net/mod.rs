@@ -21,6 +21,7 @@ mod driver;
 mod ends;
 mod error;
 mod handshake;
+mod host;
 mod identity;
 pub mod interfaces;
 mod line;
@@ -45,7 +46,8 @@ use std::pin::pin;
 use std::task::Poll;
 
 pub use client::{go, join};
-pub use error::{JoinError, ServeError};
+pub use error::{JoinError, PortError, ServeError, Service};
+pub use host::Host;
 pub use identity::{Identity, ServerKey};
 pub use memory::default_window_bytes;
 pub use server::serve;

@@ -3,11 +3,14 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::discovery::UnknownKey;
+use super::discovery::Other;
+use super::error::JoinError;
+use super::host::Host;
 use super::identity::ServerKey;
 use super::threads::Threads;
 use crate::key::Key;
@@ -31,7 +34,8 @@ pub struct Ports {
     pub range: RangeInclusive<u16>,
     /// UDP port of discovery.
     pub discovery: u16,
-    /// Interfaces to ask from and to answer on; empty: loopback and every wired one.
+    /// Interfaces to ask from, and on whose addresses to answer and to listen, whichever those are by then; this host itself
+    /// is always answered. Empty: loopback and every wired one; who comes by another one is answered, too.
     pub interfaces: Vec<String>,
 }
 
@@ -157,8 +161,8 @@ impl fmt::Debug for Stream {
 pub struct ClientConfig {
     /// The session's name.
     pub session: Option<SessionName>,
-    /// The server's address, instead of asking around.
-    pub server: Option<IpAddr>,
+    /// Where the server is, instead of asking around.
+    pub server: Option<Host>,
     /// What the server gave out for its nodes. Needed, even if it is [`Key::insecure`].
     pub key: Option<Key>,
     /// Stay until the whole session has ended and the server lets this node go.
@@ -243,6 +247,8 @@ pub enum ServerEvent {
     Session(proto::Event),
     /// A stream begins to be read.
     Stream(StreamInfo),
+    /// The session has no name, by which nodes could find it: they need one of these addresses of this host.
+    Nameless(Vec<IpAddr>),
     /// A worry that does not end the session, in words.
     Warning(String),
 }
@@ -251,10 +257,13 @@ pub enum ServerEvent {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ClientEvent {
-    /// A server was heard of that does not know this node's key, while its own was looked for; it still is.
-    UnknownKey(UnknownKey),
-    /// The server was found, there.
+    /// A server was heard of that is not this node's, while that was looked for; it still is.
+    Other(Other),
+    /// The server has answered, there. When it was lost and is back, it may be elsewhere.
     Found(SocketAddr),
+    /// This node is not in yet, for this reason, which may pass: it is tried again until the time to look is over. Each
+    /// reason is told when it is a new one.
+    Trying(Arc<JoinError>),
     /// This node is in.
     Joined {
         /// Its number.
@@ -293,6 +302,8 @@ pub enum ClientEvent {
     Complete,
     /// How this node ended. It may still relay.
     Ended(Outcome),
+    /// A worry that does not end the session, in words.
+    Warning(String),
 }
 
 /// What became of this node.
