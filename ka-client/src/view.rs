@@ -67,7 +67,7 @@ impl View {
             ClientEvent::Other(who) => Some(Line::Say(format!("{who}; still looking for {}", self.target))),
             ClientEvent::Trying(why) => Some(Line::Say(format!("{why}; trying again"))),
             ClientEvent::Warning(text) => Some(Line::Say(format!("warning: {text}"))),
-            ClientEvent::Found(addr) => Some(Line::Note(format!("found {} at {addr}", self.target))),
+            ClientEvent::Found(addr) => Some(Line::Note(format!("found {} ({addr})", self.target))),
             ClientEvent::Joined { node, session, expected, encrypted, .. } => {
                 self.stage = Stage::Waiting;
                 self.joined = Some(Joined { node: *node, session: *session, at: now, expected: *expected });

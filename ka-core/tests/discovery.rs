@@ -573,6 +573,49 @@ fn a_server_on_another_host_is_found_without_routes_and_names() {
 }
 
 #[test]
+fn a_server_is_found_over_ipv6_alone() {
+    let Some(lan) = Lan::new("six", 2) else { return };
+    lan.link(0, "eth0", 1, "eth0");
+    for (host, addr) in [(0, "fe80::1"), (1, "fe80::2")] {
+        lan.ip(host, "link set lo up");
+        lan.ip(host, "link set eth0 addrgenmode none");
+        lan.ip(host, "link set eth0 up");
+        lan.ip(host, &format!("addr add {addr}/64 dev eth0 nodad"));
+    }
+    let index = lan.index(1, "eth0");
+    let found = |n| format!("found [fe80::1%{index}]:{CONTROL} {}", id(n));
+    // The group reaches all of a host's servers, so that nothing need be passed on.
+    let mut servers = vec![lan.serve(0, "a", 1), lan.serve(0, "b", 2)];
+    for (session, n) in [("a", 1), ("b", 2)] {
+        for _ in 0..5 {
+            assert_eq!(lan.ask(1, session, "", LONG).outcome(), found(n));
+        }
+        assert_eq!(lan.ask(0, session, "", LONG).outcome(), found_at("127.0.0.1", n), "from the host itself");
+    }
+    assert_eq!(lan.ask(1, "c", "", SHORT).outcome(), "NotFound from eth0 lo");
+    // Two of one name are two.
+    servers.push(lan.serve(1, "a", 3));
+    let both = |heard: &str| [1, 3].iter().all(|n| heard.contains(&id(*n).to_string()));
+    // On a busy machine the second answer may come later than an asker listens.
+    let heard: Vec<_> = (0..10).map(|_| lan.ask(1, "a", "", LONG).outcome()).collect();
+    assert!(heard.iter().any(|heard| both(heard)), "{heard:?}");
+}
+
+#[test]
+fn a_server_of_both_families_is_one_and_listed_by_ipv4() {
+    let Some(lan) = Lan::new("both", 2) else { return };
+    lan.link(0, "eth0", 1, "eth0");
+    for (host, v4, v6) in [(0, "10.77.1.1", "fe80::1"), (1, "10.77.1.2", "fe80::2")] {
+        lan.up(host, "eth0", &format!("{v4}/24"));
+        lan.ip(host, &format!("addr add {v6}/64 dev eth0 nodad"));
+    }
+    let _server = lan.serve(0, "a", 1);
+    for _ in 0..5 {
+        assert_eq!(lan.ask(1, "a", "", LONG).outcome(), found_at("10.77.1.1", 1));
+    }
+}
+
+#[test]
 fn a_dead_link_and_a_bridge_of_containers_do_not_lead_astray() {
     let Some(lan) = Lan::new("bridge", 3) else { return };
     let (server, client, container) = (0, 1, 2);
@@ -655,6 +698,14 @@ impl Lan {
     fn ip(&self, host: usize, words: &str) {
         let args: Vec<&str> = ["-n", &self.hosts[host]].into_iter().chain(words.split(' ')).collect();
         ip(&args).unwrap();
+    }
+
+    /// The kernel's number for an interface.
+    fn index(&self, host: usize, interface: &str) -> String {
+        let out =
+            Command::new("ip").args(["-n", &self.hosts[host], "-o", "link", "show", interface]).output();
+        let words = String::from_utf8(out.unwrap().stdout).unwrap();
+        words.split_once(':').unwrap().0.to_owned()
     }
 
     fn link(&self, a: usize, a_if: &str, b: usize, b_if: &str) {

@@ -99,32 +99,43 @@ struct Shares(Arc<Mutex<HashMap<IpAddr, usize>>>);
 impl Shares {
     /// A place for one more of this host's, until it is dropped. This very host (`own`) may have many nodes.
     fn take(&self, addr: IpAddr, own: bool) -> Option<Share> {
-        let host = match addr {
-            // A host has as many addresses of its network as it likes.
-            IpAddr::V6(v6) if !v6.is_unicast_link_local() => {
-                Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into()
-            }
-            addr => addr,
-        };
+        let counted = counted(addr);
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = held.entry(host).or_default();
-        if *count >= limits::HALF_OPEN_PER_HOST && !own {
+        let full = |(who, most): &(IpAddr, usize)| held.get(who).is_some_and(|count| count >= most);
+        if !own && counted.iter().any(full) {
             return None;
         }
-        *count += 1;
-        Some(Share(self.clone(), host))
+        let who: Vec<_> = counted.into_iter().map(|(who, _)| who).collect();
+        who.iter().for_each(|who| *held.entry(*who).or_default() += 1);
+        Some(Share(self.clone(), who))
     }
 }
 
-struct Share(Shares, IpAddr);
+/// What a connection from this address counts for, and how many of each may be.
+fn counted(addr: IpAddr) -> Vec<(IpAddr, usize)> {
+    let network = |v6: Ipv6Addr| IpAddr::from(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64));
+    match addr {
+        // A host has as many addresses of its network as it likes. Those of a link are many hosts', so each counts by
+        // itself, and all of them leave room for others.
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => {
+            vec![(addr, limits::HALF_OPEN_PER_HOST), (network(v6), limits::HALF_OPEN / 2)]
+        }
+        IpAddr::V6(v6) => vec![(network(v6), limits::HALF_OPEN_PER_HOST)],
+        addr => vec![(addr, limits::HALF_OPEN_PER_HOST)],
+    }
+}
+
+struct Share(Shares, Vec<IpAddr>);
 
 impl Drop for Share {
     fn drop(&mut self) {
         let mut held = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = held.get_mut(&self.1) {
-            *count -= 1;
-            if *count == 0 {
-                held.remove(&self.1);
+        for who in &self.1 {
+            if let Some(count) = held.get_mut(who) {
+                *count -= 1;
+                if *count == 0 {
+                    held.remove(who);
+                }
             }
         }
     }
@@ -160,6 +171,11 @@ mod tests {
         drop(held);
         let many = (0..100).filter_map(|i| shares.take(addr(&format!("fd00::{i:x}")), false));
         assert_eq!(many.collect::<Vec<_>>().len(), limits::HALF_OPEN_PER_HOST);
+        let linked = |n: usize| shares.take(addr(&format!("fe80::{n:x}")), false);
+        let held: Vec<_> = (0..limits::HALF_OPEN).filter_map(|n| linked(n % 5)).collect();
+        assert_eq!(held.len(), limits::HALF_OPEN / 2, "five hosts of a link, or one that has five addresses");
+        assert!(linked(9).is_none() && shares.take(other, false).is_some());
+        drop(held);
         assert_eq!(take(far, 1).len(), 1);
         assert!(shares.0.lock().unwrap().is_empty());
     }

@@ -143,6 +143,9 @@ impl fmt::Display for PortError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (first, last) = (self.ports.start(), self.ports.end());
         let one = first == last;
+        if exhausted(&self.error) {
+            return f.write_str(&refused("cannot listen", &self.error));
+        }
         let (what, option) = match self.service {
             Service::Control => ("TCP", "--port"),
             Service::Data => ("TCP", "--data-port"),
@@ -233,6 +236,8 @@ mod tests {
         }
         let said = words(Service::Control, 7..=7, libc::EACCES);
         assert!(!said.contains("another program"), "{said}");
+        let said = words(Service::Control, 7..=9, libc::EMFILE);
+        assert!(said.contains("ulimit -n") && !said.contains("--port-range"), "{said}");
     }
 
     #[test]

@@ -112,6 +112,27 @@ pub(super) fn index(zone: &str) -> io::Result<u32> {
     })
 }
 
+/// How far an address reaches, the one to prefer first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Reach {
+    /// This very host is best reached without leaving it.
+    Here,
+    Ipv4,
+    Ipv6,
+    /// Other nodes may be on other links, and know a node only by the address it came from.
+    Link,
+}
+
+pub(super) fn reach(addr: IpAddr) -> Reach {
+    match addr {
+        addr if addr.is_loopback() => Reach::Here,
+        IpAddr::V4(v4) if v4.is_link_local() => Reach::Link,
+        addr if needs_scope(addr) => Reach::Link,
+        IpAddr::V4(_) => Reach::Ipv4,
+        IpAddr::V6(_) => Reach::Ipv6,
+    }
+}
+
 /// Whether an address means something on one link only.
 pub(super) fn needs_scope(ip: IpAddr) -> bool {
     matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local())
@@ -190,6 +211,8 @@ struct Facts<'a> {
     tun: bool,
     /// A bridge none of whose ports leads to a physical device.
     inner_bridge: bool,
+    /// A port of a bridge or a part of a bond: what comes by it is that one's.
+    part: bool,
 }
 
 const ARPHRD_ETHER: u32 = 1;
@@ -200,6 +223,7 @@ fn worth_asking(f: &Facts<'_>) -> bool {
         && !f.wireless
         && !f.tun
         && !f.inner_bridge
+        && !f.part
         && !container_name(f.name)
         && match f.hardware {
             // Other addresses on loopback belong to this host too, and 127.0.0.1 has asked it already.
@@ -263,6 +287,7 @@ impl Sys {
             wireless: dir.join("wireless").exists() || dir.join("phy80211").exists(),
             tun: dir.join("tun_flags").exists(),
             inner_bridge: dir.join("bridge").exists() && !self.bridges_out(&dir),
+            part: dir.join("brport").exists() || dir.join("bonding_slave").exists(),
             ..known
         }
     }
@@ -307,6 +332,7 @@ mod tests {
         wireless: false,
         tun: false,
         inner_bridge: false,
+        part: false,
     };
 
     #[test]
@@ -327,6 +353,7 @@ mod tests {
             (false, Facts { name: "wg0", hardware: Some(65534), ..WIRED }),
             (false, Facts { name: "gre1", hardware: Some(778), ..WIRED }),
             (false, Facts { name: "br0", inner_bridge: true, ..WIRED }),
+            (false, Facts { part: true, ..WIRED }),
             (false, Facts { name: "docker0", ..WIRED }),
             (false, Facts { name: "docker_gwbridge", ..WIRED }),
             (false, Facts { name: "br-0123456789ab", ..WIRED }),
@@ -371,7 +398,7 @@ mod tests {
     #[test]
     fn sys_says_what_an_interface_is_and_silence_loses_none() {
         let root = tempfile::tempdir().unwrap();
-        for dir in ["wlan0/phy80211", "mystery"] {
+        for dir in ["wlan0/phy80211", "mystery", "port/brport", "slave/bonding_slave"] {
             fs::create_dir_all(root.path().join(dir)).unwrap();
         }
         for (file, content) in
@@ -385,6 +412,7 @@ mod tests {
         let asked = |name| worth_asking(&sys.add(Facts { name, hardware: None, ..WIRED }));
         assert!(!asked("wlan0"));
         assert!(!asked("tun0"));
+        assert!(!asked("port") && !asked("slave"));
         assert!(asked("mystery"));
         assert!(asked("not_even_listed"));
     }
@@ -407,6 +435,43 @@ mod tests {
         assert_eq!(broadcast(addr, 31, None), None);
         assert_eq!(broadcast(addr, 32, None), None);
         assert_eq!(broadcast(Ipv4Addr::LOCALHOST, 8, None), Some(Ipv4Addr::new(127, 255, 255, 255)));
+    }
+
+    #[test]
+    fn a_link_is_that_of_the_connection_or_of_our_end_or_any() {
+        let at = |index, addr: &str| Interface {
+            name: format!("eth{index}"),
+            index,
+            addr: addr.parse().unwrap(),
+            broadcast: None,
+            loopback: index == 1,
+        };
+        let all =
+            [at(1, "127.0.0.1"), at(2, "10.0.0.1"), at(2, "fe80::1"), at(3, "10.1.0.1"), at(3, "fe80::1")];
+        for (server, local, expected) in [
+            ("[fe80::9%3]:1", "[fe80::1%3]:2", &[3][..]),
+            ("10.0.0.9:1", "10.0.0.1:2", &[2]),
+            ("10.1.0.9:1", "[::ffff:10.1.0.1]:2", &[3]),
+            ("127.0.0.1:1", "127.0.0.1:2", &[2, 3]),
+            ("10.9.0.9:1", "10.9.0.1:2", &[2, 3]),
+        ] {
+            let found = links(server.parse().unwrap(), local.parse().unwrap(), &all);
+            assert_eq!(found, expected, "{server} {local}");
+        }
+    }
+
+    #[test]
+    fn a_connection_is_taken_on_the_interfaces_that_are_named_and_on_this_host() {
+        let takes = |only: &[&str], local: &str| {
+            takes(&only.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>(), local.parse().unwrap())
+        };
+        assert!(takes(&[], "10.9.9.9:1"));
+        for local in ["127.0.0.1:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
+            assert!(takes(&["no_such_if0"], local), "{local}");
+        }
+        for local in ["10.9.9.9:1", "[fe80::1%1]:1"] {
+            assert!(!takes(&["lo"], local) && !takes(&["no_such_if0"], local), "{local}");
+        }
     }
 
     #[test]

@@ -21,9 +21,9 @@ use super::control::{Connection, Ear, Outbox};
 use super::discovery;
 use super::driver::{Incoming, NotBack, Task};
 use super::error::JoinError;
-use super::interfaces::{self, with_port};
+use super::interfaces::{self, reach, with_port};
 use super::link::Way;
-use super::seek::{exchange, reach};
+use super::seek::{exchange, meet};
 use super::session::ClientConfig;
 use crate::key::Key;
 use crate::limits;
@@ -169,29 +169,31 @@ impl Line {
     }
 }
 
-/// Where the server was, or may be now.
+/// Where the server was, and where it was heard of since.
 #[derive(Clone, Debug)]
-struct Places(Arc<Mutex<Vec<SocketAddr>>>);
+struct Places {
+    was: SocketAddr,
+    found: Arc<Mutex<Vec<SocketAddr>>>,
+}
 
 impl Places {
-    fn new(at: SocketAddr) -> Self {
-        Self(Arc::new(Mutex::new(vec![at])))
+    fn new(was: SocketAddr) -> Self {
+        Self { was, found: Arc::default() }
     }
 
-    /// The one found last comes first; [`limits::ADDRS`] are remembered, of which the first of all is one.
     fn add(&self, place: SocketAddr) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if all.contains(&place) {
-            return;
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        if place != self.was && !found.contains(&place) {
+            found.insert(0, place);
+            found.sort_by_key(|place| reach(place.ip()));
+            found.truncate(limits::ADDRS - 1);
         }
-        if all.len() == limits::ADDRS {
-            all.remove(limits::ADDRS - 2);
-        }
-        all.insert(0, place);
     }
 
+    /// Those found come first, the one that reaches farthest before all, of two such the one found last.
     fn all(&self) -> Vec<SocketAddr> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        found.iter().copied().chain([self.was]).collect()
     }
 }
 
@@ -209,7 +211,7 @@ fn attend(
 
 /// Says hello again, as the node that is in already, at the first of these places where the server is.
 async fn come_back(server: &Server, places: &[SocketAddr]) -> Result<Connection, NotBack> {
-    let mut connection = reach(places, &server.key, limits::CONNECT).await.map_err(not_back)?;
+    let mut connection = meet(places, &server.key, limits::CONNECT).await.map_err(not_back)?;
     let mut hello = server.hello.clone();
     if let Role::Node { back, .. } = &mut hello.role {
         *back = Some(server.node);
@@ -275,13 +277,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn where_the_server_was_first_is_never_forgotten_and_what_was_found_last_comes_first() {
+    fn what_was_found_last_and_reaches_farthest_comes_first_and_where_it_was_is_tried_too() {
         let at = |n: u16| SocketAddr::from(([10, 0, 0, 1], n));
-        let places = Places::new(at(0));
-        (1..=100).for_each(|n| places.add(at(n)));
-        places.add(at(100));
+        let (was, near) = (at(0), "[fe80::1%2]:7".parse().unwrap());
+        let places = Places::new(was);
+        for place in [at(1), near, at(2), at(1), was] {
+            places.add(place);
+        }
+        assert_eq!(places.all(), [at(2), at(1), near, was]);
+        (3..=100).for_each(|n| places.add(at(n)));
         let all = places.all();
-        assert_eq!((all.len(), all[0], all[1]), (limits::ADDRS, at(100), at(99)));
-        assert_eq!(all.last(), Some(&at(0)));
+        assert_eq!((all.len(), all[0], all.last()), (limits::ADDRS, at(100), Some(&was)));
     }
 }

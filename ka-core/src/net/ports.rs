@@ -10,7 +10,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 
 use super::door::Door;
-use super::error::{PortError, Service};
+use super::error::{PortError, Service, exhausted};
 use super::session::Ports;
 
 /// Listens for this service, and says where.
@@ -35,6 +35,9 @@ pub(super) fn listen(
         match bind(port) {
             Ok(listener) => return Ok((door(listener), port)),
             Err(e) => last = e,
+        }
+        if exhausted(&last) {
+            break;
         }
     }
     Err(PortError { service, ports: ports.range.clone(), error: last })

@@ -9,6 +9,7 @@
 //! Whatever may pass is tried again until the time to look is over, and told: a name that does not resolve yet, a server
 //! that is just coming up, a link that is.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -36,6 +37,9 @@ const ASK_HOST: Duration = Duration::from_secs(1);
 /// The pause before a name that does not resolve is resolved again.
 const RESOLVE: Duration = Duration::from_secs(1);
 
+/// How many different reasons are told at most. Whoever answers can make up more of them.
+const TOLD: usize = 16;
+
 /// Where a server may be.
 struct Places {
     addrs: Vec<SocketAddr>,
@@ -51,7 +55,7 @@ pub(super) async fn get_in(
     events: &mut (dyn FnMut(ClientEvent) + Send),
 ) -> Result<(Connection, ToNode), JoinError> {
     let end = Instant::now() + config.discover_timeout.unwrap_or(limits::DISCOVER);
-    let mut told = String::new();
+    let mut told = BTreeSet::new();
     loop {
         let (why, proven) = match find(config, key, end, events).await {
             Err(why) => (why, false),
@@ -67,9 +71,7 @@ pub(super) async fn get_in(
         if Instant::now() + pause >= end || !may_pass(&why, proven) {
             return Err(why);
         }
-        let words = why.to_string();
-        if told != words {
-            told = words;
+        if told.len() < TOLD && told.insert(why.to_string()) {
             events(ClientEvent::Trying(Arc::new(why)));
         }
         sleep(pause).await;
@@ -155,7 +157,7 @@ async fn say_hello(
     hello: &Hello,
     events: &mut (dyn FnMut(ClientEvent) + Send),
 ) -> Result<(Connection, ToNode), JoinError> {
-    let mut connection = reach(addrs, key, limits::PREFACE).await?;
+    let mut connection = meet(addrs, key, limits::PREFACE).await?;
     if !heard {
         events(ClientEvent::Found(connection.server()));
     }
@@ -169,7 +171,7 @@ async fn say_hello(
 ///
 /// # Errors
 /// The most telling one of all addresses.
-pub(super) async fn reach(addrs: &[SocketAddr], key: &Key, limit: Duration) -> Result<Connection, JoinError> {
+pub(super) async fn meet(addrs: &[SocketAddr], key: &Key, limit: Duration) -> Result<Connection, JoinError> {
     let proves_itself = |addr| {
         let key = key.clone();
         async move {
@@ -196,6 +198,9 @@ fn rank(why: &JoinError) -> u8 {
 
 async fn shake_hands(stream: TcpStream, addr: SocketAddr, key: &Key) -> Result<Connection, JoinError> {
     Connection::ask(stream, addr, key).await.map_err(|fault| match fault {
+        Fault::Io(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
+            unreachable(addr, io::Error::other("it closed the connection"))
+        }
         Fault::Io(e) => unreachable(addr, e),
         Fault::Malformed(e) => JoinError::Protocol(addr, e),
         Fault::UnknownKey => {

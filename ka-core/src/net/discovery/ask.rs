@@ -3,7 +3,7 @@
 //! Absent: how it is asked and what counts as an answer (`search`), and which of several servers a node may take.
 
 use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -12,6 +12,7 @@ use super::search::{PAUSE_MAX, Search, after};
 use super::{AskError, Found, Other, Target};
 use crate::key::Key;
 use crate::limits;
+use crate::net::interfaces::{Reach, reach};
 use crate::types::{SessionId, SessionName};
 
 /// How long an asker listens for a second server of the same name. It delays every start.
@@ -129,27 +130,6 @@ pub(in crate::net) async fn follow(
 
 fn goes_first(rival: &Found, own: SessionId) -> bool {
     rival.session != own && (!rival.probing || rival.session < own)
-}
-
-/// How far an address reaches, the one to prefer first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Reach {
-    /// This very host is best reached without leaving it.
-    Here,
-    Ipv4,
-    Ipv6,
-    /// Other nodes may be on other links, and know a node only by the address it came from.
-    Link,
-}
-
-fn reach(addr: IpAddr) -> Reach {
-    match addr {
-        addr if addr.is_loopback() => Reach::Here,
-        IpAddr::V4(v4) if v4.is_link_local() => Reach::Link,
-        IpAddr::V6(v6) if v6.is_unicast_link_local() => Reach::Link,
-        IpAddr::V4(_) => Reach::Ipv4,
-        IpAddr::V6(_) => Reach::Ipv6,
-    }
 }
 
 /// Of two addresses that reach equally far the one heard first counts.

@@ -186,12 +186,7 @@ impl fmt::Display for AskError {
                 asked(from, f)?;
                 match other {
                     Some(who) => write!(f, "; {who}"),
-                    None if from.is_empty() => Ok(()),
-                    None => write!(
-                        f,
-                        "; is it running, and does its firewall let UDP {} in? --host reaches it without that",
-                        limits::DISCOVERY_PORT
-                    ),
+                    None => advise(from, f),
                 }
             }
             Self::Other(who) => who.fmt(f),
@@ -204,7 +199,7 @@ impl fmt::Display for AskError {
     }
 }
 
-/// Whence it was asked, and what may be wrong with that.
+/// Whence it was asked.
 fn asked(from: &[Interface], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let mut by_name = BTreeMap::<&str, Vec<String>>::new();
     for interface in from {
@@ -216,20 +211,28 @@ fn asked(from: &[Interface], f: &mut fmt::Formatter<'_>) -> fmt::Result {
         false => format!("{name} with {}", addrs.join(" and ")),
     });
     let each: Vec<_> = each.collect();
-    if !each.is_empty() {
-        write!(f, " (asked from {})", each.join(", "))?;
-    }
+    if each.is_empty() { Ok(()) } else { write!(f, " (asked from {})", each.join(", ")) }
+}
+
+/// What to look at if nobody has answered who was asked from there.
+fn advise(from: &[Interface], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let outer = || from.iter().filter(|i| !i.loopback);
     let v4 = || outer().filter_map(|i| if let IpAddr::V4(v4) = i.addr { Some(v4) } else { None });
-    match outer().count() {
-        0 if from.is_empty() => Ok(()),
-        0 => f.write_str(", which is this host alone: no wired interface is up with a carrier and an address"),
-        _ if v4().next().is_some() && v4().all(|ip| ip.is_link_local()) => f.write_str(
-            "; these IPv4 addresses are of this host's own making, which a server with another one cannot answer: \
-             is there no DHCP server?",
-        ),
-        _ => Ok(()),
+    if from.is_empty() {
+        return Ok(());
     }
+    if outer().next().is_none() {
+        return f
+            .write_str("; that is this host alone: no wired interface is up, with a carrier and an address");
+    }
+    if v4().next().is_some() && v4().all(|ip| ip.is_link_local()) {
+        return f.write_str(
+            "; this host gave itself its IPv4 address, and a server with another one cannot answer that: is there no \
+             DHCP server?",
+        );
+    }
+    let port = limits::DISCOVERY_PORT;
+    write!(f, "; is it running, and does its firewall let UDP {port} in? --host reaches it without that")
 }
 
 impl std::error::Error for AskError {

@@ -186,9 +186,15 @@ impl<'a> Search<'a> {
     /// Each time from other sockets: of several servers on the host, another one may get the question.
     fn ask_host(&mut self, addrs: Vec<SocketAddr>) -> io::Result<()> {
         for addr in &addrs {
-            let socket = host_socket(addr.ip())?;
-            let _ = send(&socket, &self.question, *addr);
-            self.ears.push(Ear { interface: None, socket });
+            match host_socket(addr.ip()) {
+                Ok(socket) => {
+                    let _ = send(&socket, &self.question, *addr);
+                    self.ears.push(Ear { interface: None, socket });
+                }
+                Err(e) if exhausted(&e) => return Err(e),
+                // A kernel without IPv6.
+                Err(_) => {}
+            }
         }
         let surplus = self.ears.len().saturating_sub(HOST_SOCKETS * addrs.len());
         self.ears.drain(..surplus);
