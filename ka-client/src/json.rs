@@ -4,6 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use ka_core::net::ClientEvent;
+use ka_core::net::discovery::Other;
 use serde::Serialize;
 
 use crate::console::json::{Counters, Ending};
@@ -15,6 +16,9 @@ use crate::console::meter::Total;
 #[expect(missing_docs, reason = "docs/json.md says it")]
 pub enum Event<'a> {
     UnknownKey { addr: IpAddr, text: String },
+    OtherName { addr: IpAddr, text: String },
+    Trying { text: String },
+    Warning { text: &'a str },
     Found { addr: SocketAddr },
     Joined { node: u32, session: String, expected: u32, encrypted: bool, data_port: u16, window_bytes: u64 },
     Parent { node: u32, addr: SocketAddr },
@@ -35,7 +39,15 @@ impl<'a> Event<'a> {
     #[must_use]
     pub fn of(event: &'a ClientEvent) -> Option<Self> {
         Some(match event {
-            ClientEvent::UnknownKey(who) => Self::UnknownKey { addr: who.addr, text: who.to_string() },
+            ClientEvent::Other(who) => {
+                let (addr, text) = (who.addr(), who.to_string());
+                match who {
+                    Other::UnknownKey(_) => Self::UnknownKey { addr, text },
+                    Other::Name(_) => Self::OtherName { addr, text },
+                }
+            }
+            ClientEvent::Trying(why) => Self::Trying { text: why.to_string() },
+            ClientEvent::Warning(text) => Self::Warning { text },
             ClientEvent::Found(addr) => Self::Found { addr: *addr },
             ClientEvent::Joined { node, session, expected, encrypted, data_port, window_bytes } => {
                 Self::Joined {

@@ -180,14 +180,17 @@ pub(crate) fn exit_of(error: &JoinError) -> Exit {
     match error {
         JoinError::Config(_) => Exit::Usage,
         JoinError::NotFound(AskError::Io(_)) | JoinError::Port(..) => Exit::NoStart,
-        JoinError::NotFound(AskError::OtherVersion(_) | AskError::NotFound { stranger: Some(_), .. })
+        JoinError::NotFound(
+            AskError::OtherVersion(_) | AskError::Other(_) | AskError::NotFound { other: Some(_), .. },
+        )
         | JoinError::Ambiguous(..)
         | JoinError::Refused(_)
         | JoinError::Done(_)
         | JoinError::UnknownKey(_)
+        | JoinError::OtherName(_)
         | JoinError::Impostor(_)
         | JoinError::Protocol(..) => Exit::Refused,
-        JoinError::NotFound(_) | JoinError::Unreachable(..) => Exit::NoServer,
+        JoinError::NotFound(_) | JoinError::Unresolved(..) | JoinError::Unreachable(..) => Exit::NoServer,
         JoinError::Stopped(_) => Exit::Interrupted,
         _ => Exit::NoStart,
     }
@@ -319,6 +322,7 @@ const NEVER_JOINED: Ending<'static> = Ending { outcome: "failed", reason: None, 
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
+    use ka_core::net::{PortError, Service};
     use ka_core::types::{NodeId, Offset};
     use ka_core::wire::control::{Reason, Refusal};
 
@@ -339,6 +343,7 @@ mod tests {
     fn why_it_never_joined_has_a_status() {
         let addr: SocketAddr = ([10, 0, 0, 1], 30765).into();
         let io = || io::Error::from(io::ErrorKind::ConnectionRefused);
+        let port = PortError { service: Service::Data, ports: 1..=1, error: io() };
         for (error, exit) in [
             (JoinError::Config(String::new()), Exit::Usage),
             (JoinError::NotFound(AskError::NoInterface), Exit::NoServer),
@@ -346,7 +351,11 @@ mod tests {
             (JoinError::Refused(Refusal::Full), Exit::Refused),
             (JoinError::Done(SessionId([0; 16])), Exit::Refused),
             (JoinError::Unreachable(addr, io()), Exit::NoServer),
-            (JoinError::Port("TCP port 1".into(), io()), Exit::NoStart),
+            (JoinError::Unresolved("golden".parse().unwrap(), io()), Exit::NoServer),
+            (JoinError::OtherName(addr.ip()), Exit::Refused),
+            (JoinError::Interface(io()), Exit::NoStart),
+            (JoinError::Io("cannot connect".into(), io()), Exit::NoStart),
+            (JoinError::Port(port), Exit::NoStart),
             (JoinError::Stopped("Ctrl-C".into()), Exit::Interrupted),
         ] {
             assert_eq!(exit_of(&error), exit, "{error:?}");

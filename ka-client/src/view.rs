@@ -105,8 +105,10 @@ impl View {
         }
         let title = &self.target.title;
         match event {
-            ClientEvent::UnknownKey(who) => Some(Line::Say(format!("{who}; still looking for {title}"))),
-            ClientEvent::Found(addr) => Some(Line::Note(format!("found {title} at {addr}"))),
+            ClientEvent::Other(who) => Some(Line::Say(format!("{who}; still looking for {title}"))),
+            ClientEvent::Trying(why) => Some(Line::Say(format!("{why}; trying again"))),
+            ClientEvent::Warning(text) => Some(Line::Say(format!("warning: {text}"))),
+            ClientEvent::Found(addr) => Some(Line::Note(format!("found {title} ({addr})"))),
             ClientEvent::Joined { node, session, expected, encrypted, .. } => {
                 self.stage = Stage::Waiting;
                 self.joined = Some(Joined { node: *node, session: *session, at: now, expected: *expected });

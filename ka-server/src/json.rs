@@ -1,7 +1,7 @@
 //! What `ka-d-server` says to programs: `docs/json.md` lists all of it. The parts it shares with `ka-d-client` are in
 //! [`ka_client::console::json`].
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ka_client::console::exit::Exit;
@@ -113,6 +113,9 @@ pub enum Event<'a> {
     Released {
         node: u32,
     },
+    Nameless {
+        addrs: &'a [IpAddr],
+    },
     Warning {
         text: &'a str,
     },
@@ -141,6 +144,7 @@ impl<'a> Event<'a> {
                 size: info.size,
                 estimate: matches!(Total::of(info), Total::About(_)),
             },
+            ServerEvent::Nameless(addrs) => Self::Nameless { addrs },
             ServerEvent::Warning(text) => Self::Warning { text },
             _ => return None,
         })

@@ -14,6 +14,7 @@ use ka_client::console::units;
 use ka_core::net::{self, Control, ServeError, ServerConfig, ServerEvent, Stream};
 use ka_core::proto::Report;
 use ka_core::stream::Spool;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::board::Board;
 use crate::invite::{self, Start};
@@ -78,6 +79,9 @@ async fn session(
         .transpose()
         .map_err(no_start)?;
     let key = Some(args.key.server_key().map_err(|why| (Exit::NoStart, why))?);
+    if let Err(why) = allow_files(args.nodes) {
+        tell.say(format!("warning: {why}"));
+    }
     let spool = args.spool.as_deref().map(Spool::open).transpose().map_err(no_start)?;
     let streams = open(&tell).map_err(|why| (Exit::NoStart, why))?;
     // Without it the session is started by other means, which are said.
@@ -112,6 +116,27 @@ async fn session(
         Some(Err(e)) => Err((Exit::NoStart, e.to_string())),
         None => Err((Exit::Interrupted, "interrupted twice, so nothing was waited for".into())),
     }
+}
+
+/// Files that are open beside the connections to so many nodes, with room for those who have not said who they are.
+const FILES: u64 = 1024;
+
+/// The least of them without which a session cannot go on.
+const FILES_MIN: u64 = 24;
+
+/// Raises this process's limit on open files to what so many nodes need. An error, in words, if they cannot all get in.
+fn allow_files(nodes: u32) -> Result<(), String> {
+    let nodes = u64::from(nodes);
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let wanted = nodes + FILES;
+    let Some(now) = current.filter(|now| *now < wanted) else { return Ok(()) };
+    let may = maximum.map_or(wanted, |most| most.min(wanted)).max(now);
+    let may = setrlimit(Resource::Nofile, Rlimit { current: Some(may), maximum }).map_or(now, |()| may);
+    if may >= nodes + FILES_MIN {
+        return Ok(());
+    }
+    let needed = nodes + FILES_MIN;
+    Err(format!("this process may have {may} files open, and {nodes} nodes need {needed}: see `ulimit -n`"))
 }
 
 fn exit_of(error: &ServeError) -> Exit {

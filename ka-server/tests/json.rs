@@ -103,6 +103,7 @@ fn server_event(event: &server::Event<'_>, more: &[&str]) {
     // One that is new is to be made below, too.
     match event {
         server::Event::Open { .. }
+        | server::Event::Nameless { .. }
         | server::Event::Joined { .. }
         | server::Event::Left { .. }
         | server::Event::Refused { .. }
@@ -163,6 +164,7 @@ fn what_a_server_says_is_on_the_page() {
             window_bytes: 3,
             expected: 4,
         },
+        Event::Nameless { addrs: &[std::net::IpAddr::from([10, 0, 0, 1])] },
         Event::Joined { node: 1, addr, label: "pc05", ready: 1, expected: 2 },
         Event::Left { node: 1, ready: 1, expected: 2 },
         Event::Refused { addr, why },
@@ -234,6 +236,9 @@ fn what_a_client_says_is_on_the_page() {
     let (good, bad) = (report(true), report(false));
     for event in [
         Event::UnknownKey { addr: addr.ip(), text: "another key".into() },
+        Event::OtherName { addr: addr.ip(), text: "another name".into() },
+        Event::Trying { text: "no answer".into() },
+        Event::Warning { text: "no descriptors" },
         Event::Found { addr },
         Event::Joined {
             node: 1,
@@ -260,6 +265,9 @@ fn what_a_client_says_is_on_the_page() {
         // One that is new is to be made above, too.
         let more: &[&str] = match event {
             Event::UnknownKey { .. }
+            | Event::OtherName { .. }
+            | Event::Trying { .. }
+            | Event::Warning { .. }
             | Event::Found { .. }
             | Event::Joined { .. }
             | Event::Parent { .. }

@@ -86,6 +86,11 @@ impl Board {
                 }
                 Some(Line::Note(format!("stream `{}`, {total}", info.name)))
             }
+            ServerEvent::Nameless(addrs) if addrs.is_empty() => None,
+            ServerEvent::Nameless(addrs) => {
+                let addrs: Vec<_> = addrs.iter().map(ToString::to_string).collect();
+                Some(Line::Say(format!("the session has no name; this host is {}", addrs.join(" or "))))
+            }
             ServerEvent::Warning(text) => Some(Line::Say(format!("warning: {text}"))),
             _ => None,
         }

@@ -129,7 +129,7 @@ fn secrets() -> (&'static Path, &'static Path) {
 pub(crate) struct Lan {
     dir: TempDir,
     session: String,
-    discovery_port: String,
+    pub(crate) discovery_port: String,
     keys: Keys,
 }
 
