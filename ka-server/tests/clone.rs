@@ -220,14 +220,18 @@ fn the_command_that_tries_again_works() {
     drop(victim);
     assert_eq!(first.end().code, 0);
     let said = server.end().stderr;
-    let again = said.lines().rev().find(|line| line.starts_with("  ka-d clone -n 1")).expect("a command");
+    let again = said
+        .lines()
+        .rev()
+        .find_map(|line| line.find("ka-d clone -n 1").map(|at| &line[at..]))
+        .expect("a command");
     // As an admin would: through a shell, with what is in the environment anyway.
     let programs = Path::new(env!("CARGO_BIN_EXE_ka-d")).parent().unwrap();
     let mut shell = world.lan.clone_command(&[]);
     let environment: Vec<_> =
         shell.get_envs().map(|(k, v)| (k.to_owned(), v.map(|v| v.to_owned()))).collect();
     shell = Command::new("sh");
-    shell.args(["-c", &format!("exec {}", again.trim())]);
+    shell.args(["-c", &format!("exec {}", again)]);
     for (name, value) in environment {
         match value {
             Some(value) => shell.env(name, value),
