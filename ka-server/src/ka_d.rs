@@ -26,6 +26,7 @@ pub fn command() -> Command {
         .about("Clones this golden node onto others")
         .version(env!("CARGO_PKG_VERSION"))
         .arg_required_else_help(true)
+        .subcommand_value_name("clone|rescue")
         .subcommand(clone::cli::Options::command().name("clone"))
         .subcommand(rescue);
     with_pages(all, page)

@@ -104,6 +104,10 @@ fn every_command_has_help_and_a_manual_page_with_examples() {
                 assert!(!own || help.contains(part), "{name}: {part}: {help}");
             }
             assert!(sub.is_some() || help.contains("--completions"), "{help}");
+            // Who mistypes a subcommand is shown the usage.
+            let usage = command.clone().render_usage().to_string();
+            let subs = command.get_subcommands().map(|sub| sub.get_name().to_owned());
+            subs.filter(|sub| sub != "help").for_each(|sub| assert!(usage.contains(&sub), "{sub}: {usage}"));
             assert!(command.get_about().is_some_and(|about| !about.to_string().contains('[')), "{help}");
         }
     }

@@ -14,7 +14,12 @@ use crate::language::bytes;
 /// A desc has a line for each partition, such as `linux 20G ext4 mount /` or `swap 4G`; LANGUAGE.md is its manual.
 /// Nothing is written but by `apply`, and that refuses whatever might be the wrong disk.
 #[derive(Parser, Clone, Debug)]
-#[command(name = "ka-desc", version, arg_required_else_help = true)]
+#[command(
+    name = "ka-desc",
+    version,
+    arg_required_else_help = true,
+    subcommand_value_name = "check|plan|apply|capture|mount|umount"
+)]
 pub struct Options {
     /// What to do.
     #[command(subcommand)]
