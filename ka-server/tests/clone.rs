@@ -2,7 +2,7 @@
 //! tools. The golden node is an image, too.
 
 use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -159,9 +159,12 @@ fn dies_at(world: &World, stage: &str, tool: Option<&str>) {
         let some = |event: &serde_json::Value| event["received"].as_u64() > Some(3 << 20);
         victim.until_that("progress", some);
     }
+    let mounted = world.sees(&victim, "root3");
+    assert!(mounted || stage == "formatting", "{stage}: nothing is mounted, so nothing can be left");
     victim.signal(Signal::KILL);
     drop(victim);
     waiting.into_iter().for_each(Waiting::go);
+    world.has_no_use_of(3);
     for other in others.map(Running::end) {
         assert_eq!(other.code, 0, "{stage}: {}", other.stderr);
     }
@@ -207,6 +210,52 @@ fn a_node_that_dies_before_the_start_is_named_and_the_others_are_clones() {
     assert!(server.stderr.contains("it left before the session started (gathering)"), "{}", server.stderr);
     world.check(1);
     world.check(2);
+}
+
+#[test]
+fn a_finished_clone_starts_from_its_disk_and_one_that_is_none_is_cloned_again() {
+    let Some(world) = World::new("already", 2) else { return };
+    let mut server = world.clone(&["-n", "2", "--spool", &world.lan.arg("")]);
+    // One comes to its end, and cannot leave its file systems; the other one has the session last meanwhile.
+    let (fails, waiting) = (world.lan.path("fails"), Waiting::at("umount"));
+    fs::create_dir(&fails).unwrap();
+    symlink("/bin/false", fails.join("umount")).unwrap();
+    let mut failed = world.node(1, 160, Some(&fails));
+    let mut waits = world.node(2, 160, Some(waiting.dir.path()));
+    let number = waits.until("joined")["node"].clone();
+    let end = failed.until("ended");
+    assert_eq!(end["outcome"], "failed", "{end}");
+    server.until_that("noted", |event| event["node"] == number && is_at("finishing")(event));
+    // It relays on, and is started anew: its disk is none of a clone, so it becomes one.
+    failed.signal(Signal::KILL);
+    drop(failed);
+    world.has_no_use_of(1);
+    let mut clone = world.node_as_it_is(1, None);
+    let number = clone.until("joined")["node"].clone();
+    let end = server.until_that("ended", |event| event["node"] == number);
+    assert_eq!(end["outcome"], "ok", "{end}");
+    clone.signal(Signal::KILL);
+    drop(clone);
+    // Once more: its own disk says that it is one. It joins nothing, and nothing is written.
+    world.has_no_use_of(1);
+    let before = fs::read(world.lan.path("disk1")).unwrap();
+    let already = world.node_as_it_is(1, None).end();
+    assert_eq!(already.code, 4, "{}", already.stderr);
+    assert!(already.stderr.contains("is a clone of this session already"), "{}", already.stderr);
+    assert!(already.events("joined").is_empty() && !already.stderr.contains("NOT A CLONE"));
+    assert!(fs::read(world.lan.path("disk1")).unwrap() == before, "the disk was written");
+    world.check(1);
+    waiting.go();
+    drop(waits.end());
+    let server = server.end();
+    let report = json(&world.lan.path("report"));
+    let outcomes = report["nodes"].as_array().unwrap().iter().map(|node| node["outcome"].as_str().unwrap());
+    let failed = outcomes.clone().filter(|outcome| *outcome == "failed").count();
+    assert_eq!((failed, outcomes.filter(|outcome| *outcome == "ok").count()), (1, 2), "{}", server.stderr);
+    // In another session it is a machine like any other.
+    let server = world.clone(&["-n", "1"]);
+    let again = world.node_as_it_is(1, None).end();
+    assert_eq!((again.code, server.end().code), (0, 0), "{}", again.stderr);
 }
 
 #[test]

@@ -290,14 +290,14 @@ impl Work {
         changed.iter().for_each(|text| self.log.changed(text));
         self.settle()?;
         let session = self.session.ok_or("there is no session")?;
-        let marked = mark::leave(&self.options.root, session).and_then(|said| {
-            self.log.changed(&said);
-            self.settle()?;
-            self.unmount()
-        });
-        if let Err(why) = marked {
-            mark::take_away(&self.options.root);
-            return Err(why);
+        let marked = mark::leave(&self.options.root, session)
+            .and_then(|said| self.settle().and_then(|()| self.unmount()).map(|()| said));
+        match marked {
+            Ok(said) => self.log.changed(&said),
+            Err(why) => {
+                mark::take_away(&self.options.root);
+                return Err(why);
+            }
         }
         rustix::fs::sync();
         self.done = true;

@@ -19,6 +19,9 @@ pub(crate) const MIB: u64 = 1 << 20;
 pub(crate) const GOLDEN: &str = "disk golden\ntable mbr id 0x1a2b3c4d\nlinux 100 ext4 label root mount / bootable\nswap 8\n\
                       extended fill\nlogical linux 30 ext4 mount /home options nodev\nlogical data fill\n";
 
+/// What the golden node keeps for itself.
+const SECRET: &str = "the golden node's own secret";
+
 /// Where Linux keeps a file's access list.
 pub(crate) const ACCESS: &str = "system.posix_acl_access";
 
@@ -105,6 +108,11 @@ impl World {
             assert_eq!(fs::read(root.join("usr/big")).unwrap(), noise(9 << 20));
             assert_eq!(fs::read_link(root.join("bin")).unwrap(), Path::new("usr/bin"));
             assert_eq!(fs::read(root.join("etc/machine-id")).unwrap(), b"", "a clone is itself");
+            let own: Vec<_> =
+                fs::read_dir(root.join("etc/ka")).unwrap().map(|entry| entry.unwrap()).collect();
+            assert!(own.len() == 1 && own[0].file_name() == "clone", "{own:?}");
+            let mark = fs::read_to_string(own[0].path()).unwrap();
+            assert!(mark.starts_with("session ") && mark.len() == 8 + 32 + 1, "{mark}");
             let empty = fs::metadata(root.join("srv/scratch")).unwrap();
             assert_eq!((empty.mode() & 0o7777, empty.uid()), (0o1770, 77));
         });
@@ -129,12 +137,30 @@ impl World {
         result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
-    /// Nothing of the golden image is mounted or attached.
-    pub(crate) fn is_left_alone(&self) {
-        let attached = || Here.read(&Call::new("losetup", ["--associated", &self.golden])).unwrap();
+    /// Whether a program sees something mounted at or below `name` of the test's directory.
+    pub(crate) fn sees(&self, program: &Running, name: &str) -> bool {
+        let mounts = fs::read_to_string(format!("/proc/{}/mounts", program.process().number())).unwrap();
+        mounts.contains(&self.lan.arg(name))
+    }
+
+    /// Nothing of a node is mounted, and nothing attached to its disk.
+    pub(crate) fn has_no_use_of(&self, i: usize) {
+        let (disk, root) = (format!("disk{i}"), format!("root{i}"));
+        self.is_free(&self.lan.arg(&disk));
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+        assert!(!mounts.contains(&self.lan.arg(&root)), "{mounts}");
+    }
+
+    fn is_free(&self, image: &str) {
+        let attached = || Here.read(&Call::new("losetup", ["--associated", image])).unwrap();
         // The kernel takes a dead process's mounts away after it.
         let gone = (0..200).any(|_| attached().is_empty() || pause());
         assert!(gone, "{}", attached());
+    }
+
+    /// Nothing of the golden image is mounted or attached.
+    pub(crate) fn is_left_alone(&self) {
+        self.is_free(&self.golden);
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
         assert!(!mounts.contains("/run/ka/"), "{mounts}");
     }
@@ -175,9 +201,14 @@ pub(crate) fn make(lan: &Lan, image: &Path) {
     let root = lan.path("made");
     fs::create_dir(&root).unwrap();
     write::mount(&machine, &mut Here, &prepared, &root).unwrap();
-    for dir in ["etc", "usr/bin", "srv/scratch/deep", "home/lab", "proc", "tmp", "dev"] {
+    for dir in ["etc/ka", "usr/bin", "srv/scratch/deep", "srv/tftp", "home/lab", "proc", "tmp", "dev"] {
         fs::create_dir_all(root.join(dir)).unwrap();
     }
+    // It is itself a golden node, and a clone of another one.
+    for (file, text) in [("identity", SECRET), ("key", SECRET), ("clone", "session of yore")] {
+        fs::write(root.join("etc/ka").join(file), text).unwrap();
+    }
+    fs::write(root.join("srv/tftp/entry"), "boot").unwrap();
     let uuid = |number| {
         let (at, size) = place(image, number);
         let args = ["-p", "-o", "value", "-s", "UUID", "-O", &at.to_string(), "-S", &size.to_string()];
