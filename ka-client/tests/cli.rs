@@ -91,7 +91,12 @@ fn a_wrong_command_line_says_which_option_and_what_would_be_right() {
     let wrong: &[(&[&str], &[&str])] = &[
         (&e, &["--session <NAME>", "-h HOST"]),
         (&["-s", "x", "-e", "cat", "--output", "f"], &["--exec", "--output", "cannot be used with"]),
-        (&["-s", "x", "--json", "--output", "-"], &["--json", "--output -", "--report"]),
+        (&["-s", "x", "--json", "--output", "-"], &["--json", "--output -", "standard output"]),
+        (&["-s", "x", "--json", "--output", "/dev/stdout"], &["--json", "--output -", "standard output"]),
+        (
+            &["-s", "x", "--report", "/dev/fd/1", "--output", "-"],
+            &["--report", "--output -", "standard output"],
+        ),
         (&["-s", "", "-e", "cat"], &["--session", "at least one character"]),
         (&["-s", &long, "-e", "cat"], &["--session", "at most 64 bytes"]),
         (&["-s", "a\u{7}", "-e", "cat"], &["--session", "no control characters"]),

@@ -233,21 +233,6 @@ fn a_killed_node_is_lost() {
 }
 
 #[test]
-fn a_second_ctrl_c_waits_for_nothing() {
-    let lan = Lan::new();
-    let server = lan.server(&["-e", "cat /dev/zero", "--rate", "20M"]);
-    let mut client = lan.client(&["-e", "trap '' TERM; echo ready >&2; exec 2>&-; cat >/dev/null; sleep 3"]);
-    client.until_says("ready");
-    client.signal(Signal::INT);
-    client.until_says("once more to leave at once");
-    client.signal(Signal::INT);
-    let end = client.end();
-    assert_eq!(end.code, 8);
-    assert!(end.stderr.contains("interrupted twice"), "{}", end.stderr);
-    assert_ne!(server.end().code, 0);
-}
-
-#[test]
 fn a_running_session_hears_its_socket() {
     let lan = Lan::new();
     let path = lan.path("socket");

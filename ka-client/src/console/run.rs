@@ -76,7 +76,7 @@ pub async fn supervise<T>(
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut session = pin!(session);
     let mut together = pin!(sleep(Duration::ZERO));
-    let mut stopping = false;
+    let (mut stopping, mut again) = (false, false);
     loop {
         tokio::select! {
             end = &mut session => return Some(end),
@@ -85,12 +85,13 @@ pub async fn supervise<T>(
                     stopping = true;
                     together.set(sleep(TOGETHER));
                     heed(Moment::Stop(who));
-                } else if together.is_elapsed() {
+                } else if again {
                     heed(Moment::Leave);
                     stream::abandon();
                     return None;
                 }
             }
+            () = &mut together, if stopping && !again => again = true,
             _ = ticks.tick() => heed(Moment::Tick),
         }
     }

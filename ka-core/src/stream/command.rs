@@ -21,6 +21,7 @@ use super::fd::{poll_for, read_some};
 use super::pipe::Pipe;
 use super::running::{Running, SHELL};
 use super::{Sink, Source, Stop};
+use crate::limits::STOP_GRACE;
 
 /// The pipe's size asked for: the largest that Linux grants to everybody unless told otherwise.
 const PIPE_BYTES: usize = 1 << 20;
@@ -155,7 +156,14 @@ impl CommandSink {
 
 impl Sink for CommandSink {
     fn write(&mut self, blocks: &[Bytes], stop: &Stop) -> io::Result<()> {
-        self.stdin.write(blocks, stop).map_err(|e| Self::cannot_write(&self.running, &e))
+        let was_closed = self.stdin.is_closed();
+        self.stdin.write(blocks, stop).map_err(|e| Self::cannot_write(&self.running, &e))?;
+        if self.stdin.is_closed() {
+            // Nothing but zeros has come since. That does no harm if it ends well; if not, why wait for the end?
+            let patience = if was_closed { Duration::ZERO } else { STOP_GRACE };
+            self.running.may_end_well(patience).map_err(io::Error::other)?;
+        }
+        Ok(())
     }
 
     /// Waits for the command's exit, then for everything on this machine to be on its disks: the command may
@@ -397,7 +405,11 @@ mod tests {
         for (command, rest, result) in [
             ("dd bs=1 count=1 2>/dev/null >&2", Bytes::from_static(&[0; 9]), Ok(())),
             ("dd bs=1 count=1 2>/dev/null >&2", vec![0; 4 << 20].into(), Ok(())),
-            ("dd bs=1 count=1 2>/dev/null >&2; exit 3", vec![0; 4 << 20].into(), Err("exit status 3")),
+            (
+                "dd bs=1 count=1 2>/dev/null >&2; exit 3",
+                vec![0; 4 << 20].into(),
+                Err("did, with exit status 3"),
+            ),
             ("dd bs=1 count=1 2>/dev/null >&2", [vec![0; 4 << 20], vec![1]].concat().into(), Err("`… &&")),
         ] {
             let mut sink = sink(command);

@@ -60,17 +60,22 @@ impl FileSink {
         Self::open_within(path, READER)
     }
 
+    /// A new file that only its owner may read.
+    pub(super) fn private(path: &Path) -> io::Result<Self> {
+        Ok(Self { out: beside(path.into(), None, true)?, path: path.into() })
+    }
+
     fn open_within(path: &Path, reader: Duration) -> io::Result<Self> {
         let out = match standard(path, Use::Output)? {
             Some(file) => Out::InPlace(Pipe::new(file).map_err(|e| cannot_write(path, &e))?),
             None => match fs::metadata(path) {
-                Ok(old) if old.is_file() => beside(real(path)?, Some(&old))?,
+                Ok(old) if old.is_file() => beside(real(path)?, Some(&old), false)?,
                 Ok(other) => refuse_directory(path, &other).and_then(|()| in_place(path, &other, reader))?,
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(cannot_write(path, &e)),
                 Err(_) if path.is_symlink() => {
                     return Err(cannot_write(path, &io::Error::other("it is a symbolic link to nothing")));
                 }
-                Err(_) => beside(path.into(), None)?,
+                Err(_) => beside(path.into(), None, false)?,
             },
         };
         Ok(Self { out, path: path.into() })
@@ -150,8 +155,8 @@ impl Drop for FileSink {
     }
 }
 
-fn beside(target: PathBuf, old: Option<&Metadata>) -> io::Result<Out> {
-    let part = Arc::new(Part::create(target, old)?);
+fn beside(target: PathBuf, old: Option<&Metadata>, private: bool) -> io::Result<Out> {
+    let part = Arc::new(Part::create(target, old, private)?);
     match Entry::part(&part) {
         Ok(entry) => Ok(Out::Beside(part, entry)),
         Err(e) => {

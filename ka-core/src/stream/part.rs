@@ -32,11 +32,12 @@ pub(super) struct Part {
 }
 
 impl Part {
-    /// Makes `target` with `.part` behind its name, with the permissions of the `old` target if there is one.
+    /// Makes `target` with `.part` behind its name; with the permissions of the `old` target, if there is one, and
+    /// otherwise for its owner alone if it is `private`.
     ///
     /// # Errors
     /// Names the part: somebody writes it (who), it is something other than a regular file, or the system's reason.
-    pub(super) fn create(target: PathBuf, old: Option<&Metadata>) -> io::Result<Self> {
+    pub(super) fn create(target: PathBuf, old: Option<&Metadata>, private: bool) -> io::Result<Self> {
         let failed = |e| cannot(format_args!("write {}.part", target.display()), &e);
         let name = target.file_name().filter(|_| !target.as_os_str().as_bytes().ends_with(b"/"));
         let name = name.ok_or_else(|| failed(io::Error::other("that is no file's name")))?.to_owned();
@@ -45,7 +46,7 @@ impl Part {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::open(directory_of(&target), flags, Mode::empty());
         let directory = File::from(directory.map_err(|e| failed(e.into()))?);
-        let file = claim(&directory, &part).map_err(failed)?;
+        let file = claim(&directory, &part, private).map_err(failed)?;
         let part = Self { file, directory, name: part, target: name, path: target };
         if let Some(old) = old {
             // Not the set-id bits: the new file's owner may be another.
@@ -96,11 +97,11 @@ impl Part {
 }
 
 /// Makes a new file of this name, and locks it.
-fn claim(directory: &File, name: &OsString) -> io::Result<File> {
+fn claim(directory: &File, name: &OsString, private: bool) -> io::Result<File> {
+    let mode = Mode::from_bits_truncate(if private { 0o600 } else { 0o666 });
     for _ in 0..TRIES {
         let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let made =
-            openat(directory, name, flags | OFlags::CREATE | OFlags::EXCL, Mode::from_bits_truncate(0o666));
+        let made = openat(directory, name, flags | OFlags::CREATE | OFlags::EXCL, mode);
         let (file, new) = match made {
             Ok(file) => (File::from(file), true),
             // Non-blocking for the case of a fifo, which would wait; a regular file does not care.

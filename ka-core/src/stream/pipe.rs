@@ -44,6 +44,11 @@ impl Pipe {
         &self.out.file
     }
 
+    /// Whether nobody reads any more, and nobody has had to.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
     /// Writes all of `blocks`, unless `stop` is set first; or what its reader wants of them.
     ///
     /// # Errors

@@ -77,7 +77,7 @@ impl Running {
     pub(super) fn wait(mut self, stop: &Stop) -> Result<(), String> {
         loop {
             match self.ending_within(STEP) {
-                Some(Ending::Status(status)) if status == 0 || status == self.well => {
+                Some(ending) if self.is_well(ending) => {
                     self.reap();
                     return Ok(());
                 }
@@ -86,6 +86,21 @@ impl Running {
                 None => {}
             }
         }
+    }
+
+    /// Waits up to `timeout` for the end of a command that reads no more.
+    ///
+    /// # Errors
+    /// It has not ended well.
+    pub(super) fn may_end_well(&self, timeout: Duration) -> Result<(), String> {
+        match self.ending_within(timeout) {
+            Some(ending) if !self.is_well(ending) => Err(self.early()),
+            _ => Ok(()),
+        }
+    }
+
+    fn is_well(&self, ending: Ending) -> bool {
+        matches!(ending, Ending::Status(status) if status == 0 || status == self.well)
     }
 
     /// Waits up to `timeout` for the command's end, and leaves it to be reaped.

@@ -83,7 +83,18 @@ impl StdoutSink {
     /// It carries no stream: it was closed when this program was started, is not open for writing, or is a terminal; or it
     /// is a file or a disk that is in use.
     pub fn open() -> io::Result<Self> {
-        Self::from(rustix::stdio::stdout())
+        let sink = Self::from(rustix::stdio::stdout())?;
+        if is_same(sink.out.file(), rustix::stdio::stderr()).unwrap_or(false) {
+            let why = "standard error goes there, too, and messages are no part of the stream; redirect one of them";
+            return Err(cannot_write(&io::Error::other(why)));
+        }
+        Ok(sink)
+    }
+
+    /// Whether `path` is a name of standard output, such as `/dev/stdout`.
+    #[must_use]
+    pub fn is_named(path: &Path) -> bool {
+        number(path).as_deref() == Some("1")
     }
 
     fn from(fd: BorrowedFd<'_>) -> io::Result<Self> {
@@ -116,6 +127,10 @@ pub(super) fn standard(path: &Path, wanted: Use) -> io::Result<Option<File>> {
     let fd = match number(path).as_deref() {
         Some("0") => rustix::stdio::stdin(),
         Some("1") => rustix::stdio::stdout(),
+        Some("2") if wanted == Use::Output => {
+            let why = "messages go there, which are no part of a stream; name a file";
+            return Err(cannot(format_args!("write {}", path.display()), &io::Error::other(why)));
+        }
         Some("2") => rustix::stdio::stderr(),
         _ => return Ok(None),
     };
@@ -155,6 +170,13 @@ fn take(fd: BorrowedFd<'_>, wanted: Use) -> io::Result<File> {
         _ => return Ok(file),
     };
     Err(io::Error::other(format!("{why}; redirect it, or name a file")))
+}
+
+/// Whether both write to the same file or pipe.
+fn is_same(file: &File, fd: BorrowedFd<'_>) -> io::Result<bool> {
+    let [ours, other] = [file.metadata()?, File::from(fd.try_clone_to_owned()?).metadata()?];
+    let same = (ours.dev(), ours.ino()) == (other.dev(), other.ino());
+    Ok(same && !ours.file_type().is_char_device())
 }
 
 /// Makes standard output ours alone. A disk must also be in nobody's use, which the kernel says to those who open it.
