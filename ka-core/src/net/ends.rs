@@ -378,7 +378,8 @@ impl Sinks {
         while let Ok(batch) = jobs.recv() {
             let Some((behind, _)) = batch.last() else { continue };
             let behind = *behind;
-            for (_, job) in batch {
+            let mut taken = None;
+            for (upto, job) in batch {
                 if !matches!(job, Job::Block(_)) {
                     self.write(&mut blocks)?;
                 }
@@ -388,9 +389,14 @@ impl Sinks {
                         self.keystream = self.payload.keystream(info.number, Part::Bytes);
                         self.current = Some((self.open)(&info)?);
                     }
-                    Job::End => self.finish()?,
+                    Job::End => {
+                        // To make it last may take long, and is told from a sink that takes nothing.
+                        taken.map(|upto| tx.send(Sunk::Took(upto)));
+                        self.finish()?;
+                    }
                     Job::Close => return Ok(()),
                 }
+                taken = Some(upto);
             }
             self.write(&mut blocks)?;
             let _ = tx.send(Sunk::Took(behind));
