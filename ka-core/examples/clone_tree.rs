@@ -28,13 +28,13 @@ use tokio::signal::unix::{SignalKind, signal};
 
 const NODES: u32 = 3;
 
-/// What is cloned unless a tree is named.
+/// The tree that is cloned unless another is named.
 const TREE: &str = "/usr/share";
 
 /// So much of it is enough for a first look.
 const TREE_BYTES: u64 = 256 << 20;
 
-/// What a file or directory takes besides its bytes, and to what these are rounded up.
+/// The room of a file or directory besides its bytes, and the unit to which these are rounded up.
 const ENTRY_BYTES: u64 = 4096;
 
 /// How many of those that cannot be read are named.
