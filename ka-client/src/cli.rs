@@ -64,7 +64,7 @@ pub struct Options {
     pub generate: Generate,
 }
 
-/// What help and manual page say besides the options.
+/// The words of help and manual page besides the options.
 #[must_use]
 pub fn page() -> Page {
     Page {

@@ -1,4 +1,4 @@
-//! What `ka-d-client` says to programs: `docs/json.md` lists all of it. The parts it shares with `ka-d-server` are in
+//! The JSON of `ka-d-client`, of which `docs/json.md` lists all. The parts that it shares with `ka-d-server` are in
 //! [`crate::console::json`].
 
 use std::net::{IpAddr, SocketAddr};

@@ -28,13 +28,13 @@ use tokio::signal::unix::{SignalKind, signal};
 
 const NODES: u32 = 3;
 
-/// What is cloned unless a tree is named.
+/// The tree that is cloned unless another is named.
 const TREE: &str = "/usr/share";
 
 /// So much of it is enough for a first look.
 const TREE_BYTES: u64 = 256 << 20;
 
-/// What a file or directory takes besides its bytes, and to what these are rounded up.
+/// The room of a file or directory besides its bytes, and the unit to which these are rounded up.
 const ENTRY_BYTES: u64 = 4096;
 
 /// How many of those that cannot be read are named.
@@ -77,7 +77,7 @@ async fn clone(tree: Option<PathBuf>, folder: &Folder, stop: &Stop) -> Result<()
     if golden.entries.is_empty() {
         let folder = folder.path.display();
         return Err(format!(
-            "{} has nothing for which {folder} has room; TMPDIR=DIR puts the copies elsewhere",
+            "nothing of {} can be read, or {folder} has no room for it; TMPDIR=DIR puts the copies elsewhere",
             root.display()
         )
         .into());
@@ -109,7 +109,7 @@ async fn clone(tree: Option<PathBuf>, folder: &Folder, stop: &Stop) -> Result<()
     let mut copies = Vec::new();
     for (target, node) in nodes {
         let end = node.await??;
-        eprintln!("{}: {}, {} MiB", end.node, end.outcome, end.received.0 >> 20);
+        eprintln!("{}: {}, {}", end.node, end.outcome, size(end.received.0));
         copies.push((end, target));
     }
     copies.sort_by_key(|(end, _)| end.node);
@@ -119,7 +119,7 @@ async fn clone(tree: Option<PathBuf>, folder: &Folder, stop: &Stop) -> Result<()
         return Err("not every node is OK".into());
     }
     let seconds = began.elapsed().as_secs_f64();
-    eprintln!("{} MiB to each of {NODES} nodes in {seconds:.1} s; comparing", report.bytes >> 20);
+    eprintln!("{} to each of {NODES} nodes in {seconds:.1} s; comparing", size(report.bytes));
     for (end, target) in copies {
         let files = golden.compare(&Tree::read(&target, u64::MAX, stop)?, stop);
         let files = files.map_err(|why| format!("{}: {why}", end.node))?;
@@ -279,14 +279,17 @@ impl<'a> Tree<'a> {
         let (entries, unreadable) = (BTreeMap::new(), Vec::new());
         let mut tree = Self { root, entries, bytes: 0, room, unreadable, no_room: 0, stop };
         let top = fs::read_dir(root).map_err(|e| format!("{}: {e}", root.display()))?;
-        tree.folder(top)?;
+        tree.folder(root, top)?;
         Ok(tree)
     }
 
-    fn folder(&mut self, folder: fs::ReadDir) -> Result<(), Failure> {
+    fn folder(&mut self, folder: &Path, entries: fs::ReadDir) -> Result<(), Failure> {
         let mut paths = Vec::new();
-        for entry in folder {
-            paths.push(entry?.path());
+        for entry in entries {
+            match entry {
+                Ok(entry) => paths.push(entry.path()),
+                Err(why) => self.unreadable.push(format!("{}: {why}", folder.display())),
+            }
         }
         paths.sort();
         for path in paths {
@@ -295,7 +298,7 @@ impl<'a> Tree<'a> {
             }
             match self.entry(&path) {
                 Ok(None) => {}
-                Ok(Some(folder)) => self.folder(folder)?,
+                Ok(Some(inside)) => self.folder(&path, inside)?,
                 Err(why) => self.unreadable.push(format!("{}: {why}", path.display())),
             }
         }
@@ -326,9 +329,9 @@ impl<'a> Tree<'a> {
     /// Says what is cloned, and what is not.
     fn tell(&self, folder: &Path, room: u64) {
         eprintln!(
-            "cloning {}, {} MiB in {} entries, to {NODES} nodes in {}",
+            "cloning {}, {} in {} entries, to {NODES} nodes in {}",
             self.root.display(),
-            self.bytes >> 20,
+            size(self.bytes),
             self.entries.len(),
             folder.display()
         );
@@ -339,8 +342,8 @@ impl<'a> Tree<'a> {
             eprintln!("left out: {} more that cannot be read", self.unreadable.len() - NAMED);
         }
         if self.no_room > 0 {
-            let (more, room) = (self.no_room, room >> 20);
-            eprintln!("left out: {more} more, and what is below them: each copy gets at most {room} MiB");
+            let (more, room) = (self.no_room, size(room));
+            eprintln!("left out: {more} more, and what is below them: each copy gets at most {room}");
         }
     }
 
@@ -376,6 +379,11 @@ impl<'a> Tree<'a> {
         }
         Ok(files)
     }
+}
+
+/// For people.
+fn size(bytes: u64) -> String {
+    if bytes < 10 << 20 { format!("{} KiB", bytes.div_ceil(1 << 10)) } else { format!("{} MiB", bytes >> 20) }
 }
 
 fn same_bytes(a: &Path, b: &Path) -> io::Result<bool> {

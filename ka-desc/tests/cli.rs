@@ -87,7 +87,7 @@ fn every_ending_has_its_status() {
     }
 }
 
-/// What a tool does that fails, says when that was: before anything was written, or on the way.
+/// The status says when a tool failed: before anything was written, or on the way.
 #[test]
 fn a_tool_that_fails_has_the_status_of_what_it_was_for() {
     if !can_run("a_tool_that_fails_has_the_status_of_what_it_was_for", false, &["sfdisk", "wipefs", "blkid"])

@@ -253,7 +253,7 @@ fn what_is_no_desc() {
     }
 }
 
-/// Whatever is wrong with one disk, nothing that is wrong with the next is hidden by it.
+/// A mistake on one disk hides none on the next.
 #[test]
 fn nothing_that_is_wrong_hides_another() {
     let alone = |text: &str| !text.contains("desc ") && !text.contains("disk ");

@@ -62,7 +62,7 @@ pub struct Options {
     given: Vec<Given>,
 }
 
-/// What help and manual page say besides the options.
+/// The words of help and manual page besides the options.
 #[must_use]
 pub fn page() -> Page {
     Page {

@@ -1,4 +1,4 @@
-//! What `ka-d-server` says to programs: `docs/json.md` lists all of it. The parts it shares with `ka-d-client` are in
+//! The JSON of `ka-d-server`, of which `docs/json.md` lists all. The parts that it shares with `ka-d-client` are in
 //! [`ka_client::console::json`].
 
 use std::net::{IpAddr, SocketAddr};

@@ -32,7 +32,7 @@ pub fn command() -> Command {
     with_pages(all, page)
 }
 
-/// What help and manual pages say besides the options.
+/// The words of help and manual pages besides the options.
 #[must_use]
 pub fn page(subcommand: Option<&str>) -> Page {
     match subcommand {

@@ -1,4 +1,4 @@
-//! What all programs here say of themselves: help, manual pages and completions, in the shells that people use.
+//! Help, manual pages and completions of all programs here, in the shells that people use.
 
 use std::fs;
 use std::io::Write;
@@ -113,7 +113,7 @@ fn every_command_has_help_and_a_manual_page_with_examples() {
     }
 }
 
-/// Whoever asks for a page wants nothing else done.
+/// A command line that asks for a page does nothing else.
 #[test]
 fn a_page_is_all_that_is_done() {
     for words in [&["ka-d", "--man", "clone"][..], &["ka-d", "--completions", "bash", "clone"]] {
@@ -125,7 +125,7 @@ fn a_page_is_all_that_is_done() {
     }
 }
 
-/// What is typed, and what a shell makes of it, where there is one way only to go on.
+/// Lines that are typed, and the word that a shell makes of the last one: there is one way only to go on.
 const TYPED: [(&str, &str); 14] = [
     ("ka-d cl", "clone"),
     ("ka-d clone --finish-t", "--finish-timeout"),
@@ -152,7 +152,7 @@ fn installed(shell: Shell, file: impl Fn(&str) -> String) -> TempDir {
     folder
 }
 
-/// What a shell prints when it is given a script; `None`, having said so, where there is no such shell.
+/// The output of a shell that is given a script; `None`, having said so, where there is no such shell.
 fn run(program: &str, args: &[&str], script: &str) -> Option<String> {
     let started = Command::new("timeout")
         .arg("60")

@@ -82,7 +82,7 @@ pub enum Then {
     Shell,
 }
 
-/// What help and manual page say besides the options.
+/// The words of help and manual page besides the options.
 #[must_use]
 pub fn page() -> Page {
     Page {

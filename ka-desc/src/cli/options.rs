@@ -168,7 +168,7 @@ pub fn command() -> clap::Command {
     with_pages(Options::command(), page)
 }
 
-/// What help and manual pages say besides the options.
+/// The words of help and manual pages besides the options.
 #[must_use]
 pub fn page(subcommand: Option<&str>) -> Page {
     let (examples, exits): (Rows, &[(Exit, &str)]) = match subcommand {

@@ -1,4 +1,4 @@
-//! What a command line says of itself to people and packagers: examples and statuses in its help, a manual page for each
+//! The pages of a command line, for people and packagers: examples and statuses in its help, a manual page for each
 //! command, and completions.
 //!
 //! All programs here have theirs from this file, because it is the lowest crate with a command line.
@@ -12,7 +12,7 @@ use clap_mangen::roff::{Roff, bold, italic, roman};
 /// Words and what they mean.
 pub type Rows = &'static [(&'static str, &'static str)];
 
-/// What help and manual page of a command say besides its options.
+/// The words of a command's help and manual page besides its options.
 #[derive(Clone, Debug, Default)]
 pub struct Page {
     /// Command lines, and what they do; if that is not plain.
@@ -28,7 +28,7 @@ pub struct Page {
 }
 
 impl Page {
-    /// What stands below the options in the help.
+    /// The text below the options in the help.
     #[must_use]
     pub fn help(&self) -> String {
         let mut text = String::from("Examples:\n");
@@ -73,7 +73,7 @@ fn section<'a>(roff: &mut Roff, title: &str, rows: impl Iterator<Item = (&'a str
     }
 }
 
-/// What readers and packagers ask for, instead of work.
+/// The texts that readers and packagers ask for, instead of work.
 #[derive(Args, Clone, Debug)]
 pub struct Generate {
     /// Print the manual page

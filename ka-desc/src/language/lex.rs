@@ -60,7 +60,7 @@ pub(super) fn words(text: &str, line: usize, problems: &mut Vec<Problem>) -> Opt
     Some(words)
 }
 
-/// What stands between quotes, the first of which is before `at`. Behind the last one `at` is left.
+/// The value between quotes, the first of which is before `at`. Behind the last one `at` is left.
 fn in_quotes(chars: &[char], at: &mut usize, problem: &mut impl FnMut(usize, usize, &str, &str)) -> String {
     let start = *at;
     let mut word = String::new();

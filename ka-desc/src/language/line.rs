@@ -23,7 +23,7 @@ const OPTIONS: [&str; 11] = [
     "attributes",
 ];
 
-/// What the line of a partition says, as far as it is understood.
+/// The line of a partition, as far as it is understood.
 pub(super) struct Said {
     pub(super) partition: Partition,
     /// Where each of its words stands.
@@ -88,7 +88,7 @@ pub(super) fn partition(rest: &mut Rest<'_>, first: &Word, problems: &mut Vec<Pr
     Some(Said { partition, spans, unkind: kind.is_none() })
 }
 
-/// What was read; what is wrong with it is told to `problems`.
+/// Unwraps what was read; what is wrong with it is told to `problems`.
 pub(super) fn told<T>(read: Result<T, Problem>, problems: &mut Vec<Problem>) -> Option<T> {
     read.map_err(|problem| problems.push(problem)).ok()
 }

@@ -50,13 +50,13 @@ struct Reader {
     desc: Desc,
     spans: BTreeMap<Place, Span>,
     problems: Vec<Problem>,
-    /// What is not understood.
+    /// The parts that are not understood.
     gaps: Gaps,
     /// Something was said before this line.
     begun: bool,
     /// The line above may have been a partition's, so `subvol` lines have nobody to belong to.
     orphans: bool,
-    /// It is a later version of the language, of which nothing is known.
+    /// The language is a later version, of which nothing is known.
     newer: bool,
 }
 

@@ -116,7 +116,7 @@ pub struct Options {
     given: Vec<Given>,
 }
 
-/// What help and manual page say besides the options.
+/// The words of help and manual page besides the options.
 pub(crate) fn page() -> Page {
     Page {
         examples: &[

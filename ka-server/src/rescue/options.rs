@@ -54,7 +54,7 @@ pub struct Options {
     pub insecure: InsecureArgs,
 }
 
-/// What help and manual page say besides the options.
+/// The words of help and manual page besides the options.
 pub(crate) fn page() -> Page {
     Page {
         examples: &[

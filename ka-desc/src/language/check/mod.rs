@@ -57,7 +57,7 @@ pub struct Fault {
     pub way_out: String,
 }
 
-/// What of a text is not understood. Of a partition or a subvolume: its kind, or words of its line. Of a disk: a line
+/// Parts of a text that are not understood. Of a partition or a subvolume: its kind, or words of its line. Of a disk: a line
 /// of some kind, its table, its name; or a line that may even have begun another disk ([`Field::Whole`]).
 pub(super) type Gaps = BTreeSet<Place>;
 
@@ -67,7 +67,7 @@ pub fn faults(desc: &Desc) -> Vec<Fault> {
     faults_but(desc, &Gaps::new())
 }
 
-/// What is wrong with a desc whatever it may say where it has gaps.
+/// The faults of a desc that it has whatever it may say where it has gaps.
 pub(super) fn faults_but(desc: &Desc, gaps: &Gaps) -> Vec<Fault> {
     let place = Place { disk: 0, partition: None, field: Field::Whole };
     let mut check = Check { gaps, place, faults: Vec::new() };
