@@ -324,6 +324,50 @@ fn an_interrupted_golden_node_is_as_it_was() {
 }
 
 #[test]
+fn a_secret_or_a_spool_in_what_is_cloned_is_refused_unless_it_is_left_out() {
+    let Some(world) = World::new("secret", 0) else { return };
+    let root = world.lan.path("mounted");
+    fs::create_dir(&root).unwrap();
+    let at = root.display().to_string();
+    with_partition(Path::new(&world.golden), 1, |node| {
+        Here.write(&Call::new("mount", [node, &at])).unwrap();
+        let run = |args: &[&str]| {
+            let mut command = world.lan.clone_command(&[&["--root", &at, "--dry-run"], args].concat());
+            let out = command.env_remove("KA_IDENTITY").env_remove("KA_KEY_FILE").output().unwrap();
+            (out.status.code(), String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned())
+        };
+        let at = |path: &str| root.join(path).display().to_string();
+        let (identity, own, spool) = (at("srv/id"), at("etc/ka/identity"), at("srv/spool"));
+        let all = [
+            (run(&["--identity", &identity]), Some("this server's secrets")),
+            (run(&["--identity", &identity, "-x", "/srv"]), None),
+            (run(&["--identity", &own]), None),
+            (run(&["--insecure", "--spool", &spool]), Some("packed into itself")),
+            (run(&["--insecure", "--spool", &spool, "-x", "/srv"]), None),
+            (run(&["--insecure", "--spool", &at("srv")]), None),
+        ];
+        Here.write(&Call::new("umount", [at("")])).unwrap();
+        for (number, ((code, said), refused)) in all.into_iter().enumerate() {
+            let right = refused.map_or(code == Some(0), |why| code == Some(1) && said.contains(why));
+            assert!(right, "{number}: {code:?} {said}");
+        }
+    });
+}
+
+#[test]
+fn logs_that_cannot_be_kept_are_not_promised() {
+    let Some(world) = World::new("logs", 0) else { return };
+    let nowhere = format!("{}/logs", world.golden);
+    let mut command = world.lan.clone_command(&["--image", &world.golden, "--log-dir", &nowhere]);
+    let mut server = world.lan.start(&mut command);
+    server.until_says("warning: the nodes' logs are not kept");
+    server.until_says("is open");
+    server.signal(Signal::INT);
+    let end = server.end();
+    assert!(end.code == 8 && !end.stderr.contains("logs are in"), "{}", end.stderr);
+}
+
+#[test]
 fn what_cannot_be_cloned_is_said_before_anything_starts() {
     let Some(world) = World::new("bad", 0) else { return };
     let run = |args: &[&str]| {

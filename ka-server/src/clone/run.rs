@@ -1,5 +1,6 @@
 //! One run: look, plan, show, serve; and nothing of it is left at the end.
 
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,7 +23,7 @@ use super::files::{Files, Slot, mounts};
 use super::gate::{Gate, Shared};
 use super::logs::Logs;
 use super::nodes::Nodes;
-use super::raw::Range;
+use super::raw::{Range, check};
 use super::streams::{From, streams};
 use crate::golden::awake::{Awake, Timers};
 use crate::golden::busy::busy;
@@ -113,6 +114,9 @@ fn ready(options: &Options) -> Result<(Private, Looked, Planned), Vec<String>> {
     if !Here.has("tar") {
         return Err(one("there is no tar to pack the files with: install it (Debian's package tar)".into()));
     }
+    for range in raw(&looked.golden, &planned.plan) {
+        check(&range).map_err(|e| one(format!("-D: {e}")))?;
+    }
     let cloned = mounts(&looked.golden, &planned);
     // Better now than when all nodes have formatted their disks.
     places(&private, &cloned).map_err(one)?;
@@ -172,10 +176,11 @@ async fn clone(options: Options, private: Private, looked: Looked, planned: Plan
     let clock = tell.clone();
     let gate = Shared::new(Gate::new(limit), move || clock.elapsed());
     let folder = options.log_dir.clone().unwrap_or_else(|| LOGS.into());
-    let logs = match Logs::start() {
-        Ok(logs) => (logs, folder),
-        Err(e) => return run::no_start(PROGRAM, &e),
-    };
+    let logs = fs::create_dir_all(&folder).and_then(|()| Logs::start());
+    let logs = logs.map(|logs| (logs, folder.clone())).map_err(|e| {
+        tell.say(format!("warning: the nodes' logs are not kept: {}: {e}", folder.display()));
+    });
+    let logs = logs.ok();
     let cloning = Cloning { options, gate: gate.clone(), nodes: Arc::default(), logs };
     let raw = raw(&looked.golden, &planned.plan);
     let (begun, clock) = (tell.elapsed(), tell.clone());
@@ -236,7 +241,7 @@ struct Cloning {
     options: Options,
     gate: Shared,
     nodes: Arc<Mutex<Nodes>>,
-    logs: (Logs, PathBuf),
+    logs: Option<(Logs, PathBuf)>,
 }
 
 impl Cloning {
@@ -266,8 +271,9 @@ impl Serving for Cloning {
     fn hear(&self, event: &ServerEvent) {
         match event {
             ServerEvent::Open { session, .. } => {
-                let (logs, folder) = &self.logs;
-                self.nodes().keep_logs(logs.clone(), folder.join(session.to_string()));
+                if let Some((logs, folder)) = &self.logs {
+                    self.nodes().keep_logs(logs.clone(), folder.join(session.to_string()));
+                }
             }
             ServerEvent::Session(event) => {
                 self.gate.hear(event);
