@@ -227,6 +227,13 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_source_that_gave_nothing_is_a_warning() {
+        let mut report = report();
+        report.bytes = 0;
+        assert_eq!(summary(&report, &options(&[]))[1], "  warning: the source gave nothing");
+    }
+
+    #[test]
     fn a_retry_never_asks_for_more_than_there_are() {
         let given = options(&["--start-after", "5m", "--min-nodes", "2"]);
         assert_eq!(given.again(1), "ka-d-server -n 1 -e 'tar c .' --start-after 5m");
@@ -256,6 +263,18 @@ pub(crate) mod tests {
         let mut report = report();
         assert_eq!(exit(&report, false), Exit::Sink);
         assert_eq!(exit(&report, true), Exit::Sink, "stopped when all had ended");
+
+        // Somebody stopped that one where it runs.
+        let stopped = Outcome::Failed(Reason::Interrupted("Ctrl-C on pc05".into()), Offset(7));
+        report.nodes[0].outcome = stopped.clone();
+        assert_eq!(exit(&report, false), Exit::Lost, "not a sink alone");
+        report.nodes[1].outcome = stopped;
+        // With its last node the session has nobody to read the source for.
+        report.root.outcome = Outcome::Failed(Reason::Interrupted("no node is left".into()), Offset(7));
+        assert_eq!(exit(&report, false), Exit::Lost, "no sink at all");
+        report.nodes.iter_mut().for_each(|n| n.outcome = Outcome::Failed(Reason::Sink("full".into()), Offset(7)));
+        assert_eq!(exit(&report, false), Exit::Sink);
+        report.root.outcome = Outcome::Ok;
 
         report.nodes[0].outcome = Outcome::Unknown;
         assert_eq!(exit(&report, false), Exit::Lost);
