@@ -43,7 +43,7 @@ pub struct Options {
     #[arg(short, long)]
     pub wait: bool,
 
-    /// Receive nothing: have the session start now, with the nodes that are there
+    /// Receive nothing: have the session start now, with the nodes that are there; on the server's own host its user needs no key
     #[arg(short, long, conflicts_with_all = ["exec", "output", "wait", "data_port", "port_range", "window", "report"])]
     pub go: bool,
 

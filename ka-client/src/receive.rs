@@ -11,12 +11,13 @@ use ka_core::stream::Sink;
 use ka_core::types::SessionId;
 use ka_core::wire::control::Outcome;
 
+use crate::console::apart;
+use crate::console::clock::Time;
 use crate::console::exit::Exit;
 use crate::console::json::{Counters, Ending, VERSION, seconds};
 use crate::console::report::ReportFile;
 use crate::console::run::{self, Moment};
 use crate::console::tell::Tell;
-use crate::console::{apart, clock};
 use crate::json::{Event, Report};
 use crate::session::JoinArgs;
 use crate::view::{Target, View};
@@ -105,7 +106,7 @@ fn target(args: &JoinArgs, open: &str) -> Target {
         title: args.title() + open,
         name: args.session.clone(),
         patience: args.discover_timeout,
-        since: clock::now(),
+        since: Time::now(),
     }
 }
 

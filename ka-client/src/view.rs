@@ -1,12 +1,12 @@
 //! What people see of a client: lines that stay, and one that moves.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use ka_core::net::ClientEvent;
 use ka_core::types::{NodeId, SessionId, SessionName};
 use ka_core::wire::control::Outcome;
 
-use crate::console::clock::stamp;
+use crate::console::clock::Time;
 use crate::console::meter::{Meter, Total};
 use crate::console::printer::{Styled, Tone};
 use crate::console::tell::Line;
@@ -38,7 +38,7 @@ pub(crate) struct Target {
     /// How long it is looked for.
     pub(crate) patience: Duration,
     /// When it began to be looked for.
-    pub(crate) since: SystemTime,
+    pub(crate) since: Time,
 }
 
 /// Who we are in the session.
@@ -174,8 +174,8 @@ impl View {
         match self.stage {
             _ if self.ended.is_some() => self.stays(),
             Stage::Looking => {
-                let until = since.checked_add(*patience).map_or("never".into(), stamp);
-                format!("looking for {title} since {}; gives up at {until}", stamp(*since))
+                let until = since.after(*patience).stamp();
+                format!("looking for {title} since {}; gives up at {until}", since.stamp())
             }
             Stage::Waiting => self.waiting(),
             Stage::Receiving => format!("{}  {}", self.progress(now), self.source()),
@@ -258,8 +258,6 @@ impl View {
 
 #[cfg(test)]
 mod tests {
-    use std::time::UNIX_EPOCH;
-
     use ka_core::seal::StreamInfo;
     use ka_core::types::Offset;
     use ka_core::wire::control::{Progress, Reason};
@@ -273,7 +271,7 @@ mod tests {
             title: "session `x`".into(),
             name: SessionName::new("x").ok(),
             patience: Duration::from_secs(300),
-            since: UNIX_EPOCH + Duration::from_secs(1_782_914_400),
+            since: Time::since_1970(Duration::from_secs(1_782_914_400)),
         })
     }
 

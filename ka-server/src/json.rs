@@ -326,6 +326,7 @@ fn source<'a>(serving: &dyn Serving, root: Option<&'a NodeReport>) -> SourceEnd<
 
 #[cfg(test)]
 mod tests {
+    use ka_client::console::clock::Time;
     use ka_core::types::NodeId;
     use ka_core::wire::control::{Outcome, Reason};
 
@@ -343,7 +344,7 @@ mod tests {
         };
         let (event, options) = (ServerEvent::Session(joined), options(&[]));
         let event = Event::of(&event, &options).unwrap();
-        let time = std::time::UNIX_EPOCH + Duration::from_secs(1_782_914_710);
+        let time = Time::since_1970(Duration::from_secs(1_782_914_710));
         let line = ka_client::console::json::line(&event, Duration::from_millis(250), time);
         let expected = concat!(
             r#"{"event":"joined","node":1,"addr":"10.0.0.5:30764","label":"pc05","ready":1,"expected":3,"#,

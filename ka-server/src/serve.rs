@@ -21,7 +21,7 @@ use crate::invite::{self, Start};
 use crate::json::{self, Event};
 use crate::keyboard::{KEY, Keyboard};
 use crate::report::{self, Told};
-use crate::session::Serving;
+use crate::session::{Serving, SessionArgs};
 use crate::socket::{self, Command};
 
 /// Serves a session. `open` makes its streams, last of all that can fail before it is open; so nothing is left running.
@@ -46,7 +46,7 @@ pub(crate) async fn serve(
     let (control, inbox) = Control::new();
     let watch = Arc::new(Mutex::new(Watch {
         tell: tell.clone(),
-        board: Board::new(args.title(), args.nodes),
+        board: Board::new(title(args), args.nodes),
         control,
         start: Start::default(),
         opened: None,
@@ -55,6 +55,11 @@ pub(crate) async fn serve(
     }));
     let end = session(&watch, signals, inbox, open).await;
     lock(&watch).last_words(end, file)
+}
+
+/// The session in words, as each view of it has them.
+fn title(args: &SessionArgs) -> String {
+    args.title() + if args.key.is_insecure() { ", INSECURE" } else { "" }
 }
 
 /// How it ended: with a report, or without a session and why.

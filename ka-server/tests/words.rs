@@ -121,6 +121,8 @@ const ROWS: usize = 8;
 impl Terminal {
     /// Runs a server in it, between two looks at the terminal's modes.
     fn start(lan: &Lan, args: &[&str]) -> Self {
+        // It may have to be built, which takes its time.
+        lan.client_command(&[]);
         let server = lan.server_command(args);
         let quoted = |text: &std::ffi::OsStr| format!("'{}'", text.to_str().unwrap());
         let words: Vec<String> =
@@ -155,7 +157,8 @@ impl Terminal {
     /// Waits until this is on it.
     fn until(&mut self, text: &str) {
         while !String::from_utf8_lossy(&self.said).contains(text) {
-            assert!(self.read(), "it never said {text}: {}", String::from_utf8_lossy(&self.said));
+            let more = self.read();
+            assert!(more, "it never said {text}: {:?}", drawn(&String::from_utf8_lossy(&self.said)));
         }
     }
 

@@ -12,32 +12,56 @@ const EPOCH_DAYS: u64 = 719_468;
 /// Days of 400 years, after which the calendar begins anew.
 const ERA_DAYS: u64 = 146_097;
 
-/// The time of day.
-#[must_use]
-pub fn now() -> SystemTime {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "people want to know when something was said; nothing else does"
-    )]
-    SystemTime::now()
-}
+/// A time of day. There is no telling which of two is earlier: a clock may have been set between them.
+#[derive(Clone, Copy, Debug)]
+pub struct Time(SystemTime);
 
-/// A time for people: `2026-07-01T14:05:10Z`.
-#[must_use]
-pub fn stamp(time: SystemTime) -> String {
-    format!("{}Z", to_the_second(since_epoch(time)))
-}
+impl Time {
+    /// By now.
+    #[must_use]
+    pub fn now() -> Self {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "people want to know when something was said; nothing else does"
+        )]
+        Self(SystemTime::now())
+    }
 
-/// A time for programs: `2026-07-01T14:05:10.123Z`.
-#[must_use]
-pub fn stamp_ms(time: SystemTime) -> String {
-    let time = since_epoch(time);
-    format!("{}.{:03}Z", to_the_second(time), time.subsec_millis())
-}
+    /// So long after 1970 began.
+    #[must_use]
+    pub fn since_1970(time: Duration) -> Self {
+        Self(UNIX_EPOCH + time)
+    }
 
-/// A clock that is before 1970 was never set.
-fn since_epoch(time: SystemTime) -> Duration {
-    time.duration_since(UNIX_EPOCH).unwrap_or_default()
+    /// So long before this one.
+    #[must_use]
+    pub fn before(self, time: Duration) -> Self {
+        Self(self.0.checked_sub(time).unwrap_or(UNIX_EPOCH))
+    }
+
+    /// So long after this one.
+    #[must_use]
+    pub fn after(self, time: Duration) -> Self {
+        Self(self.0.checked_add(time).unwrap_or(self.0))
+    }
+
+    /// For people: `2026-07-01T14:05:10Z`.
+    #[must_use]
+    pub fn stamp(self) -> String {
+        format!("{}Z", to_the_second(self.since_epoch()))
+    }
+
+    /// For programs: `2026-07-01T14:05:10.123Z`.
+    #[must_use]
+    pub fn stamp_ms(self) -> String {
+        let time = self.since_epoch();
+        format!("{}.{:03}Z", to_the_second(time), time.subsec_millis())
+    }
+
+    /// A clock that is before 1970 was never set.
+    fn since_epoch(self) -> Duration {
+        self.0.duration_since(UNIX_EPOCH).unwrap_or_default()
+    }
 }
 
 fn to_the_second(time: Duration) -> String {
@@ -65,7 +89,7 @@ mod tests {
     use super::*;
 
     fn at(seconds: u64) -> String {
-        stamp(UNIX_EPOCH + Duration::from_secs(seconds))
+        Time::since_1970(Duration::from_secs(seconds)).stamp()
     }
 
     #[test]
@@ -81,9 +105,12 @@ mod tests {
         ] {
             assert_eq!(at(seconds), text);
         }
-        let time = UNIX_EPOCH + Duration::from_micros(1_782_914_710_123_999);
-        assert_eq!(stamp_ms(time), "2026-07-01T14:05:10.123Z");
-        assert_eq!(stamp(UNIX_EPOCH - Duration::from_secs(9)), at(0), "it was never set");
+        let time = Time::since_1970(Duration::from_micros(1_782_914_710_123_999));
+        assert_eq!(time.stamp_ms(), "2026-07-01T14:05:10.123Z");
+        assert_eq!(time.after(Duration::from_secs(3600)).stamp(), "2026-07-01T15:05:10Z");
+        assert_eq!(time.before(Duration::MAX).stamp(), at(0));
+        let never_set = Time::since_1970(Duration::ZERO).before(Duration::from_secs(9));
+        assert_eq!(never_set.stamp(), at(0));
     }
 
     #[test]

@@ -2,12 +2,12 @@
 //! lists all of them; what events there are is in the module `json` of either program's crate.
 
 use std::borrow::Cow;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use ka_core::wire::control;
 use serde::Serialize;
 
-use super::clock;
+use super::clock::Time;
 
 /// The version of the reports' form.
 pub const VERSION: u32 = 1;
@@ -99,8 +99,8 @@ struct Line<'a, E> {
 
 /// An event as one line, without its end.
 #[must_use]
-pub fn line(event: &impl Serialize, since_start: Duration, time: SystemTime) -> String {
-    serde_json::to_string(&Line { event, t: seconds(since_start), time: clock::stamp_ms(time) })
+pub fn line(event: &impl Serialize, since_start: Duration, time: Time) -> String {
+    serde_json::to_string(&Line { event, t: seconds(since_start), time: time.stamp_ms() })
         .expect("our own objects have text for keys")
 }
 
@@ -151,7 +151,7 @@ mod tests {
         enum Event {
             Left { node: u32 },
         }
-        let time = SystemTime::UNIX_EPOCH + Duration::from_millis(1_782_914_710_123);
+        let time = Time::since_1970(Duration::from_millis(1_782_914_710_123));
         let text = line(&Event::Left { node: 3 }, Duration::from_micros(1_234_567), time);
         assert_eq!(text, r#"{"event":"left","node":3,"t":1.235,"time":"2026-07-01T14:05:10.123Z"}"#);
     }

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::clock::Time;
 use super::exit::Exit;
+use super::json;
 use super::printer::{Printer, Size, Styled, window_size};
-use super::{clock, json};
 
 /// Where there is no live view, progress is a line so often.
 const LOG_PACE: Duration = Duration::from_secs(10);
@@ -71,7 +72,7 @@ impl Tell {
     /// The time of day so long after the program's start, as this machine's clock has it by now, for programs.
     #[must_use]
     pub fn time_of(&self, at: Duration) -> String {
-        clock::stamp_ms(clock::now() - self.elapsed().saturating_sub(at))
+        Time::now().before(self.elapsed().saturating_sub(at)).stamp_ms()
     }
 
     /// Whether people see a live view.
@@ -96,7 +97,7 @@ impl Tell {
 
     fn stamped(&self, mut line: Styled) -> Styled {
         if !self.is_live() {
-            line.text.insert_str(0, &format!("{} ", clock::stamp(clock::now())));
+            line.text.insert_str(0, &format!("{} ", Time::now().stamp()));
         }
         line
     }
@@ -110,14 +111,14 @@ impl Tell {
     /// Tells programs.
     pub fn event(&self, event: &impl Serialize) {
         if let Some(out) = &self.programs {
-            out.line(json::line(event, self.elapsed(), clock::now()));
+            out.line(json::line(event, self.elapsed(), Time::now()));
         }
     }
 
     /// Tells programs something that the next of its kind makes old.
     pub fn passing(&self, event: &impl Serialize) {
         if let Some(out) = &self.programs {
-            out.passing(json::line(event, self.elapsed(), clock::now()));
+            out.passing(json::line(event, self.elapsed(), Time::now()));
         }
     }
 

@@ -1,3 +1,5 @@
+//! What a board says, and what it shows.
+
 use ka_client::console::printer::{Size, Styled, Tone, width};
 use ka_core::seal::StreamInfo;
 use ka_core::types::Offset;

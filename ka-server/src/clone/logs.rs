@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-use ka_client::console::clock::{now, stamp};
+use ka_client::console::clock::Time;
 
 /// One node's log is at most this long, in bytes.
 const LOG_BYTES: usize = 4 << 20;
@@ -55,7 +55,7 @@ fn write(jobs: &Receiver<Job>) {
         match job {
             Job::Line(path, line) => {
                 // Nodes' own clocks may be anything.
-                let line = format!("{} {line}", stamp(now()));
+                let line = format!("{} {line}", Time::now().stamp());
                 let bytes = files.entry(path.clone()).or_default();
                 *bytes += line.len() + 1;
                 if *bytes <= LOG_BYTES {
