@@ -7,7 +7,7 @@ use ka_core::types::{NodeId, SessionId, SessionName};
 use ka_core::wire::control::Outcome;
 
 use crate::console::clock::Time;
-use crate::console::meter::{Meter, Total};
+use crate::console::meter::{Meter, Total, average};
 use crate::console::printer::{Styled, Tone};
 use crate::console::tell::Line;
 use crate::console::{args, units};
@@ -248,11 +248,8 @@ impl View {
         if received == 0 {
             return Some(Tone::Doubtful.of("OK: 0 B; but the source gave nothing"));
         }
-        let time = self.started.map_or(Duration::ZERO, |then| now.saturating_sub(then));
-        let rate = (received as f64 / time.as_secs_f64().max(0.001)) as u64;
-        let text =
-            format!("OK: {} in {} ({})", units::size(received), units::duration(time), units::rate(rate));
-        Some(Tone::Good.of(text))
+        let average = average(received, self.started.unwrap_or(now), now, self.meter.begun());
+        Some(Tone::Good.of(format!("OK: {average}")))
     }
 }
 

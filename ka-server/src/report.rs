@@ -1,9 +1,11 @@
 //! What people read at the end: what became of each node, and what to do about those that failed.
 
 use ka_client::console::exit::Exit;
+use ka_client::console::meter::average;
 use ka_client::console::printer::{Styled, Tone};
 use ka_client::console::units;
 use ka_core::proto::{NodeReport, Report};
+use ka_core::time::Instant;
 use ka_core::types::NodeId;
 use ka_core::wire::control::{Outcome, Reason};
 
@@ -33,6 +35,8 @@ pub(crate) fn exit(report: &Report, stopped: bool) -> Exit {
 pub(crate) struct Told<'a> {
     /// Who stopped it here.
     pub(crate) stopped: Option<&'a str>,
+    /// When bytes began to move, if that was seen.
+    pub(crate) begun: Option<Instant>,
     /// Why this node failed.
     pub(crate) reason: &'a dyn Fn(NodeId) -> bool,
 }
@@ -43,7 +47,8 @@ pub(crate) fn summary(report: &Report, serving: &dyn Serving, told: &Told<'_>) -
     let mut lines = vec![headline(report, serving, told, ok).into()];
     match &report.root.outcome {
         Outcome::Ok => {}
-        Outcome::Failed(Reason::Interrupted(_), _) if told.stopped.is_some() => {}
+        // It did not fail: it is not needed any more.
+        Outcome::Failed(Reason::Interrupted(_), _) => {}
         Outcome::Failed(_, at) => lines.push(Tone::Bad.of(format!("  the source FAILED at byte {at}"))),
         outcome => lines.push(Tone::Bad.of(format!("  the source: {outcome}"))),
     }
@@ -86,18 +91,14 @@ fn headline(report: &Report, serving: &dyn Serving, told: &Told<'_>, ok: usize) 
         return format!("{name} never started: {all} of {expected} nodes came{stopped}");
     };
     let ends = report.nodes.iter().filter(|n| n.outcome.is_ok() || ok == 0).map(|n| n.ended);
-    let time = ends.max().unwrap_or(report.ended).since(started);
+    let ended = ends.max().unwrap_or(report.ended);
     let words = format!("{name}: {ok} of {} OK", units::nodes(all as u32));
     if ok == 0 {
-        return format!("{words} after {}{stopped}", units::duration(time));
+        return format!("{words} after {}{stopped}", units::duration(ended.since(started)));
     }
-    let rate = (report.bytes as f64 / time.as_secs_f64().max(0.001)) as u64;
-    format!(
-        "{words}, {} in {} ({}){stopped}",
-        units::size(report.bytes),
-        units::duration(time),
-        units::rate(rate)
-    )
+    let at = |time: Instant| time.since(Instant::ZERO);
+    let average = average(report.bytes, at(started), at(ended), told.begun.map(at));
+    format!("{words}, {average}{stopped}")
 }
 
 fn line(node: &NodeReport, report: &Report, told: &Told<'_>) -> Styled {
@@ -118,7 +119,7 @@ fn line(node: &NodeReport, report: &Report, told: &Told<'_>) -> Styled {
 }
 
 /// A reason without the words that have been said.
-fn briefly(reason: &Reason, node: NodeId) -> String {
+pub(crate) fn briefly(reason: &Reason, node: NodeId) -> String {
     match reason {
         Reason::Source(_) => "the source failed".into(),
         Reason::Sink(_) => "its sink failed".into(),
@@ -136,8 +137,8 @@ fn briefly(reason: &Reason, node: NodeId) -> String {
 pub(crate) mod tests {
     use std::ffi::OsString;
 
-    use ka_core::time::{Duration, Instant};
-    use ka_core::types::{NodeId, Offset, SessionId};
+    use ka_core::time::Duration;
+    use ka_core::types::{Offset, SessionId};
     use ka_core::wire::control::Counters;
 
     use super::*;
@@ -175,7 +176,7 @@ pub(crate) mod tests {
     }
 
     fn told(report: &Report, options: &Options, stopped: Option<&str>, told: bool) -> Vec<String> {
-        let lines = summary(report, options, &Told { stopped, reason: &|_| told });
+        let lines = summary(report, options, &Told { stopped, begun: None, reason: &|_| told });
         lines.into_iter().map(|line| line.text).collect()
     }
 

@@ -14,6 +14,7 @@ use ka_client::console::units;
 use ka_core::net::{self, Control, ServeError, ServerConfig, ServerEvent, Stream};
 use ka_core::proto::Report;
 use ka_core::stream::Spool;
+use ka_core::time::Instant;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::board::Board;
@@ -263,8 +264,12 @@ impl Watch {
         self.tell.clear();
         match &end {
             Ok(report) => {
-                let told =
-                    Told { stopped: self.stopped.as_deref(), reason: &|node| self.board.has_told(node) };
+                let moved = self.board.begun().zip(self.opened);
+                let told = Told {
+                    stopped: self.stopped.as_deref(),
+                    begun: moved.map(|(begun, opened)| Instant::ZERO + begun.saturating_sub(opened)),
+                    reason: &|node| self.board.has_told(node),
+                };
                 report::summary(report, serving, &told).into_iter().for_each(|line| self.tell.say(line));
                 self.tell.event(&Event::Report(&json));
             }

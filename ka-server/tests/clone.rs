@@ -24,6 +24,12 @@ fn two_nodes_become_clones() {
     for node in &nodes {
         assert_eq!(node.code, 0, "{}", node.stderr);
     }
+    for told in nodes.iter().chain([&server]) {
+        let streams: Vec<_> =
+            told.events("stream").iter().map(|s| (s["number"].clone(), s["estimate"].clone())).collect();
+        let all = [(0, false), (1, true), (2, false), (3, false)];
+        assert_eq!(streams, all.map(|(number, estimate)| (number.into(), estimate.into())), "in their order");
+    }
     assert_eq!(server.code, 0, "{}", server.stderr);
     assert!(server.stderr.contains("/etc/machine-id is empty"), "{}", server.stderr);
     let report = json(&world.lan.path("report"));

@@ -31,6 +31,8 @@ pub struct Meter {
     /// When it was last seen to grow.
     grew: Option<Duration>,
     known: bool,
+    /// Where the first measurement that became one began.
+    begun: Option<Duration>,
     /// It was known before.
     stood_still: bool,
 }
@@ -67,8 +69,17 @@ impl Meter {
         while self.seen.get(1).is_some_and(|(then, _)| *then + SPAN <= now) {
             self.seen.pop_front();
         }
-        self.known |=
-            self.grew == Some(now) && self.seen.front().is_some_and(|(then, _)| *then + KNOWN <= now);
+        let first = self.seen.front().map(|(then, _)| *then);
+        if self.grew == Some(now) && first.is_some_and(|then| then + KNOWN <= now) {
+            self.known = true;
+            self.begun = self.begun.or(first);
+        }
+    }
+
+    /// When it began to move for good: what was before was waiting. `None` if that was not seen.
+    #[must_use]
+    pub fn begun(&self) -> Option<Duration> {
+        self.begun
     }
 
     /// What is known of the rate.
@@ -92,6 +103,18 @@ impl Meter {
     fn rests(&self, now: Duration, pause: Duration) -> bool {
         self.grew.is_none_or(|then| then + pause <= now)
     }
+}
+
+/// `4 MiB in 2 s (2 MiB/s)`, of what began and ended then. What was waited for before the first byte is no part of the
+/// rate. `begun`: when it began to move.
+#[must_use]
+pub fn average(bytes: u64, started: Duration, ended: Duration, begun: Option<Duration>) -> String {
+    let time = ended.saturating_sub(started);
+    let wait = begun.map(|begun| begun.saturating_sub(started)).filter(|wait| (PAUSE..time).contains(wait));
+    let moving = time - wait.unwrap_or_default();
+    let rate = (bytes as f64 / moving.as_secs_f64().max(0.001)) as u64;
+    let wait = wait.map_or_else(String::new, |wait| format!(" after {} of waiting", units::duration(wait)));
+    format!("{} in {} ({}{wait})", units::size(bytes), units::duration(time), units::rate(rate))
 }
 
 /// How many bytes will come.
@@ -259,6 +282,7 @@ mod tests {
                 pace => assert_eq!(pace, Pace::Rate(1_000_000), "{at}"),
             }
         }
+        assert_eq!(meter.begun(), Some(ms(90_000)));
     }
 
     #[test]
@@ -294,6 +318,16 @@ mod tests {
         assert_eq!(Total::Known(2).bar(1).unwrap(), "[##########----------]");
         assert_eq!(Total::Known(0).bar(0).unwrap(), format!("[{}]", "#".repeat(20)));
         assert_eq!(Total::Unknown.bar(7), None);
+    }
+
+    #[test]
+    fn the_rate_of_it_all_is_without_a_wait_before_it() {
+        let second = Duration::from_secs;
+        let said = |begun: Option<u64>| average(100 * MIB, second(20), second(100), begun.map(second));
+        assert_eq!(said(None), "100 MiB in 1 min 20 s (1.2 MiB/s)");
+        assert_eq!(said(Some(21)), "100 MiB in 1 min 20 s (1.2 MiB/s)", "no wait to speak of");
+        assert_eq!(said(Some(50)), "100 MiB in 1 min 20 s (2 MiB/s after 30 s of waiting)");
+        assert_eq!(said(Some(100)), "100 MiB in 1 min 20 s (1.2 MiB/s)", "nonsense is none");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::time::Duration;
 use ka_client::console::meter::{Meter, Total};
 use ka_client::console::tell::Line;
 use ka_client::console::units;
-use ka_client::plan::topic;
+use ka_client::plan::{Stage, topic};
 use ka_core::net::ServerEvent;
 use ka_core::proto::Event;
 use ka_core::types::NodeId;
@@ -31,7 +31,12 @@ pub(crate) struct Board {
     nodes: BTreeMap<NodeId, Row>,
     /// How fast the nodes go that the others wait for. It begins anew when these are others.
     meter: Meter,
-    source_failed: bool,
+    /// When bytes began to move.
+    begun: Option<Duration>,
+    /// How much of the source is read.
+    read: u64,
+    /// It gives nothing more, and why was told.
+    source_ended: bool,
     /// It was stopped here, and that was told.
     stopped: bool,
 }
@@ -45,7 +50,9 @@ impl Board {
             totals: Vec::new(),
             nodes: BTreeMap::new(),
             meter: Meter::default(),
-            source_failed: false,
+            begun: None,
+            read: 0,
+            source_ended: false,
             stopped: false,
         }
     }
@@ -167,12 +174,19 @@ impl Board {
     fn note(&mut self, event: &Event) -> bool {
         let Some(node) = node_of(event) else { return true };
         if node == NodeId::ROOT {
-            return !self.source_failed;
+            if let Event::Progress { progress, .. } = event {
+                self.read = progress.received.0;
+            }
+            return !self.source_ended;
         }
         let Some(row) = self.nodes.get_mut(&node) else {
             // What is known of the nodes begins when they join.
             return matches!(event, Event::Joined { .. } | Event::Left { .. });
         };
+        // What it is at is known, and takes its time.
+        if matches!(event, Event::Slow { .. }) && row.stage() == Some(Stage::Formatting) {
+            return false;
+        }
         let before = (row.counts(), row.comes_later());
         let news = row.take(event);
         // Who ends well has gone as far as any other.
@@ -186,13 +200,13 @@ impl Board {
     fn source_ended(&mut self, outcome: &Outcome) -> Option<Line> {
         match outcome {
             Outcome::Ok => Some(Line::Note("the source: OK".into())),
-            // That it was stopped was told. It did not fail.
-            Outcome::Failed(Reason::Interrupted(_), _) if self.stopped => {
-                self.source_failed = true;
-                None
+            Outcome::Failed(Reason::Interrupted(why), _) => {
+                self.source_ended = true;
+                // It did not fail; and that it was stopped here was told.
+                (!self.stopped).then(|| Line::Say(format!("the source is read no further: {why}")))
             }
             outcome => {
-                self.source_failed = true;
+                self.source_ended = true;
                 Some(Line::Say(format!("the source: {outcome}")))
             }
         }
@@ -212,7 +226,7 @@ impl Board {
         }
         match reason {
             Reason::Interrupted(_) if self.stopped => None,
-            Reason::Source(_) if self.source_failed => None,
+            Reason::Source(_) if self.source_ended => None,
             Reason::Lost(who, why) if *who == node && away.as_deref() == Some(why) => {
                 Some(Line::Say(format!("{name} did not come back: FAILED at byte {at}")))
             }
@@ -229,7 +243,13 @@ impl Board {
         if let Some((_, row)) = self.slowest() {
             let sunk = row.sunk;
             self.meter.see(now, sunk);
+            self.begun = self.begun.or(self.meter.begun());
         }
+    }
+
+    /// When bytes began to move, since the program's start.
+    pub(crate) fn begun(&self) -> Option<Duration> {
+        self.begun
     }
 }
 

@@ -5,7 +5,10 @@ use std::net::SocketAddr;
 use ka_client::console::printer::Tone;
 use ka_client::plan::{self, topic};
 use ka_core::proto::Event;
+use ka_core::types::NodeId;
 use ka_core::wire::control::Outcome;
+
+use crate::report::briefly;
 
 /// One node.
 #[derive(Debug)]
@@ -133,10 +136,11 @@ impl Row {
         }
     }
 
-    /// What it is at, in words. Before the session has `started`, it waits.
-    pub(super) fn state(&self, started: bool) -> String {
+    /// What this node is at, in few words: why it failed is told as it happens. Before the session has `started`, it waits.
+    pub(super) fn state(&self, node: NodeId, started: bool) -> String {
         let doing = |otherwise: &str| self.doing.as_deref().unwrap_or(otherwise).to_owned();
         match (&self.end, &self.away) {
+            (Some(Outcome::Failed(reason, _)), _) => format!("FAILED: {}", briefly(reason, node)),
             (Some(outcome), _) => outcome.to_string(),
             (None, Some(why)) => format!("not heard: {why}"),
             (None, None) if !started => "is in".into(),
@@ -150,7 +154,7 @@ impl Row {
 
 #[cfg(test)]
 mod tests {
-    use ka_core::types::{NodeId, Offset};
+    use ka_core::types::Offset;
     use ka_core::wire::control::{Note, Progress, Reason};
     use proptest::prelude::*;
 
@@ -195,12 +199,12 @@ mod tests {
             }
             prop_assert!(!row.has_ended());
             prop_assert!(row.take(&ended(end)));
-            let shown = (row.state(true), row.tone(), row.urgency());
-            prop_assert_eq!(&shown.0, &ends()[end].to_string());
+            let shown = (row.state(NODE, true), row.tone(), row.urgency());
+            prop_assert_eq!(&shown.0, ["OK", "FAILED: its sink failed", "UNKNOWN"][end]);
             for event in after {
                 let event = events().into_iter().chain((0..3).map(ended)).nth(event).unwrap();
                 prop_assert!(!row.take(&event), "{event:?} is told after the end");
-                prop_assert_eq!(&shown, &(row.state(true), row.tone(), row.urgency()));
+                prop_assert_eq!(&shown, &(row.state(NODE, true), row.tone(), row.urgency()));
                 prop_assert!(!row.is_under_way() && !row.counts() && !row.comes_later());
             }
             let released = Event::Released { node: NODE };

@@ -99,7 +99,7 @@ impl Board {
             (true, _) => format!("{:>10}", units::size(row.sunk)),
             (false, _) => String::new(),
         };
-        format!("  {:<3} {who}{pad}{sunk}{share}  {}", node.0, row.state(self.started))
+        format!("  {:<3} {who}{pad}{sunk}{share}  {}", node.0, row.state(node, self.started))
     }
 
     /// What of all streams is known.
@@ -120,6 +120,15 @@ impl Board {
         least(Row::counts).or_else(|| least(Row::comes_later))
     }
 
+    /// Whether the files are read: then nobody waits any more for those that still format.
+    fn files_flow(&self) -> bool {
+        let before = self.totals.iter().map_while(|total| match total {
+            Total::Known(bytes) => Some(*bytes),
+            _ => None,
+        });
+        self.read > before.sum()
+    }
+
     /// What is waited for, if it is not that nodes get their bytes.
     fn waits_for(&self) -> Option<String> {
         let named = |which: fn(&Row) -> bool| {
@@ -128,9 +137,7 @@ impl Board {
         };
         if self.nodes.values().any(|row| row.counts() && row.is_under_way() || row.comes_later()) {
             let formats = named(|row| row.counts() && row.stage() == Some(Stage::Formatting))?;
-            // Once any node gets files, nobody waits for those that still format.
-            let flows = self.nodes.values().any(|row| row.counts() && row.stage() >= Some(Stage::Streaming));
-            return (!flows).then(|| format!("the files wait for who still formats: {formats}"));
+            return (!self.files_flow()).then(|| format!("the files wait for who still formats: {formats}"));
         }
         if let Some(away) = named(Row::is_under_way) {
             return Some(format!("waiting for who is not heard: {away}"));
