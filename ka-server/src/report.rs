@@ -198,7 +198,10 @@ pub(crate) mod tests {
         // With its last node the session has nobody to read the source for.
         report.root.outcome = Outcome::Failed(Reason::Interrupted("no node is left".into()), Offset(7));
         assert_eq!(exit(&report, false), Exit::Lost, "no sink at all");
-        report.nodes.iter_mut().for_each(|n| n.outcome = Outcome::Failed(Reason::Sink("full".into()), Offset(7)));
+        report
+            .nodes
+            .iter_mut()
+            .for_each(|n| n.outcome = Outcome::Failed(Reason::Sink("full".into()), Offset(7)));
         assert_eq!(exit(&report, false), Exit::Sink);
         report.root.outcome = Outcome::Ok;
 
