@@ -82,16 +82,21 @@ struct Opener {
     output: Output,
     /// What is not a command is opened before the session is joined: what is wrong with it is known while that costs
     /// nothing.
-    open: Option<Box<dyn Sink>>,
+    open: Option<Open>,
     json: bool,
+}
+
+enum Open {
+    File(FileSink),
+    Stdout(StdoutSink),
 }
 
 impl Opener {
     fn new(options: &Options) -> io::Result<Self> {
         let output = options.output();
-        let open: Option<Box<dyn Sink>> = match &output {
-            Output::File(path) => Some(Box::new(FileSink::open(path)?)),
-            Output::Stdout => Some(Box::new(StdoutSink::open()?)),
+        let open = match &output {
+            Output::File(path) => Some(Open::File(FileSink::open(path)?)),
+            Output::Stdout => Some(Open::Stdout(StdoutSink::open()?)),
             Output::Command(_) => None,
         };
         Ok(Self { output, open, json: options.join.tell.json })
@@ -104,22 +109,26 @@ impl Opener {
                 "the session has another stream, `{name}`, and --exec and --output take one"
             ));
         }
-        match &self.output {
-            // Standard output is JSON's, so the command may not print there.
-            Output::Command(command) if self.json => {
-                CommandSink::spawn_printing_to_stderr(command).map(boxed)
-            }
-            Output::Command(command) => CommandSink::spawn(command).map(boxed),
-            Output::File(_) | Output::Stdout => {
-                self.open.take().ok_or_else(|| io::Error::other("it was written already"))
-            }
-        }
-        .map_err(|e| e.to_string())
+        self.first(info.size).map_err(|e| e.to_string())
     }
-}
 
-fn boxed(sink: CommandSink) -> Box<dyn Sink> {
-    Box::new(sink)
+    fn first(&mut self, size: Option<u64>) -> io::Result<Box<dyn Sink>> {
+        Ok(match (&self.output, self.open.take()) {
+            (_, Some(Open::File(file))) => {
+                file.check_size(size.unwrap_or(0))?;
+                Box::new(file)
+            }
+            (_, Some(Open::Stdout(stdout))) => Box::new(stdout),
+            // Standard output is JSON's, so the command may not print there.
+            (Output::Command(command), None) if self.json => {
+                Box::new(CommandSink::spawn_printing_to_stderr(command)?)
+            }
+            (Output::Command(command), None) => Box::new(CommandSink::spawn(command)?),
+            (Output::File(_) | Output::Stdout, None) => {
+                return Err(io::Error::other("it was written already"));
+            }
+        })
+    }
 }
 
 #[cfg(test)]

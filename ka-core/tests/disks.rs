@@ -103,6 +103,20 @@ fn a_disk_has_one_writer() {
 }
 
 #[test]
+fn a_disk_that_is_too_small_is_known_before_it_is_written() {
+    let Some(disk) = Disk::new("a_disk_that_is_too_small_is_known_before_it_is_written") else { return };
+    let mut sink = FileSink::open(&disk.node).unwrap();
+    sink.check_size(BYTES).unwrap();
+    let said = sink.check_size(BYTES + 1).unwrap_err().to_string();
+    let text = format!("it has {BYTES} bytes, and the stream {}", BYTES + 1);
+    assert_eq!(said, format!("cannot write {}: {text}", disk.node.display()));
+    // Looking has not moved anything.
+    sink.write(&[Bytes::from_static(b"first")], &Stop::new()).unwrap();
+    Box::new(sink).finish(&Stop::new()).unwrap();
+    assert_eq!(begins_with(&disk.node), *b"first");
+}
+
+#[test]
 fn a_mounted_disk_is_not_written() {
     let Some(disk) = Disk::new("a_mounted_disk_is_not_written") else { return };
     let mounted = disk.mounted();

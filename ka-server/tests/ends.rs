@@ -309,25 +309,48 @@ fn a_source_that_gives_nothing_is_said() {
     }
 }
 
+/// Runs it where a script has mounted something, which goes with it; `None` where nothing may be mounted, which is said.
+fn where_mounted(mount: &str, command: &Command) -> Option<Ended> {
+    // Whoever may mount, may also make the namespace for it.
+    if !Command::new("unshare").args(["--mount", "true"]).status().is_ok_and(|status| status.success()) {
+        let _ = writeln!(
+            std::io::stderr(),
+            "a test of {} cannot run here: nothing can be mounted",
+            module_path!()
+        );
+        return None;
+    }
+    let script = format!("exec unshare --mount sh -c '{mount} && exec \"$@\"' sh \"$@\"");
+    let mut child = in_shell(&script, command);
+    let output = child.output().unwrap();
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    Some(Ended { code: output.status.code().unwrap_or(-1), stdout, stderr })
+}
+
 #[test]
 fn a_report_that_finds_no_room_is_known_at_the_start() {
     let lan = Lan::new();
-    let full = lan.path("full");
-    fs::create_dir(&full).unwrap();
-    let script = format!(
-        "unshare --mount sh -c 'mount -t tmpfs -o size=1M none {0} && head -c 2M /dev/zero > {0}/x; exec \"$@\"' sh \"$@\"",
-        full.display()
+    fs::create_dir(lan.path("full")).unwrap();
+    let mount = format!(
+        "mount -t tmpfs -o size=1M none {0} && (head -c 2M /dev/zero > {0}/x || true)",
+        lan.arg("full")
     );
-    let mut shell = in_shell(&script, &lan.client_command(&["-ecat", "--report", &lan.arg("full/report")]));
-    let end = lan.start(&mut shell).end();
-    let said = end.stderr;
-    if said.contains("Operation not permitted") || said.contains("permission denied") {
-        let _ = writeln!(std::io::stderr(), "test {} cannot run here: {said}", module_path!());
-        return;
+    let command = lan.client_command(&["-ecat", "--report", &lan.arg("full/report")]);
+    let Some(end) = where_mounted(&mount, &command) else { return };
+    let why = "full/report.part: No space left on device";
+    assert!(end.code == 1 && end.stderr.contains(why), "{} {}", end.code, end.stderr);
+}
+
+#[test]
+fn a_file_that_cannot_be_replaced_is_known_at_the_start() {
+    let lan = Lan::new();
+    for name in ["from", "to"] {
+        fs::write(lan.path(name), "old").unwrap();
     }
-    assert!(
-        end.code == 1 && said.contains("full/report.part: No space left on device"),
-        "{} {said}",
-        end.code
-    );
+    let mount = format!("mount --bind {} {}", lan.arg("from"), lan.arg("to"));
+    let command = lan.client_command(&["--output", &lan.arg("to")]);
+    let Some(end) = where_mounted(&mount, &command) else { return };
+    assert!(end.code == 1 && end.stderr.contains("to: it is mounted there"), "{} {}", end.code, end.stderr);
+    assert_eq!(lan.names(), ["from", "to"]);
 }

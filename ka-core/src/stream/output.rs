@@ -14,7 +14,7 @@ use rustix::fs::{FallocateFlags, OFlags, fallocate};
 use rustix::io::Errno;
 
 use super::fd::{INTERRUPTED, cannot, pause, sync, write_all_vectored};
-use super::file::refuse_directory;
+use super::file::{Kind, refuse_directory};
 use super::lock::{For, busy, lock, unlock};
 use super::part::Part;
 use super::pipe::{Pipe, nobody_else};
@@ -91,6 +91,20 @@ impl FileSink {
             Err(e @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) => Err(part.cannot_write(&e.into())),
             // What was taken is given back, or a small file would have it for ever.
             _ => part.file().set_len(0).map_err(|e| part.cannot_write(&e)),
+        }
+    }
+
+    /// Holds a stream's size against that of a disk. A file may grow.
+    ///
+    /// # Errors
+    /// Names the disk: it is too small.
+    pub fn check_size(&self, bytes: u64) -> io::Result<()> {
+        match Kind::of(self.file()) {
+            Ok(Kind::Block(size)) if size < bytes => {
+                let why = format!("it has {size} bytes, and the stream {bytes}");
+                Err(self.cannot_write(&io::Error::new(io::ErrorKind::StorageFull, why)))
+            }
+            _ => Ok(()),
         }
     }
 

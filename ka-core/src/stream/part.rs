@@ -11,8 +11,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Mode, OFlags, fchmod, openat, renameat, statat, unlinkat};
+use rustix::fs::{
+    AtFlags, Mode, OFlags, StatxAttributes, StatxFlags, fchmod, openat, renameat, statat, statx, unlinkat,
+};
 use rustix::io::Errno;
+use rustix::process::geteuid;
 
 use super::fd::{cannot, sync};
 use super::lock::{For, lock};
@@ -46,6 +49,10 @@ impl Part {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::open(directory_of(&target), flags, Mode::empty());
         let directory = File::from(directory.map_err(|e| failed(e.into()))?);
+        if old.is_some() {
+            let refused = |e| cannot(format_args!("write {}", target.display()), &e);
+            check_replaceable(&directory, &name).map_err(refused)?;
+        }
         let file = claim(&directory, &part, private).map_err(failed)?;
         let part = Self { file, directory, name: part, target: name, path: target };
         if let Some(old) = old {
@@ -94,6 +101,26 @@ impl Part {
     pub(super) fn cannot_write(&self, error: &io::Error) -> io::Error {
         cannot(format_args!("write {}.part", self.path.display()), error)
     }
+}
+
+/// Refuses a file whose place cannot be taken: better now than when all bytes are here. What the kernel does not tell now,
+/// it tells then.
+fn check_replaceable(directory: &File, name: &OsString) -> io::Result<()> {
+    let (flags, mask) = (AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS);
+    let Ok(old) = statx(directory, name, flags, mask) else { return Ok(()) };
+    let directory = directory.metadata()?;
+    let (us, owners) = (geteuid(), [directory.uid(), old.stx_uid]);
+    let sticky = directory.mode() & 0o1000 != 0;
+    let why = if old.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
+        "it is mounted there, so no other file can take its place; a command may write it: cat >FILE"
+    } else if old.stx_attributes.intersects(StatxAttributes::IMMUTABLE | StatxAttributes::APPEND) {
+        "it may not be replaced (see lsattr)"
+    } else if sticky && !us.is_root() && !owners.contains(&us.as_raw()) {
+        "it is somebody else's, and in its directory only its owner may replace it"
+    } else {
+        return Ok(());
+    };
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
 }
 
 /// Makes a new file of this name, and locks it.
