@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ka_core::net::discovery::AskError;
@@ -26,7 +27,7 @@ use crate::view::{Target, View};
 pub(crate) struct Sinks {
     /// Opens each stream's sink as it begins.
     pub(crate) open: OpenSink,
-    /// Called now and then while the session lasts.
+    /// Called now and then until this node has ended.
     pub(crate) tick: Box<dyn FnMut() + Send>,
     /// Called when the session is joined.
     pub(crate) joined: Box<dyn FnMut(SessionId) + Send>,
@@ -141,11 +142,14 @@ async fn session(
 ) -> (End, bool) {
     let label = config.label.clone();
     let Sinks { open, mut tick, mut joined, done } = sinks;
+    let over = Arc::new(AtomicBool::new(false));
     let events = {
-        let watch = Arc::clone(watch);
+        let (watch, over) = (Arc::clone(watch), Arc::clone(&over));
         move |event: ClientEvent| {
-            if let ClientEvent::Joined { session, .. } = event {
-                joined(session);
+            match event {
+                ClientEvent::Joined { session, .. } => joined(session),
+                ClientEvent::Ended(_) => over.store(true, Ordering::Relaxed),
+                _ => {}
             }
             lock(&watch).take(&event);
         }
@@ -156,7 +160,9 @@ async fn session(
     });
     let end = run::supervise(signals, joined, |moment| match moment {
         Moment::Tick => {
-            tick();
+            if !over.load(Ordering::Relaxed) {
+                tick();
+            }
             lock(watch).tick();
         }
         Moment::Stop(who) => {

@@ -75,7 +75,7 @@ impl KeyArgs {
         self.key_file.clone().or_else(|| key::env("KA_KEY_FILE").map(Into::into))
     }
 
-    /// Without any word about keys: the one that this machine keeps for its clones. Whether it is that.
+    /// Takes the key that this machine keeps for its clones, unless anything is said about keys. Whether it did.
     pub(crate) fn or_place(&mut self, place: &Place) -> bool {
         let given = self.identity().or_else(|| self.key_file()).or_else(|| self.make_key.clone());
         let own = given.is_none() && !self.is_insecure();

@@ -13,7 +13,7 @@ use rescues::{System, VERSION};
 mod private;
 mod rescues;
 
-/// Whoever is nobody, on every Linux.
+/// The number of the user `nobody`.
 const NOBODY: u32 = 65_534;
 
 impl System {
@@ -36,7 +36,7 @@ impl System {
     }
 }
 
-/// What was printed and said, if all is well.
+/// The two outputs of a run that must be well.
 fn built(output: &Output) -> (String, String) {
     let [said, told] =
         [&output.stdout, &output.stderr].map(|bytes| String::from_utf8(bytes.clone()).unwrap());

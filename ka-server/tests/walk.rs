@@ -24,7 +24,7 @@ fn commands(section: &str) -> Vec<String> {
     block.map(|line| line.split(" #").next().unwrap().trim().to_owned()).collect()
 }
 
-/// What the walk needs of a world.
+/// A golden node for the walk, and its nodes.
 struct Walk {
     world: World,
     system: System,

@@ -13,7 +13,7 @@ const BINDS: [&str; 4] = ["/dev", "/proc", "/sys", "/run"];
 /// The kernel's command line, with the session's key in it.
 const LINE: &str = "/proc/cmdline";
 
-/// What the clone's programs see instead: some make boot entries from it.
+/// The file that the clone's programs see instead: some make boot entries from it.
 const SHOWN_LINE: &str = "/run/ka/cmdline";
 
 /// How the words begin that are a rescue system's own.

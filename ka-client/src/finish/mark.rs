@@ -1,7 +1,7 @@
-//! The mark of a finished clone: in its own root, of which session it is one. A rescue system that comes back there reads
-//! it, so that no machine is cloned twice, and no other one has a say in that.
+//! The mark of a finished clone: a file in its own root that names the session it is a clone of. A rescue system that is
+//! started there once more reads it. So no machine is cloned twice in one session, and no other machine has a say in that.
 //!
-//! It is in a directory that is never cloned, and that only root reads.
+//! The file is in a directory that is never cloned and that only root can read.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ const MARK: &str = "/etc/ka/clone";
 
 const MARK_BYTES_MAX: u64 = 4096;
 
-/// Before the session's identity.
+/// The word before the session's identity.
 const WORD: &str = "session ";
 
 /// Leaves the mark in the clone that is mounted at `root`, and says so in a sentence.

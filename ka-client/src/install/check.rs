@@ -31,7 +31,7 @@ const SOMETIMES: [(&str, &str); 13] = [
 const ALWAYS: [(&str, &str); 4] =
     [("tar", "tar"), ("mount", "mount"), ("umount", "mount"), ("wipefs", "util-linux")];
 
-/// What every plan needs, each with its package.
+/// The programs that every plan needs, each with its package.
 pub(super) fn needed() -> Vec<(&'static str, &'static str)> {
     let readers = READERS.iter().map(|tool| (tool.program, tool.package));
     let mut always: Vec<_> = ALWAYS.into_iter().chain(readers).collect();

@@ -1,4 +1,4 @@
-//! What can be known of this machine before the session is joined, so that a slip costs nobody a gathering.
+//! The checks of this machine that need no plan: they come before the session is joined, so that a slip costs no gathering.
 
 use std::io;
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ const APPEAR_S: f64 = 120.0;
 
 const STEP: Duration = Duration::from_secs(1);
 
-/// What is known.
+/// The disks of this machine, as far as the plan is not needed.
 pub(super) struct Known {
     /// The devices that were named, and for which of the golden node's disks.
     pub(super) given: Vec<(Option<String>, PathBuf)>,
@@ -27,16 +27,16 @@ pub(super) struct Known {
     pub(super) disks: Vec<Facts>,
 }
 
-/// Why nothing can come of it.
+/// A reason not to join.
 #[derive(Debug)]
 enum Lack {
-    /// A disk is not there; it may appear.
+    /// A disk is missing, and may appear.
     Absent(String),
-    /// Something that stays as it is.
+    /// Something is wrong that stays so.
     Wrong(String),
 }
 
-/// Looks, and waits for disks that may appear; `say` hears that.
+/// Checks everything, and waits for disks that may still appear; `say` is told of the wait.
 ///
 /// # Errors
 /// Everything that is wrong, as sentences.
@@ -114,7 +114,7 @@ fn disks(options: &Options, machine: &Machine) -> Result<Known, Lack> {
     if wrong.is_empty() { Ok(Known { given, disks }) } else { Err(Lack::Wrong(wrong.join("; "))) }
 }
 
-/// How long this machine has run, in seconds.
+/// The uptime of this machine, in seconds.
 fn up_s(machine: &Machine) -> f64 {
     let text = machine.file("proc/uptime").unwrap_or_default();
     text.split(' ').next().and_then(|word| word.parse().ok()).unwrap_or(f64::INFINITY)

@@ -8,8 +8,8 @@
 //!          └──▶ log: the console, a file, and the golden node hear the same
 //! ```
 //!
-//! Whatever is refused is refused before anything is written, and before the session is joined if it does not depend on
-//! the plan. Whatever fails later fails this node alone: it goes on passing the streams to others.
+//! Every refusal comes before anything is written, and before the session is joined if it does not depend on the plan. A
+//! later failure is this node's alone: it goes on passing the streams to others.
 //!
 //! All of it happens in a mount namespace of its own, which takes mounts and loop devices with it, also after a `kill -9`.
 

@@ -20,7 +20,7 @@ use crate::finish::mark;
 /// Where its file systems are looked into.
 const LOOK: &str = "/run/ka/own";
 
-/// How long disks have to say what is on them, before it is done without.
+/// The longest that the disks are read for marks before the session is joined without them.
 const LOOK_TIME: Duration = Duration::from_secs(30);
 
 /// Subvolumes of a btrfs that are looked into.
@@ -38,11 +38,11 @@ struct Entry {
     words: String,
 }
 
-/// The sessions of which these disks have a finished clone; `None` if the disks do not say in time.
+/// The sessions of which these disks hold a finished clone; `None` if they cannot be read in time.
 pub(super) fn sessions(machine: &Machine, disks: &[Facts]) -> Option<Vec<SessionId>> {
     let (machine, disks) = (machine.clone(), disks.to_vec());
     let (tx, rx) = channel();
-    // A disk that is broken may keep whoever reads it for ever.
+    // A broken disk may block its reader for ever.
     thread::Builder::new()
         .name("ka-look".into())
         .spawn(move || {

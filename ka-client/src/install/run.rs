@@ -48,7 +48,7 @@ pub(super) async fn run(options: Options) -> Exit {
             io::Error::other(why)
         })?;
         let done = own::sessions(&machine, &known.disks).unwrap_or_else(|| {
-            log.say("its disks do not say in time whether this machine is a clone already");
+            log.say("the disks cannot be read in time, so it is not known whether this machine is a clone already");
             Vec::new()
         });
         let work = Arc::new(Mutex::new(Work::new(options, known.given, log.clone(), writes)));

@@ -28,7 +28,7 @@ pub enum Refusal {
     Partition(PathBuf, String),
     /// It is neither a disk nor an image.
     NoDisk(PathBuf),
-    /// It has no bytes.
+    /// A disk without a byte.
     Empty(PathBuf),
     /// It cannot be written.
     ReadOnly(PathBuf),

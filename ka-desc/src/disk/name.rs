@@ -1,4 +1,4 @@
-//! Disks and partitions as people name them, in all programs alike.
+//! The names of disks and partitions as people type them, alike in all programs.
 //!
 //! | word | device |
 //! |---|---|
@@ -33,7 +33,7 @@ impl DeviceName {
     /// names.
     ///
     /// # Errors
-    /// It is not there, or two could be meant.
+    /// The device is not there, or two could be meant.
     pub fn find(&self, machine: &Machine) -> io::Result<PathBuf> {
         let file = PathBuf::from(&self.0);
         if self.0.contains('/') {
@@ -88,7 +88,7 @@ impl<T> Named<T> {
     /// Reads `VALUE`, or the disk's name, `separator` and `VALUE`.
     ///
     /// # Errors
-    /// What is wrong with the value, or with the name, as a sentence.
+    /// A sentence about what is wrong with the value or the name.
     pub fn parse(
         text: &str,
         separator: char,
@@ -108,7 +108,7 @@ impl Named<DeviceName> {
     /// Reads `[NAME=]DEVICE`.
     ///
     /// # Errors
-    /// What is wrong with it, as a sentence.
+    /// A sentence about what is wrong.
     pub fn device(text: &str) -> Result<Self, String> {
         Self::parse(text, '=', DeviceName::parse)
     }

@@ -21,7 +21,7 @@ use crate::limits::LOCK_WAIT_MS;
 use crate::run::{Call, Runner};
 use crate::show::script;
 
-/// What is done to a disk, told when it begins.
+/// A step of the work on a disk, told when it begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Something that uses the disk is taken away, in words. Nothing is written to it.
@@ -30,7 +30,7 @@ pub enum Step {
     Table(PathBuf),
     /// A partition is formatted, or emptied if it gets no file system.
     Partition(PathBuf, u32, Option<Fs>),
-    /// All of it is done and on the disk, told when it is. The last is whether that is the table alone.
+    /// Everything is done and on the disk; told afterwards. The second field: the table alone was wanted.
     Done(PathBuf, bool),
 }
 

@@ -133,10 +133,10 @@ pub fn survey(
     Ok((Prepared { disk, expect, facts, found, plan }, refusals))
 }
 
-/// What is known of a disk without reading it, if it may be written as far as that tells.
+/// The facts of a disk, without reading it, if they do not forbid to write it.
 ///
 /// # Errors
-/// It may not, or is not there.
+/// A reason not to write it, or it is not there.
 pub fn check(
     machine: &Machine,
     path: &Path,

@@ -1,4 +1,4 @@
-//! Whether what is sent has a file of this machine in it that nobody is to have.
+//! A check that what is sent does not contain a certain file of this machine.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -18,7 +18,7 @@ pub(crate) struct Sent<'a> {
 pub(crate) fn is_exposed(file: &Path, sent: &[Sent<'_>], left_out: &[&Path]) -> bool {
     let (file, device) = located(file);
     let on: Vec<&Sent<'_>> = sent.iter().filter(|sent| located(sent.here).1 == device).collect();
-    // One that is on none of them is in none of them. The nearest one shows it, if any does.
+    // A file on another device is in none of them. Of those on its device the nearest one contains it.
     let shows = on.iter().filter(|sent| file.starts_with(sent.here));
     let shown = shows.max_by_key(|sent| sent.here.components().count());
     let theirs = shown.and_then(|sent| Some(sent.at?.join(file.strip_prefix(sent.here).ok()?)));
@@ -26,12 +26,12 @@ pub(crate) fn is_exposed(file: &Path, sent: &[Sent<'_>], left_out: &[&Path]) -> 
         Some(theirs) if on.iter().all(|sent| sent.at.is_some()) => {
             !left_out.iter().any(|dir| theirs.starts_with(dir))
         }
-        // By another way than this path it may be in what is sent.
+        // It may be in what is sent by another path, or as blocks.
         _ => !on.is_empty(),
     }
 }
 
-/// Where a file is, or will be, without symbolic links; and the device that it is on.
+/// The path of a file that is there or will be, without symbolic links, and the device that it is on.
 fn located(file: &Path) -> (PathBuf, Option<u64>) {
     let full = std::path::absolute(file).unwrap_or_else(|_| file.into());
     let mut above = full.as_path();

@@ -1,5 +1,5 @@
-//! Where this machine keeps the key of its clones: what `ka-d rescue` puts into boot entries, and `ka-d clone` serves with.
-//! Whichever comes first makes it. The directory is never cloned, and for its owner only.
+//! The directory with the key of this machine's clones, which `ka-d rescue` puts into boot entries and `ka-d clone` serves
+//! with. Whichever comes first makes it. The directory is never cloned, and only root can read it.
 
 use std::fs::{self, DirBuilder, Metadata};
 use std::io;
@@ -11,7 +11,7 @@ use rustix::process::geteuid;
 
 use super::{make, named};
 
-/// How to do without such a directory.
+/// The way out where such a directory cannot be had.
 const ELSEWHERE: &str = "to keep a key elsewhere: ka-d-server --identity ID --make-key KEY, then --key-file KEY (ka-d clone: \
                          --identity ID, too)";
 
@@ -23,7 +23,7 @@ const TRIES: u32 = 3;
 pub(crate) struct Place(PathBuf);
 
 impl Place {
-    /// That of this machine.
+    /// The one of this machine.
     #[must_use]
     pub(crate) fn own() -> Self {
         Self(OWN.into())

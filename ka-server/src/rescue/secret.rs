@@ -1,4 +1,4 @@
-//! What lets the nodes in, as boot entries have it.
+//! The secret that lets nodes in, as boot entries have it.
 
 use std::path::PathBuf;
 
@@ -9,21 +9,21 @@ use super::Options;
 use super::entry::Secret;
 use crate::keys::Place;
 
-/// Where the key comes from.
+/// The origin of the key.
 #[derive(Debug)]
 pub(super) enum Origin {
     /// From this file.
     File(PathBuf),
-    /// It is the one that `ka-d clone` serves with, made if there is none.
+    /// The key that `ka-d clone` serves with, made if there is none.
     Own(Place),
-    /// It is root's, and we are not.
+    /// The same key, which this user cannot read.
     Later(Place),
-    /// There is none.
+    /// Sessions without a key.
     Insecure,
 }
 
 impl Origin {
-    /// What the command line and the environment say.
+    /// Reads the command line and the environment.
     ///
     /// # Errors
     /// Both, a key and none, are asked for.
@@ -40,7 +40,7 @@ impl Origin {
         }
     }
 
-    /// Whether it is known what stands in the entries.
+    /// Whether the entries are complete.
     pub(super) fn is_known(&self) -> bool {
         !matches!(self, Self::Later(_))
     }
@@ -48,7 +48,7 @@ impl Origin {
     /// The key, if there is one to be had.
     ///
     /// # Errors
-    /// It cannot be read, or made.
+    /// The key cannot be read, or made.
     pub(super) fn text(&self) -> Result<Option<Zeroizing<String>>, String> {
         let key = match self {
             Self::File(file) => key::read(file)?,
@@ -61,7 +61,7 @@ impl Origin {
         Ok(key.text())
     }
 
-    /// What stands in the entries.
+    /// The secret in the entries.
     pub(super) fn secret<'a>(&self, key: Option<&'a str>) -> Secret<'a> {
         match (key, self) {
             (Some(key), _) => Secret::Known(key),
@@ -70,7 +70,7 @@ impl Origin {
         }
     }
 
-    /// What there is to know of the entries.
+    /// The sentence to print with the entries.
     pub(super) fn says(&self) -> String {
         match self {
             Self::File(_) => {

@@ -1,4 +1,4 @@
-//! Programs that see directories of a test's in the place of the system's: `/etc`, where a key may be kept.
+//! Programs that see a test's directories in the place of the system's: `/etc`, where a key may be kept.
 #![allow(dead_code, reason = "each file of tests takes what it needs")]
 
 use std::fs;
@@ -23,8 +23,8 @@ pub(crate) fn can_run(test: &str) -> bool {
     can
 }
 
-/// What starts a program, to be followed by its path and arguments. Each of `shown` is a directory or file of the test's,
-/// and where the program sees it.
+/// A command to be completed by a program's path and arguments. Each of `shown` is a directory or file of the test's, and
+/// the place where the program sees it.
 pub(crate) fn with(shown: &[(&Path, &str)]) -> Command {
     let mut script = String::from("set -e; ");
     for (at, (_, place)) in (1..).zip(shown) {

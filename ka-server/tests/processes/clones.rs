@@ -19,7 +19,7 @@ pub(crate) const MIB: u64 = 1 << 20;
 pub(crate) const GOLDEN: &str = "disk golden\ntable mbr id 0x1a2b3c4d\nlinux 100 ext4 label root mount / bootable\nswap 8\n\
                       extended fill\nlogical linux 30 ext4 mount /home options nodev\nlogical data fill\n";
 
-/// What the golden node keeps for itself.
+/// The text of the golden node's own secrets.
 const SECRET: &str = "the golden node's own secret";
 
 /// Where Linux keeps a file's access list.
