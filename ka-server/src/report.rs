@@ -231,7 +231,8 @@ pub(crate) mod tests {
     fn a_source_that_gave_nothing_is_a_warning() {
         let mut report = report();
         report.bytes = 0;
-        assert_eq!(summary(&report, &options(&[]))[1], "  warning: the source gave nothing");
+        let told = Told { stopped: None, begun: None, reason: &|_| false };
+        assert_eq!(summary(&report, &options(&[]), &told)[1].text, "  warning: the source gave nothing");
     }
 
     #[test]

@@ -3,9 +3,10 @@
 //! Something new is made here, too: the compiler asks for it, and then the page does.
 
 use std::process::Command;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use facts::Old;
+use ka_client::console::clock::Time;
 use ka_client::console::exit::Exit;
 use ka_client::console::json::{Counters, Ending, line};
 use ka_client::json as client;
@@ -126,7 +127,11 @@ fn server_event(event: &server::Event<'_>, more: &[&str]) {
         | server::Event::Warning { .. }
         | server::Event::Report(_) => {}
     }
-    event_holds(SERVER, &line(event, Duration::from_millis(1500), SystemTime::UNIX_EPOCH), more);
+    event_holds(
+        SERVER,
+        &line(event, Duration::from_millis(1500), Time::since_1970(Duration::from_secs(9))),
+        more,
+    );
 }
 
 fn failed() -> Outcome {
@@ -282,7 +287,11 @@ fn what_a_client_says_is_on_the_page() {
             | Event::Going { .. } => &[],
             Event::Report(_) => &[section("Report of ka-d-client and ka-d-install"), section("Counters")],
         };
-        event_holds(CLIENT, &line(&event, Duration::from_millis(1500), SystemTime::UNIX_EPOCH), more);
+        event_holds(
+            CLIENT,
+            &line(&event, Duration::from_millis(1500), Time::since_1970(Duration::from_secs(9))),
+            more,
+        );
     }
 }
 
