@@ -66,7 +66,8 @@ async fn a_sink_that_fails_goes_on_relaying() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_that_fails_fails_everyone() {
     let lab = Lab { source_fails: true, ..Lab::new("source") };
-    let report = lab.run(2, vec![("data", noise(1 << 20))], |_, _| NodeSink::Good).await;
+    // More than is read ahead, so that it fails under way.
+    let report = lab.run(2, vec![("data", noise(40 << 20))], |_, _| NodeSink::Good).await;
     assert!(!report.server.is_ok());
     for node in &report.nodes {
         assert!(

@@ -77,7 +77,8 @@ fn standard_input_comes_out_of_standard_output() {
 fn a_source_that_fails_fails_everywhere() {
     let lan = Lan::new();
     let report = lan.arg("server.json");
-    let source = ["-e", "head -c 3000000 /dev/zero; exit 1", "--spool", &lan.arg("spool")];
+    // More than is read ahead, so that it fails under way.
+    let source = ["-e", "head -c 60000000 /dev/zero; exit 1", "--spool", &lan.arg("spool")];
     let server = lan.server(&[&["-n", "2", "--report", &report], &source[..]].concat());
     let clients = (1..=2).map(|n| lan.client(&["--output", &lan.arg(&format!("out{n}"))]));
     assert_eq!(codes(clients.collect()), [5, 5]);
@@ -252,7 +253,7 @@ fn a_running_session_hears_its_socket() {
     client.until("joined");
     assert!(ask("status").contains("1 of 9"));
     assert_eq!(ask("rate 20M"), "ok\n");
-    assert_eq!(ask("go"), "ok\n");
+    assert_eq!(ask("go"), "ok 1 node\n");
     client.until("stream");
     assert_eq!(ask("go"), "error: the session has already started\n");
     assert_eq!(ask("rate off"), "ok\n");
