@@ -34,6 +34,7 @@ fuzz_target!(|bytes: &[u8]| {
             min_rate: None,
             finish: None,
             carries: None,
+            rate: None,
             bytes: None,
             reread: setup[1] > 128,
             release_delay: Duration::from_millis(u64::from(setup[3])),

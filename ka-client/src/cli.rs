@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::{ArgAction, CommandFactory, Parser};
+use ka_core::stream::StdoutSink;
 use ka_desc::cli::pages::Rows;
 
 use crate::console::args::{Generate, Page, wrong};
@@ -42,7 +43,7 @@ pub struct Options {
     #[arg(short, long)]
     pub wait: bool,
 
-    /// Receive nothing: have the session start now, with the nodes that are there
+    /// Receive nothing: have the session start now, with the nodes that are there; on the server's own host its user needs no key
     #[arg(short, long, conflicts_with_all = ["exec", "output", "wait", "data_port", "port_range", "window", "report"])]
     pub go: bool,
 
@@ -128,9 +129,11 @@ impl Options {
     }
 
     fn check(&self) -> Result<(), clap::Error> {
-        if self.join.tell.json && self.output() == Output::Stdout {
+        let report = self.join.tell.report.as_deref().is_some_and(StdoutSink::is_named);
+        let wanted = [self.join.tell.json, report, self.output() == Output::Stdout];
+        if wanted.into_iter().filter(|wants| *wants).count() > 1 {
             return Err(wrong::<Self>(
-                "--json and --output - both want standard output: give --output a file, or use --report instead of --json",
+                "only one of --json, --report /dev/stdout and --output - can have standard output: give the others a file",
             ));
         }
         let receives = !self.go && !self.generate.is_asked();
@@ -147,7 +150,7 @@ impl Options {
     #[must_use]
     pub fn output(&self) -> Output {
         match &self.output {
-            Some(path) if path.as_os_str() == "-" => Output::Stdout,
+            Some(path) if path.as_os_str() == "-" || StdoutSink::is_named(path) => Output::Stdout,
             Some(path) => Output::File(path.clone()),
             None => Output::Command(self.exec.clone().unwrap_or_else(|| DEFAULT_COMMAND.into())),
         }

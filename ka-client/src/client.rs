@@ -5,12 +5,13 @@ use std::io;
 use ka_core::net::{self, JoinError};
 use ka_core::seal::StreamInfo;
 use ka_core::stream::{CommandSink, FileSink, Sink, StdoutSink};
+use ka_core::types::SessionName;
 
 use crate::PROGRAM;
 use crate::cli::{Options, Output};
 use crate::console::exit::Exit;
 use crate::console::tell::Tell;
-use crate::console::{run, units};
+use crate::console::{key, local, run, units};
 use crate::json::Event;
 use crate::receive::{self, Sinks, exit_of, receive};
 
@@ -25,7 +26,7 @@ pub(crate) async fn run(options: Options) -> Exit {
     } else {
         receive(&options.join, receive::label(), options.wait, &tell, |_| {
             let mut opener = Opener::new(&options)?;
-            Ok(Sinks { open: Box::new(move |info| opener.open(info)), tick: Box::new(|| ()) })
+            Ok(Sinks::new(move |info| opener.open(info)))
         })
         .await
         .exit
@@ -36,12 +37,11 @@ pub(crate) async fn run(options: Options) -> Exit {
 
 /// `--go`: has the session start.
 async fn go(options: &Options, tell: &Tell) -> Exit {
-    let key = match options.join.key.key() {
-        Ok(key) => key,
-        Err(why) => {
-            tell.fail(&why, Exit::Usage);
-            return Exit::Usage;
-        }
+    let key = match (options.join.key.find(), &options.join.session) {
+        (Ok(Some(key)), _) => key,
+        (Ok(None), Some(name)) if options.join.host.is_none() => return go_here(name, tell).await,
+        (Ok(None), _) => return fail(tell, key::NONE, Exit::Usage),
+        (Err(why), _) => return fail(tell, &why, Exit::Usage),
     };
     let config = options.join.config(key, receive::label(), false);
     let answer = tokio::select! {
@@ -49,35 +49,57 @@ async fn go(options: &Options, tell: &Tell) -> Exit {
         who = run::interrupted() => Err(JoinError::Stopped(who.into())),
     };
     match answer {
-        Ok(nodes) => {
-            tell.say(format!("the session starts with {}", units::nodes(nodes)));
-            tell.event(&Event::Going { nodes });
-            Exit::Fine
-        }
-        Err(error) => {
-            let exit = exit_of(&error);
-            tell.fail(&error.to_string(), exit);
-            exit
+        Ok(nodes) => going(tell, nodes),
+        Err(error) => fail(tell, &error.to_string(), exit_of(&error)),
+    }
+}
+
+/// The same without a key, which needs none on the server's own host.
+async fn go_here(name: &SessionName, tell: &Tell) -> Exit {
+    match local::go(name).await {
+        local::Answer::Going(nodes) => going(tell, nodes),
+        local::Answer::Refused(why) => fail(tell, &format!("refused: {why}"), Exit::Refused),
+        local::Answer::Nobody => {
+            let here = format!("this user serves no session `{name}` on this host");
+            fail(tell, &format!("{here}, and from elsewhere {}", key::NONE), Exit::Usage)
         }
     }
+}
+
+fn going(tell: &Tell, nodes: u32) -> Exit {
+    tell.say(format!("the session starts with {}", units::nodes(nodes)));
+    tell.event(&Event::Going { nodes });
+    Exit::Fine
+}
+
+fn fail(tell: &Tell, why: &str, exit: Exit) -> Exit {
+    tell.fail(why, exit);
+    exit
 }
 
 /// Opens the one stream's sink.
 struct Opener {
     output: Output,
-    /// A file is opened before the session is joined: a wrong path is known while it costs nothing.
-    file: Option<FileSink>,
+    /// What is not a command is opened before the session is joined: what is wrong with it is known while that costs
+    /// nothing.
+    open: Option<Open>,
     json: bool,
+}
+
+enum Open {
+    File(FileSink),
+    Stdout(StdoutSink),
 }
 
 impl Opener {
     fn new(options: &Options) -> io::Result<Self> {
         let output = options.output();
-        let file = match &output {
-            Output::File(path) => Some(FileSink::open(path)?),
-            Output::Command(_) | Output::Stdout => None,
+        let open = match &output {
+            Output::File(path) => Some(Open::File(FileSink::open(path)?)),
+            Output::Stdout => Some(Open::Stdout(StdoutSink::open()?)),
+            Output::Command(_) => None,
         };
-        Ok(Self { output, file, json: options.join.tell.json })
+        Ok(Self { output, open, json: options.join.tell.json })
     }
 
     fn open(&mut self, info: &StreamInfo) -> Result<Box<dyn Sink>, String> {
@@ -87,21 +109,24 @@ impl Opener {
                 "the session has another stream, `{name}`, and --exec and --output take one"
             ));
         }
-        self.first().map_err(|e| e.to_string())
+        self.first(info.size).map_err(|e| e.to_string())
     }
 
-    fn first(&mut self) -> io::Result<Box<dyn Sink>> {
-        Ok(match &self.output {
-            Output::Stdout => Box::new(StdoutSink::open()?),
-            Output::File(path) => match self.file.take() {
-                Some(file) => Box::new(file),
-                None => Box::new(FileSink::open(path)?),
-            },
+    fn first(&mut self, size: Option<u64>) -> io::Result<Box<dyn Sink>> {
+        Ok(match (&self.output, self.open.take()) {
+            (_, Some(Open::File(file))) => {
+                file.check_size(size.unwrap_or(0))?;
+                Box::new(file)
+            }
+            (_, Some(Open::Stdout(stdout))) => Box::new(stdout),
             // Standard output is JSON's, so the command may not print there.
-            Output::Command(command) if self.json => {
+            (Output::Command(command), None) if self.json => {
                 Box::new(CommandSink::spawn_printing_to_stderr(command)?)
             }
-            Output::Command(command) => Box::new(CommandSink::spawn(command)?),
+            (Output::Command(command), None) => Box::new(CommandSink::spawn(command)?),
+            (Output::File(_) | Output::Stdout, None) => {
+                return Err(io::Error::other("it was written already"));
+            }
         })
     }
 }

@@ -4,9 +4,11 @@
 use std::net::{IpAddr, SocketAddr};
 
 use ka_core::net::ClientEvent;
+use ka_core::net::discovery::Other;
 use serde::Serialize;
 
 use crate::console::json::{Counters, Ending};
+use crate::console::meter::Total;
 
 /// An event.
 #[derive(Clone, Debug, Serialize)]
@@ -14,6 +16,9 @@ use crate::console::json::{Counters, Ending};
 #[expect(missing_docs, reason = "docs/json.md says it")]
 pub enum Event<'a> {
     UnknownKey { addr: IpAddr, text: String },
+    OtherName { addr: IpAddr, text: String },
+    Trying { text: String },
+    Warning { text: &'a str },
     Found { addr: SocketAddr },
     Joined { node: u32, session: String, expected: u32, encrypted: bool, data_port: u16, window_bytes: u64 },
     Parent { node: u32, addr: SocketAddr },
@@ -21,7 +26,7 @@ pub enum Event<'a> {
     Linked,
     Away,
     Back,
-    Stream { number: u32, name: &'a str, size: Option<u64> },
+    Stream { number: u32, name: &'a str, size: Option<u64>, estimate: bool },
     Progress { received: u64, sunk: u64 },
     Complete,
     Ended(Ending<'a>),
@@ -34,7 +39,15 @@ impl<'a> Event<'a> {
     #[must_use]
     pub fn of(event: &'a ClientEvent) -> Option<Self> {
         Some(match event {
-            ClientEvent::UnknownKey(who) => Self::UnknownKey { addr: who.addr, text: who.to_string() },
+            ClientEvent::Other(who) => {
+                let (addr, text) = (who.addr(), who.to_string());
+                match who {
+                    Other::UnknownKey(_) => Self::UnknownKey { addr, text },
+                    Other::Name(_) => Self::OtherName { addr, text },
+                }
+            }
+            ClientEvent::Trying(why) => Self::Trying { text: why.to_string() },
+            ClientEvent::Warning(text) => Self::Warning { text },
             ClientEvent::Found(addr) => Self::Found { addr: *addr },
             ClientEvent::Joined { node, session, expected, encrypted, data_port, window_bytes } => {
                 Self::Joined {
@@ -51,9 +64,12 @@ impl<'a> Event<'a> {
             ClientEvent::Linked => Self::Linked,
             ClientEvent::Away => Self::Away,
             ClientEvent::Back => Self::Back,
-            ClientEvent::Stream(info) => {
-                Self::Stream { number: info.number, name: &info.name, size: info.size }
-            }
+            ClientEvent::Stream(info) => Self::Stream {
+                number: info.number,
+                name: &info.name,
+                size: info.size,
+                estimate: matches!(Total::of(info), Total::About(_)),
+            },
             ClientEvent::Progress(p) => Self::Progress { received: p.received.0, sunk: p.sunk.0 },
             ClientEvent::Complete => Self::Complete,
             ClientEvent::Ended(outcome) => Self::Ended(outcome.into()),
@@ -82,5 +98,8 @@ pub struct Report<'a> {
     pub bytes: u64,
     pub joined_s: Option<f64>,
     pub ended_s: f64,
+    pub joined: Option<String>,
+    pub started: Option<String>,
+    pub ended: String,
     pub counters: Counters,
 }

@@ -378,6 +378,10 @@ impl Plan {
     }
 }
 
+/// The directory of what a machine keeps for itself, for root only: the key of its own sessions, and of which session it
+/// is a clone. It is never cloned.
+pub const OWN: &str = "/etc/ka";
+
 /// How far a node is, as it tells the golden node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
@@ -392,10 +396,6 @@ pub enum Stage {
     /// The bytes are there: it makes the clone bootable and distinct, and takes it to the disk.
     Finishing,
 }
-
-/// What a golden node says to a machine that it has cloned and that comes once more: it was started into the rescue
-/// system again, and is to start from its disk.
-pub const ALREADY: &str = "this machine is a clone of this session already; start it from its own disk";
 
 /// Under which word a node's notes tell what.
 pub mod topic {

@@ -2,15 +2,18 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ka_core::net::discovery::AskError;
 use ka_core::net::{self, ClientConfig, ClientEvent, Control, JoinError, NodeEnd};
 use ka_core::seal::StreamInfo;
 use ka_core::stream::Sink;
+use ka_core::types::SessionId;
 use ka_core::wire::control::Outcome;
 
 use crate::console::apart;
+use crate::console::clock::Time;
 use crate::console::exit::Exit;
 use crate::console::json::{Counters, Ending, VERSION, seconds};
 use crate::console::report::ReportFile;
@@ -18,14 +21,27 @@ use crate::console::run::{self, Moment};
 use crate::console::tell::Tell;
 use crate::json::{Event, Report};
 use crate::session::JoinArgs;
-use crate::view::View;
+use crate::view::{Target, View};
 
 /// Where the streams go.
 pub(crate) struct Sinks {
     /// Opens each stream's sink as it begins.
     pub(crate) open: OpenSink,
-    /// Called now and then while the session lasts.
+    /// Called now and then until this node has ended.
     pub(crate) tick: Box<dyn FnMut() + Send>,
+    /// Called when the session is joined.
+    pub(crate) joined: Box<dyn FnMut(SessionId) + Send>,
+    /// Sessions that this host has been through.
+    pub(crate) done: Vec<SessionId>,
+}
+
+impl Sinks {
+    /// Sinks that `open` opens, and nothing else.
+    pub(crate) fn new(
+        open: impl FnMut(&StreamInfo) -> Result<Box<dyn Sink>, String> + Send + 'static,
+    ) -> Self {
+        Self { open: Box::new(open), tick: Box::new(|| ()), joined: Box::new(|_| ()), done: Vec::new() }
+    }
 }
 
 pub(crate) type OpenSink = Box<dyn FnMut(&StreamInfo) -> Result<Box<dyn Sink>, String> + Send>;
@@ -34,11 +50,13 @@ pub(crate) type OpenSink = Box<dyn FnMut(&StreamInfo) -> Result<Box<dyn Sink>, S
 pub(crate) struct Received {
     pub(crate) exit: Exit,
     pub(crate) why: Option<String>,
+    /// The session is one that this host has been through.
+    pub(crate) already: bool,
 }
 
 impl From<Exit> for Received {
     fn from(exit: Exit) -> Self {
-        Self { exit, why: None }
+        Self { exit, why: None, already: false }
     }
 }
 
@@ -59,8 +77,12 @@ pub(crate) async fn receive(
         }
     };
     let (control, inbox) = Control::new();
-    let ready = args.tell.report.as_deref().map(ReportFile::open).transpose();
-    let (file, sinks) = match ready.and_then(|file| Ok((file, begin(control.clone())?))) {
+    // From here on there are files that must not be left behind.
+    let ready = run::Signals::hear().and_then(|signals| {
+        let file = args.tell.report.as_deref().map(ReportFile::open).transpose()?;
+        Ok((signals, file, begin(control.clone())?))
+    });
+    let (signals, file, sinks) = match ready {
         Ok(ready) => ready,
         Err(e) => {
             tell.fail(&e.to_string(), Exit::NoStart);
@@ -68,14 +90,25 @@ pub(crate) async fn receive(
         }
     };
     let open = if key.is_secure() { "" } else { " (INSECURE: anybody can forge it)" };
-    let watch = Watch::new(tell.clone(), View::new(args.title() + open));
+    let watch = Watch::new(tell.clone(), View::new(target(args, open)));
     let watch = Arc::new(Mutex::new(watch));
-    let end = session(args.config(key, label.clone(), wait), sinks, (control, inbox), &watch).await;
+    let config = args.config(key, label.clone(), wait);
+    let (end, already) = session(config, sinks, signals, (control, inbox), &watch).await;
     let why = match &end {
         Ok(end) => (!end.outcome.is_ok()).then(|| end.outcome.to_string()),
         Err((_, why)) => Some(why.clone()),
     };
-    Received { exit: lock(&watch).last_words(args, &label, end, file), why }
+    Received { exit: lock(&watch).last_words(args, &label, end, file), why, already }
+}
+
+/// What is joined; `open` says how openly.
+fn target(args: &JoinArgs, open: &str) -> Target {
+    Target {
+        title: args.title() + open,
+        name: args.session.clone(),
+        patience: args.discover_timeout,
+        since: Time::now(),
+    }
 }
 
 /// This host's own name for itself.
@@ -99,39 +132,54 @@ impl From<NodeEnd> for Ended {
     }
 }
 
+/// How it ended, and whether that is because this host has been through the session.
 async fn session(
     config: ClientConfig,
     sinks: Sinks,
+    signals: run::Signals,
     (control, inbox): (Control, net::Inbox),
     watch: &Arc<Mutex<Watch>>,
-) -> End {
+) -> (End, bool) {
     let label = config.label.clone();
-    let Sinks { open, mut tick } = sinks;
+    let Sinks { open, mut tick, mut joined, done } = sinks;
+    let over = Arc::new(AtomicBool::new(false));
     let events = {
-        let watch = Arc::clone(watch);
-        move |event: ClientEvent| lock(&watch).take(&event)
+        let (watch, over) = (Arc::clone(watch), Arc::clone(&over));
+        move |event: ClientEvent| {
+            match event {
+                ClientEvent::Joined { session, .. } => joined(session),
+                ClientEvent::Ended(_) => over.store(true, Ordering::Relaxed),
+                _ => {}
+            }
+            lock(&watch).take(&event);
+        }
     };
     let tell = lock(watch).tell.clone();
     let joined = apart::session(tell, move |threads| {
-        net::join(ClientConfig { threads, ..config }, open, inbox, events)
+        net::join(ClientConfig { threads, done, ..config }, open, inbox, events)
     });
-    let end = run::supervise(joined, |moment| match moment {
+    let end = run::supervise(signals, joined, |moment| match moment {
         Moment::Tick => {
-            tick();
+            if !over.load(Ordering::Relaxed) {
+                tick();
+            }
             lock(watch).tick();
         }
         Moment::Stop(who) => {
             lock(watch).tell.say(format!("{who}: stopping; once more to leave at once"));
             control.stop(format!("{who} on {label}"));
         }
+        Moment::Leave => lock(watch).leave(),
     });
-    match end.await {
-        Ok(Some(Ok(Ok(end)))) => Ok(end.into()),
-        Ok(Some(Ok(Err(error)))) => Err((exit_of(&error), error.to_string())),
-        Ok(None) => Err((Exit::Interrupted, "interrupted twice, so nothing was waited for".into())),
-        Ok(Some(Err(e))) => Err((Exit::NoStart, e.to_string())),
-        Err(e) => Err((Exit::NoStart, format!("cannot hear signals: {e}"))),
-    }
+    let end = end.await;
+    let already = matches!(end, Some(Ok(Err(JoinError::Done(_)))));
+    let end = match end {
+        Some(Ok(Ok(end))) => Ok(end.into()),
+        Some(Ok(Err(error))) => Err((exit_of(&error), error.to_string())),
+        None => lock(watch).left(),
+        Some(Err(e)) => Err((Exit::NoStart, e.to_string())),
+    };
+    (end, already)
 }
 
 /// The exit status of a node that never was one.
@@ -139,13 +187,17 @@ pub(crate) fn exit_of(error: &JoinError) -> Exit {
     match error {
         JoinError::Config(_) => Exit::Usage,
         JoinError::NotFound(AskError::Io(_)) | JoinError::Port(..) => Exit::NoStart,
-        JoinError::NotFound(AskError::OtherVersion(_) | AskError::NotFound { stranger: Some(_), .. })
+        JoinError::NotFound(
+            AskError::OtherVersion(_) | AskError::Other(_) | AskError::NotFound { other: Some(_), .. },
+        )
         | JoinError::Ambiguous(..)
         | JoinError::Refused(_)
+        | JoinError::Done(_)
         | JoinError::UnknownKey(_)
+        | JoinError::OtherName(_)
         | JoinError::Impostor(_)
         | JoinError::Protocol(..) => Exit::Refused,
-        JoinError::NotFound(_) | JoinError::Unreachable(..) => Exit::NoServer,
+        JoinError::NotFound(_) | JoinError::Unresolved(..) | JoinError::Unreachable(..) => Exit::NoServer,
         JoinError::Stopped(_) => Exit::Interrupted,
         _ => Exit::NoStart,
     }
@@ -160,14 +212,27 @@ struct Watch {
     tell: Tell,
     view: View,
     found: Option<SocketAddr>,
+    /// How far it was when it was last heard, and how this node ended, if it has.
+    received: u64,
+    outcome: Option<Outcome>,
+    /// Nothing that happens counts any more.
+    left: bool,
 }
 
 impl Watch {
     fn new(tell: Tell, view: View) -> Self {
-        Self { tell, view, found: None }
+        Self { tell, view, found: None, received: 0, outcome: None, left: false }
     }
 
     fn take(&mut self, event: &ClientEvent) {
+        if self.left {
+            return;
+        }
+        match event {
+            ClientEvent::Progress(progress) => self.received = progress.received.0,
+            ClientEvent::Ended(outcome) => self.outcome = Some(outcome.clone()),
+            _ => {}
+        }
         // Asked again and again while the server cannot be reached, it is found again and again.
         if let ClientEvent::Found(addr) = event
             && self.found.replace(*addr) == Some(*addr)
@@ -186,7 +251,20 @@ impl Watch {
 
     fn tick(&mut self) {
         let (view, now) = (&self.view, self.tell.elapsed());
-        self.tell.show(|| view.frame(now), || view.line(now));
+        self.tell.show(|_| view.frame(now), || view.line(now));
+    }
+
+    /// Nothing is waited for: what a sink says from now on is that it was killed.
+    fn leave(&mut self) {
+        self.left = true;
+    }
+
+    /// How it ended for somebody who has not waited for the end. How this node ended is no less true for that.
+    fn left(&self) -> End {
+        let why = "interrupted twice, so nothing was waited for";
+        let Some(outcome) = self.outcome.clone() else { return Err((Exit::Interrupted, why.into())) };
+        self.tell.say(format!("{}: {why}", self.tell.program()));
+        Ok(Ended { outcome, received: self.received, counters: Counters::default() })
     }
 
     /// The last line, the last event and the report; and with them the exit status.
@@ -217,6 +295,7 @@ impl Watch {
 
     fn report<'a>(&self, args: &'a JoinArgs, label: &'a str, end: &'a End, exit: Exit) -> Report<'a> {
         let joined = self.view.joined;
+        let now = self.tell.elapsed();
         let end_of_node = end.as_ref().ok();
         let received = end_of_node.map_or(0, |e| e.received);
         let ok = end_of_node.is_some_and(|e| e.outcome.is_ok());
@@ -236,7 +315,10 @@ impl Watch {
             // Its last progress may be older than its end.
             bytes: if ok { received } else { self.view.sunk },
             joined_s: joined.map(|j| seconds(j.at)),
-            ended_s: seconds(self.tell.elapsed()),
+            ended_s: seconds(now),
+            joined: joined.map(|j| self.tell.time_of(j.at)),
+            started: self.view.started.map(|at| self.tell.time_of(at)),
+            ended: self.tell.time_of(now),
             counters: end_of_node.map(|e| e.counters).unwrap_or_default(),
         }
     }
@@ -247,7 +329,8 @@ const NEVER_JOINED: Ending<'static> = Ending { outcome: "failed", reason: None, 
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
-    use ka_core::types::{NodeId, Offset, SessionId};
+    use ka_core::net::{PortError, Service};
+    use ka_core::types::{NodeId, Offset};
     use ka_core::wire::control::{Reason, Refusal};
 
     use super::*;
@@ -260,20 +343,26 @@ mod tests {
     }
 
     fn watch() -> Watch {
-        Watch::new(Tell::new(PROGRAM, false).unwrap(), View::new("x".into()))
+        Watch::new(Tell::new(PROGRAM, false).unwrap(), View::new(target(&args(&["-e", "cat"]), "")))
     }
 
     #[test]
     fn why_it_never_joined_has_a_status() {
         let addr: SocketAddr = ([10, 0, 0, 1], 30765).into();
         let io = || io::Error::from(io::ErrorKind::ConnectionRefused);
+        let port = PortError { service: Service::Data, ports: 1..=1, error: io() };
         for (error, exit) in [
             (JoinError::Config(String::new()), Exit::Usage),
             (JoinError::NotFound(AskError::NoInterface), Exit::NoServer),
             (JoinError::NotFound(AskError::OtherVersion(7)), Exit::Refused),
             (JoinError::Refused(Refusal::Full), Exit::Refused),
+            (JoinError::Done(SessionId([0; 16])), Exit::Refused),
             (JoinError::Unreachable(addr, io()), Exit::NoServer),
-            (JoinError::Port("TCP port 1".into(), io()), Exit::NoStart),
+            (JoinError::Unresolved("golden".parse().unwrap(), io()), Exit::NoServer),
+            (JoinError::OtherName(addr.ip()), Exit::Refused),
+            (JoinError::Interface(io()), Exit::NoStart),
+            (JoinError::Io("cannot connect".into(), io()), Exit::NoStart),
+            (JoinError::Port(port), Exit::NoStart),
             (JoinError::Stopped("Ctrl-C".into()), Exit::Interrupted),
         ] {
             assert_eq!(exit_of(&error), exit, "{error:?}");
@@ -299,11 +388,13 @@ mod tests {
         let args = args(&["-e", "cat"]);
         let mut report = watch.report(&args, "pc05", &end, Exit::Lost);
         (report.joined_s, report.ended_s) = (Some(0.5), 1.5);
+        assert!(report.joined.replace("J".into()).is_some_and(|joined| joined <= report.ended));
+        report.ended = "E".into();
         let expected = concat!(
             r#"{"ka":"0.1.0","version":1,"session":"abababababababababababababababab","name":"x","secure":true,"ok":false,"exit":7,"#,
             r#""error":null,"node":2,"label":"pc05","outcome":"failed","#,
             r#""reason":{"kind":"lost","node":1,"text":"reset"},"at":7,"received":9,"bytes":0,"joined_s":0.5,"#,
-            r#""ended_s":1.5,"counters":{"grants":0,"full":0,"evicted":0,"held_max":0,"holds":0,"attaches":0,"reread":0}}"#,
+            r#""ended_s":1.5,"joined":"J","started":null,"ended":"E","counters":{"grants":0,"full":0,"evicted":0,"held_max":0,"holds":0,"attaches":0,"reread":0}}"#,
         );
         assert_eq!(serde_json::to_string(&report).unwrap(), expected);
     }

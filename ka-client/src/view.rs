@@ -3,28 +3,42 @@
 use std::time::Duration;
 
 use ka_core::net::ClientEvent;
-use ka_core::types::{NodeId, SessionId};
+use ka_core::types::{NodeId, SessionId, SessionName};
 use ka_core::wire::control::Outcome;
 
+use crate::console::clock::Time;
+use crate::console::meter::{Meter, Total, average};
+use crate::console::printer::{Styled, Tone};
 use crate::console::tell::Line;
-use crate::console::{meter, units};
+use crate::console::{args, units};
 
 /// What is known of the session.
 #[derive(Debug)]
 pub(crate) struct View {
-    /// What is joined, in words.
-    target: String,
+    target: Target,
     stage: Stage,
     pub(crate) joined: Option<Joined>,
-    started: Option<Duration>,
-    parent: String,
-    /// All streams' that are known so far, if all of those say.
-    size: Option<u64>,
+    pub(crate) started: Option<Duration>,
+    parent: Option<Parent>,
+    stream: Option<Stream>,
     received: u64,
     pub(crate) sunk: u64,
-    meter: meter::Meter,
-    /// A failure has been told.
-    told: bool,
+    meter: Meter,
+    /// How this node ended. Nothing that comes later changes that.
+    ended: Option<Outcome>,
+}
+
+/// What is joined.
+#[derive(Debug)]
+pub(crate) struct Target {
+    /// In words.
+    pub(crate) title: String,
+    /// Its name, if it has one.
+    pub(crate) name: Option<SessionName>,
+    /// How long it is looked for.
+    pub(crate) patience: Duration,
+    /// When it began to be looked for.
+    pub(crate) since: Time,
 }
 
 /// Who we are in the session.
@@ -36,73 +50,93 @@ pub(crate) struct Joined {
     expected: u32,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How far this node is. It only ever goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Stage {
     Looking,
     Waiting,
     Receiving,
     Sinking,
-    Relaying,
+}
+
+/// Whence the bytes come.
+#[derive(Debug)]
+struct Parent {
+    who: String,
+    linked: bool,
+}
+
+/// The stream that comes at present.
+#[derive(Debug)]
+struct Stream {
+    /// Before its progress; the first one goes without saying.
+    name: String,
+    total: Total,
+    /// What had come before, once that is known.
+    before: Option<u64>,
 }
 
 impl View {
-    pub(crate) fn new(target: String) -> Self {
+    pub(crate) fn new(target: Target) -> Self {
         Self {
             target,
             stage: Stage::Looking,
             joined: None,
             started: None,
-            parent: String::new(),
-            size: Some(0),
+            parent: None,
+            stream: None,
             received: 0,
             sunk: 0,
-            meter: meter::Meter::default(),
-            told: false,
+            meter: Meter::default(),
+            ended: None,
         }
     }
 
     /// Takes in what happened, and says what is to be said about it.
     pub(crate) fn take(&mut self, now: Duration, event: &ClientEvent) -> Option<Line> {
         match event {
-            ClientEvent::UnknownKey(who) => {
-                Some(Line::Say(format!("{who}; still looking for {}", self.target)))
+            ClientEvent::Away => {
+                return Some(Line::Say("the server is not heard; going on, and looking for it".into()));
             }
-            ClientEvent::Found(addr) => Some(Line::Note(format!("found {} at {addr}", self.target))),
+            ClientEvent::Back => return Some(Line::Say("the server is heard again".into())),
+            // It passes on what others need, and that is nobody's news.
+            _ if self.ended.is_some() => return None,
+            _ => {}
+        }
+        let title = &self.target.title;
+        match event {
+            ClientEvent::Other(who) => Some(Line::Say(format!("{who}; still looking for {title}"))),
+            ClientEvent::Trying(why) => Some(Line::Say(format!("{why}; trying again"))),
+            ClientEvent::Warning(text) => Some(Line::Say(format!("warning: {text}"))),
+            ClientEvent::Found(addr) => Some(Line::Note(format!("found {title} ({addr})"))),
             ClientEvent::Joined { node, session, expected, encrypted, .. } => {
                 self.stage = Stage::Waiting;
                 self.joined = Some(Joined { node: *node, session: *session, at: now, expected: *expected });
                 let open = if *encrypted { "" } else { "; the payload is not encrypted" };
-                Some(Line::Say(format!("joined {} as {node} of {expected}{open}", self.target)))
+                Some(Line::Say(format!("joined {title} as {node} of {expected}{open}")))
             }
-            ClientEvent::Parent { node, addr } => {
-                self.stage = Stage::Receiving;
-                let first = self.started.is_none();
-                if first {
-                    self.started = Some(now);
-                    self.meter.see(now, 0);
-                }
-                self.parent = match *node {
-                    NodeId::ROOT => node.to_string(),
-                    node => format!("{node} ({})", addr.ip()),
-                };
-                let what = if first { "started: receiving" } else { "receiving" };
-                Some(Line::Say(format!("{what} from {}", self.parent)))
-            }
+            ClientEvent::Parent { node, addr } => self.fed_by(now, *node, addr.ip().to_string()),
             ClientEvent::NoParent => {
+                self.parent = None;
                 Some(Line::Say("waiting: the rest comes once the others have it".into()))
             }
-            ClientEvent::Away => {
-                Some(Line::Say("the server is not heard; going on, and looking for it".into()))
+            ClientEvent::Linked => {
+                let parent = self.parent.as_mut().filter(|_| self.stage == Stage::Receiving)?;
+                parent.linked = true;
+                Some(Line::Note(format!("linked to {}", parent.who)))
             }
-            ClientEvent::Back => Some(Line::Say("the server is heard again".into())),
-            ClientEvent::Linked => Some(Line::Note(format!("linked to {}", self.parent))),
             ClientEvent::Stream(info) => {
-                self.size = self.size.zip(info.size).map(|(all, size)| all + size);
-                let size = info.size.map_or("of unknown size".into(), units::size);
-                Some(Line::Note(format!("stream `{}`, {size}", info.name)))
+                let total = Total::of(info);
+                let name = if info.number == 0 { String::new() } else { format!("{}: ", info.name) };
+                let before = (info.number == 0).then_some(0);
+                self.stream = Some(Stream { name, total, before });
+                Some(Line::Note(format!("stream `{}`, {total}", info.name)))
             }
             ClientEvent::Progress(progress) => {
                 (self.received, self.sunk) = (progress.received.0, progress.sunk.0);
+                if let Some(stream) = &mut self.stream {
+                    stream.before.get_or_insert(self.received);
+                }
                 self.meter.see(now, self.received);
                 None
             }
@@ -111,62 +145,111 @@ impl View {
                 Some(Line::Note("everything is here; the sink is at work".into()))
             }
             ClientEvent::Ended(outcome) => {
-                self.stage = Stage::Relaying;
-                self.told = !outcome.is_ok();
-                Some(ended(outcome))
+                self.ended = Some(outcome.clone());
+                // What went well is told at the end.
+                (!outcome.is_ok()).then(|| Line::Say(outcome.to_string()))
             }
             _ => None,
         }
     }
 
-    /// How far it is, for a log.
+    fn fed_by(&mut self, now: Duration, node: NodeId, ip: String) -> Option<Line> {
+        // Who has everything is linked for the sake of others.
+        if self.stage == Stage::Sinking {
+            return None;
+        }
+        let who = if node == NodeId::ROOT { node.to_string() } else { format!("{node} ({ip})") };
+        let line = match self.started.replace(self.started.unwrap_or(now)) {
+            None => format!("the session has started; the stream is to come from {who}"),
+            Some(_) => format!("the stream is to come from {who} now"),
+        };
+        self.stage = Stage::Receiving;
+        self.parent = Some(Parent { who, linked: false });
+        Some(Line::Say(line))
+    }
+
+    /// How far it is, for a log. It is said again when it is another line; so it has no time that passes.
     pub(crate) fn line(&self, now: Duration) -> String {
-        match (self.stage, self.joined) {
-            (Stage::Looking, _) => format!("looking for {}", self.target),
-            (Stage::Waiting, Some(Joined { node, expected, .. })) => {
-                format!("{node} is in; waiting for the session to start with {}", units::nodes(expected))
+        let Target { title, patience, since, .. } = &self.target;
+        match self.stage {
+            _ if self.ended.is_some() => self.stays(),
+            Stage::Looking => {
+                let until = since.after(*patience).stamp();
+                format!("looking for {title} since {}; gives up at {until}", since.stamp())
             }
-            (Stage::Sinking, _) => {
-                format!("everything is here; the sink has taken {}", units::size(self.sunk))
-            }
-            (Stage::Relaying, _) => "this node has ended; others still need it".into(),
-            (Stage::Waiting | Stage::Receiving, _) => {
-                format!("{}  from {}", self.progress(now), self.parent)
-            }
+            Stage::Waiting => self.waiting(),
+            Stage::Receiving => format!("{}  {}", self.progress(now), self.source()),
+            Stage::Sinking => format!("everything is here; the sink has taken {}", units::size(self.sunk)),
         }
     }
 
     /// The same for a terminal.
-    pub(crate) fn frame(&self, now: Duration) -> Vec<String> {
-        Vec::from([match self.size {
-            Some(size) if self.stage == Stage::Receiving => {
-                format!("{} {}", meter::bar(self.received, size), self.progress(now))
+    pub(crate) fn frame(&self, now: Duration) -> Vec<Styled> {
+        let bar = self.stream.as_ref().and_then(|stream| stream.total.bar(self.done(stream)));
+        let failed = self.ended.as_ref().is_some_and(|outcome| !outcome.is_ok());
+        let text = match (self.stage, bar) {
+            _ if failed => return vec![Tone::Bad.of(self.stays())],
+            _ if self.ended.is_some() => self.stays(),
+            (Stage::Looking, _) => {
+                let left = self.target.patience.saturating_sub(now);
+                let (for_now, left) = (units::duration(now), units::duration(left));
+                format!("looking for {} for {for_now}; gives up in {left}", self.target.title)
             }
+            (Stage::Receiving, Some(bar)) => format!("{bar} {}  {}", self.progress(now), self.source()),
             _ => self.line(now),
-        }])
+        };
+        vec![text.into()]
+    }
+
+    fn waiting(&self) -> String {
+        let Some(Joined { node, expected, .. }) = self.joined else { return String::new() };
+        let text = format!("{node} is in; waiting for the session to start with {}", units::nodes(expected));
+        match &self.target.name {
+            Some(name) if expected > 1 => {
+                let name = args::quoted(name.as_str().as_ref());
+                format!("{text} (with fewer: `ka-d-client -g -s {name}` on the server's host)")
+            }
+            _ => text,
+        }
+    }
+
+    fn source(&self) -> String {
+        match &self.parent {
+            Some(Parent { who, linked: true }) => format!("from {who}"),
+            Some(Parent { who, linked: false }) => format!("no link to {who} yet"),
+            None => "waiting: the rest comes once the others have it".into(),
+        }
+    }
+
+    fn stays(&self) -> String {
+        let failed = self.ended.as_ref().is_some_and(|outcome| !outcome.is_ok());
+        let how = if failed { "has FAILED" } else { "is done" };
+        format!("this node {how}; it stays until the server lets it go, because others may need it")
+    }
+
+    /// What has come of this stream.
+    fn done(&self, stream: &Stream) -> u64 {
+        self.received.saturating_sub(stream.before.unwrap_or(self.received))
     }
 
     fn progress(&self, now: Duration) -> String {
-        meter::progress(self.received, self.size, self.meter.rate(now))
+        let pace = self.meter.pace(now);
+        match &self.stream {
+            Some(stream) => stream.name.clone() + &stream.total.progress(self.done(stream), pace),
+            None => Total::Unknown.progress(self.received, pace),
+        }
     }
 
     /// The last line; none after a failure that was told when it happened.
-    pub(crate) fn end(&self, now: Duration, outcome: &Outcome, received: u64) -> Option<String> {
+    pub(crate) fn end(&self, now: Duration, outcome: &Outcome, received: u64) -> Option<Styled> {
         if !outcome.is_ok() {
-            return (!self.told).then(|| outcome.to_string());
+            return self.ended.is_none().then(|| outcome.to_string().into());
         }
-        let time = self.started.map_or(Duration::ZERO, |then| now.saturating_sub(then));
-        let rate = (received as f64 / time.as_secs_f64().max(0.001)) as u64;
-        Some(format!("OK: {} in {} ({})", units::size(received), units::duration(time), units::rate(rate)))
-    }
-}
-
-/// A failure is told when it happens: others may need this node for a long time yet.
-fn ended(outcome: &Outcome) -> Line {
-    if outcome.is_ok() {
-        Line::Note("this node is done; it stays while others need it".into())
-    } else {
-        Line::Say(format!("{outcome}; it stays while others need it"))
+        if received == 0 {
+            return Some(Tone::Doubtful.of("OK: 0 B; but the source gave nothing"));
+        }
+        let average = average(received, self.started.unwrap_or(now), now, self.meter.begun());
+        Some(Tone::Good.of(format!("OK: {average}")))
     }
 }
 
@@ -175,8 +258,19 @@ mod tests {
     use ka_core::seal::StreamInfo;
     use ka_core::types::Offset;
     use ka_core::wire::control::{Progress, Reason};
+    use proptest::prelude::*;
 
     use super::*;
+    use crate::plan::Purpose;
+
+    fn view() -> View {
+        View::new(Target {
+            title: "session `x`".into(),
+            name: SessionName::new("x").ok(),
+            patience: Duration::from_secs(300),
+            since: Time::since_1970(Duration::from_secs(1_782_914_400)),
+        })
+    }
 
     fn joined() -> ClientEvent {
         ClientEvent::Joined {
@@ -189,48 +283,126 @@ mod tests {
         }
     }
 
+    fn parent(node: u32) -> ClientEvent {
+        ClientEvent::Parent { node: NodeId(node), addr: ([10, 0, 0, 5], 30764).into() }
+    }
+
+    fn stream(number: u32, name: &str, purpose: &[u8], size: u64) -> ClientEvent {
+        let info = StreamInfo { number, name: name.into(), metadata: purpose.into(), size: Some(size) };
+        ClientEvent::Stream(info)
+    }
+
     fn progress(received: u64) -> ClientEvent {
         let (received, sunk) = (Offset(received), Offset(received / 2));
         ClientEvent::Progress(Progress { received, sunk, ..Progress::default() })
     }
 
-    #[test]
-    fn a_session_from_its_beginning_to_its_end() {
-        let begun = Duration::ZERO;
-        let mut view = View::new("session `x`".into());
-        assert_eq!(view.line(begun), "looking for session `x`");
+    fn failed() -> ClientEvent {
+        ClientEvent::Ended(Outcome::Failed(Reason::Sink("full".into()), Offset(5)))
+    }
 
-        let line = view.take(begun, &joined());
-        assert_eq!(line, Some(Line::Say("joined session `x` as node 2 of 3".into())));
-        assert_eq!(view.line(begun), "node 2 is in; waiting for the session to start with 3 nodes");
-
-        let parent = ClientEvent::Parent { node: NodeId(1), addr: ([10, 0, 0, 5], 30764).into() };
-        view.take(begun, &parent);
-        let info = StreamInfo { number: 0, name: "f".into(), metadata: Vec::new(), size: Some(4 << 20) };
-        view.take(begun, &ClientEvent::Stream(info));
-        view.take(begun, &progress(0));
-        let now = begun + Duration::from_secs(1);
-        view.take(now, &progress(1 << 20));
-        let said = "25 %  1 MiB of 4 MiB  1 MiB/s  3 s left";
-        assert_eq!(view.line(now), format!("{said}  from node 1 (10.0.0.5)"));
-        assert_eq!(view.frame(now), [format!("[#####---------------] {said}")]);
-
-        view.take(now, &progress(4 << 20));
-        view.take(now, &ClientEvent::Complete);
-        assert_eq!(view.frame(now), ["everything is here; the sink has taken 2 MiB"]);
-
-        let later = begun + Duration::from_secs(2);
-        assert_eq!(view.end(later, &Outcome::Ok, 4 << 20).unwrap(), "OK: 4 MiB in 2 s (2 MiB/s)");
+    fn shown(view: &View, now: Duration) -> String {
+        let [line] = view.frame(now).try_into().unwrap();
+        line.text
     }
 
     #[test]
-    fn a_failure_is_told_at_once() {
-        let mut view = View::new("session `x`".into());
+    fn a_session_is_looked_for_since_then_and_until_then() {
+        let view = view();
+        let now = Duration::from_secs(12);
+        assert_eq!(shown(&view, now), "looking for session `x` for 12 s; gives up in 4 min 48 s");
+        let line = "looking for session `x` since 2026-07-01T14:00:00Z; gives up at 2026-07-01T14:05:00Z";
+        assert_eq!(view.line(now), line);
+        assert_eq!(view.line(now + now), line, "said once");
+    }
+
+    #[test]
+    fn a_session_from_its_beginning_to_its_end() {
+        let ms = Duration::from_millis;
+        let mut view = view();
+        let line = view.take(ms(0), &joined());
+        assert_eq!(line, Some(Line::Say("joined session `x` as node 2 of 3".into())));
+        let waits = "node 2 is in; waiting for the session to start with 3 nodes (with fewer: `ka-d-client -g -s x` on the \
+                     server's host)";
+        assert_eq!(view.line(ms(0)), waits);
+
+        let says = "the session has started; the stream is to come from node 1 (10.0.0.5)";
+        assert_eq!(view.take(ms(0), &parent(1)), Some(Line::Say(says.into())));
+        view.take(ms(0), &stream(0, "f", b"", 40 << 20));
+        assert_eq!(view.line(ms(0)), "0 %  0 B of 40 MiB  no link to node 1 (10.0.0.5) yet");
+        view.take(ms(0), &ClientEvent::Linked);
+        (0..=50).for_each(|tick| drop(view.take(ms(tick * 200), &progress((tick << 20) / 5))));
+        let said = "25 %  10 MiB of 40 MiB  1 MiB/s  30 s left  from node 1 (10.0.0.5)";
+        assert_eq!(view.line(ms(10_000)), said);
+        assert_eq!(shown(&view, ms(10_000)), format!("[#####---------------] {said}"));
+
+        view.take(ms(10_200), &progress(40 << 20));
+        view.take(ms(10_200), &ClientEvent::Complete);
+        assert_eq!(shown(&view, ms(10_200)), "everything is here; the sink has taken 20 MiB");
+        assert_eq!(view.take(ms(10_200), &parent(0)), None, "that is for others");
+        assert_eq!(view.take(ms(10_200), &ClientEvent::Ended(Outcome::Ok)), None);
+        assert!(view.line(ms(10_200)).starts_with("this node is done; it stays until"));
+        let end = view.end(ms(20_000), &Outcome::Ok, 40 << 20).unwrap();
+        assert_eq!(end, Tone::Good.of("OK: 40 MiB in 20 s (2 MiB/s)"));
+    }
+
+    #[test]
+    fn of_several_streams_each_is_told_and_none_is_over_before_it_is() {
+        let second = Duration::from_secs;
+        let mut view = view();
+        [joined(), parent(0), ClientEvent::Linked].iter().for_each(|event| drop(view.take(second(0), event)));
+        view.take(second(0), &stream(0, "plan", &Purpose::Plan.to_metadata(), 2000));
+        view.take(second(1), &progress(2000));
+        let line = view.take(second(1), &stream(1, "files", &Purpose::Files.to_metadata(), 4 << 20));
+        assert_eq!(line, Some(Line::Note("stream `files`, about 4 MiB".into())));
+        view.take(second(2), &progress(2000));
+        view.take(second(3), &progress(2000 + (1 << 20)));
+        assert_eq!(view.line(second(3)), "files: ~25 %  1 MiB of about 4 MiB  from the server");
+        view.take(second(4), &progress(2000 + (4 << 20)));
+        assert!(
+            view.line(second(4)).starts_with("files: ~99 %  4 MiB of about 4 MiB"),
+            "{}",
+            view.line(second(4))
+        );
+        view.take(second(5), &stream(2, "partition sda3", b"", 8 << 20));
+        assert!(view.line(second(5)).starts_with("partition sda3: 0 %  0 B of 8 MiB"));
+    }
+
+    #[test]
+    fn a_failure_is_told_at_once_and_once() {
+        let mut view = view();
         let outcome = Outcome::Failed(Reason::Sink("full".into()), Offset(5));
         assert!(view.end(Duration::ZERO, &outcome, 5).is_some(), "not told yet");
-        let line = view.take(Duration::ZERO, &ClientEvent::Ended(outcome.clone()));
-        let text = "FAILED at byte 5: the sink failed: full; it stays while others need it";
-        assert_eq!(line, Some(Line::Say(text.into())));
+        let line = view.take(Duration::ZERO, &failed());
+        assert_eq!(line, Some(Line::Say("FAILED at byte 5: the sink failed: full".into())));
         assert_eq!(view.end(Duration::ZERO, &outcome, 5), None);
+        let stays = "this node has FAILED; it stays until the server lets it go, because others may need it";
+        assert_eq!(view.frame(Duration::ZERO), [Tone::Bad.of(stays)]);
+    }
+
+    proptest! {
+        /// Whatever comes after the end, and in whatever order.
+        #[test]
+        fn an_end_is_final(ok: bool, later in prop::collection::vec(0..8_usize, 0..20)) {
+            let mut view = view();
+            let now = Duration::ZERO;
+            [joined(), parent(1), ClientEvent::Linked].iter().for_each(|event| drop(view.take(now, event)));
+            view.take(now, &if ok { ClientEvent::Ended(Outcome::Ok) } else { failed() });
+            let (shown, line) = (view.frame(now), view.line(now));
+            let events = [
+                ClientEvent::Complete,
+                parent(3),
+                ClientEvent::NoParent,
+                ClientEvent::Linked,
+                stream(1, "g", b"", 7),
+                progress(9),
+                ClientEvent::Ended(Outcome::Ok),
+                joined(),
+            ];
+            for event in later {
+                prop_assert_eq!(view.take(now, &events[event]), None);
+                prop_assert_eq!((view.frame(now), view.line(now)), (shown.clone(), line.clone()));
+            }
+        }
     }
 }

@@ -1,13 +1,14 @@
 //! The command line of `ka-d-client`: what it understands, and what it says when it does not.
 
 use std::ffi::OsString;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
 use ka_client::cli::{self, Options};
 use ka_core::key::Key;
+use ka_core::net::Host;
 
 fn parse(args: &[&str]) -> Options {
     let all = [&["ka-d-client"], args].concat();
@@ -32,7 +33,7 @@ fn the_command_lines_of_2001() {
 
     let options = parse(&["-h", "10.0.0.1", "-e", "cat", "-p", "4000", "-P", "4001"]);
     let config = options.join.config(Key::insecure(), "pc05".into(), options.wait);
-    assert_eq!(config.server, Some(IpAddr::from([10, 0, 0, 1])));
+    assert_eq!(config.server, Some(Ipv4Addr::new(10, 0, 0, 1).into()));
     assert_eq!((config.ports.control, config.ports.data), (Some(4000), Some(4001)));
     assert_eq!(config.session, None);
     assert_eq!(config.label, "pc05");
@@ -80,7 +81,7 @@ fn what_is_not_said_has_a_default() {
 #[test]
 fn a_host_may_have_a_name() {
     let options = parse(&["-h", "localhost", "-e", "cat"]);
-    assert_eq!(options.join.host, Some(Ipv4Addr::LOCALHOST.into()));
+    assert_eq!(options.join.host, Some(Host::Name("localhost".into())), "resolved when it is looked for");
 }
 
 #[test]
@@ -90,11 +91,16 @@ fn a_wrong_command_line_says_which_option_and_what_would_be_right() {
     let wrong: &[(&[&str], &[&str])] = &[
         (&e, &["--session <NAME>", "-h HOST"]),
         (&["-s", "x", "-e", "cat", "--output", "f"], &["--exec", "--output", "cannot be used with"]),
-        (&["-s", "x", "--json", "--output", "-"], &["--json", "--output -", "--report"]),
+        (&["-s", "x", "--json", "--output", "-"], &["--json", "--output -", "standard output"]),
+        (&["-s", "x", "--json", "--output", "/dev/stdout"], &["--json", "--output -", "standard output"]),
+        (
+            &["-s", "x", "--report", "/dev/fd/1", "--output", "-"],
+            &["--report", "--output -", "standard output"],
+        ),
         (&["-s", "", "-e", "cat"], &["--session", "at least one character"]),
         (&["-s", &long, "-e", "cat"], &["--session", "at most 64 bytes"]),
         (&["-s", "a\u{7}", "-e", "cat"], &["--session", "no control characters"]),
-        (&["-h", "no.such.host.invalid", "-e", "cat"], &["--host", "cannot be resolved", "IP address"]),
+        (&["-h", "golden:30765", "-e", "cat"], &["--host", "neither an address nor a name", "--port"]),
         (&["-s", "x", "-e", "cat", "-p", "0"], &["--port", "'0'", "1 to 65535"]),
         (&["-s", "x", "-e", "cat", "-P", "70000"], &["--data-port", "'70000'", "1 to 65535"]),
         (&["-s", "x", "-e", "cat", "--port-range", "9-5"], &["--port-range", "write it 5-9"]),

@@ -74,12 +74,17 @@ impl Lab {
 
     fn install(&self, image: &Path, more: &[&str]) -> Child {
         let name = image.file_name().unwrap().to_string_lossy().into_owned();
+        let root = self.path(&format!("root-{name}")).display().to_string();
+        let disk = format!("sda={}", image.display());
+        self.start(&[&["--disk", &disk, "--root", &root], more].concat())
+    }
+
+    fn start(&self, args: &[&str]) -> Child {
         Command::new(env!("CARGO_BIN_EXE_ka-d-install"))
             .args(["-s", &self.session, "--insecure", "--interface", "lo"])
             .args(["--discovery-port", &self.discovery.to_string(), "--discover-timeout", "30s"])
-            .args(["--disk", &format!("sda={}", image.display())])
-            .args(["--root", &self.path(&format!("root-{name}")).display().to_string()])
-            .args(more)
+            .args(args)
+            .current_dir(self.dir.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -231,7 +236,10 @@ fn a_disk_that_is_too_small_is_refused_untouched_and_the_other_node_is_a_clone()
     let [large_end, small_end] = children.map(end);
     assert_eq!(large_end.0, Some(0), "{}", large_end.1);
     assert_eq!(small_end.0, Some(6), "{}", small_end.1);
-    assert!(small_end.1.contains("NOT A CLONE"), "{}", small_end.1);
+    assert!(small_end.1.contains("NOT A CLONE") && small_end.1.contains("not touched"), "{}", small_end.1);
+    let done = format!("{} is partitioned and formatted", large.display());
+    let formats = format!("{}: formatting partition 1", large.display());
+    assert!(large_end.1.find(&formats).unwrap() < large_end.1.find(&done).unwrap(), "{}", large_end.1);
     assert_eq!(report.nodes.iter().filter(|node| node.outcome.is_ok()).count(), 1);
     assert!(fs::read(&small).unwrap() == before, "the small disk was written");
     lab.inside(&large, 4, |home| assert!(home.join("lab/big").exists()));
@@ -257,6 +265,69 @@ fn files_that_do_not_fit_and_another_firmware_are_refused_before_anything_is_wri
         assert_eq!(code, Some(6), "{said}");
         assert!(said.contains(word) && !report.is_ok(), "{said}");
         assert!(fs::read(&image).unwrap() == before, "the disk was written");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_disk_is_known_before_the_session_is_joined() {
+    if !disks() {
+        return;
+    }
+    let lab = Lab::new();
+    let image = lab.image("image", 20);
+    let before = fs::read(&image).unwrap();
+    let name = image.display().to_string();
+    for path in ["empty", "locked"] {
+        fs::write(lab.path(path), if path == "empty" { "" } else { "a disk" }).unwrap();
+    }
+    fs::set_permissions(lab.path("locked"), fs::Permissions::from_mode(0o444)).unwrap();
+    symlink("image", lab.path("link")).unwrap();
+    let run = |args: &[&str]| {
+        let root = ["--root", "root"];
+        end(lab.start(&[if args.contains(&"--root") { &[] } else { &root[..] }, args].concat()))
+    };
+    let (twice, linked) = (format!("a={name}"), "b=link");
+    for (args, code, word) in [
+        (&["--disk", "./no"][..], 1, "--disk ./no: No such file"),
+        (&["--disk", "sdno"], 1, "no device /dev/sdno, and no image ./sdno"),
+        (&["--disk", "sda=/dev/disk/by-id/no"], 1, "--disk sda=/dev/disk/by-id/no: No such file"),
+        (&["--disk", "null"], 1, "/dev/null is neither a disk nor a disk's image"),
+        (&["--disk", "/tmp"], 1, "/tmp is neither a disk nor a disk's image"),
+        (&["--disk", "empty"], 1, "has no bytes"),
+        (&["--disk", "locked"], 1, "is read-only"),
+        (&["--disk", &twice, "--disk", linked], 1, "is named twice"),
+        (&["--disk", "image", "--root", "golden"], 1, "--root golden: is not empty"),
+        (&["--disk", "image", "--disk", "link"], 2, "--disk NAME=image"),
+        (&["--disk", "=image"], 2, "no name before"),
+    ] {
+        let (is, said) = run(args);
+        assert!(is == Some(code) && said.contains(word), "{args:?}: {is:?} {said}");
+        assert!(!said.contains("session `"), "{args:?}: it looked for the session: {said}");
+        if code == 1 {
+            assert!(said.contains("NOT A CLONE") && said.contains("its disk was not touched"), "{said}");
+        }
+    }
+    // One that is mounted.
+    let node = Here.write(&Call::new("losetup", ["--find", "--show", &name])).unwrap().trim().to_owned();
+    let at = lab.path("at").display().to_string();
+    fs::create_dir(&at).unwrap();
+    Here.write(&Call::new("mkfs.ext4", ["-q", &node])).unwrap();
+    Here.write(&Call::new("mount", [&node, &at])).unwrap();
+    let ends = [&node, &name].map(|disk| run(&["--disk", disk]));
+    Here.write(&Call::new("umount", [&at])).unwrap();
+    Here.write(&Call::new("losetup", ["--detach", &node])).unwrap();
+    for (code, said) in ends {
+        assert!(code == Some(1) && said.contains("is mounted at"), "{said}");
+    }
+    fs::write(&image, before).unwrap();
+    // By a bare name and a link a disk is as good as any.
+    for disk in ["image", "./image", "link", "/dev/sda=image"] {
+        let child = lab.start(&["--disk", disk, "--root", "root"]);
+        let mut other = plan(DESC);
+        other.version = 99;
+        lab.serve(&other, &[], 1);
+        let (code, said) = end(child);
+        assert!(code == Some(6) && said.contains("version 99"), "{said}");
     }
 }
 

@@ -173,6 +173,13 @@ pub const REDIAL: Duration = Duration::from_millis(500);
 /// How long one attempt to connect may take.
 pub const CONNECT: Duration = Duration::from_secs(1);
 
+/// How much later than the one before it each address of a host is tried: one that is dead costs no more than this.
+pub const TURN: Duration = Duration::from_millis(100);
+
+/// How long a node whose connection to the server broke dials it where it was before it also looks for it elsewhere: less
+/// than a dial takes to fail, more than one takes to succeed.
+pub const ASTRAY: Duration = Duration::from_millis(300);
+
 /// How long a peer may take to say who it is once it has connected.
 pub const PREFACE: Duration = Duration::from_secs(3);
 
@@ -205,6 +212,17 @@ pub const STUCK: Duration = Duration::from_secs(5);
 /// A node that is stuck or far too slow, and holds up the others for so long, is done without.
 pub const BYPASS: Duration = Duration::from_secs(30);
 
+/// A node that nothing has reached for so long, though it is heard and its parent has something for it, fails: bytes that
+/// arrive are progress, a link that comes up is not. After [`STUCK`], half of this, the server feeds it itself.
+pub const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Blocks that a slow link must have had the time for before a node counts as one that nothing reaches.
+pub const ARRIVAL_BLOCKS: u64 = 4;
+
+/// How long the sink of a node that has given everything to it may take to end: what a file's end makes last may be
+/// gigabytes that wait in memory for a slow disk.
+pub const FINISH_TIMEOUT: Duration = Duration::from_secs(600);
+
 // ---- ports ----
 
 /// Control TCP port of the original, and the first that a server tries.
@@ -216,6 +234,9 @@ pub const DISCOVERY_PORT: u16 = 4957;
 /// The last port of the range from which further data and control ports are taken: 512 in all, so that two
 /// hundred nodes may share one host and a firewall rule still names one short range.
 pub const PORT_RANGE_LAST: u16 = 31275;
+
+/// Addresses of one host that are tried, at most.
+pub const ADDRS: usize = 16;
 
 // ---- what a stranger may cost ----
 

@@ -300,8 +300,10 @@ fn a_bad_last_word_is_as_bad_as_a_bad_block() {
 
 #[test]
 fn when_the_source_fails_nobody_is_ok() {
-    for offset in [0, 5 * MIB + 7] {
-        let world = World::chain(4).stream(32 * MIB).with(Fault::SourceFails { offset }).run();
+    for offset in [64 << 10, 5 * MIB + 7] {
+        // It begins to fail once the nodes are in.
+        let world = World::chain(4).stream(32 * MIB).source_rate(11_000_000);
+        let world = world.with(Fault::SourceFails { offset }).run();
         assert!((1..=4).all(|n| matches!(world.outcome(n), Outcome::Failed(Reason::Source(_), _))));
         assert!(matches!(world.report().root.outcome, Outcome::Failed(Reason::Source(_), _)));
     }

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use ka_core::key::Key;
 use ka_core::limits;
-use ka_core::net::discovery::{AskError, Found, Responder, Target, UnknownKey, ask, rival};
+use ka_core::net::discovery::{AskError, Found, Other, Responder, Target, UnknownKey, ask, rival};
 use ka_core::net::{Identity, ServerKey};
 use ka_core::types::{SessionId, SessionName};
 use ka_core::wire::discovery::{
@@ -33,7 +33,11 @@ use x25519_dalek::{PublicKey, StaticSecret};
 const LONG: Duration = Duration::from_secs(30);
 const SHORT: Duration = Duration::from_millis(200);
 const CONTROL: u16 = 7777;
-const HERE: Target = Target::Host(IpAddr::V4(Ipv4Addr::LOCALHOST));
+
+/// This host, asked at this port; or everybody.
+fn here(port: u16) -> Target {
+    Target::Host(vec![(Ipv4Addr::LOCALHOST, port).into()])
+}
 
 fn name(s: &str) -> SessionName {
     SessionName::new(s).unwrap()
@@ -57,6 +61,10 @@ fn lo() -> Vec<String> {
 /// A port nobody has. It may be taken again before it is used, by one of these tests' own sockets at worst.
 fn free_port() -> u16 {
     StdUdpSocket::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port()
+}
+
+fn ways(port: u16) -> [Target; 2] {
+    [Target::Anyone(port), here(port)]
 }
 
 /// Servers that run until dropped.
@@ -88,8 +96,8 @@ impl Servers {
         let responder = self.first.take().unwrap_or_else(|| Responder::bind(self.port, &lo()).unwrap());
         let session = session.map(name);
         let probing = Arc::new(AtomicBool::new(probing));
-        self.running
-            .spawn(async move { match responder.run(session, id(n), CONTROL, probing, key).await {} });
+        let running = responder.run(session, id(n), CONTROL, probing, key, |who| panic!("{who}"));
+        self.running.spawn(async move { match running.await {} });
     }
 
     fn with(sessions: &[(&str, u8)]) -> Self {
@@ -103,7 +111,12 @@ impl Servers {
     }
 
     async fn ask(&self, session: &str, target: Target, give_up: Duration) -> Result<Vec<Found>, AskError> {
-        ask(Some(&name(session)), target, &lo(), self.port, give_up, self.key.key(), &mut |_| ()).await
+        ask(Some(&name(session)), target, &lo(), give_up, self.key.key(), &mut |_| ()).await
+    }
+
+    /// Both ways to ask.
+    fn ways(&self) -> [Target; 2] {
+        ways(self.port)
     }
 
     fn secret(&self, session: &str) -> Secret {
@@ -122,7 +135,7 @@ fn ids(found: &[Found]) -> BTreeSet<SessionId> {
 #[tokio::test]
 async fn a_server_is_found_by_name() {
     let servers = Servers::with(&[("lab", 1)]);
-    for target in [Target::Anyone, HERE] {
+    for target in servers.ways() {
         let found = servers.ask("lab", target, LONG).await.unwrap();
         let control = (Ipv4Addr::LOCALHOST, CONTROL).into();
         assert_eq!(found, [Found { control, session: id(1), probing: false }]);
@@ -133,7 +146,7 @@ async fn a_server_is_found_by_name() {
 async fn a_server_on_this_host_is_found_from_every_usable_interface_and_listed_by_loopback() {
     let servers = Servers::with(&[("lab", 1)]);
     let (session, key) = (name("lab"), servers.key.key());
-    let found = ask(Some(&session), Target::Anyone, &[], servers.port, LONG, key, &mut |_| ()).await.unwrap();
+    let found = ask(Some(&session), Target::Anyone(servers.port), &[], LONG, key, &mut |_| ()).await.unwrap();
     assert_eq!(found.len(), 1);
     assert!(found[0].control.ip().is_loopback(), "{found:?}");
 }
@@ -141,17 +154,18 @@ async fn a_server_on_this_host_is_found_from_every_usable_interface_and_listed_b
 #[tokio::test]
 async fn a_name_that_nobody_serves_is_not_found() {
     let servers = Servers::with(&[("lab", 1)]);
-    match servers.ask("lap", Target::Anyone, SHORT).await {
-        Err(AskError::NotFound { waited, interfaces, .. }) => {
+    match servers.ask("lap", Target::Anyone(servers.port), SHORT).await {
+        Err(AskError::NotFound { waited, from, .. }) => {
             assert!(waited >= SHORT);
-            assert_eq!(interfaces, lo());
+            assert!(from.iter().all(|i| i.name == "lo") && !from.is_empty(), "{from:?}");
         }
         other => panic!("{other:?}"),
     }
-    let asked = servers.ask("lap", HERE, SHORT).await;
-    assert!(matches!(asked, Err(AskError::UnknownKey(_))), "with a key, a name is a part of it: {asked:?}");
+    let asked = servers.ask("lap", here(servers.port), SHORT).await;
+    let other = Other::Name(Ipv4Addr::LOCALHOST.into());
+    assert!(matches!(asked, Err(AskError::Other(who)) if who == other), "it is the name: {asked:?}");
     let open = Servers::with_key(ServerKey::insecure().unwrap(), &[("lab", 1)]);
-    let asked = open.ask("lap", HERE, SHORT).await;
+    let asked = open.ask("lap", here(open.port), SHORT).await;
     assert!(matches!(asked, Err(AskError::NotFound { .. })), "{asked:?}");
 }
 
@@ -160,7 +174,7 @@ async fn two_servers_share_a_host_and_each_is_found_by_either_way() {
     let servers = Servers::with(&[("a", 1), ("b", 2)]);
     for i in 0..20 {
         for (session, n) in [("a", 1), ("b", 2)] {
-            for target in [Target::Anyone, HERE] {
+            for target in servers.ways() {
                 let found = servers.ask(session, target, LONG).await.unwrap();
                 assert_eq!(ids(&found), [id(n)].into());
             }
@@ -176,16 +190,16 @@ async fn a_nameless_question_hears_of_every_session_on_the_host() {
     servers.add(None, 3, false);
     servers.add_with(server_key(8), Some("c"), 4, false);
     let key = servers.key.key();
-    let found = ask(None, HERE, &[], servers.port, LONG, key, &mut |_| ()).await.unwrap();
+    let found = ask(None, here(servers.port), &[], LONG, key, &mut |_| ()).await.unwrap();
     assert_eq!(ids(&found), [id(1), id(2), id(3)].into(), "but not of those with another key");
-    let all = ask(None, Target::Anyone, &[], servers.port, SHORT, key, &mut |_| ()).await;
+    let all = ask(None, Target::Anyone(servers.port), &[], SHORT, key, &mut |_| ()).await;
     assert!(matches!(all, Err(AskError::Io(_))), "{all:?}");
 }
 
 #[tokio::test]
 async fn two_servers_of_one_name_are_both_listed() {
     let servers = Servers::with(&[("lab", 1), ("lab", 2)]);
-    let found = servers.ask("lab", Target::Anyone, LONG).await.unwrap();
+    let found = servers.ask("lab", Target::Anyone(servers.port), LONG).await.unwrap();
     assert_eq!(ids(&found), [id(1), id(2)].into());
 }
 
@@ -196,7 +210,8 @@ async fn servers_are_found_over_ipv6_when_the_host_is_given() {
     }
     let servers = Servers::with(&[("a", 1), ("b", 2)]);
     for (session, n) in [("a", 1), ("b", 2)] {
-        let found = servers.ask(session, Target::Host(Ipv6Addr::LOCALHOST.into()), LONG).await.unwrap();
+        let host = Target::Host(vec![(Ipv6Addr::LOCALHOST, servers.port).into()]);
+        let found = servers.ask(session, host, LONG).await.unwrap();
         let control = (Ipv6Addr::LOCALHOST, CONTROL).into();
         assert_eq!(found, [Found { control, session: id(n), probing: false }]);
     }
@@ -207,7 +222,7 @@ async fn an_interface_that_does_not_exist_is_said_at_once() {
     let only = ["no_such_if0".to_owned()];
     assert!(Responder::bind(free_port(), &only).is_err());
     let (session, key) = (name("a"), Key::insecure());
-    let asked = ask(Some(&session), Target::Anyone, &only, free_port(), LONG, &key, &mut |_| ()).await;
+    let asked = ask(Some(&session), Target::Anyone(free_port()), &only, LONG, &key, &mut |_| ()).await;
     assert!(matches!(asked, Err(AskError::Io(_))), "{asked:?}");
 }
 
@@ -346,8 +361,8 @@ async fn serve_words(words: impl Fn(&Question) -> Vec<Vec<u8>> + Send + 'static)
 }
 
 /// Looks for the session `lab`, whoever is called for strangers.
-async fn ask_lab(target: Target, port: u16, give_up: Duration, key: &Key) -> Result<Vec<Found>, AskError> {
-    ask(Some(&name("lab")), target, &lo(), port, give_up, key, &mut |_| ()).await
+async fn ask_lab(target: Target, give_up: Duration, key: &Key) -> Result<Vec<Found>, AskError> {
+    ask(Some(&name("lab")), target, &lo(), give_up, key, &mut |_| ()).await
 }
 
 fn version_answer(version: u8) -> Vec<u8> {
@@ -360,15 +375,15 @@ fn version_answer(version: u8) -> Vec<u8> {
 async fn a_server_of_another_version_is_named_if_no_other_is_there() {
     let key = Fake::new(7, 1).key;
     let (port, _running) = serve_words(|_| vec![version_answer(9)]).await;
-    for (target, give_up) in [(Target::Anyone, SHORT), (HERE, LONG)] {
+    for (target, give_up) in [(Target::Anyone(port), SHORT), (here(port), LONG)] {
         let begun = Instant::now();
-        let asked = ask_lab(target, port, give_up, &key).await;
+        let asked = ask_lab(target, give_up, &key).await;
         assert!(matches!(asked, Err(AskError::OtherVersion(9))), "{asked:?}");
         assert!(begun.elapsed() < LONG);
     }
     let right = Fake::new(7, 1);
     let (port, _running) = serve_words(move |q| vec![version_answer(9), right.answer(q.public, 1)]).await;
-    let found = ask_lab(HERE, port, LONG, &key).await.unwrap();
+    let found = ask_lab(here(port), LONG, &key).await.unwrap();
     assert_eq!(ids(&found), [id(1)].into());
 }
 
@@ -382,12 +397,12 @@ async fn an_answer_to_another_question_or_of_another_size_is_no_answer() {
         vec![right.answer([5; 32], 3), long, vec![], vec![1; 3000], odd_version.clone()]
     };
     let (port, _running) = serve_words(wrong.clone()).await;
-    let asked = ask_lab(HERE, port, SHORT, &key).await;
+    let asked = ask_lab(here(port), SHORT, &key).await;
     assert!(matches!(asked, Err(AskError::NotFound { .. })), "{asked:?}");
 
     let also_right = move |q: &Question| [wrong(q), vec![Fake::new(7, 1).answer(q.public, 1)]].concat();
     let (port, _running) = serve_words(also_right).await;
-    let found = ask_lab(HERE, port, LONG, &key).await.unwrap();
+    let found = ask_lab(here(port), LONG, &key).await.unwrap();
     assert_eq!(ids(&found), [id(1)].into());
 }
 
@@ -397,8 +412,8 @@ async fn who_has_only_the_token_is_ignored_and_the_true_server_found_though_it_a
     let key = true_one.key.clone();
     let words = move |q: &Question| vec![thief.answer(q.public, 2), true_one.answer(q.public, 1)];
     let (port, _running) = serve_words(words).await;
-    for target in [Target::Anyone, HERE] {
-        let found = ask_lab(target, port, LONG, &key).await.unwrap();
+    for target in ways(port) {
+        let found = ask_lab(target, LONG, &key).await.unwrap();
         assert_eq!(ids(&found), [id(1)].into());
     }
 }
@@ -410,9 +425,9 @@ async fn an_answer_that_was_recorded_is_none() {
     let first = std::sync::OnceLock::new();
     let words = move |q: &Question| vec![first.get_or_init(|| server.answer(q.public, 1)).clone()];
     let (port, _running) = serve_words(words).await;
-    let found = ask_lab(HERE, port, LONG, &key).await.unwrap();
+    let found = ask_lab(here(port), LONG, &key).await.unwrap();
     assert_eq!(ids(&found), [id(1)].into());
-    let asked = ask_lab(HERE, port, SHORT, &key).await;
+    let asked = ask_lab(here(port), SHORT, &key).await;
     assert!(matches!(asked, Err(AskError::NotFound { .. })), "{asked:?}");
 }
 
@@ -429,17 +444,17 @@ async fn a_question_with_another_key_gets_nothing_but_that_it_is_unknown() {
         assert_eq!(heard, encode_stranger(&Stranger { public: public(5), secure }));
         // And of what it passed on, which it hears itself, it tells nobody again.
         voice.asks_and_is_answered(&servers.secret("lab"), 6).await;
-        let asked = ask_lab(Target::Anyone, servers.port, SHORT, server_key(7).key()).await;
+        let asked = ask_lab(Target::Anyone(servers.port), SHORT, server_key(7).key()).await;
         assert!(matches!(asked, Err(AskError::NotFound { .. })), "{asked:?}");
     }
 }
 
 /// Asks everybody for `lab`, and says of whom the asker was told, and when.
-async fn told(servers: &Servers, give_up: Duration, key: &Key) -> (bool, Vec<(UnknownKey, Duration)>) {
+async fn told(servers: &Servers, give_up: Duration, key: &Key) -> (bool, Vec<(Other, Duration)>) {
     let (begun, mut told) = (Instant::now(), Vec::new());
-    let mut strangers = |who| told.push((who, begun.elapsed()));
-    let asked =
-        ask(Some(&name("lab")), Target::Anyone, &lo(), servers.port, give_up, key, &mut strangers).await;
+    let mut others = |who| told.push((who, begun.elapsed()));
+    let everybody = Target::Anyone(servers.port);
+    let asked = ask(Some(&name("lab")), everybody, &lo(), give_up, key, &mut others).await;
     (asked.is_ok(), told)
 }
 
@@ -449,7 +464,7 @@ async fn of_servers_that_do_not_know_the_key_an_asker_is_told_once_and_after_a_s
     let mut servers = Servers::with(&[("other", 1)]);
     let asker = server_key(9);
     let (found, all) = told(&servers, SECOND * 7 / 2, asker.key()).await;
-    let here = UnknownKey { addr: Ipv4Addr::LOCALHOST.into(), secure: true, given: true };
+    let here = Other::UnknownKey(UnknownKey { addr: Ipv4Addr::LOCALHOST.into(), secure: true, given: true });
     assert!(!found);
     assert_eq!(all.iter().map(|(who, _)| *who).collect::<Vec<_>>(), [here]);
     assert!(all[0].1 >= SECOND);
@@ -476,9 +491,10 @@ async fn a_host_that_does_not_know_the_key_ends_the_search() {
         let (secure, given) = (server.key().is_secure(), asker.key().is_secure());
         let servers = Servers::with_key(server, &[("lab", 1)]);
         let begun = Instant::now();
-        match ask_lab(HERE, servers.port, LONG, asker.key()).await {
-            Err(AskError::UnknownKey(who)) => {
-                assert_eq!(who, UnknownKey { addr: Ipv4Addr::LOCALHOST.into(), secure, given });
+        match ask_lab(here(servers.port), LONG, asker.key()).await {
+            Err(AskError::Other(who)) => {
+                let here = UnknownKey { addr: Ipv4Addr::LOCALHOST.into(), secure, given };
+                assert_eq!(who, Other::UnknownKey(here));
             }
             other => panic!("{other:?}"),
         }
@@ -494,8 +510,8 @@ async fn two_servers_of_one_name_with_different_keys_do_not_meet() {
     servers.add_with(other.clone(), Some("lab"), 2, false);
     assert_eq!(rival(&name("lab"), id(1), &lo(), servers.port, servers.key.key()).await, None);
     for (key, n) in [(servers.key.key(), 1), (other.key(), 2)] {
-        for target in [Target::Anyone, HERE] {
-            let found = ask_lab(target, servers.port, LONG, key).await.unwrap();
+        for target in servers.ways() {
+            let found = ask_lab(target, LONG, key).await.unwrap();
             assert_eq!(ids(&found), [id(n)].into());
         }
     }
@@ -504,7 +520,7 @@ async fn two_servers_of_one_name_with_different_keys_do_not_meet() {
 #[tokio::test]
 async fn two_servers_of_one_name_without_a_key_are_both_listed_and_one_yields() {
     let servers = Servers::with_key(ServerKey::insecure().unwrap(), &[("lab", 1), ("lab", 2)]);
-    let found = servers.ask("lab", Target::Anyone, LONG).await.unwrap();
+    let found = servers.ask("lab", Target::Anyone(servers.port), LONG).await.unwrap();
     assert_eq!(ids(&found), [id(1), id(2)].into());
     assert_eq!(servers.rival("lab", 3).await.map(|r| r.session.0[0] < 3), Some(true));
 }
@@ -554,6 +570,49 @@ fn a_server_on_another_host_is_found_without_routes_and_names() {
         }
     }
     assert_eq!(lan.ask(1, "c", "", SHORT).outcome(), "NotFound from eth0");
+}
+
+#[test]
+fn a_server_is_found_over_ipv6_alone() {
+    let Some(lan) = Lan::new("six", 2) else { return };
+    lan.link(0, "eth0", 1, "eth0");
+    for (host, addr) in [(0, "fe80::1"), (1, "fe80::2")] {
+        lan.ip(host, "link set lo up");
+        lan.ip(host, "link set eth0 addrgenmode none");
+        lan.ip(host, "link set eth0 up");
+        lan.ip(host, &format!("addr add {addr}/64 dev eth0 nodad"));
+    }
+    let index = lan.index(1, "eth0");
+    let found = |n| format!("found [fe80::1%{index}]:{CONTROL} {}", id(n));
+    // The group reaches all of a host's servers, so that nothing need be passed on.
+    let mut servers = vec![lan.serve(0, "a", 1), lan.serve(0, "b", 2)];
+    for (session, n) in [("a", 1), ("b", 2)] {
+        for _ in 0..5 {
+            assert_eq!(lan.ask(1, session, "", LONG).outcome(), found(n));
+        }
+        assert_eq!(lan.ask(0, session, "", LONG).outcome(), found_at("127.0.0.1", n), "from the host itself");
+    }
+    assert_eq!(lan.ask(1, "c", "", SHORT).outcome(), "NotFound from eth0 lo");
+    // Two of one name are two.
+    servers.push(lan.serve(1, "a", 3));
+    let both = |heard: &str| [1, 3].iter().all(|n| heard.contains(&id(*n).to_string()));
+    // On a busy machine the second answer may come later than an asker listens.
+    let heard: Vec<_> = (0..10).map(|_| lan.ask(1, "a", "", LONG).outcome()).collect();
+    assert!(heard.iter().any(|heard| both(heard)), "{heard:?}");
+}
+
+#[test]
+fn a_server_of_both_families_is_one_and_listed_by_ipv4() {
+    let Some(lan) = Lan::new("both", 2) else { return };
+    lan.link(0, "eth0", 1, "eth0");
+    for (host, v4, v6) in [(0, "10.77.1.1", "fe80::1"), (1, "10.77.1.2", "fe80::2")] {
+        lan.up(host, "eth0", &format!("{v4}/24"));
+        lan.ip(host, &format!("addr add {v6}/64 dev eth0 nodad"));
+    }
+    let _server = lan.serve(0, "a", 1);
+    for _ in 0..5 {
+        assert_eq!(lan.ask(1, "a", "", LONG).outcome(), found_at("10.77.1.1", 1));
+    }
 }
 
 #[test]
@@ -639,6 +698,14 @@ impl Lan {
     fn ip(&self, host: usize, words: &str) {
         let args: Vec<&str> = ["-n", &self.hosts[host]].into_iter().chain(words.split(' ')).collect();
         ip(&args).unwrap();
+    }
+
+    /// The kernel's number for an interface.
+    fn index(&self, host: usize, interface: &str) -> String {
+        let out =
+            Command::new("ip").args(["-n", &self.hosts[host], "-o", "link", "show", interface]).output();
+        let words = String::from_utf8(out.unwrap().stdout).unwrap();
+        words.split_once(':').unwrap().0.to_owned()
     }
 
     fn link(&self, a: usize, a_if: &str, b: usize, b_if: &str) {
@@ -748,7 +815,7 @@ fn helper_serves() {
         say("ready");
         let n = task[1].parse().unwrap();
         let key = ServerKey::insecure().unwrap();
-        match responder.run(Some(name(&task[0])), id(n), CONTROL, Arc::default(), key).await {}
+        match responder.run(Some(name(&task[0])), id(n), CONTROL, Arc::default(), key, |_| ()).await {}
     });
 }
 
@@ -756,17 +823,21 @@ fn helper_serves() {
 fn helper_asks() {
     let Some(task) = task() else { return };
     let give_up = Duration::from_millis(task[1].parse().unwrap());
-    let target = task[2].parse().map_or(Target::Anyone, Target::Host);
+    let port = limits::DISCOVERY_PORT;
+    let host = task[2].parse::<IpAddr>().ok().map(|ip| Target::Host(vec![(ip, port).into()]));
+    let target = host.unwrap_or(Target::Anyone(port));
     say("asking");
-    let session = name(&task[0]);
-    let (port, key) = (limits::DISCOVERY_PORT, Key::insecure());
-    let asked = runtime().block_on(ask(Some(&session), target, &[], port, give_up, &key, &mut |_| ()));
+    let (session, key) = (name(&task[0]), Key::insecure());
+    let asked = runtime().block_on(ask(Some(&session), target, &[], give_up, &key, &mut |_| ()));
     say(&match asked {
         Ok(all) => {
             let all: Vec<String> = all.iter().map(|f| format!("{} {}", f.control, f.session)).collect();
             format!("found {}", all.join(", "))
         }
-        Err(AskError::NotFound { interfaces, .. }) => format!("NotFound from {}", interfaces.join(" ")),
+        Err(AskError::NotFound { from, .. }) => {
+            let names: BTreeSet<_> = from.into_iter().map(|i| i.name).collect();
+            format!("NotFound from {}", Vec::from_iter(names).join(" "))
+        }
         Err(AskError::NoInterface) => "NoInterface".into(),
         Err(e) => format!("error: {e}"),
     });

@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use common::{Gate, Lab, NodeSink, noise};
 use ka_core::limits::BLOCK_BYTES;
-use ka_core::net::ServerEvent;
+use ka_core::net::{ClientConfig, Control, JoinError, ServerEvent, join};
 use ka_core::proto::Event;
 use ka_core::wire::control::{Outcome, Reason};
 use tokio::net::{TcpListener, TcpStream};
@@ -88,6 +88,35 @@ async fn a_stop_ends_everyone() {
         );
         assert!(node.streams.iter().all(|s| !s.2));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_has_been_through_the_session_is_not_part_of_it_again() {
+    let mut lab = Lab::new("done");
+    let mut server = lab.serve(2, vec![("data", noise(1 << 20))]);
+    let place = server.open().await;
+    let join = |config| join(config, |_| Err("nothing is to come".into()), Control::new().1, |_| ());
+    let done = |lab: &Lab| ClientConfig { done: vec![place.session], ..lab.client() };
+    let end = join(done(&lab)).await;
+    assert!(matches!(end, Err(JoinError::Done(session)) if session == place.session), "{end:?}");
+    // A server that is not looked for first hears of it, and counts it no more.
+    lab.control = Some(place.control.port());
+    let end = join(done(&lab)).await;
+    assert!(matches!(end, Err(JoinError::Done(_))), "{end:?}");
+    let left = |event| matches!(event, ServerEvent::Session(Event::Left { ready: 0, .. })).then_some(());
+    server.until("it leaves", left).await;
+
+    let nodes = [lab.join(|_| NodeSink::Good), lab.join(|_| NodeSink::Good)];
+    assert_eq!(server.report().await.nodes.len(), nodes.len());
+    for node in nodes {
+        assert_eq!(node.outcome().await.end.outcome, Outcome::Ok);
+    }
+    // Other sessions are none of it.
+    lab.control = None;
+    let other = lab.serve(1, vec![("data", noise(9))]);
+    let end = join(done(&lab)).await;
+    assert!(matches!(&end, Ok(end) if !end.outcome.is_ok()), "{end:?}");
+    assert!(!other.report().await.is_ok());
 }
 
 /// Passes connections on to `to` until it is told to cut those that are there; hears new ones all the time.

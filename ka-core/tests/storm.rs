@@ -1,9 +1,9 @@
 //! Storms: many small worlds in which anything may go wrong at any time, with every checker on.
 //!
 //! `KA_SEED=7 cargo test -p ka-core --features sim --test storm thousand -- --nocapture` runs the one world of
-//! seed 7 and prints its trace; `KA_STORMS=100000 …` runs that many worlds instead of two thousand. `KA_LIVELY_SEED`
-//! and `KA_LIVELY` do the same for the storms that stop (`when_faults_stop`), `KA_HOURS_SEED` and `KA_HOURS` for hours
-//! of what healthy machines survive (`node_hours`).
+//! seed 7 and prints its trace; `KA_STORMS=100000 …` runs that many worlds instead of two thousand. `KA_ELSEWHERE_SEED`
+//! and `KA_ELSEWHERE` do the same under other people's conditions, `KA_LIVELY_SEED` and `KA_LIVELY` for the storms that
+//! stop (`when_faults_stop`), `KA_HOURS_SEED` and `KA_HOURS` for hours of what healthy machines survive (`node_hours`).
 
 #![cfg(feature = "sim")]
 
@@ -20,6 +20,13 @@ fn two_thousand_storms_break_no_rule_and_reach_every_rare_path() {
     for (what, times) in marks.named() {
         assert!(times > 0 || storms < 2000, "no storm reached this: {what}");
     }
+}
+
+#[test]
+fn storms_under_other_people_s_conditions_break_no_rule() {
+    let storms = weather("KA_ELSEWHERE", 1000);
+    let Some(marks) = run_all("KA_ELSEWHERE_SEED", storms, Plan::elsewhere) else { return };
+    assert!(storms < 1000 || (marks.idle > 0 && marks.readdressed > 0));
 }
 
 /// Storms that once broke a rule, and are too rare to come again soon.
@@ -127,6 +134,11 @@ fn fault(nodes: usize, bytes: u64) -> impl Strategy<Value = Fault> {
         (node(), at(), lasts()).prop_map(|(node, at, lasts)| Fault::Deaf { node, at, lasts }),
         (node(), at()).prop_map(|(node, at)| Fault::Reset { node, at }),
         (node(), at(), lasts()).prop_map(|(node, at, after)| Fault::Restart { node, at, after }),
+        (node(), at(), lasts()).prop_map(|(node, at, lasts)| Fault::Hole { node, at, lasts }),
+        (node(), (0..2500_u64).prop_map(Duration::from_millis))
+            .prop_map(|(node, lasts)| Fault::LateLink { node, lasts }),
+        (node(), at()).prop_map(|(node, at)| Fault::Readdress { node, at }),
+        node().prop_map(|node| Fault::Shared { node }),
         Just(Fault::Isolate),
         (node(), offset()).prop_map(|(node, offset)| Fault::Taint { node, offset }),
         (node(), offset()).prop_map(|(node, offset)| Fault::Withhold { node, offset }),
@@ -161,6 +173,7 @@ fn plan() -> impl Strategy<Value = Plan> {
                 source_rate,
                 sink_rate,
                 reread,
+                gathering: Duration::ZERO,
                 faults,
             })
         })

@@ -19,7 +19,8 @@
 //! - [`disk`]: what a disk is, who uses it, whether it may be written. Reads only.
 //! - [`mod@write`]: the commands. One file of it writes to devices, through a [`run::Runner`] that programs may supply;
 //!   another one writes the bytes of boot records, which no command does.
-//! - [`mod@capture`]: the way back, from a disk to its desc. [`cli`]: the program `ka-desc`.
+//! - [`private`]: mounts that nobody else sees, and that go with the program. [`mod@capture`]: the way back, from a disk to
+//!   its desc. [`cli`]: the program `ka-desc`.
 //!
 //! ```
 //! use ka_desc::language::parse;
@@ -39,6 +40,7 @@ pub mod disk;
 pub mod language;
 pub mod layout;
 pub mod limits;
+pub mod private;
 pub mod run;
 pub mod show;
 pub mod write;

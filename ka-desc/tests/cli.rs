@@ -57,6 +57,7 @@ fn every_ending_has_its_status() {
     let file = |name: &str, text: &str| lab.file(name, text).to_str().unwrap().to_owned();
     let (good, bad) = (file("good.desc", "linux fill\n"), file("bad.desc", "linux\nlvm 3\n"));
     let (large, keep) = (file("large.desc", "linux 5G\n"), file("keep.desc", "table mbr\nkeep linux any\n"));
+    let empty = file("empty", "");
     for (args, code, said) in [
         (vec!["check", &good], 0, "good.desc: 1 partition, no errors"),
         (vec!["check", &bad], 5, "bad.desc:2:1: `lvm` is not done by a desc"),
@@ -68,6 +69,13 @@ fn every_ending_has_its_status() {
         (vec!["plan", &good, "--size", "big"], 2, "20480"),
         (vec!["plan", &good, "--disk", "/dev/null"], 4, "neither a disk nor a disk's image"),
         (vec!["plan", &good, "--disk", "/nonexistent"], 1, "No such file"),
+        (vec!["plan", &good, "--disk", "sdno"], 1, "sdno: there is no device /dev/sdno, and no image ./sdno"),
+        (vec!["plan", &good, "--disk", "null"], 4, "/dev/null is neither a disk nor a disk's image"),
+        (vec!["plan", &good, "--disk", "=sda"], 2, "no name before"),
+        (vec!["plan", &good, "--disk", &empty], 4, "has no bytes"),
+        (vec!["capture", &empty], 4, "has no bytes"),
+        (vec!["apply", &good, "--disk", &empty, "--yes"], 4, "has no bytes"),
+        (vec!["capture", "sdno"], 1, "no device /dev/sdno"),
         (vec!["apply", &good, "--disk", "/dev/null", "--yes"], 4, "neither a disk"),
         (vec!["apply", &good, "--expect", "colour=red"], 2, "serial=S3Z9"),
         (vec!["apply", &good, "--disk", "x", "--sector-size", "520"], 2, "512 or 4096"),

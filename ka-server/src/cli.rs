@@ -4,15 +4,17 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser};
-use ka_client::console::args::{Generate, Page, wrong};
+use ka_client::console::args::{Generate, Page, quoted, wrong};
 use ka_client::console::exit::Exit;
 use ka_desc::cli::pages::Rows;
 
 use crate::PROGRAM;
-use crate::session::{Given, Serving, SessionArgs, given, quoted};
+use crate::invite::Words;
+use crate::session::{Given, Serving, SessionArgs, given};
 
-/// The source of the original.
-const DEFAULT_COMMAND: &str = "(cd /; tar --create --one-file-system --sparse /)";
+/// The source of the original, without what a machine keeps for itself.
+const DEFAULT_COMMAND: &str =
+    "(cd /; tar --create --one-file-system --sparse --anchored --exclude=/etc/ka /)";
 
 /// Streams a command's output or a file from this golden node to many nodes.
 ///
@@ -27,7 +29,8 @@ const DEFAULT_COMMAND: &str = "(cd /; tar --create --one-file-system --sparse /)
     after_help = page().help(),
 )]
 pub struct Options {
-    /// Send what this command prints, run by sh [default: (cd /; tar --create --one-file-system --sparse /)]
+    /// Send what this command prints, run by sh [default: (cd /; tar --create --one-file-system
+    /// --sparse --anchored --exclude=/etc/ka /)]
     #[arg(short, long, value_name = "COMMAND")]
     pub exec: Option<String>,
 
@@ -154,6 +157,15 @@ impl Serving for Options {
             Source::File(path) => ("file", Some(path.display().to_string())),
             Source::Stdin => ("stdin", None),
         }
+    }
+
+    fn invite(&self, words: &Words) -> String {
+        let sink = if matches!(self.source(), Source::File(_)) { "--output FILE" } else { "-e COMMAND" };
+        format!("on each node: ka-d-client {} {sink}", words.options)
+    }
+
+    fn reads_stdin(&self) -> bool {
+        self.source() == Source::Stdin
     }
 
     /// From the spool, if that is a file with everything in it.

@@ -1,10 +1,12 @@
 //! The JSON of `ka-d-server`, of which `docs/json.md` lists all. The parts that it shares with `ka-d-client` are in
 //! [`ka_client::console::json`].
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use ka_client::console::exit::Exit;
 use ka_client::console::json::{Counters, Ending, VERSION, seconds};
+use ka_client::console::meter::Total;
 use ka_core::net::ServerEvent;
 use ka_core::proto::{self, NodeReport};
 use ka_core::time::Instant;
@@ -55,6 +57,7 @@ pub enum Event<'a> {
         number: u32,
         name: &'a str,
         size: Option<u64>,
+        estimate: bool,
     },
     Progress {
         node: u32,
@@ -73,6 +76,10 @@ pub enum Event<'a> {
         node: u32,
         from: u32,
         to: u32,
+        why: &'a str,
+    },
+    Idle {
+        node: u32,
         why: &'a str,
     },
     Slow {
@@ -106,6 +113,9 @@ pub enum Event<'a> {
     Released {
         node: u32,
     },
+    Nameless {
+        addrs: &'a [IpAddr],
+    },
     Warning {
         text: &'a str,
     },
@@ -128,9 +138,13 @@ impl<'a> Event<'a> {
                 expected: serving.session().nodes,
             },
             ServerEvent::Session(event) => return Self::of_session(event),
-            ServerEvent::Stream(info) => {
-                Self::Stream { number: info.number, name: &info.name, size: info.size }
-            }
+            ServerEvent::Stream(info) => Self::Stream {
+                number: info.number,
+                name: &info.name,
+                size: info.size,
+                estimate: matches!(Total::of(info), Total::About(_)),
+            },
+            ServerEvent::Nameless(addrs) => Self::Nameless { addrs },
             ServerEvent::Warning(text) => Self::Warning { text },
             _ => return None,
         })
@@ -155,6 +169,7 @@ impl<'a> Event<'a> {
             proto::Event::Rerouted { node, from, to, why } => {
                 Self::Rerouted { node: node.0, from: from.0, to: to.0, why }
             }
+            proto::Event::Idle { node, why } => Self::Idle { node: node.0, why },
             proto::Event::Slow { node, why } => Self::Slow { node: node.0, why },
             proto::Event::Later { node, at } => Self::Later { node: node.0, at: at.0 },
             proto::Event::Resumed { node, at } => Self::Resumed { node: node.0, at: at.0 },
@@ -186,6 +201,9 @@ pub struct Report<'a> {
     pub bytes: u64,
     pub started_s: Option<f64>,
     pub ended_s: f64,
+    pub opened: Option<String>,
+    pub started: Option<String>,
+    pub ended: Option<String>,
     pub source: SourceEnd<'a>,
     pub nodes: Vec<Node<'a>>,
     pub remarks: Vec<String>,
@@ -220,9 +238,15 @@ pub struct Node<'a> {
 }
 
 impl<'a> Report<'a> {
-    /// The report of a session that was opened.
+    /// The report of a session that was opened. `day`: the time of day, so long after that.
     #[must_use]
-    pub fn of(report: &'a proto::Report, serving: &'a dyn Serving, exit: Exit) -> Self {
+    pub fn of(
+        report: &'a proto::Report,
+        serving: &'a dyn Serving,
+        exit: Exit,
+        day: impl Fn(Duration) -> String,
+    ) -> Self {
+        let day = |at: Instant| day(at.since(Instant::ZERO));
         let node = |node: &'a NodeReport| Node { remarks: serving.remarks(node.node), ..Node::from(node) };
         Self {
             session: Some(report.session.to_string()),
@@ -232,6 +256,9 @@ impl<'a> Report<'a> {
             bytes: report.bytes,
             started_s: report.started.map(at),
             ended_s: at(report.ended),
+            opened: Some(day(Instant::ZERO)),
+            started: report.started.map(day),
+            ended: Some(day(report.ended)),
             source: source(serving, Some(&report.root)),
             nodes: report.nodes.iter().map(node).collect(),
             remarks: serving.epilogue(),
@@ -256,6 +283,9 @@ impl<'a> Report<'a> {
             bytes: 0,
             started_s: None,
             ended_s: 0.0,
+            opened: None,
+            started: None,
+            ended: None,
             source: source(serving, None),
             nodes: Vec::new(),
             remarks: Vec::new(),
@@ -296,8 +326,7 @@ fn source<'a>(serving: &dyn Serving, root: Option<&'a NodeReport>) -> SourceEnd<
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
+    use ka_client::console::clock::Time;
     use ka_core::types::NodeId;
     use ka_core::wire::control::{Outcome, Reason};
 
@@ -315,10 +344,11 @@ mod tests {
         };
         let (event, options) = (ServerEvent::Session(joined), options(&[]));
         let event = Event::of(&event, &options).unwrap();
-        let line = ka_client::console::json::line(&event, Duration::from_millis(250));
+        let time = Time::since_1970(Duration::from_secs(1_782_914_710));
+        let line = ka_client::console::json::line(&event, Duration::from_millis(250), time);
         let expected = concat!(
             r#"{"event":"joined","node":1,"addr":"10.0.0.5:30764","label":"pc05","ready":1,"expected":3,"#,
-            r#""t":0.25}"#,
+            r#""t":0.25,"time":"2026-07-01T14:05:10.000Z"}"#,
         );
         assert_eq!(line, expected);
     }
@@ -339,12 +369,14 @@ mod tests {
     #[test]
     fn a_report() {
         let (report, options) = (report(), options(&["-s", "x"]));
-        let text = serde_json::to_string(&Report::of(&report, &options, Exit::Sink)).unwrap();
+        let text = serde_json::to_string(&Report::of(&report, &options, Exit::Sink, |at| format!("{at:?}")))
+            .unwrap();
         let counters =
             r#""counters":{"grants":0,"full":0,"evicted":0,"held_max":0,"holds":0,"attaches":0,"reread":0}"#;
         let expected = [
             r#"{"ka":"0.1.0","version":1,"session":"07070707070707070707070707070707","name":"x","secure":true,"encrypted":true,"ok":false,"#,
             r#""exit":6,"error":null,"bytes":4194304,"started_s":1.0,"ended_s":3.0,"#,
+            r#""opened":"0ns","started":"1s","ended":"3s","#,
             r#""source":{"kind":"command","what":"tar c .","outcome":"ok","reason":null,"at":null,"#,
             counters,
             r#"},"nodes":[{"node":1,"addr":"10.0.0.5:30764","label":"pc05","outcome":"ok","reason":null,"#,

@@ -1,13 +1,19 @@
 //! The server's identity and its session's key: made, kept and given out in files that nobody else can read.
 
-use std::fs::{self, File};
+mod exposed;
+mod place;
+
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+pub(crate) use exposed::{Sent, is_exposed};
+use ka_client::console::args::quoted;
 use ka_client::console::key::{self, InsecureArgs};
 use ka_core::net::{Identity, ServerKey};
+pub(crate) use place::Place;
 use zeroize::Zeroizing;
 
 /// More than an identity has.
@@ -63,20 +69,38 @@ impl KeyArgs {
         self.identity.clone().or_else(|| key::env("KA_IDENTITY").map(Into::into))
     }
 
-    fn key_file(&self) -> Option<PathBuf> {
+    /// Where that key is.
+    #[must_use]
+    pub fn key_file(&self) -> Option<PathBuf> {
         self.key_file.clone().or_else(|| key::env("KA_KEY_FILE").map(Into::into))
     }
 
-    /// A secret of this server's that lies on one of these file systems, named by directories of theirs, if there is
-    /// one: it would be cloned with them.
-    #[must_use]
-    pub fn on(&self, file_systems: &[&Path]) -> Option<PathBuf> {
-        let device = |path: &Path| fs::metadata(path).map(|meta| meta.dev()).ok();
-        let cloned: Vec<u64> = file_systems.iter().filter_map(|path| device(path)).collect();
-        [self.identity(), self.key_file()].into_iter().flatten().find(|path| {
-            let there = device(path).or_else(|| device(directory(path)));
-            there.is_some_and(|device| cloned.contains(&device))
-        })
+    /// Takes the key that this machine keeps for its clones, unless anything is said about keys. Whether it did.
+    pub(crate) fn or_place(&mut self, place: &Place) -> bool {
+        let given = self.identity().or_else(|| self.key_file()).or_else(|| self.make_key.clone());
+        let own = given.is_none() && !self.is_insecure();
+        if own {
+            (self.identity, self.key_file) = (Some(place.identity()), Some(place.key()));
+        }
+        own
+    }
+
+    /// The files with this server's secrets.
+    pub fn secrets(&self) -> impl Iterator<Item = PathBuf> {
+        [self.identity(), self.key_file()].into_iter().flatten()
+    }
+
+    /// Whether what was said goes together, as far as that is known without a look at any file.
+    ///
+    /// # Errors
+    /// In words.
+    pub fn check(&self) -> Result<(), String> {
+        match (self.identity(), self.key_file(), &self.make_key) {
+            _ if self.is_insecure() => Ok(()),
+            (None, _, Some(_)) => Err(NO_IDENTITY.into()),
+            (None, Some(file), None) => choose(None, Some(file), false).map(drop),
+            _ => Ok(()),
+        }
     }
 
     /// What to serve with.
@@ -97,18 +121,23 @@ impl KeyArgs {
                 Err("a key has no use with --insecure (or KA_INSECURE): leave it out".into())
             }
             Some(identity) => make(identity, path),
-            None => {
-                Err("a key is made for an --identity: name the file where it is, or where it is to be".into())
-            }
+            None => Err(NO_IDENTITY.into()),
         }
     }
 }
 
+/// What is said to who wants a key without an identity.
+const NO_IDENTITY: &str =
+    "a key is made for an identity: name the file where that is, or is to be: --identity ID --make-key KEY";
+
 fn make(identity: PathBuf, path: &Path) -> Result<String, String> {
-    let server = choose(Some(identity), None, false)?;
+    let server = choose(Some(identity.clone()), None, false)?;
     let text = server.key().text().ok_or("there is no key without security")?;
     write_new(path, &text).map_err(|e| named(path, &e))?;
-    Ok(format!("the key is in {}: serve with --key-file, and give the file to the nodes", path.display()))
+    let [identity, key] = [&*identity, path].map(|path| quoted(path.as_os_str()));
+    Ok(format!(
+        "the key is in {key}: serve with --identity {identity} --key-file {key}, and give {key} to the nodes"
+    ))
 }
 
 fn choose(identity: Option<PathBuf>, key_file: Option<PathBuf>, insecure: bool) -> Result<ServerKey, String> {
@@ -118,8 +147,12 @@ fn choose(identity: Option<PathBuf>, key_file: Option<PathBuf>, insecure: bool) 
         (_, _, true) => {
             Err("--insecure (or KA_INSECURE) has no use for --identity or --key-file: leave them out".into())
         }
-        (None, Some(_), false) => {
-            Err("a key made before needs the --identity that it was made with, too".into())
+        (None, Some(file), false) => {
+            let file = quoted(file.as_os_str());
+            Err(format!(
+                "--key-file {file} needs the --identity that this key was made with, too: --identity ID --key-file {file}; \
+                 if that is lost, make both anew: --identity ID --make-key KEY"
+            ))
         }
         (None, None, false) => ServerKey::generate().map_err(random),
         (Some(path), None, false) => ServerKey::of(kept(&path)?).map_err(random),
@@ -127,7 +160,8 @@ fn choose(identity: Option<PathBuf>, key_file: Option<PathBuf>, insecure: bool) 
             let key = key::read(&file)?;
             ServerKey::with(kept(&path)?, key).ok_or_else(|| {
                 format!(
-                    "the key in {} is not of the identity in {}: make one with --make-key",
+                    "the key in {0} is not of the identity in {1}: serve with the identity that it was made with, or make \
+                     another key: --identity {1} --make-key KEY",
                     file.display(),
                     path.display()
                 )
@@ -184,13 +218,18 @@ fn named(path: &Path, e: &io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn an_identity_is_made_once_and_kept_private() {
         let dir = tempfile::tempdir().unwrap();
         let [id, other, key] = ["id", "other", "key"].map(|n| dir.path().join(n));
-        make(id.clone(), &key).unwrap();
+        let words = make(id.clone(), &key).unwrap();
+        assert!(
+            words.contains(&format!("--identity {} --key-file {}", id.display(), key.display())),
+            "{words}"
+        );
         for file in [&id, &key] {
             assert_eq!(fs::metadata(file).unwrap().mode() & 0o777, 0o600);
         }
@@ -206,7 +245,9 @@ mod tests {
         let why =
             |id: Option<&PathBuf>, key: Option<&PathBuf>, insecure| choose(id, key, insecure).unwrap_err();
         assert!(why(Some(&other), Some(&key), false).contains("is not of the identity in"));
-        assert!(why(None, Some(&key), false).contains("needs the --identity"));
+        let lacks = why(None, Some(&key), false);
+        let way = format!("--identity ID --key-file {}; if that is lost", key.display());
+        assert!(lacks.contains("needs the --identity") && lacks.contains(&way), "{lacks}");
         assert!(why(Some(&id), None, true).contains("has no use for"));
         assert!(why(Some(&key), None, false).contains("no server identity"));
         fs::set_permissions(&id, fs::Permissions::from_mode(0o644)).unwrap();

@@ -3,7 +3,8 @@
 //! ```text
 //! cli ──▶ server ──▶ serve ──▶ ka_core::net::serve ◀── source (a command's output, a file, standard input)
 //!            ├──▶ board (what people see), report (what they read at the end), json (what programs read)
-//!            └──▶ socket (what may be said to a running session)
+//!            ├──▶ invite (how nodes join)
+//!            └──▶ socket, keyboard (what may be said to a running session)
 //! ```
 //!
 //! The same crate has [`ka_d`], the program for the golden node: [`mod@clone`] serves its clones, of which [`golden`] knows
@@ -17,8 +18,10 @@ mod board;
 pub mod cli;
 pub mod clone;
 pub mod golden;
+mod invite;
 pub mod json;
 pub mod ka_d;
+mod keyboard;
 mod keys;
 mod report;
 pub mod rescue;

@@ -1,8 +1,12 @@
 //! What people read at the end: what became of each node, and what to do about those that failed.
 
 use ka_client::console::exit::Exit;
+use ka_client::console::meter::average;
+use ka_client::console::printer::{Styled, Tone};
 use ka_client::console::units;
 use ka_core::proto::{NodeReport, Report};
+use ka_core::time::Instant;
+use ka_core::types::NodeId;
 use ka_core::wire::control::{Outcome, Reason};
 
 use crate::session::Serving;
@@ -17,28 +21,51 @@ pub(crate) fn exit(report: &Report, stopped: bool) -> Exit {
         Exit::Interrupted
     } else if all().any(|o| Exit::of(o) == Exit::Source) {
         Exit::Source
-    } else if all().any(|o| Exit::of(o) == Exit::Lost) {
-        Exit::Lost
-    } else {
+    } else if failed(report) > 0
+        && report.nodes.iter().all(|n| n.outcome.is_ok() || Exit::of(&n.outcome) == Exit::Sink)
+    {
         Exit::Sink
+    } else {
+        // Somebody who stops a node takes it away, as a cable that is pulled out does.
+        Exit::Lost
     }
 }
 
-/// The table of nodes.
-pub(crate) fn summary(report: &Report, serving: &dyn Serving) -> Vec<String> {
+/// What was told of a session as it happened, and need not be told again in full.
+pub(crate) struct Told<'a> {
+    /// Who stopped it here.
+    pub(crate) stopped: Option<&'a str>,
+    /// When bytes began to move, if that was seen.
+    pub(crate) begun: Option<Instant>,
+    /// Why this node failed.
+    pub(crate) reason: &'a dyn Fn(NodeId) -> bool,
+}
+
+/// The table of nodes: those that failed are last, where people look first.
+pub(crate) fn summary(report: &Report, serving: &dyn Serving, told: &Told<'_>) -> Vec<Styled> {
     let ok = report.nodes.iter().filter(|n| n.outcome.is_ok()).count();
-    let mut lines = vec![headline(report, serving, ok)];
-    if !report.root.outcome.is_ok() {
-        lines.push(format!("  source: {}", report.root.outcome));
+    let mut lines = vec![headline(report, serving, told, ok).into()];
+    match &report.root.outcome {
+        Outcome::Ok => {}
+        // It did not fail: it is not needed any more.
+        Outcome::Failed(Reason::Interrupted(_), _) => {}
+        Outcome::Failed(_, at) => lines.push(Tone::Bad.of(format!("  the source FAILED at byte {at}"))),
+        outcome => lines.push(Tone::Bad.of(format!("  the source: {outcome}"))),
     }
-    for node in &report.nodes {
-        lines.push(line(node, report));
-        lines.extend(serving.remarks(node.node).into_iter().map(|remark| format!("            {remark}")));
+    if report.root.outcome.is_ok() && report.bytes == 0 {
+        lines.push("  warning: the source gave nothing".to_owned().into());
     }
-    lines.extend(serving.epilogue());
+    let (good, bad): (Vec<_>, Vec<_>) = report.nodes.iter().partition(|n| n.outcome.is_ok());
+    for node in good.into_iter().chain(bad) {
+        lines.push(line(node, report, told));
+        lines.extend(
+            serving.remarks(node.node).into_iter().map(|remark| format!("            {remark}").into()),
+        );
+    }
+    lines.extend(serving.epilogue().into_iter().map(Styled::from));
     if let Some(again) = again(report, serving) {
-        lines.push(format!("to try again with {}:", failed_nodes(failed(report))));
-        lines.push(format!("  {again}"));
+        lines.push(format!("to try again with {}:", failed_nodes(failed(report))).into());
+        lines.push(format!("  {again}").into());
     }
     lines
 }
@@ -56,38 +83,53 @@ fn failed_nodes(n: u32) -> String {
     if n == 1 { "the one that failed".into() } else { format!("the {n} that failed") }
 }
 
-fn headline(report: &Report, serving: &dyn Serving, ok: usize) -> String {
+fn headline(report: &Report, serving: &dyn Serving, told: &Told<'_>, ok: usize) -> String {
     let name = serving.session().title();
+    let (all, expected) = (report.nodes.len(), serving.session().nodes);
+    let stopped = told.stopped.map_or_else(String::new, |who| format!("; interrupted: {who}"));
     let Some(started) = report.started else {
-        return format!(
-            "{name} never started: {} of {} nodes came",
-            report.nodes.len(),
-            serving.session().nodes
-        );
+        return format!("{name} never started: {all} of {expected} nodes came{stopped}");
     };
-    let time = report.ended.since(started);
-    let rate = (report.bytes as f64 / time.as_secs_f64().max(0.001)) as u64;
-    format!(
-        "{name}: {ok} of {} OK, {} in {} ({})",
-        units::nodes(report.nodes.len() as u32),
-        units::size(report.bytes),
-        units::duration(time),
-        units::rate(rate)
-    )
+    let ends = report.nodes.iter().filter(|n| n.outcome.is_ok() || ok == 0).map(|n| n.ended);
+    let ended = ends.max().unwrap_or(report.ended);
+    let words = format!("{name}: {ok} of {} OK", units::nodes(all as u32));
+    if ok == 0 {
+        return format!("{words} after {}{stopped}", units::duration(ended.since(started)));
+    }
+    let at = |time: Instant| time.since(Instant::ZERO);
+    let average = average(report.bytes, at(started), at(ended), told.begun.map(at));
+    format!("{words}, {average}{stopped}")
 }
 
-fn line(node: &NodeReport, report: &Report) -> String {
+fn line(node: &NodeReport, report: &Report, told: &Told<'_>) -> Styled {
     let NodeReport { node: id, addr, label, outcome, bytes, ended, .. } = node;
     let who = format!("  node {:<4} {:<24}", id.0, format!("{addr} {label}"));
+    let Some(started) = report.started else { return format!("{who} waited for the others").into() };
+    let time = units::duration(ended.since(started));
     match outcome {
-        Outcome::Ok => {
-            let time = ended.since(report.started.unwrap_or(*ended));
-            format!("{who} OK      {} in {}", units::size(*bytes), units::duration(time))
+        Outcome::Ok => Tone::Good.of(format!("{who} OK      {} in {time}", units::size(*bytes))),
+        Outcome::Failed(why, at) => {
+            let why = if (told.reason)(*id) { briefly(why, *id) } else { why.to_string() };
+            Tone::Bad.of(format!("{who} FAILED  after {time} at byte {at}: {why}"))
         }
-        Outcome::Failed(why, at) => format!("{who} FAILED  at byte {at}: {why}"),
-        _ => format!(
+        _ => Tone::Doubtful.of(format!(
             "{who} UNKNOWN it was cut off when it may already have been done; look at the node itself"
-        ),
+        )),
+    }
+}
+
+/// A reason without the words that have been said.
+pub(crate) fn briefly(reason: &Reason, node: NodeId) -> String {
+    match reason {
+        Reason::Source(_) => "the source failed".into(),
+        Reason::Sink(_) => "its sink failed".into(),
+        Reason::Lost(who, _) if *who == node => "lost on the way".into(),
+        Reason::Lost(who, _) => format!("lost on the way at {who}"),
+        Reason::Tainted(who, _) => format!("{who} sent bytes that are not the true ones"),
+        Reason::Interrupted(_) => "interrupted".into(),
+        Reason::Slow(_) => "too slow".into(),
+        Reason::Missing(..) => "it was away too long".into(),
+        reason => reason.to_string(),
     }
 }
 
@@ -95,8 +137,8 @@ fn line(node: &NodeReport, report: &Report) -> String {
 pub(crate) mod tests {
     use std::ffi::OsString;
 
-    use ka_core::time::{Duration, Instant};
-    use ka_core::types::{NodeId, Offset, SessionId};
+    use ka_core::time::Duration;
+    use ka_core::types::{Offset, SessionId};
     use ka_core::wire::control::Counters;
 
     use super::*;
@@ -133,18 +175,64 @@ pub(crate) mod tests {
         }
     }
 
+    fn told(report: &Report, options: &Options, stopped: Option<&str>, told: bool) -> Vec<String> {
+        let lines = summary(report, options, &Told { stopped, begun: None, reason: &|_| told });
+        lines.into_iter().map(|line| line.text).collect()
+    }
+
     #[test]
     fn the_table_says_what_became_of_each_and_how_to_retry() {
+        let options = options(&["-s", "x", "-a", "2", "-l", "--interface", "eth0"]);
         assert_eq!(
-            summary(&report(), &options(&["-s", "x", "-a", "2", "-l", "--interface", "eth0"])),
+            told(&report(), &options, None, true),
             [
                 "session `x`: 1 of 2 nodes OK, 4 MiB in 2 s (2 MiB/s)",
                 "  node 1    10.0.0.5:30764 pc05      OK      4 MiB in 2 s",
-                "  node 2    10.0.0.6:30764           FAILED  at byte 7: the sink failed: full",
+                "  node 2    10.0.0.6:30764           FAILED  after 1 s at byte 7: its sink failed",
                 "to try again with the one that failed:",
                 "  ka-d-server -n 1 -e 'tar c .' -s x -a 2 --interface eth0 -l",
             ]
         );
+        let row = &told(&report(), &options, None, false)[2];
+        assert!(
+            row.ends_with("FAILED  after 1 s at byte 7: the sink failed: full"),
+            "nobody said it yet: {row}"
+        );
+    }
+
+    #[test]
+    fn those_that_failed_are_last_and_are_not_in_the_rate() {
+        let mut report = report();
+        report.nodes.swap(0, 1);
+        report.nodes[0].ended = Instant::ZERO + Duration::from_secs(60);
+        report.ended = Instant::ZERO + Duration::from_secs(60);
+        let lines = told(&report, &options(&["-s", "x"]), None, true);
+        assert_eq!(lines[0], "session `x`: 1 of 2 nodes OK, 4 MiB in 2 s (2 MiB/s)");
+        assert!(lines[1].contains("node 1") && lines[2].contains("node 2"), "{lines:?}");
+    }
+
+    #[test]
+    fn a_session_that_was_stopped_says_so_once_and_who_failed_before_keeps_its_reason() {
+        let mut report = report();
+        let interrupted = Reason::Interrupted("Ctrl-C on the server".into());
+        report.root.outcome = Outcome::Failed(interrupted.clone(), Offset(9));
+        report.nodes[0].outcome = Outcome::Failed(interrupted, Offset(8));
+        assert_eq!(
+            told(&report, &options(&["-s", "x"]), Some("Ctrl-C on the server"), true)[..3],
+            [
+                "session `x`: 0 of 2 nodes OK after 2 s; interrupted: Ctrl-C on the server",
+                "  node 1    10.0.0.5:30764 pc05      FAILED  after 2 s at byte 8: interrupted",
+                "  node 2    10.0.0.6:30764           FAILED  after 1 s at byte 7: its sink failed",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_source_that_gave_nothing_is_a_warning() {
+        let mut report = report();
+        report.bytes = 0;
+        let told = Told { stopped: None, begun: None, reason: &|_| false };
+        assert_eq!(summary(&report, &options(&[]), &told)[1].text, "  warning: the source gave nothing");
     }
 
     #[test]
@@ -158,13 +246,13 @@ pub(crate) mod tests {
     fn a_session_that_never_started() {
         let mut report = report();
         report.started = None;
-        report.nodes.clear();
+        report.nodes.truncate(1);
         report.root.outcome = Outcome::Failed(Reason::Interrupted("Ctrl-C on the server".into()), Offset(0));
         assert_eq!(
-            summary(&report, &options(&[])),
+            told(&report, &options(&[]), Some("Ctrl-C on the server"), true),
             [
-                "the session never started: 0 of 2 nodes came",
-                "  source: FAILED at byte 0: interrupted: Ctrl-C on the server",
+                "the session never started: 1 of 2 nodes came; interrupted: Ctrl-C on the server",
+                "  node 1    10.0.0.5:30764 pc05      waited for the others",
             ]
         );
         assert_eq!(exit(&report, true), Exit::Interrupted);
@@ -177,6 +265,21 @@ pub(crate) mod tests {
         let mut report = report();
         assert_eq!(exit(&report, false), Exit::Sink);
         assert_eq!(exit(&report, true), Exit::Sink, "stopped when all had ended");
+
+        // Somebody stopped that one where it runs.
+        let stopped = Outcome::Failed(Reason::Interrupted("Ctrl-C on pc05".into()), Offset(7));
+        report.nodes[0].outcome = stopped.clone();
+        assert_eq!(exit(&report, false), Exit::Lost, "not a sink alone");
+        report.nodes[1].outcome = stopped;
+        // With its last node the session has nobody to read the source for.
+        report.root.outcome = Outcome::Failed(Reason::Interrupted("no node is left".into()), Offset(7));
+        assert_eq!(exit(&report, false), Exit::Lost, "no sink at all");
+        report
+            .nodes
+            .iter_mut()
+            .for_each(|n| n.outcome = Outcome::Failed(Reason::Sink("full".into()), Offset(7)));
+        assert_eq!(exit(&report, false), Exit::Sink);
+        report.root.outcome = Outcome::Ok;
 
         report.nodes[0].outcome = Outcome::Unknown;
         assert_eq!(exit(&report, false), Exit::Lost);

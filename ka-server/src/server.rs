@@ -3,15 +3,19 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ka_client::console::exit::Exit;
 use ka_client::console::run;
 use ka_client::console::tell::Tell;
+use ka_client::plan::OWN;
 use ka_core::net::Stream;
-use ka_core::stream::{CommandSource, FileSource, StdinSource};
+use ka_core::stream::{self, CommandSource, FileSource, Reread, StdinSource};
 
 use crate::PROGRAM;
 use crate::cli::{Options, Source};
+use crate::json::Event;
+use crate::keys::{Sent, is_exposed};
 use crate::serve::serve;
 
 /// Runs what the command line says.
@@ -43,8 +47,10 @@ fn make_key(options: &Options, path: &Path, tell: &Tell) -> Exit {
 
 async fn serve_one(options: Options, tell: &Tell) -> Exit {
     let (source, everything) = (options.source(), options.sends_everything());
-    let secret = options.session.key.on(&["/".as_ref()]);
-    serve(Arc::new(options), tell, move |_| {
+    let root = Path::new("/");
+    let sent = [Sent { here: root, at: Some(root) }];
+    let secret = options.session.key.secrets().find(|path| is_exposed(path, &sent, &[OWN.as_ref()]));
+    serve(Arc::new(options), tell, move |tell| {
         if let (true, Some(path)) = (everything, secret) {
             return Err(format!(
                 "{} is on the file system that is sent, and every node would have this server's secrets: keep it on \
@@ -52,14 +58,16 @@ async fn serve_one(options: Options, tell: &Tell) -> Exit {
                 path.display()
             ));
         }
-        Ok(vec![open(&source).map_err(|e| e.to_string())?])
+        let mut stream = open(&source).map_err(|e| e.to_string())?;
+        stream.source = Box::new(Heeded { source: stream.source, tell: tell.clone(), bytes: 0 });
+        Ok(vec![stream])
     })
     .await
 }
 
 /// The name that nodes see is no secret, so it is not the command.
 fn open(source: &Source) -> io::Result<Stream> {
-    let (name, source): (_, Box<dyn ka_core::stream::Source>) = match source {
+    let (name, source): (_, Box<dyn stream::Source>) = match source {
         Source::Command(command) => ("command".into(), Box::new(CommandSource::spawn(command)?)),
         Source::File(path) => (file_name(path), Box::new(FileSource::open(path)?)),
         Source::Stdin => ("stdin".into(), Box::new(StdinSource::open()?)),
@@ -69,4 +77,45 @@ fn open(source: &Source) -> io::Result<Stream> {
 
 fn file_name(path: &Path) -> String {
     path.file_name().map_or_else(|| "file".into(), |name| name.to_string_lossy().into_owned())
+}
+
+/// A source of which it is said at once if it gives nothing: that is a stream, but seldom the one that was meant.
+struct Heeded {
+    source: Box<dyn stream::Source>,
+    tell: Tell,
+    bytes: u64,
+}
+
+impl stream::Source for Heeded {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.source.read(buf)?;
+        self.bytes += n as u64;
+        Ok(n)
+    }
+
+    fn ready(&mut self, timeout: Duration) -> io::Result<bool> {
+        self.source.ready(timeout)
+    }
+
+    fn size(&self) -> Option<u64> {
+        self.source.size()
+    }
+
+    fn again(&self) -> Option<Box<dyn Reread>> {
+        self.source.again()
+    }
+
+    fn finish(self: Box<Self>) -> Result<(), String> {
+        self.source.finish()?;
+        if self.bytes == 0 {
+            let text = "the source gave nothing: there are no bytes to send".to_owned();
+            self.tell.say(format!("warning: {text}"));
+            self.tell.event(&Event::Warning { text: &text });
+        }
+        Ok(())
+    }
+
+    fn abort(self: Box<Self>) {
+        self.source.abort();
+    }
 }

@@ -1,18 +1,19 @@
 //! What a session that is served has to be told, whatever it serves: options that all programs here have.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command};
-use ka_client::console::args::{NetArgs, TellArgs, number, session};
+use ka_client::console::args::{NetArgs, TellArgs, number, quoted, session};
 use ka_client::console::units;
 use ka_core::limits;
-use ka_core::net::{Admit, ServerConfig, ServerEvent, Threads};
+use ka_core::net::{ServerConfig, ServerEvent, Threads};
 use ka_core::proto::coordinator::Slow;
 use ka_core::types::{NodeId, SessionName};
 
+use crate::invite::Words;
 use crate::keys::KeyArgs;
 
 /// More than an hour between two nodes that leave is a slip of the finger.
@@ -87,16 +88,19 @@ pub trait Serving: Send + Sync {
     /// What kind of source it has, in one word, and which one.
     fn source(&self) -> (&'static str, Option<String>);
 
+    /// How a node joins with these words, as a sentence.
+    fn invite(&self, words: &Words) -> String;
+
+    /// Whether the source is standard input.
+    fn reads_stdin(&self) -> bool {
+        false
+    }
+
     /// The command that serves it again, for so many nodes.
     fn again(&self, nodes: u32) -> String;
 
     /// Something happened. Must not block.
     fn hear(&self, _: &ServerEvent) {}
-
-    /// Who may join.
-    fn admit(&self) -> Option<Admit> {
-        None
-    }
 
     /// How long a node that has everything may be at work on it; `None`: as long as any slow one.
     fn finish(&self) -> Option<Duration> {
@@ -134,7 +138,7 @@ impl SessionArgs {
                 "--min-nodes {least} is more than --nodes {}: lower the one or raise the other",
                 self.nodes
             )),
-            _ => Ok(()),
+            _ => self.key.check(),
         }
     }
 
@@ -208,29 +212,6 @@ pub(crate) fn given(command: &Command, matches: &ArgMatches) -> Vec<Given> {
     all
 }
 
-/// A word as a shell takes it.
-pub(crate) fn quoted(word: &OsStr) -> String {
-    let word = word.to_string_lossy();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_@%+=:,./-".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.into_owned()
-    } else if word.chars().any(char::is_control) {
-        let escaped: String =
-            word.chars().map(|c| if c == '\'' { r"\'".into() } else { escaped(c) }).collect();
-        format!("$'{escaped}'")
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
-    }
-}
-
-fn escaped(c: char) -> String {
-    match c {
-        '\\' => r"\\".into(),
-        c if c.is_control() => format!(r"\u{:04x}", u32::from(c)),
-        c => c.into(),
-    }
-}
-
 fn nodes(text: &str) -> Result<u32, String> {
     number(text, 1..=limits::NODES.into()).map_err(|range| format!("a session has {range} nodes"))
 }
@@ -241,22 +222,4 @@ fn fan_out(text: &str) -> Result<u32, String> {
 
 fn delay(text: &str) -> Result<u32, String> {
     number(text, 0..=DELAY_TENTHS_MAX).map_err(|range| format!("a delay is {range} tenths of a second"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_come_through_a_shell() {
-        for (word, text) in [
-            ("abc-1.2", "abc-1.2"),
-            ("", "''"),
-            ("(cd /dir && tar c *)", "'(cd /dir && tar c *)'"),
-            ("it's", r"'it'\''s'"),
-            ("a\nb'\\", r"$'a\u000ab\'\\'"),
-        ] {
-            assert_eq!(quoted(OsStr::new(word)), text);
-        }
-    }
 }

@@ -1,9 +1,10 @@
-//! The socket of `--control-socket`: what may be said to a running session, one command per line.
+//! The socket of `--control-socket`, and the one where this host's `ka-d-client -g` finds a session by its name: what may be
+//! said to a running session, one command per line.
 //!
 //! ```text
 //! rate 20M     ok
 //! rate off     ok
-//! go           ok, or: error: no node is waiting
+//! go           ok 3 nodes, or: error: no node is waiting
 //! stop         ok
 //! status       ok 37 %  1.2 GiB of 3.4 GiB  …
 //! ```
@@ -16,9 +17,11 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ka_client::console::units;
+use ka_client::console::{local, units};
+use ka_core::types::SessionName;
 use rustix::fs::{Mode, fchmod};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, listen, socket_with};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, listen, socket_with};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
@@ -66,6 +69,39 @@ impl Drop for Place {
     }
 }
 
+/// Opens the socket at which clients on this host, of this user, find the session of this name.
+///
+/// # Errors
+/// There is no place for it, or somebody has it.
+pub(crate) fn open_here<F>(session: &SessionName, answer: F) -> io::Result<Place>
+where
+    F: Fn(Command) -> Result<String, String> + Send + Sync + 'static,
+{
+    open_in(&local::directory()?, session, answer)
+}
+
+/// A socket gets its name when it is heard at: so one of that name at which nobody listens is dead, whoever looks.
+fn open_in<F>(dir: &Path, session: &SessionName, answer: F) -> io::Result<Place>
+where
+    F: Fn(Command) -> Result<String, String> + Send + Sync + 'static,
+{
+    // What servers that were killed have left.
+    for entry in fs::read_dir(dir)?.flatten() {
+        if local::is_socket(&entry.path()) {
+            clear(&entry.path())?;
+        }
+    }
+    let (path, unborn) = (local::socket(dir, session), dir.join(std::process::id().to_string()));
+    let _ = fs::remove_file(&unborn);
+    let listener = bind(&unborn)?;
+    // Unlike a new name, a second one never takes another server's place.
+    let linked = fs::hard_link(&unborn, &path);
+    fs::remove_file(&unborn)?;
+    linked?;
+    tokio::spawn(accept(listener, Arc::new(answer)));
+    Ok(Place(path))
+}
+
 /// Opens the socket and has `answer` hear its commands; its `Ok` follows the `ok`.
 ///
 /// # Errors
@@ -95,11 +131,14 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
 /// Takes away what a server that was killed has left.
 fn clear(path: &Path) -> io::Result<()> {
     let is_socket = fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_socket());
-    let is_dead = || {
-        std::os::unix::net::UnixStream::connect(path)
-            .is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused)
-    };
-    if is_socket && is_dead() { fs::remove_file(path) } else { Ok(()) }
+    if is_socket && is_dead(path)? { fs::remove_file(path) } else { Ok(()) }
+}
+
+/// Whether nobody listens there. Who does not answer, because it stands still, does.
+fn is_dead(path: &Path) -> io::Result<bool> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    Ok(connect(&socket, &SocketAddrUnix::new(path)?) == Err(Errno::CONNREFUSED))
 }
 
 async fn accept<F>(listener: UnixListener, answer: Arc<F>)
@@ -162,6 +201,7 @@ mod tests {
         for line in ["", "rate", "rate 5 6", "go now", "quit", "rate fast"] {
             assert!(Command::parse(line).is_err(), "{line}");
         }
+        assert!(Command::parse("rate 10").unwrap_err().contains("write 10M for 10 MiB/s"));
     }
 
     fn echo(command: Command) -> Result<String, String> {
@@ -195,6 +235,36 @@ mod tests {
         assert!(open(&path, echo).unwrap_err().to_string().contains("in use"), "it lives");
         drop(place);
         assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_session_has_its_place_on_this_host_until_its_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let (lab, other) = (SessionName::new("lab").unwrap(), SessionName::new("a/b").unwrap());
+        let killed = local::socket(dir.path(), &SessionName::new("killed").unwrap());
+        drop(std::os::unix::net::UnixListener::bind(&killed).unwrap());
+        let place = open_in(dir.path(), &lab, echo).unwrap();
+        assert!(!killed.exists());
+        let path = local::socket(dir.path(), &lab);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(ask(&path, "status\n").await, "ok 37 %\n");
+        let second = open_in(dir.path(), &lab, echo).unwrap_err();
+        assert_eq!(second.kind(), io::ErrorKind::AlreadyExists, "it lives");
+        drop(open_in(dir.path(), &other, echo).unwrap());
+        assert_eq!(ask(&path, "status\n").await, "ok 37 %\n");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        drop(place);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    /// A server that is stopped accepts nobody, and its socket's queue fills up.
+    #[tokio::test]
+    async fn who_stands_still_is_neither_dead_nor_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("still.socket");
+        let _still = bind(&path).unwrap();
+        (0..10 * CONNECTIONS).for_each(|_| clear(&path).unwrap());
+        assert!(path.exists());
     }
 
     #[tokio::test]

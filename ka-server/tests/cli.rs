@@ -67,7 +67,7 @@ fn what_came_since() {
 fn what_is_not_said_has_a_default() {
     let options = parse(&[]);
     let config = options.session.config();
-    let everything = "(cd /; tar --create --one-file-system --sparse /)";
+    let everything = "(cd /; tar --create --one-file-system --sparse --anchored --exclude=/etc/ka /)";
     assert_eq!(options.source(), Source::Command(everything.into()));
     assert_eq!((config.nodes, config.fan_out, config.min_nodes), (1, 1, 1));
     assert_eq!(config.release_delay, Duration::ZERO);
@@ -92,7 +92,11 @@ fn a_wrong_command_line_says_which_option_and_what_would_be_right() {
         (&["-p", "0"], &["--port", "'0'", "1 to 65535"]),
         (&["--discovery-port", "x"], &["--discovery-port", "'x'", "1 to 65535"]),
         (&["--port-range", "5-0"], &["--port-range", "1 to 65535"]),
-        (&["--window", "1"], &["--window", "'1'", "at least 1 MiB"]),
+        (&["--window", "1K"], &["--window", "'1K'", "at least 1 MiB"]),
+        (&["--window", "64"], &["--window", "'64'", "write 64M for 64 MiB, or 64B if"]),
+        (&["--rate", "10"], &["--rate", "'10'", "write 10M for 10 MiB/s, or 10B if"]),
+        (&["--rate", "100Mb"], &["--rate", "'100Mb'", "100mbit for bits"]),
+        (&["--min-rate", "5"], &["--min-rate", "'5'", "write 5M for 5 MiB/s, or 5B if"]),
         (&["--rate", "0"], &["--rate", "'0'", "leave it out"]),
         (&["--rate", "fast"], &["--rate", "'fast'", "50M", "400mbit"]),
         (&["--start-after", "later"], &["--start-after", "'later'", "5m"]),

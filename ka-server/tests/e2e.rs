@@ -103,11 +103,7 @@ fn a_sink_that_fails_is_one_node_s_matter() {
     assert!(bad.stderr.contains("exit status 1"), "{}", bad.stderr);
     let end = server.end();
     assert_eq!(end.code, 6);
-    assert!(
-        end.stderr.contains("to try again with the one that failed:\n  ka-d-server -n 1 --source"),
-        "{}",
-        end.stderr
-    );
+    assert!(end.stderr.lines().last().unwrap().contains("   ka-d-server -n 1 --source"), "{}", end.stderr);
     assert!(fs::read(lan.path("out1")).unwrap() == noise(5_000_000));
     let nodes = json(&lan.path("server.json"))["nodes"].clone();
     let failed: Vec<_> = nodes.as_array().unwrap().iter().filter(|n| n["outcome"] == "failed").collect();
@@ -130,7 +126,7 @@ fn a_spool_finishes_the_job() {
     assert_eq!(lan.names(), ["out1", "spool"]);
     assert!(fs::read(lan.path("spool")).unwrap() == bytes);
 
-    let again = end.stderr.lines().find_map(|line| line.strip_prefix("  ka-d-server ")).unwrap();
+    let again = end.stderr.lines().find_map(|line| line.split_once("   ka-d-server ")).unwrap().1;
     assert!(again.starts_with(&format!("-n 1 --source {} -s", lan.arg("spool"))), "{again}");
     let server = lan.start(&mut bare_server(&again.split(' ').collect::<Vec<_>>()));
     let client = lan.client(&["--output", &lan.arg("out2")]);
@@ -232,23 +228,8 @@ fn a_killed_node_is_lost() {
     client.signal(Signal::KILL);
     let end = server.end();
     assert_eq!(end.code, 7, "{}", end.stderr);
-    assert!(end.stderr.contains("lost on the way at node 1"), "{}", end.stderr);
+    assert!(end.stderr.contains("lost on the way"), "{}", end.stderr);
     assert_eq!(json(&lan.path("server.json"))["nodes"][0]["reason"]["node"], 1);
-}
-
-#[test]
-fn a_second_ctrl_c_waits_for_nothing() {
-    let lan = Lan::new();
-    let server = lan.server(&["-e", "cat /dev/zero", "--rate", "20M"]);
-    let mut client = lan.client(&["-e", "trap '' TERM; echo ready >&2; exec 2>&-; cat >/dev/null; sleep 3"]);
-    client.until_says("ready");
-    client.signal(Signal::INT);
-    client.until_says("once more to leave at once");
-    client.signal(Signal::INT);
-    let end = client.end();
-    assert_eq!(end.code, 8);
-    assert!(end.stderr.contains("interrupted twice"), "{}", end.stderr);
-    assert_ne!(server.end().code, 0);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use facts::Old;
+use ka_client::console::clock::Time;
 use ka_client::console::exit::Exit;
 use ka_client::console::json::{Counters, Ending, line};
 use ka_client::json as client;
@@ -103,6 +104,7 @@ fn server_event(event: &server::Event<'_>, more: &[&str]) {
     // One that is new is to be made below, too.
     match event {
         server::Event::Open { .. }
+        | server::Event::Nameless { .. }
         | server::Event::Joined { .. }
         | server::Event::Left { .. }
         | server::Event::Refused { .. }
@@ -113,6 +115,7 @@ fn server_event(event: &server::Event<'_>, more: &[&str]) {
         | server::Event::Suspected { .. }
         | server::Event::Returned { .. }
         | server::Event::Rerouted { .. }
+        | server::Event::Idle { .. }
         | server::Event::Slow { .. }
         | server::Event::Later { .. }
         | server::Event::Resumed { .. }
@@ -124,7 +127,11 @@ fn server_event(event: &server::Event<'_>, more: &[&str]) {
         | server::Event::Warning { .. }
         | server::Event::Report(_) => {}
     }
-    event_holds(SERVER, &line(event, Duration::from_millis(1500)), more);
+    event_holds(
+        SERVER,
+        &line(event, Duration::from_millis(1500), Time::since_1970(Duration::from_secs(9))),
+        more,
+    );
 }
 
 fn failed() -> Outcome {
@@ -162,17 +169,19 @@ fn what_a_server_says_is_on_the_page() {
             window_bytes: 3,
             expected: 4,
         },
+        Event::Nameless { addrs: &[std::net::IpAddr::from([10, 0, 0, 1])] },
         Event::Joined { node: 1, addr, label: "pc05", ready: 1, expected: 2 },
         Event::Left { node: 1, ready: 1, expected: 2 },
         Event::Refused { addr, why },
         Event::Started { nodes: 2 },
         Event::Linked { node: 1, parent: 0 },
-        Event::Stream { number: 0, name: "files", size: None },
-        Event::Stream { number: 0, name: "files", size: Some(9) },
+        Event::Stream { number: 0, name: "files", size: None, estimate: false },
+        Event::Stream { number: 0, name: "files", size: Some(9), estimate: true },
         Event::Progress { node: 1, received: 9, sunk: 8 },
         Event::Suspected { node: 1, why },
         Event::Returned { node: 1, at },
         Event::Rerouted { node: 2, from: 1, to: 0, why },
+        Event::Idle { node: 1, why },
         Event::Slow { node: 1, why },
         Event::Later { node: 1, at },
         Event::Resumed { node: 1, at },
@@ -196,7 +205,8 @@ fn what_a_server_says_is_on_the_page() {
         root: node(0, Outcome::Ok),
         nodes: vec![node(1, failed()), node(2, Outcome::Ok)],
     };
-    server_event(&Event::Report(&server::Report::of(&report, &options, Exit::Lost)), &more);
+    let day = "2026-07-01T14:05:10.123Z";
+    server_event(&Event::Report(&server::Report::of(&report, &options, Exit::Lost, |_| day.into())), &more);
     let none = server::Report::without_session(&options, Exit::NoStart, Some("no port"));
     server_event(&Event::Report(&none), &more);
 }
@@ -223,11 +233,17 @@ fn what_a_client_says_is_on_the_page() {
         bytes: 2,
         joined_s: ok.then_some(1.5),
         ended_s: 2.5,
+        joined: ok.then(|| "2026-07-01T14:05:10.123Z".into()),
+        started: None,
+        ended: "2026-07-01T14:05:11.123Z".into(),
         counters: Counters::default(),
     };
     let (good, bad) = (report(true), report(false));
     for event in [
         Event::UnknownKey { addr: addr.ip(), text: "another key".into() },
+        Event::OtherName { addr: addr.ip(), text: "another name".into() },
+        Event::Trying { text: "no answer".into() },
+        Event::Warning { text: "no descriptors" },
         Event::Found { addr },
         Event::Joined {
             node: 1,
@@ -242,8 +258,8 @@ fn what_a_client_says_is_on_the_page() {
         Event::Linked,
         Event::Away,
         Event::Back,
-        Event::Stream { number: 0, name: "files", size: None },
-        Event::Stream { number: 0, name: "files", size: Some(1) },
+        Event::Stream { number: 0, name: "files", size: None, estimate: false },
+        Event::Stream { number: 0, name: "files", size: Some(1), estimate: true },
         Event::Progress { received: 1, sunk: 1 },
         Event::Complete,
         Event::Ended(ending.clone()),
@@ -254,6 +270,9 @@ fn what_a_client_says_is_on_the_page() {
         // One that is new is to be made above, too.
         let more: &[&str] = match event {
             Event::UnknownKey { .. }
+            | Event::OtherName { .. }
+            | Event::Trying { .. }
+            | Event::Warning { .. }
             | Event::Found { .. }
             | Event::Joined { .. }
             | Event::Parent { .. }
@@ -268,7 +287,11 @@ fn what_a_client_says_is_on_the_page() {
             | Event::Going { .. } => &[],
             Event::Report(_) => &[section("Report of ka-d-client and ka-d-install"), section("Counters")],
         };
-        event_holds(CLIENT, &line(&event, Duration::from_millis(1500)), more);
+        event_holds(
+            CLIENT,
+            &line(&event, Duration::from_millis(1500), Time::since_1970(Duration::from_secs(9))),
+            more,
+        );
     }
 }
 

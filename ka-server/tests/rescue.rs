@@ -2,91 +2,46 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use ka_core::key::Key;
-use tempfile::TempDir;
+use rescues::{System, VERSION};
 
-const VERSION: &str = "6.1.0-test";
+mod private;
+mod rescues;
 
-/// A system with all that is required, and static programs of ours in `bin`.
-struct System(TempDir);
+/// The number of the user `nobody`.
+const NOBODY: u32 = 65_534;
 
 impl System {
-    fn new() -> Self {
-        let system = Self(tempfile::tempdir().unwrap());
-        for tool in ["modprobe", "blkid", "blockdev", "losetup", "mkfs.ext2", "mkfs.ext3", "mkswap", "sfdisk"]
-            .into_iter()
-            .chain(["wipefs", "partclone.restore"])
-        {
-            system.program(&format!("root/usr/sbin/{tool}"), b"#!/bin/sh\n");
-        }
-        for tool in ["chroot", "mount", "tar", "umount"] {
-            system.program(&format!("root/usr/bin/{tool}"), b"#!/bin/sh\n");
-        }
-        system.program("root/usr/bin/busybox", b"\0ash\0cttyhack\0ip\0setsid\0udhcpc\0xargs\0");
-        symlink("mkfs.ext2", system.path("root/usr/sbin/mkfs.ext4")).unwrap();
-        for (link, target) in [("bin", "usr/bin"), ("sbin", "usr/sbin"), ("lib", "usr/lib")] {
-            symlink(target, system.path("root").join(link)).unwrap();
-        }
-        let modules = format!("root/usr/lib/modules/{VERSION}");
-        let card = "kernel/drivers/net/ethernet/x/card.ko";
-        system.file(&format!("{modules}/{card}"), b"\x7fELF\0firmware=x/card.fw\0firmware=x/none.fw\0");
-        system.file(&format!("{modules}/kernel/lib/sums.ko"), b"");
-        system.file(&format!("{modules}/kernel/drivers/gpu/picture.ko"), b"");
-        let dep =
-            format!("{card}: kernel/lib/sums.ko\nkernel/lib/sums.ko:\nkernel/drivers/gpu/picture.ko:\n");
-        system.file(&format!("{modules}/modules.dep"), dep.as_bytes());
-        for index in ["modules.dep.bin", "modules.alias.bin"] {
-            system.file(&format!("{modules}/{index}"), b"");
-        }
-        system.file("root/usr/lib/firmware/x/card.fw", b"firmware");
-        system.file(&format!("root/boot/vmlinuz-{VERSION}"), b"kernel");
-        // The beginning of a program that needs nothing.
-        let mut program = b"\x7fELF\x02\x01".to_vec();
-        program.resize(64, 0);
-        for name in ["ka-d-install", "ka-d-client", "ka-desc"] {
-            system.program(&format!("bin/{name}"), &program);
-        }
-        system
-    }
-
-    fn path(&self, path: &str) -> std::path::PathBuf {
-        self.0.path().join(path)
-    }
-
-    fn file(&self, path: &str, bytes: &[u8]) {
-        fs::create_dir_all(self.path(path).parent().unwrap()).unwrap();
-        fs::write(self.path(path), bytes).unwrap();
-    }
-
-    fn program(&self, path: &str, bytes: &[u8]) {
-        self.file(path, bytes);
-        fs::set_permissions(self.path(path), fs::Permissions::from_mode(0o755)).unwrap();
+    /// `ka-d rescue` with these arguments, for this system and sessions without a key.
+    fn rescue(&self, args: &[&str]) -> Output {
+        self.with_key(Command::new(env!("CARGO_BIN_EXE_ka-d")), &[&["--insecure"], args].concat())
     }
 
     /// `ka-d rescue` with these arguments, for this system.
-    fn rescue(&self, args: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_ka-d"))
-            .args(["rescue", "--root"])
-            .arg(self.path("root"))
-            .arg("--bin")
-            .arg(self.path("bin"))
-            .args(args)
-            .current_dir(self.0.path())
-            .output()
-            .unwrap()
+    fn with_key(&self, mut command: Command, args: &[&str]) -> Output {
+        for name in ["KA_KEY_FILE", "KA_INSECURE"] {
+            command.env_remove(name);
+        }
+        command.args(["rescue", "--root"]).arg(self.path("root")).arg("--bin").arg(self.path("bin"));
+        command.args(args).current_dir(self.0.path()).output().unwrap()
     }
 
     fn built(&self, args: &[&str]) -> (String, String) {
-        let output = self.rescue(args);
-        let [said, told] =
-            [&output.stdout, &output.stderr].map(|bytes| String::from_utf8(bytes.clone()).unwrap());
-        assert!(output.status.success(), "{told}");
-        (said, told)
+        built(&self.rescue(args))
     }
+}
+
+/// The two outputs of a run that must be well.
+fn built(output: &Output) -> (String, String) {
+    let [said, told] =
+        [&output.stdout, &output.stderr].map(|bytes| String::from_utf8(bytes.clone()).unwrap());
+    assert!(output.status.success(), "{told}");
+    (said, told)
 }
 
 /// What a program says that reads this.
@@ -117,8 +72,7 @@ fn everything_that_is_needed_is_in_it_and_nothing_else_of_the_kernel() {
     let system = System::new();
     let (entries, told) = system.built(&["out", "--append", "console=ttyS0"]);
     assert!(told.contains("efibootmgr (Debian's package efibootmgr)"), "{told}");
-    assert!(told.contains("fill in the session's key"), "{told}");
-    assert_eq!(entries.matches("quiet ka.session=ka ka.key=... console=ttyS0\n").count(), 3, "{entries}");
+    assert_eq!(entries.matches("quiet ka.session=ka ka.insecure=1 console=ttyS0\n").count(), 3, "{entries}");
     assert_eq!(fs::read(system.path("out/vmlinuz")).unwrap(), b"kernel");
     let mut names: Vec<String> = fs::read_dir(system.path("out"))
         .unwrap()
@@ -186,12 +140,65 @@ fn the_key_is_in_the_entries_if_it_is_given() {
     let system = System::new();
     let key = Key::new([3; 12], &[9; 32]).text().unwrap();
     system.file("key", key.as_bytes());
-    let (entries, told) = system.built(&["out", "-s", "lab", "--key-file", "key"]);
+    let command = || Command::new(env!("CARGO_BIN_EXE_ka-d"));
+    let (entries, told) = built(&system.with_key(command(), &["out", "-s", "lab", "--key-file", "key"]));
     assert_eq!(entries.matches(&format!("ka.session=lab ka.key={}\n", *key)).count(), 3);
     assert!(told.contains("who can read them can join") && !told.contains(&*key));
-    let (entries, told) = system.built(&["out", "--insecure"]);
+    let (entries, told) = system.built(&["out"]);
     assert_eq!(entries.matches("ka.insecure=1\n").count(), 3);
     assert!(told.contains("without a key anybody"));
+}
+
+#[test]
+fn root_s_entries_have_the_key_of_ka_d_clone_which_is_made_once() {
+    let test = "root_s_entries_have_the_key_of_ka_d_clone_which_is_made_once";
+    if !private::is_root() || !private::can_run(test) {
+        return;
+    }
+    let system = System::new();
+    let etc = system.path("etc");
+    fs::create_dir(&etc).unwrap();
+    let run = || {
+        let mut command = private::with(&[(&etc, "/etc")]);
+        command.arg(env!("CARGO_BIN_EXE_ka-d"));
+        built(&system.with_key(command, &["out"]))
+    };
+    let (first, told) = run();
+    let key = fs::read_to_string(etc.join("ka/key")).unwrap();
+    assert_eq!(first.matches(&format!("ka.session=ka ka.key={key}")).count(), 3, "{first}");
+    assert!(told.contains("/etc/ka/key, is in these entries") && !told.contains(key.trim()), "{told}");
+    assert_eq!(run().0, first, "it is kept");
+    for (path, mode) in [("ka", 0o700), ("ka/key", 0o600), ("ka/identity", 0o600)] {
+        let about = fs::metadata(etc.join(path)).unwrap();
+        assert_eq!((about.mode() & 0o777, about.uid()), (mode, 0), "{path}");
+    }
+    // The entries have it; what all nodes are given has not.
+    let Some(archive) = piped("gzip", &["-d", "-c"], &fs::read(system.path("out/initrd")).unwrap()) else {
+        return;
+    };
+    assert!(!archive.windows(key.trim().len()).any(|bytes| bytes == key.trim().as_bytes()));
+}
+
+#[test]
+fn who_is_not_root_hears_where_the_key_is() {
+    let system = System::new();
+    // Where others can reach it.
+    fs::copy(env!("CARGO_BIN_EXE_ka-d"), system.path("ka-d")).unwrap();
+    fs::set_permissions(system.0.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::create_dir(system.path("out")).unwrap();
+    fs::set_permissions(system.path("out"), fs::Permissions::from_mode(0o777)).unwrap();
+    let run = |args: &[&str]| {
+        let mut command = Command::new(system.path("ka-d"));
+        if private::is_root() {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        system.with_key(command, args)
+    };
+    let told = String::from_utf8(run(&["out", "--iso"]).stderr).unwrap();
+    assert!(told.contains("a disc needs the session's key"), "{told}");
+    let (entries, told) = built(&run(&["out"]));
+    assert_eq!(entries.matches("quiet ka.session=ka ka.key=...\n").count(), 3, "{entries}");
+    assert!(told.contains("root finds it in /etc/ka/key"), "{told}");
 }
 
 #[test]
@@ -221,8 +228,6 @@ fn all_that_is_missing_is_told_at_once_and_nothing_is_written() {
     }
     assert!(!system.path("out").exists());
 
-    let told = String::from_utf8(System::new().rescue(&["out", "--iso"]).stderr).unwrap();
-    assert!(told.contains("a disc needs the session's key"), "{told}");
     let output = System::new().rescue(&["out", "--module", "none"]);
     let told = String::from_utf8(output.stderr).unwrap();
     assert_eq!(told.lines().last(), Some("ka-d: kernel 6.1.0-test has no module none"));

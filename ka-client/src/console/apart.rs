@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   main thread      signals, view, report                 ┐ may what the program may
-//!   `ka-threads`  ─▶ `ka-source`, `ka-sink`, `ka-again`    ┘
+//!   `ka-threads`  ─▶ `ka-source`, `ka-sink`, `ka-again`,   ┘
+//!                    `ka-resolve`
 //!   `ka-session`     sockets, messages, keys, the relay      nobody's rights, no file system
 //! ```
 //!

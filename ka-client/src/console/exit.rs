@@ -38,7 +38,7 @@ impl Exit {
         (Self::Refused, "refused: another key, already started, another version, name taken or not unique"),
         (Self::Source, "the source failed"),
         (Self::Sink, "the sink failed (server: the sink of a node)"),
-        (Self::Lost, "lost on the way: a node or a link failed"),
+        (Self::Lost, "lost on the way: a node or a link failed (server: or somebody stopped a node)"),
         (Self::Interrupted, "interrupted: somebody stopped it"),
     ];
 

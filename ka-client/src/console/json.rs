@@ -7,6 +7,8 @@ use std::time::Duration;
 use ka_core::wire::control;
 use serde::Serialize;
 
+use super::clock::Time;
+
 /// The version of the reports' form.
 pub const VERSION: u32 = 1;
 
@@ -92,12 +94,13 @@ struct Line<'a, E> {
     #[serde(flatten)]
     event: &'a E,
     t: f64,
+    time: String,
 }
 
 /// An event as one line, without its end.
 #[must_use]
-pub fn line(event: &impl Serialize, since_start: Duration) -> String {
-    serde_json::to_string(&Line { event, t: seconds(since_start) })
+pub fn line(event: &impl Serialize, since_start: Duration, time: Time) -> String {
+    serde_json::to_string(&Line { event, t: seconds(since_start), time: time.stamp_ms() })
         .expect("our own objects have text for keys")
 }
 
@@ -148,8 +151,9 @@ mod tests {
         enum Event {
             Left { node: u32 },
         }
-        let text = line(&Event::Left { node: 3 }, Duration::from_micros(1_234_567));
-        assert_eq!(text, r#"{"event":"left","node":3,"t":1.235}"#);
+        let time = Time::since_1970(Duration::from_millis(1_782_914_710_123));
+        let text = line(&Event::Left { node: 3 }, Duration::from_micros(1_234_567), time);
+        assert_eq!(text, r#"{"event":"left","node":3,"t":1.235,"time":"2026-07-01T14:05:10.123Z"}"#);
     }
 
     #[test]

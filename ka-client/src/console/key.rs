@@ -78,6 +78,14 @@ impl KeyArgs {
     /// # Errors
     /// In words: there is none, there are too many, or it is mistyped.
     pub fn key(&self) -> Result<Key, String> {
+        self.find()?.ok_or_else(|| NONE.into())
+    }
+
+    /// The same, or `None` if nothing is said of a key anywhere.
+    ///
+    /// # Errors
+    /// In words: there are too many, or it is mistyped.
+    pub fn find(&self) -> Result<Option<Key>, String> {
         let text = |name| env(name).map(|value| value.to_string_lossy().into_owned());
         let key = self.key.clone().or_else(|| text("KA_KEY"));
         let file = self.key_file.clone().or_else(|| env("KA_KEY_FILE").map(Into::into));
@@ -90,7 +98,7 @@ fn choose(
     file: Option<PathBuf>,
     insecure: bool,
     kernel: &dyn Fn() -> String,
-) -> Result<Key, String> {
+) -> Result<Option<Key>, String> {
     let given = match (&key, &file) {
         (Some(_), Some(_)) => {
             return Err("--key and --key-file (or KA_KEY and KA_KEY_FILE) are two keys: give one".into());
@@ -105,18 +113,17 @@ fn choose(
         (Some(_), true) => {
             Err("a key and --insecure (or KA_INSECURE) contradict each other: give one".into())
         }
-        (Some(key), false) => Ok(key),
+        (Some(key), false) => Ok(Some(key)),
         (None, true) if booted().is_some() => {
             Err(format!("{KERNEL} has a key ({PARAMETER}…), which --insecure (or KA_INSECURE) contradicts"))
         }
-        (None, true) => Ok(Key::insecure()),
-        (None, false) => {
-            booted().map_or_else(|| Err(NONE.into()), |key| parse(key).map_err(|e| format!("{KERNEL}: {e}")))
-        }
+        (None, true) => Ok(Some(Key::insecure())),
+        (None, false) => booted().map(|key| parse(key).map_err(|e| format!("{KERNEL}: {e}"))).transpose(),
     }
 }
 
-const NONE: &str = "this session's key is needed: give the one that ka-d-server printed with --key, --key-file or KA_KEY, \
+/// What is said of a key that is not given.
+pub const NONE: &str = "this session's key is needed: give the one that ka-d-server printed with --key, --key-file or KA_KEY, \
                     or as ka.key=… on the kernel's command line; or start both sides with --insecure (KA_INSECURE=1)";
 
 /// Reads a key from a file.
@@ -155,14 +162,15 @@ mod tests {
         let find = |key: Option<&str>, file: Option<&Path>, insecure| {
             choose(key.map(Into::into), file.map(Into::into), insecure, &nothing)
         };
-        assert_eq!(find(Some(&text), None, false).as_ref(), Ok(&key));
-        assert_eq!(find(None, Some(&path), false).as_ref(), Ok(&key));
-        assert_eq!(find(None, None, true), Ok(Key::insecure()));
-        assert_eq!(choose(None, None, false, &boot).as_ref(), Ok(&key));
+        let key = Ok(Some(key));
+        assert_eq!(find(Some(&text), None, false), key);
+        assert_eq!(find(None, Some(&path), false), key);
+        assert_eq!(find(None, None, true), Ok(Some(Key::insecure())));
+        assert_eq!(choose(None, None, false, &boot), key);
+        assert_eq!(find(None, None, false), Ok(None));
         assert!(choose(None, None, true, &boot).unwrap_err().contains("contradicts"));
         let none = dir.path().join("none");
         for (a, says) in [
-            (find(None, None, false), "or start both sides with --insecure"),
             (find(Some(&text), None, true), "contradict each other"),
             (find(Some(&text), Some(&path), false), "are two keys"),
             (find(Some(&text[1..]), None, false), "it has 49 characters"),

@@ -1,63 +1,45 @@
 //! The file of `--report`: there when it is whole, or not there.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 
+use ka_core::stream::{FileSink, Sink, Stop};
 use serde::Serialize;
+
+/// Room that a report needs at least: a node's, or a server's of some hundred nodes.
+const ROOM: u64 = 64 << 10;
 
 /// A report that is yet to be written. Dropped before that, it leaves nothing.
 #[derive(Debug)]
-pub struct ReportFile {
-    path: PathBuf,
-    part: PathBuf,
-    file: File,
-}
+pub struct ReportFile(FileSink);
 
 impl ReportFile {
-    /// Opens `path` with `.part` behind it, so that it is known at the start whether there can be a report.
+    /// Opens `path` as any output is opened, so that it is known at the start whether there can be a report.
     ///
     /// # Errors
     /// Names the file and says what is wrong.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let mut part = path.as_os_str().to_owned();
-        part.push(".part");
-        let part = PathBuf::from(part);
-        // Made anew, never opened: what lies there may be somebody's link to something precious.
-        let file = match fs::remove_file(&part) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-            _ => File::create_new(&part),
-        };
-        let file = file.map_err(|e| cannot(&part, &e))?;
-        Ok(Self { path: path.into(), part, file })
+        let file = FileSink::open(path).and_then(|file| file.reserve(ROOM).map(|()| file));
+        file.map(Self).map_err(|e| io::Error::new(e.kind(), format!("--report: {e}")))
     }
 
     /// Writes the report and gives it its name.
     ///
     /// # Errors
     /// Names the file and says what is wrong.
-    pub fn write(mut self, report: &impl Serialize) -> io::Result<()> {
+    pub fn write(self, report: &impl Serialize) -> io::Result<()> {
         let mut text = serde_json::to_vec_pretty(report)?;
         text.push(b'\n');
-        let written = self.file.write_all(&text).and_then(|()| self.file.sync_all());
-        written.map_err(|e| cannot(&self.part, &e))?;
-        fs::rename(&self.part, &self.path).map_err(|e| cannot(&self.path, &e))
+        let (mut file, stop) = (Box::new(self.0), Stop::new());
+        let written = file.write(&[text.into()], &stop).map_err(|e| e.to_string());
+        written.and_then(|()| file.finish(&stop)).map_err(|why| io::Error::other(format!("--report: {why}")))
     }
-}
-
-impl Drop for ReportFile {
-    fn drop(&mut self) {
-        // After a rename there is nothing left to remove.
-        let _ = fs::remove_file(&self.part);
-    }
-}
-
-fn cannot(path: &Path, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("cannot write the report {}: {error}", path.display()))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -80,13 +62,20 @@ mod tests {
         let (path, precious) = (dir.path().join("r.json"), dir.path().join("precious"));
         fs::write(&precious, "old").unwrap();
         std::os::unix::fs::symlink(&precious, dir.path().join("r.json.part")).unwrap();
-        ReportFile::open(&path).unwrap().write(&0).unwrap();
+        assert!(ReportFile::open(&path).is_err());
         assert_eq!(fs::read_to_string(precious).unwrap(), "old");
     }
 
     #[test]
     fn a_place_that_does_not_exist_is_named() {
         let error = ReportFile::open(Path::new("/nonexistent/r.json")).unwrap_err().to_string();
-        assert!(error.starts_with("cannot write the report /nonexistent/r.json.part: No such"), "{error}");
+        assert_eq!(error, "--report: cannot write /nonexistent/r.json.part: No such file or directory");
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_replaced() {
+        ReportFile::open(Path::new("/dev/null")).unwrap().write(&0).unwrap();
+        let error = ReportFile::open(Path::new("/dev/full")).unwrap().write(&0).unwrap_err().to_string();
+        assert_eq!(error, "--report: cannot write /dev/full: No space left on device");
     }
 }

@@ -1,13 +1,16 @@
 //! What happens, told to people on standard error and to programs on standard output.
+//!
+//! Where people have no terminal but a log, each line begins with the time of day.
 
 use std::io;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::clock::Time;
 use super::exit::Exit;
 use super::json;
-use super::printer::Printer;
+use super::printer::{Printer, Size, Styled, window_size};
 
 /// Where there is no live view, progress is a line so often.
 const LOG_PACE: Duration = Duration::from_secs(10);
@@ -66,18 +69,37 @@ impl Tell {
         self.begun.elapsed()
     }
 
+    /// The time of day so long after the program's start, as this machine's clock has it by now, for programs.
+    #[must_use]
+    pub fn time_of(&self, at: Duration) -> String {
+        Time::now().before(self.elapsed().saturating_sub(at)).stamp_ms()
+    }
+
+    /// Whether people see a live view.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.people.is_live()
+    }
+
     /// Says something that people should read.
-    pub fn say(&self, text: impl Into<String>) {
-        self.people.line(text);
+    pub fn say(&self, line: impl Into<Styled>) {
+        self.people.line(self.stamped(line.into()));
     }
 
     /// Says something that happened.
     pub fn line(&self, line: Line) {
         match line {
-            Line::Say(text) => self.people.line(text),
-            Line::Note(text) if !self.people.is_live() => self.people.line(text),
+            Line::Say(text) => self.say(text),
+            Line::Note(text) if !self.is_live() => self.say(text),
             Line::Note(_) => {}
         }
+    }
+
+    fn stamped(&self, mut line: Styled) -> Styled {
+        if !self.is_live() {
+            line.text.insert_str(0, &format!("{} ", Time::now().stamp()));
+        }
+        line
     }
 
     /// Says why it ends here.
@@ -89,26 +111,27 @@ impl Tell {
     /// Tells programs.
     pub fn event(&self, event: &impl Serialize) {
         if let Some(out) = &self.programs {
-            out.line(json::line(event, self.elapsed()));
+            out.line(json::line(event, self.elapsed(), Time::now()));
         }
     }
 
     /// Tells programs something that the next of its kind makes old.
     pub fn passing(&self, event: &impl Serialize) {
         if let Some(out) = &self.programs {
-            out.passing(json::line(event, self.elapsed()));
+            out.passing(json::line(event, self.elapsed(), Time::now()));
         }
     }
 
-    /// Shows how far it is: the whole `view` on a terminal, now and then a `line` in a log if it is another one.
-    pub fn show(&mut self, view: impl FnOnce() -> Vec<String>, line: impl FnOnce() -> String) {
-        if self.people.is_live() {
-            self.people.frame(view());
+    /// Shows how far it is: the whole `view` on a terminal of this size, now and then a `line` in a log if it is another
+    /// one.
+    pub fn show(&mut self, view: impl FnOnce(Size) -> Vec<Styled>, line: impl FnOnce() -> String) {
+        if self.is_live() {
+            self.people.frame(view(window_size()));
         } else if self.elapsed() >= self.logged + LOG_PACE {
             self.logged = self.elapsed();
             let line = line();
             if line != self.last {
-                self.people.passing(line.clone());
+                self.people.passing(self.stamped(line.clone().into()));
                 self.last = line;
             }
         }

@@ -3,17 +3,24 @@
 //! A size is a number and a unit: `K`, `M`, `G`, `T` (also `KiB` …) count by 1024, `kB`, `MB`, `GB`, `TB` by 1000.
 //! A rate is a size per second, or bits per second: `kbit`, `mbit`, `gbit` count by 1000, as networks do.
 //! A time is seconds, or has a unit: `ms`, `s`, `m`, `h`.
+//!
+//! A size or rate without a unit is bytes; one below 1 MiB is refused, because somebody who types `--rate 10` hardly means
+//! ten bytes a second. So is a rate whose unit ends in a small `b`, which may be bits or bytes.
 
 use std::time::Duration;
 
 const SIZES: [(&str, u64); 4] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+
+/// What a number without a unit is at least.
+const BARE_BYTES: u64 = 1 << 20;
 
 /// Reads a size, in bytes.
 ///
 /// # Errors
 /// A sentence that says how a size is written.
 pub fn parse_size(text: &str) -> Result<u64, String> {
-    scaled(text, size_unit).ok_or_else(|| "a size is written like 65536, 512K, 64M or 1.5G".into())
+    let bytes = scaled(text, size_unit).ok_or("a size is written like 512K, 64M or 1.5G")?;
+    with_unit(text, bytes, "")
 }
 
 /// Reads a rate, in bytes per second.
@@ -21,12 +28,26 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
 /// # Errors
 /// A sentence that says how a rate is written.
 pub fn parse_rate(text: &str) -> Result<u64, String> {
-    let bare = text.strip_suffix("/s").unwrap_or(text);
-    match scaled(bare, rate_unit) {
-        Some(0) => Err("a rate is more than 0; leave it out for no limit".into()),
-        Some(rate) => Ok(rate),
-        None => Err("a rate is written like 50M (MiB per second), 500K or 400mbit".into()),
+    let amount = text.strip_suffix("/s").unwrap_or(text).trim();
+    if amount.ends_with('b') {
+        return Err("a small b may be bits or bytes: write 100mbit for bits, 100MB or 100M for bytes".into());
     }
+    let how = "a rate is written like 50M (MiB per second), 500K or 400mbit";
+    match with_unit(amount, scaled(amount, rate_unit).ok_or(how)?, "/s")? {
+        0 => Err("a rate is more than 0; leave it out for no limit".into()),
+        rate => Ok(rate),
+    }
+}
+
+/// Refuses what was typed without a unit, and is so little that one was forgotten.
+fn with_unit(text: &str, bytes: u64, per: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let is_bare = text.ends_with(|c: char| c.is_ascii_digit());
+    let is_nothing = text.chars().all(|c| matches!(c, '0' | '.'));
+    if !is_bare || is_nothing || bytes >= BARE_BYTES {
+        return Ok(bytes);
+    }
+    Err(format!("{text} is {bytes} B{per}: write {text}M for {text} MiB{per}, or {text}B if bytes are meant"))
 }
 
 /// Reads a time that is longer than nothing.
@@ -136,8 +157,9 @@ mod tests {
     fn sizes_are_read() {
         for (text, bytes) in [
             ("0", 0),
-            ("65536", 65536),
+            ("1048576", 1 << 20),
             ("512 B", 512),
+            ("10B", 10),
             ("1K", 1024),
             ("64m", 64 << 20),
             ("1.5G", 3 << 29),
@@ -187,6 +209,31 @@ mod tests {
         assert!(parse_rate("0").unwrap_err().contains("leave it out"));
         assert!(parse_rate("7bit").unwrap_err().contains("leave it out"));
         assert!(parse_rate("fast").unwrap_err().contains("400mbit"));
+    }
+
+    #[test]
+    fn a_small_number_without_a_unit_is_refused_with_the_way_out() {
+        for text in ["10", " 10 ", "1", "65536", "1048575", "0.5", "1000.25"] {
+            let said = [parse_size(text).unwrap_err(), parse_rate(text).unwrap_err()];
+            let number = text.trim();
+            for (said, per) in said.iter().zip(["", "/s"]) {
+                let way = format!("write {number}M for {number} MiB{per}, or {number}B if bytes are meant");
+                assert!(said.contains(&way), "{text}: {said}");
+            }
+            // The way out is one.
+            assert!(parse_size(&format!("{number}M")).is_ok() && parse_rate(&format!("{number}M/s")).is_ok());
+        }
+        assert_eq!(parse_rate("10/s").unwrap_err(), parse_rate("10").unwrap_err());
+        for (text, bytes) in [("1048576", 1 << 20), ("50000000", 50_000_000), ("10B", 10), ("10B/s", 10)] {
+            assert_eq!(parse_rate(text), Ok(bytes), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_rate_in_bits_or_bytes_is_not_guessed() {
+        for text in ["100Mb", "100mb", "100Mb/s", "10b", "1Gib"] {
+            assert!(parse_rate(text).unwrap_err().contains("100mbit for bits"), "{text}");
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The clone's own programs, run in the clone with what they need of the node.
 
+use std::fs;
+
 use ka_desc::run::{Call, Failure, Runner};
 
 use super::Clone;
@@ -7,6 +9,15 @@ use super::tree::Tree;
 
 /// What programs that install boot loaders and build initramfs look at.
 const BINDS: [&str; 4] = ["/dev", "/proc", "/sys", "/run"];
+
+/// The kernel's command line, with the session's key in it.
+const LINE: &str = "/proc/cmdline";
+
+/// The file that the clone's programs see instead: some make boot entries from it.
+const SHOWN_LINE: &str = "/run/ka/cmdline";
+
+/// How the words begin that are a rescue system's own.
+const OURS: &str = "ka.";
 
 /// UEFI's variables, where the kernel has them.
 pub(super) const EFIVARS: &str = "/sys/firmware/efi/efivars";
@@ -61,7 +72,7 @@ pub(super) fn inside<T>(
     work: impl FnOnce(&mut Inside<'_>, &mut dyn FnMut(&str)) -> Result<T, String>,
 ) -> Result<T, String> {
     let efivars = clone.machine.path(EFIVARS);
-    let has_efivars = std::fs::read_dir(efivars).is_ok_and(|mut entries| entries.next().is_some());
+    let has_efivars = fs::read_dir(efivars).is_ok_and(|mut entries| entries.next().is_some());
     let mut mounted = Vec::new();
     let mut done = Ok(());
     for what in BINDS.into_iter().chain(has_efivars.then_some(EFIVARS)) {
@@ -70,6 +81,7 @@ pub(super) fn inside<T>(
             break;
         }
     }
+    let done = done.and_then(|()| hide(clone, runner).map(|at| mounted.extend(at)));
     let root = clone.root.display().to_string();
     let done = done.and_then(|()| work(&mut Inside { root, tree, runner }, tell));
     for at in mounted.iter().rev() {
@@ -82,6 +94,25 @@ pub(super) fn inside<T>(
         }
     }
     done
+}
+
+/// Shows the kernel's command line without what is this session's.
+fn hide(clone: &Clone<'_>, runner: &mut dyn Runner) -> Result<Option<String>, String> {
+    let line = clone.machine.file(LINE.trim_start_matches('/')).unwrap_or_default();
+    let (ours, others): (Vec<&str>, Vec<&str>) =
+        line.split_whitespace().partition(|word| word.starts_with(OURS));
+    if ours.is_empty() {
+        return Ok(None);
+    }
+    let shown = clone.machine.path(SHOWN_LINE);
+    let written = shown.parent().map_or(Ok(()), fs::create_dir_all);
+    written
+        .and_then(|()| fs::write(&shown, others.join(" ") + "\n"))
+        .map_err(|e| format!("{}: {e}", shown.display()))?;
+    let at = format!("{}{LINE}", clone.root.display());
+    let mount = Call::new("mount", ["--bind", &shown.display().to_string(), &at]);
+    runner.write(&mount).map_err(|failure| failure.to_string())?;
+    Ok(Some(at))
 }
 
 fn bind(clone: &Clone<'_>, tree: &Tree, runner: &mut dyn Runner, what: &str) -> Result<String, String> {

@@ -10,8 +10,9 @@
 //! ```
 //!
 //! The clone's own tools come after the texts that they read, and what is copied from the EFI system partition after
-//! what they put there. `tree` is how all of that touches files: below the clone's root and nowhere else. `inside` is
-//! how the clone's programs are run. `hardware` says what this node's devices need.
+//! what they put there. `mark` comes last of all, when everything is on the disk. `tree` is how all of that touches files:
+//! below the clone's root and nowhere else. `inside` is how the clone's programs are run. `hardware` says what this node's
+//! devices need.
 //!
 //! What is absent: names. A clone has the golden node's host name and its ssh host keys until the admin gives it
 //! others.
@@ -21,6 +22,7 @@ mod hardware;
 mod initramfs;
 mod inside;
 mod install;
+pub(crate) mod mark;
 mod records;
 mod tree;
 mod uefi;

@@ -254,6 +254,18 @@ fn dracut_makes_it_too_and_without_either_it_is_said() {
 }
 
 #[test]
+fn the_clone_s_programs_do_not_see_the_session_s_key() {
+    let mut lab = Lab::new();
+    lab.node("proc/cmdline", "quiet ka.session=ka ka.key=7t3xk-x root=/dev/ram0\n");
+    let mut runner = Recorder::new(&[("lsinitramfs", Ok("virtio_blk.ko"))]);
+    lab.finish(Firmware::Bios, &mut runner).unwrap();
+    let shown = lab.dir.path().join("node/run/ka/cmdline");
+    assert_eq!(fs::read_to_string(&shown).unwrap(), "quiet root=/dev/ram0\n");
+    assert_eq!(runner.calls[4], format!("mount --bind {} ROOT/proc/cmdline", shown.display()));
+    assert_eq!(runner.calls[6], "umount ROOT/proc/cmdline");
+}
+
+#[test]
 fn what_was_mounted_goes_also_when_a_mount_fails_or_is_busy() {
     let mut lab = Lab::new();
     let mut runner = Recorder::new(&[("bind /sys", Err("no"))]);

@@ -149,6 +149,12 @@ impl Tree {
         Ok(())
     }
 
+    /// Says who may do what with a directory.
+    pub(super) fn set_mode(&self, path: &str, mode: u32) -> Result<(), String> {
+        let dir = self.at(path, OFlags::RDONLY | OFlags::DIRECTORY).map_err(|e| said(path, e))?;
+        fchmod(dir, Mode::from_raw_mode(mode)).map_err(|e| said(path, e.into()))
+    }
+
     /// Whether each name of the path is a directory's, and no link.
     pub(super) fn is_real_dir(&self, path: &str) -> bool {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;

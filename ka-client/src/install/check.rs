@@ -31,12 +31,18 @@ const SOMETIMES: [(&str, &str); 13] = [
 const ALWAYS: [(&str, &str); 4] =
     [("tar", "tar"), ("mount", "mount"), ("umount", "mount"), ("wipefs", "util-linux")];
 
-/// Lists them. The exit status says whether what is always needed is here.
-pub(super) fn check() -> Exit {
+/// The programs that every plan needs, each with its package.
+pub(super) fn needed() -> Vec<(&'static str, &'static str)> {
     let readers = READERS.iter().map(|tool| (tool.program, tool.package));
     let mut always: Vec<_> = ALWAYS.into_iter().chain(readers).collect();
     always.sort_unstable();
     always.dedup();
+    always
+}
+
+/// Lists them. The exit status says whether what is always needed is here.
+pub(super) fn check() -> Exit {
+    let always = needed();
     let mut text = String::new();
     let mut missing = 0;
     for (program, package) in &always {

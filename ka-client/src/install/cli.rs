@@ -4,9 +4,11 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, ValueEnum};
+use ka_desc::disk::{DeviceName, Named};
+use ka_desc::write;
 
 use crate::cli::{ENVIRONMENT, FILES};
-use crate::console::args::{Generate, Page};
+use crate::console::args::{Generate, Page, wrong};
 use crate::console::exit::Exit;
 use crate::session::JoinArgs;
 
@@ -25,10 +27,10 @@ use crate::session::JoinArgs;
     after_help = page().help(),
 )]
 pub struct Options {
-    /// The disk to write, for the one that the golden node calls NAME; may be given several times [default: the only one
-    /// there is, if there is one disk here and one there]
-    #[arg(long, value_name = "[NAME=]DEVICE", value_parser = disk)]
-    pub disk: Vec<(Option<String>, PathBuf)>,
+    /// The disk to write, such as sda, /dev/sda or /dev/disk/by-id/…, for the one that the golden node calls NAME; may be
+    /// given several times [default: the only one there is, if there is one disk here and one there]
+    #[arg(long, value_name = "[NAME=]DEVICE", value_parser = Named::device)]
+    pub disk: Vec<Named<DeviceName>>,
 
     /// Disks on USB, and those whose medium can be taken out, are meant
     #[arg(long)]
@@ -109,7 +111,14 @@ impl Options {
     /// # Errors
     /// What is wrong with it, ready to be printed; or the help that was asked for.
     pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
-        Self::from_arg_matches(&Self::command().try_get_matches_from(args)?)
+        let options = Self::from_arg_matches(&Self::command().try_get_matches_from(args)?)?;
+        each_for_one(&options.disk).map_err(|why| wrong::<Self>(&why))?;
+        Ok(options)
+    }
+
+    /// How the disks are looked at and written.
+    pub(super) fn how(&self) -> write::Options {
+        write::Options { removable: self.removable, deactivate: self.deactivate, ..write::Options::default() }
     }
 
     /// For help, man page and completions.
@@ -120,17 +129,19 @@ impl Options {
     }
 }
 
-/// `sda=/dev/vda`, `/dev/vda` or `vda`.
-fn disk(text: &str) -> Result<(Option<String>, PathBuf), String> {
-    let (name, device) = match text.split_once('=') {
-        Some((name, device)) => (Some(name.to_owned()), device),
-        None => (None, text),
-    };
-    if device.is_empty() || name.as_ref().is_some_and(String::is_empty) {
-        return Err("a disk is DEVICE or NAME=DEVICE, such as sda=/dev/vda".into());
+/// Whether each device is for a disk of its own, as far as the names tell.
+fn each_for_one(given: &[Named<DeviceName>]) -> Result<(), String> {
+    for (at, disk) in given.iter().enumerate() {
+        if disk.name.is_none() && given.len() > 1 {
+            return Err(format!(
+                "--disk {disk}: where several are given, say which of the golden node's disks each is for: --disk NAME={disk}"
+            ));
+        }
+        if let Some(other) = given[..at].iter().find(|other| other.name == disk.name) {
+            return Err(format!("--disk {disk} and --disk {other} are for the same disk: give one of them"));
+        }
     }
-    let path = if device.contains('/') { device.into() } else { PathBuf::from("/dev").join(device) };
-    Ok((name, path))
+    Ok(())
 }
 
 #[cfg(test)]
@@ -143,10 +154,15 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_has_a_name_or_none() {
-        assert_eq!(disk("vda"), Ok((None, "/dev/vda".into())));
-        assert_eq!(disk("sda=nvme0n1"), Ok((Some("sda".into()), "/dev/nvme0n1".into())));
-        assert_eq!(disk("sda=./image"), Ok((Some("sda".into()), "./image".into())));
-        assert!(disk("=vda").is_err() && disk("sda=").is_err() && disk("").is_err());
+    fn each_disk_is_for_one() {
+        let given = |words: &[&str]| -> Result<(), String> {
+            each_for_one(&words.iter().map(|word| Named::device(word).unwrap()).collect::<Vec<_>>())
+        };
+        for right in [&[][..], &["vda"], &["sda=vda"], &["sda=vda", "sdb=vdb"]] {
+            assert_eq!(given(right), Ok(()));
+        }
+        assert!(given(&["vda", "vdb"]).unwrap_err().contains("--disk NAME=vda"));
+        assert!(given(&["sda=vda", "vdb"]).unwrap_err().contains("--disk NAME=vdb"));
+        assert!(given(&["sda=vda", "/dev/sda=vdb"]).unwrap_err().contains("the same disk"));
     }
 }

@@ -7,6 +7,38 @@ use ka_desc::write::Want;
 
 use crate::console::units;
 
+/// The disks that are meant, before it is known which ones the golden node has. If there are none it is said why, and
+/// whether that may change.
+pub(super) fn meant(
+    given: &[(Option<String>, PathBuf)],
+    here: &[Facts],
+) -> Result<Vec<PathBuf>, (bool, String)> {
+    match (given, &fixed(here)[..]) {
+        ([], []) => Err((true, none(here))),
+        ([], [only]) => Ok(vec![only.path.clone()]),
+        ([], _) => Err((
+            false,
+            format!(
+                "which disk is meant{}? name it: --disk DEVICE, in a boot entry ka.disk=DEVICE",
+                listed(here, ", of ")
+            ),
+        )),
+        _ => Ok(given.iter().map(|(_, path)| path.clone()).collect()),
+    }
+}
+
+/// The disks that may be meant without being named.
+fn fixed(here: &[Facts]) -> Vec<&Facts> {
+    here.iter().filter(|facts| !facts.usb && !facts.removable && !facts.read_only).collect()
+}
+
+fn none(here: &[Facts]) -> String {
+    format!(
+        "this machine has no disk that could be meant{}: is its driver there? (--check lists what is)",
+        listed(here, " but these, which must be named with --disk: ")
+    )
+}
+
 /// A disk for each of `names`: the one that was named for it, or the only one that can be meant.
 ///
 /// Disks that hang on USB, can be taken out or cannot be written are not meant unless they are named: the rescue system
@@ -41,8 +73,7 @@ pub(super) fn choose(
     }
     let unnamed: Vec<&String> =
         names.iter().filter(|name| !wants.iter().any(|want| want.name.as_ref() == Some(*name))).collect();
-    let fixed: Vec<&Facts> =
-        here.iter().filter(|facts| !facts.usb && !facts.removable && !facts.read_only).collect();
+    let fixed = fixed(here);
     match (&unnamed[..], &fixed[..], names.len()) {
         ([], ..) => {}
         ([name], [only], 1) => {
@@ -52,12 +83,7 @@ pub(super) fn choose(
                 expect: Vec::new(),
             });
         }
-        (_, [], _) => {
-            return Err(format!(
-                "this machine has no disk that could be meant{}: is its driver there? (--check lists what is)",
-                listed(here, " but these, which must be named with --disk: ")
-            ));
-        }
+        (_, [], _) => return Err(none(here)),
         (unnamed, ..) => {
             let name = unnamed[0];
             return Err(format!(
@@ -71,7 +97,7 @@ pub(super) fn choose(
 }
 
 /// `, of /dev/sda (500 GiB, model), /dev/sdb (4 GiB, USB)`
-fn listed(here: &[Facts], before: &str) -> String {
+pub(super) fn listed(here: &[Facts], before: &str) -> String {
     let one = |facts: &Facts| {
         let mut words = vec![units::size(facts.geometry.disk_bytes)];
         words.extend(facts.model.first().cloned());
@@ -129,6 +155,16 @@ mod tests {
         assert!(said.contains("--disk sda=DEVICE") && said.contains("/dev/sdb (1 GiB)"), "{said}");
         assert_eq!(chosen(&["sda"], &[(None, "/dev/sdb")], &here).unwrap(), ["sda=/dev/sdb"]);
         assert!(chosen(&["sda"], &[(Some("sdx"), "/dev/sdb")], &here).unwrap_err().contains("no disk sdx"));
+    }
+
+    #[test]
+    fn before_the_plan_is_known_the_only_disk_is_meant_or_what_was_named() {
+        let here = [facts("vda", false), facts("sda", true), facts("vdb", false)];
+        let of = |here: &[Facts]| meant(&[], here).map_err(|(may_appear, _)| may_appear);
+        assert_eq!(of(&here[..2]), Ok(vec!["/dev/vda".into()]));
+        assert_eq!((of(&here), of(&here[1..2]), of(&[])), (Err(false), Err(true), Err(true)));
+        let given = [(None, "/dev/sda".into())];
+        assert_eq!(meant(&given, &here), Ok(vec!["/dev/sda".into()]));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ka_core::net::Control;
 
+use crate::console::clock::Time;
 use crate::console::tell::{Line, Tell};
 use crate::plan::{Stage, topic};
 
@@ -129,7 +130,7 @@ impl Log {
     pub(super) fn keep(&self, text: &str) {
         if let Some(file) = &mut self.shared().file {
             // A log that cannot be written stops nothing.
-            let _ = writeln!(file, "{text}");
+            let _ = writeln!(file, "{} {text}", Time::now().stamp());
         }
     }
 

@@ -1,38 +1,34 @@
-//! A machine that is a clone already, and was started into the rescue system once more: it starts from its own disk.
+//! A machine that is a clone already, and was started into the rescue system once more: its own disk says so, and it
+//! starts from that.
 //!
 //! A machine that UEFI starts has a boot entry for its disk, which comes first; there it is enough to start again. One that
 //! a BIOS starts from the network would come back here for ever, so its own kernel is started by kexec.
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
 
-use ka_desc::disk::Machine;
-use ka_desc::run::{Call, Runner};
+use ka_core::types::SessionId;
+use ka_desc::disk::{Facts, Machine};
+use ka_desc::run::{Call, Here, Runner};
+use ka_desc::write;
+
+use crate::finish::mark;
 
 /// Where its file systems are looked into.
 const LOOK: &str = "/run/ka/own";
 
-/// Where GRUB's configuration is, below a file system's top or below a subvolume that is mounted as `/`.
-const CONFIGURATIONS: [&str; 8] = [
-    "boot/grub/grub.cfg",
-    "grub/grub.cfg",
-    "boot/grub2/grub.cfg",
-    "grub2/grub.cfg",
-    "@rootfs/boot/grub/grub.cfg",
-    "@/boot/grub/grub.cfg",
-    "@rootfs/boot/grub2/grub.cfg",
-    "@/boot/grub2/grub.cfg",
-];
+/// The longest that the disks are read for marks before the session is joined without them.
+const LOOK_TIME: Duration = Duration::from_secs(30);
 
-/// How file systems are looked into such that not even their journals are written.
-const QUIETLY: [(&str, &str); 6] = [
-    ("ext4", "ro,noload"),
-    ("xfs", "ro,norecovery"),
-    ("btrfs", "ro,rescue=nologreplay"),
-    ("vfat", "ro"),
-    ("jfs", "ro"),
-    ("f2fs", "ro"),
-];
+/// Subvolumes of a btrfs that are looked into.
+const SUBVOLUMES_MAX: usize = 256;
+
+/// Where GRUB's configuration is, below a file system's top or below a subvolume.
+const CONFIGURATIONS: [&str; 4] =
+    ["boot/grub/grub.cfg", "grub/grub.cfg", "boot/grub2/grub.cfg", "grub2/grub.cfg"];
 
 /// What GRUB would start first.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,6 +36,25 @@ struct Entry {
     kernel: String,
     initrd: Option<String>,
     words: String,
+}
+
+/// The sessions of which these disks hold a finished clone; `None` if they cannot be read in time.
+pub(super) fn sessions(machine: &Machine, disks: &[Facts]) -> Option<Vec<SessionId>> {
+    let (machine, disks) = (machine.clone(), disks.to_vec());
+    let (tx, rx) = channel();
+    // A broken disk may block its reader for ever.
+    thread::Builder::new()
+        .name("ka-look".into())
+        .spawn(move || {
+            let mut found = Vec::new();
+            into_each(&machine, &mut Here, &disks, |_, top| {
+                found.extend(mark::read(top));
+                None::<()>
+            });
+            let _ = tx.send(found);
+        })
+        .ok()?;
+    rx.recv_timeout(LOOK_TIME).ok()
 }
 
 /// Makes this machine's own kernel ready to be started; [`start`] does that.
@@ -50,25 +65,12 @@ pub(super) fn load(machine: &Machine, runner: &mut dyn Runner) -> Result<(), Str
     if !runner.has("kexec") {
         return Err("there is no kexec (Debian's package kexec-tools) to do that with".into());
     }
-    fs::create_dir_all(LOOK).map_err(|e| format!("{LOOK}: {e}"))?;
     let disks = machine.disks().map_err(|e| e.to_string())?;
+    let facts = disks.iter().filter_map(|disk| machine.facts(disk, 512).ok());
     // What the rescue system came from may look like a system, too.
-    let fixed = |disk: &&PathBuf| machine.facts(disk, 512).is_ok_and(|facts| !facts.usb && !facts.removable);
-    for node in disks.iter().filter(fixed).flat_map(|disk| partitions(machine, disk)) {
-        let node = node.display().to_string();
-        let mounted = QUIETLY.iter().any(|(fs, options)| {
-            runner.write(&Call::new("mount", ["-t", fs, "-o", options, &node, LOOK])).is_ok()
-        });
-        if !mounted {
-            continue;
-        }
-        let loaded = loads(runner, Path::new(LOOK));
-        let unmounted = runner.write(&Call::new("umount", [LOOK]));
-        if let Some(loaded) = loaded {
-            return loaded.and_then(|()| unmounted.map(drop).map_err(|e| e.to_string()));
-        }
-    }
-    Err("none of its file systems has a configuration of GRUB".into())
+    let fixed: Vec<Facts> = facts.filter(|facts| !facts.usb && !facts.removable).collect();
+    into_each(machine, runner, &fixed, loads)
+        .unwrap_or_else(|| Err("none of its file systems has a configuration of GRUB".into()))
 }
 
 /// Starts what was loaded. If it works, nothing comes after it.
@@ -80,16 +82,49 @@ pub(super) fn start(runner: &mut dyn Runner) -> Result<(), String> {
     runner.write(&Call::new("kexec", ["--exec"])).map(drop).map_err(|e| e.to_string())
 }
 
-fn partitions(machine: &Machine, disk: &Path) -> Vec<PathBuf> {
-    let name = disk.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    machine.partitions(&name).iter().map(|partition| machine.node(partition)).collect()
+/// Looks into each file system of these disks, and into each subvolume, until something is found.
+fn into_each<T>(
+    machine: &Machine,
+    runner: &mut dyn Runner,
+    disks: &[Facts],
+    mut look: impl FnMut(&mut dyn Runner, &Path) -> Option<T>,
+) -> Option<T> {
+    fs::create_dir_all(LOOK).ok()?;
+    for facts in disks {
+        let Ok(Some(found)) = write::look(runner, facts) else { continue };
+        for partition in &found.partitions {
+            let btrfs = partition.contents.as_ref().is_some_and(|contents| contents.fs == "btrfs");
+            let seen = write::peek(machine, runner, facts, partition, Path::new(LOOK), |runner, at| {
+                let below = if btrfs { subvolumes(runner, at) } else { Vec::new() };
+                let mut tops = [at.to_path_buf()].into_iter().chain(below);
+                tops.find_map(|top| look(runner, &top))
+            });
+            if let Some(Some(seen)) = seen {
+                return Some(seen);
+            }
+        }
+    }
+    None
 }
 
-/// Loads what the file system at `root` would start; `None` if it would start nothing.
+/// The subvolumes of a btrfs.
+fn subvolumes(runner: &mut dyn Runner, at: &Path) -> Vec<PathBuf> {
+    let list = Call::new("btrfs", ["subvolume".into(), "list".into(), at.display().to_string()]);
+    let text = runner.read(&list).unwrap_or_default();
+    let paths = text.lines().filter_map(|line| Some(at.join(line.split_once(" path ")?.1)));
+    paths.take(SUBVOLUMES_MAX).collect()
+}
+
+/// Loads what the system at `root` would start; `None` if it would start nothing.
 fn loads(runner: &mut dyn Runner, root: &Path) -> Option<Result<(), String>> {
     let text = CONFIGURATIONS.iter().find_map(|path| fs::read(root.join(path)).ok())?;
     let entry = first(&String::from_utf8_lossy(&text))?;
-    let at = |path: &str| root.join(path.trim_start_matches('/')).display().to_string();
+    // A subvolume's own path begins at the file system's top, if the configuration has it.
+    let at = |path: &str| {
+        let path = path.trim_start_matches('/');
+        let tops = [root, Path::new(LOOK)].map(|top| top.join(path));
+        tops.iter().find(|path| path.exists()).unwrap_or(&tops[0]).display().to_string()
+    };
     let mut args = vec!["--load".to_owned(), at(&entry.kernel), format!("--command-line={}", entry.words)];
     args.extend(entry.initrd.as_deref().map(|initrd| format!("--initrd={}", at(initrd))));
     Some(runner.write(&Call::new("kexec", args)).map(drop).map_err(|e| e.to_string()))

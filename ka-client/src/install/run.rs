@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, TryLockError};
 
 use ka_desc::disk::Machine;
@@ -14,11 +15,11 @@ use super::cli::{Options, Then};
 use super::log::Log;
 use super::sinks;
 use super::work::{Work, firmware};
-use super::{PROGRAM, own};
+use super::{PROGRAM, early, own};
 use crate::console::exit::Exit;
 use crate::console::run;
 use crate::console::tell::Tell;
-use crate::plan::{ALREADY, Firmware};
+use crate::plan::Firmware;
 use crate::receive::{self, Sinks, receive};
 
 /// Whether systemd runs this machine; a rescue system has none.
@@ -33,19 +34,36 @@ pub(super) async fn run(options: Options) -> Exit {
     let then = options.then;
     let join = options.join.clone();
     let (mut kept, mut spoken) = (None, None);
+    let touched = Arc::new(AtomicBool::new(false));
+    let writes = Arc::clone(&touched);
     // Whoever is let go later still relays until then, so it always waits.
     // The address first, because a long label is cut.
     let label = format!("{} {}", mac().unwrap_or_default(), receive::label()).trim_start().to_owned();
     let received = receive(&join, label, true, &tell, |control| {
         let log = Log::open(&tell, control, options.log.as_deref())?;
-        let work = Arc::new(Mutex::new(Work::new(options, log.clone())));
-        kept = Some(Arc::clone(&work));
         spoken = Some(log.clone());
-        Ok(Sinks { open: Box::new(move |info| sinks::open(&work, info)), tick: Box::new(move || log.tick()) })
+        let machine = Machine::default();
+        let known = early::look(&options, &machine, &mut |text| log.say(text)).map_err(|why| {
+            log.keep(&why);
+            io::Error::other(why)
+        })?;
+        let done = own::sessions(&machine, &known.disks).unwrap_or_else(|| {
+            log.say("the disks cannot be read in time, so it is not known whether this machine is a clone already");
+            Vec::new()
+        });
+        let work = Arc::new(Mutex::new(Work::new(options, known.given, log.clone(), writes)));
+        kept = Some(Arc::clone(&work));
+        let joins = Arc::clone(&work);
+        Ok(Sinks {
+            open: Box::new(move |info| sinks::open(&work, info)),
+            tick: Box::new(move || log.tick()),
+            joined: Box::new(move |session| sinks::lock(&joins).session = Some(session)),
+            done,
+        })
     })
     .await;
     let mut exit = received.exit;
-    let already = exit == Exit::Refused && received.why.as_ref().is_some_and(|why| why.contains(ALREADY));
+    let already = received.already;
     if let (Some(log), Some(why)) = (&spoken, &received.why) {
         log.keep(why);
     }
@@ -72,11 +90,14 @@ pub(super) async fn run(options: Options) -> Exit {
     match (exit, then) {
         (Exit::Fine, None) => tell.say("this machine is a clone now; start it from its own disk"),
         (Exit::Fine, Some(_)) => {}
-        _ if already => {}
+        _ if already => tell.say("this machine is a clone of this session already; it is to start from its own disk"),
         _ if cloned => tell.say(
             "this machine is a clone now, but the golden node may not know it, or cannot be told all: the reason is above",
         ),
-        _ => tell.say("THIS MACHINE IS NOT A CLONE: the reason is above; its disk may be unfinished"),
+        _ if touched.load(Ordering::Relaxed) => {
+            tell.say("THIS MACHINE IS NOT A CLONE: the reason is above; its disk is unfinished");
+        }
+        _ => tell.say("THIS MACHINE IS NOT A CLONE: the reason is above; its disk was not touched"),
     }
     tell.finish();
     match then {
@@ -101,8 +122,7 @@ fn start_own() -> Exit {
     }
 }
 
-/// The lowest address of this machine's network cards: by that it is the same machine after it has started again, whatever
-/// the cards are called then.
+/// The lowest address of this machine's network cards, by which people know the machine. Programs decide nothing by it.
 fn mac() -> Option<String> {
     let cards = fs::read_dir("/sys/class/net").ok()?.flatten();
     let address = |card: fs::DirEntry| fs::read_to_string(card.path().join("address")).ok();

@@ -2,13 +2,16 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use ka_core::types::SessionId;
 use ka_desc::disk::Machine;
 use ka_desc::language::Action;
 use ka_desc::run::{Here, Runner};
-use ka_desc::write::{self, Prepared};
+use ka_desc::write::{self, Prepared, Step};
 use rustix::fs::{statvfs, syncfs};
 
 use super::cli::Options;
@@ -17,7 +20,7 @@ use super::log::Log;
 use super::raw::{self, RawSink};
 use super::unpack::Unpack;
 use crate::console::units;
-use crate::finish::{Clone, finish, misfits};
+use crate::finish::{Clone, finish, mark, misfits};
 use crate::plan::{Firmware, Need, Plan, Purpose, Stage};
 
 /// How far behind the golden node's clock ours may be, in seconds. Files from the future confuse many a tool; a clock
@@ -30,8 +33,14 @@ const EFI: &str = "/sys/firmware/efi";
 /// The state of this machine on its way to be a clone.
 pub(super) struct Work {
     options: Options,
+    /// The devices that were named, and for which of the golden node's disks.
+    given: Vec<(Option<String>, PathBuf)>,
     machine: Machine,
     log: Log,
+    /// The session, once it is joined.
+    pub(super) session: Option<SessionId>,
+    /// Set when the first byte is about to be written to a disk.
+    touched: Arc<AtomicBool>,
     plan: Option<Plan>,
     disks: Vec<Prepared>,
     mounted: bool,
@@ -44,11 +53,19 @@ pub(super) struct Work {
 }
 
 impl Work {
-    pub(super) fn new(options: Options, log: Log) -> Self {
+    pub(super) fn new(
+        options: Options,
+        given: Vec<(Option<String>, PathBuf)>,
+        log: Log,
+        touched: Arc<AtomicBool>,
+    ) -> Self {
         Self {
             options,
+            given,
             machine: Machine::default(),
             log,
+            session: None,
+            touched,
             plan: None,
             disks: Vec::new(),
             mounted: false,
@@ -81,7 +98,6 @@ impl Work {
 
     /// The plan is here: everything is looked at before anything is written.
     pub(super) fn prepare(&mut self, bytes: &[u8]) -> Result<(), String> {
-        self.log.stage(Stage::Formatting);
         let plan = Plan::from_bytes(bytes)?;
         self.log.say(&format!("this machine becomes a clone of {}", plan.golden));
         self.set_clock(plan.time_s);
@@ -91,9 +107,6 @@ impl Work {
             self.log.has(&packed);
         }
         let prepared = self.look(&plan)?;
-        for disk in &prepared {
-            self.log.say(&format!("{} is partitioned and formatted", disk.facts.path.display()));
-        }
         self.plan = Some(plan);
         self.write(&prepared)?;
         self.disks = prepared;
@@ -120,9 +133,9 @@ impl Work {
         let names: Vec<String> = desc.disks.iter().filter_map(|disk| disk.name.clone()).collect();
         let here = self.machine.disks().unwrap_or_default();
         let here: Vec<_> = here.iter().filter_map(|path| self.machine.facts(path, 512).ok()).collect();
-        let wants = disks::choose(&names, &self.options.disk, &here)?;
+        let wants = disks::choose(&names, &self.given, &here)?;
         let found = write::find(&self.machine, &desc.disks, &wants).map_err(|e| e.to_string())?;
-        let how = self.how();
+        let how = self.options.how();
         let mut runner = Here;
         let mut prepared = Vec::new();
         let mut refused = Vec::new();
@@ -162,20 +175,17 @@ impl Work {
         if refused.is_empty() { Ok(prepared) } else { Err(refused.join("; ")) }
     }
 
-    fn how(&self) -> write::Options {
-        write::Options {
-            removable: self.options.removable,
-            deactivate: self.options.deactivate,
-            ..write::Options::default()
-        }
-    }
-
     fn write(&mut self, disks: &[Prepared]) -> Result<(), String> {
         let root = &self.options.root;
-        empty_directory(root).map_err(|e| format!("--root {}: {e}", root.display()))?;
-        let log = self.log.clone();
+        let (log, touched) = (self.log.clone(), Arc::clone(&self.touched));
         let mut runner = Here;
-        write::apply(&self.machine, &mut runner, disks, &self.how(), &mut |text| log.say(text))
+        let mut tell = |step: &Step| {
+            if matches!(step, Step::Table(_)) && !touched.swap(true, Ordering::Relaxed) {
+                log.stage(Stage::Formatting);
+            }
+            log.say(&step.to_string());
+        };
+        write::apply(&self.machine, &mut runner, disks, &self.options.how(), &mut tell)
             .map_err(|e| e.to_string())?;
         write::mount(&self.machine, &mut runner, disks, root).map_err(|e| e.to_string())?;
         self.mounted = true;
@@ -279,7 +289,16 @@ impl Work {
         let changed = finish(&clone, boot, &mut Here, &mut |text| self.log.say(text))?;
         changed.iter().for_each(|text| self.log.changed(text));
         self.settle()?;
-        self.unmount()?;
+        let session = self.session.ok_or("there is no session")?;
+        let marked = mark::leave(&self.options.root, session)
+            .and_then(|said| self.settle().and_then(|()| self.unmount()).map(|()| said));
+        match marked {
+            Ok(said) => self.log.changed(&said),
+            Err(why) => {
+                mark::take_away(&self.options.root);
+                return Err(why);
+            }
+        }
         rustix::fs::sync();
         self.done = true;
         Ok(())
@@ -344,7 +363,7 @@ fn too_small(need: &Need, disks: &[Prepared]) -> Option<String> {
 }
 
 /// Makes the directory, or makes sure that nothing is in it.
-fn empty_directory(path: &std::path::Path) -> io::Result<()> {
+pub(super) fn empty_directory(path: &Path) -> io::Result<()> {
     fs::create_dir_all(path)?;
     if fs::read_dir(path)?.next().is_some() {
         return Err(io::Error::other("is not empty: name another directory, or unmount what is there"));

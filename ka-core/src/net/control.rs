@@ -23,19 +23,35 @@ use crate::wire::{Malformed, TAG_BYTES, codec};
 pub(super) struct Connection {
     stream: TcpStream,
     cipher: Cipher,
+    /// The other end: an IPv4 address as such, a link-local one with its scope.
+    peer: SocketAddr,
 }
 
 impl Connection {
-    /// A node's, to a server.
-    pub(super) async fn ask(mut stream: TcpStream, key: &Key) -> Result<Self, Fault> {
+    /// A node's, to a server at this address.
+    pub(super) async fn ask(mut stream: TcpStream, server: SocketAddr, key: &Key) -> Result<Self, Fault> {
         let cipher = handshake::ask(&mut stream, key).await?;
-        Ok(Self { stream, cipher })
+        Ok(Self { stream, cipher, peer: server })
     }
 
-    /// A server's, to somebody who knows its key.
-    pub(super) async fn answer(mut stream: TcpStream, key: &ServerKey) -> Result<Self, String> {
+    /// A server's, to somebody who knows its key, at this address.
+    pub(super) async fn answer(
+        mut stream: TcpStream,
+        node: SocketAddr,
+        key: &ServerKey,
+    ) -> Result<Self, String> {
         let cipher = handshake::answer(&mut stream, key).await?;
-        Ok(Self { stream, cipher })
+        Ok(Self { stream, cipher, peer: node })
+    }
+
+    /// Where its server is.
+    pub(super) fn server(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// Our own end.
+    pub(super) fn local(&self) -> io::Result<SocketAddr> {
+        self.stream.local_addr()
     }
 
     /// Says something before it is split.

@@ -5,15 +5,17 @@
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::Sleep;
 
-use super::client::Line;
 use super::control::{Connection, Outbox};
-use super::link::{self, Link};
+use super::error::refused;
+use super::line::Line;
+use super::link::{self, Link, NoLink};
 use super::relay::Relay;
 use super::session::{Candidate, ClientEvent, Command, Inbox, ServerEvent};
 use super::{Admit, Clock};
@@ -23,7 +25,9 @@ use crate::proto::roster::Conn;
 use crate::proto::{Coordinator, Event, Node, Report, coordinator};
 use crate::time::Instant;
 use crate::types::{LinkId, NodeId, Position, printable};
-use crate::wire::control::{Counters, Hello, LinkFault, Outcome, Peer, Refusal, Role, ToCoordinator, ToNode};
+use crate::wire::control::{
+    Counters, Hello, LinkFault, Outcome, Peer, Reason, Refusal, Role, ToCoordinator, ToNode,
+};
 use crate::wire::data::{Attach, Refuse};
 
 /// What the connections' tasks bring.
@@ -43,7 +47,9 @@ pub(super) enum Incoming {
     /// A child dialled.
     Offer(Link, Attach),
     /// A dialled parent accepted, or could not be reached.
-    Dialled(LinkId, Result<Link, LinkFault>),
+    Dialled(LinkId, Result<Link, NoLink>),
+    /// Something is wrong that does not end the session.
+    Warning(String),
 }
 
 /// Why a node is not back with its server.
@@ -97,6 +103,15 @@ impl Drop for Task {
     }
 }
 
+/// A parent that is being dialled.
+struct Dialling {
+    link: LinkId,
+    parent: Peer,
+    attach: Attach,
+    addrs: Vec<SocketAddr>,
+    _task: Task,
+}
+
 /// The run loop and everything it owns.
 pub(super) struct Driver<'a> {
     clock: Clock,
@@ -108,7 +123,7 @@ pub(super) struct Driver<'a> {
     sender: mpsc::Sender<Incoming>,
     next_link: u32,
     /// The dial whose result counts.
-    dialling: Option<(LinkId, Task)>,
+    dialling: Option<Dialling>,
     /// Offered links that the node has not decided about.
     offered: BTreeMap<LinkId, (Link, Attach)>,
     /// What the application knows: the parent, and whether the server is away.
@@ -241,11 +256,12 @@ impl<'a> Driver<'a> {
         if let NodeInput::Control(ToNode::View(_)) = &input {
             self.offer_again();
         }
-        if let Brain::There(_, events) = &mut self.brain {
+        if let Brain::There(line, events) = &mut self.brain {
             match &input {
                 NodeInput::Control(ToNode::View(view)) => {
                     let lacks = !self.node.window().closed();
-                    let parent = view.parent.as_ref().map(|p| (p.node, p.addr));
+                    let reached = |p: &Peer| line.way(p).addrs.first().copied().unwrap_or(p.addr);
+                    let parent = view.parent.as_ref().map(|p| (p.node, reached(p)));
                     match (parent, self.parent) {
                         (Some((node, addr)), old) if old != parent => {
                             events(ClientEvent::Parent { node, addr });
@@ -328,13 +344,33 @@ impl<'a> Driver<'a> {
         }
     }
 
+    /// Dials a parent, wherever it is reached now. The root dials nobody.
     fn dial(&mut self, parent: Peer, attach: Attach) {
-        let (link, sender) = (self.new_link(), self.sender.clone());
+        let link = self.new_link();
+        let Brain::There(line, _) = &self.brain else { return };
+        let (way, sender) = (line.way(&parent), self.sender.clone());
+        let addrs = way.addrs.clone();
         let task = Task::spawn(async move {
-            let result = link::dial(parent, attach).await;
+            let result = link::dial(way, attach).await;
             let _ = sender.send(Incoming::Dialled(link, result)).await;
         });
-        self.dialling = Some((link, task));
+        self.dialling = Some(Dialling { link, parent, attach, addrs, _task: task });
+    }
+
+    /// The server may be elsewhere by now: so is the parent that is being dialled, if it is the root.
+    fn dial_again(&mut self) {
+        let Brain::There(line, _) = &self.brain else { return };
+        if let Some(old) = self.dialling.take_if(|old| line.way(&old.parent).addrs != old.addrs) {
+            self.dial(old.parent, old.attach);
+        }
+    }
+
+    /// Nothing this node may do helps it on: it ends, and the others go on without it. The coordinator hears it as if it had
+    /// said so itself.
+    fn give_up(&mut self, why: &io::Error) {
+        let Brain::There(line, _) = &self.brain else { return };
+        let why = printable(&refused("it cannot connect to its parent", why), limits::TEXT_BYTES);
+        self.handle(NodeInput::Control(ToNode::Abort(Reason::Lost(line.node(), why))));
     }
 
     /// Lets the node decide about a child that dialled.
@@ -392,7 +428,7 @@ impl<'a> Driver<'a> {
                 self.offer(link, offered, attach);
             }
             Incoming::Dialled(link, result) => {
-                if self.dialling.take_if(|(dialled, _)| *dialled == link).is_none() {
+                if self.dialling.take_if(|dialled| dialled.link == link).is_none() {
                     return;
                 }
                 match result {
@@ -400,9 +436,14 @@ impl<'a> Driver<'a> {
                         self.relay.set_parent(link, parent);
                         self.handle(NodeInput::Linked(link));
                     }
-                    Err(fault) => self.handle(NodeInput::DialFailed(fault)),
+                    Err(NoLink::Fault(fault)) => self.handle(NodeInput::DialFailed(fault)),
+                    Err(NoLink::Exhausted(why)) => self.give_up(&why),
                 }
             }
+            Incoming::Warning(words) => match &mut self.brain {
+                Brain::Here(host) => (host.events)(ServerEvent::Warning(words)),
+                Brain::There(_, events) => events(ClientEvent::Warning(words)),
+            },
         }
     }
 
@@ -417,17 +458,22 @@ impl<'a> Driver<'a> {
     fn rejoined(&mut self, number: u32, result: Result<Connection, NotBack>) {
         let sender = self.sender.clone();
         let Some(line) = self.line(number) else { return };
-        let input = match result {
+        match result {
             Ok(connection) => {
+                let before = line.at();
                 line.open(connection, sender);
-                NodeInput::Rejoined
+                let now = line.at();
+                if let (Brain::There(_, events), true) = (&mut self.brain, before != now) {
+                    events(ClientEvent::Found(now));
+                }
+                self.dial_again();
+                self.handle(NodeInput::Rejoined);
             }
             Err(why) => {
                 let (why, again) = line.failed(why);
-                NodeInput::RejoinFailed(why, again)
+                self.handle(NodeInput::RejoinFailed(why, again));
             }
-        };
-        self.handle(input);
+        }
     }
 
     fn hello(&mut self, conn: Conn, addr: SocketAddr, server_ip: IpAddr, hello: Hello, outbox: Outbox) {
@@ -452,7 +498,10 @@ impl<'a> Driver<'a> {
             (Command::Stop(who), Brain::There(..)) => self.handle(NodeInput::Stop(who)),
             (Command::Note(note), Brain::There(line, _)) => line.send(&ToCoordinator::Note(note)),
             (Command::Note(_), Brain::Here(_)) => {}
-            (Command::Rate(rate), _) => self.handle(NodeInput::SetRate(rate)),
+            (Command::Rate(rate), _) => {
+                self.handle(NodeInput::SetRate(rate));
+                self.coordinate(coordinator::Input::SetRate(rate));
+            }
         }
     }
 }

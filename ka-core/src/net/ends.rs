@@ -11,7 +11,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -52,6 +52,8 @@ pub(super) struct Feed {
     /// Whether every stream can be read again.
     reread: bool,
     spools: bool,
+    /// The last word has come.
+    over: bool,
     stop: Stop,
     /// What the thread says at its end: a spool that could not be kept is worth a word.
     ended: oneshot::Receiver<Result<(), String>>,
@@ -78,12 +80,17 @@ impl Feed {
         threads.start("ka-source", move || {
             let _ = done.send(read_all(streams, spool, &payload, &tx, &flag));
         })?;
-        Ok(Self { fed, reread, spools, stop, ended })
+        Ok(Self { fed, reread, spools, over: false, stop, ended })
     }
 
     /// What comes next, if something is there.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Fed>> {
-        self.fed.poll_recv(cx)
+        let fed = ready!(self.fed.poll_recv(cx));
+        if std::mem::replace(&mut self.over, matches!(fed, None | Some(Fed::Close))) {
+            return Poll::Ready(None);
+        }
+        // Without a last word it has panicked, and nobody may wait for that.
+        Poll::Ready(fed.or_else(|| Some(Fed::End(Err("its thread has ended".into())))))
     }
 
     /// Whether every stream can be read again.
@@ -252,6 +259,8 @@ pub(super) struct Drain {
     /// When fewer may.
     linger: Pin<Box<Sleep>>,
     sunk: mpsc::UnboundedReceiver<Sunk>,
+    /// Nothing more comes from the thread.
+    over: bool,
     stop: Stop,
     ended: oneshot::Receiver<()>,
 }
@@ -289,7 +298,7 @@ impl Drain {
         // A small part of the window, so that it never fills up with what only lingers.
         let enough = usize::try_from(window_bytes / 8 / BLOCK_BYTES as u64).unwrap_or(BATCH).clamp(1, BATCH);
         let linger = Box::pin(tokio::time::sleep(Duration::ZERO));
-        Ok(Self { jobs: Some(jobs), batch: Vec::new(), enough, linger, sunk, stop, ended })
+        Ok(Self { jobs: Some(jobs), batch: Vec::new(), enough, linger, sunk, over: false, stop, ended })
     }
 
     /// Hands over the next job. Nothing is taken after a failure or [`abort`](Self::abort).
@@ -313,10 +322,14 @@ impl Drain {
         if !self.batch.is_empty() && self.linger.as_mut().poll(cx).is_ready() {
             self.flush();
         }
-        match self.sunk.poll_recv(cx) {
-            Poll::Ready(Some(sunk)) => Poll::Ready(sunk),
-            _ => Poll::Pending,
+        if self.over {
+            return Poll::Pending;
         }
+        // Without a last word it has panicked, and nobody may wait for that.
+        let dead = || Sunk::Ended(Err("its thread has ended".into()));
+        let sunk = ready!(self.sunk.poll_recv(cx)).unwrap_or_else(dead);
+        self.over = matches!(sunk, Sunk::Ended(_));
+        Poll::Ready(sunk)
     }
 
     /// Its streams will not be completed.
@@ -365,7 +378,8 @@ impl Sinks {
         while let Ok(batch) = jobs.recv() {
             let Some((behind, _)) = batch.last() else { continue };
             let behind = *behind;
-            for (_, job) in batch {
+            let mut taken = None;
+            for (upto, job) in batch {
                 if !matches!(job, Job::Block(_)) {
                     self.write(&mut blocks)?;
                 }
@@ -375,9 +389,14 @@ impl Sinks {
                         self.keystream = self.payload.keystream(info.number, Part::Bytes);
                         self.current = Some((self.open)(&info)?);
                     }
-                    Job::End => self.finish()?,
+                    Job::End => {
+                        // To make it last may take long, and is told from a sink that takes nothing.
+                        taken.map(|upto| tx.send(Sunk::Took(upto)));
+                        self.finish()?;
+                    }
                     Job::Close => return Ok(()),
                 }
+                taken = Some(upto);
             }
             self.write(&mut blocks)?;
             let _ = tx.send(Sunk::Took(behind));
@@ -419,3 +438,55 @@ fn opened(keystream: &mut Keystream, blocks: &[Bytes], mut lease: Lease) -> Byte
 
 /// Blocks that go to a sink in one call at most: half a mebibyte.
 const BATCH: usize = (512 << 10) / BLOCK_BYTES;
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::io;
+
+    use super::*;
+
+    /// A source or a sink with a fault of its own.
+    struct Broken;
+
+    impl Source for Broken {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            panic!("a fault, as the test wants it");
+        }
+    }
+
+    impl Sink for Broken {
+        fn write(&mut self, _: &[Bytes], _: &Stop) -> io::Result<()> {
+            panic!("a fault, as the test wants it");
+        }
+        fn finish(self: Box<Self>, _: &Stop) -> Result<(), String> {
+            Ok(())
+        }
+        fn abort(self: Box<Self>) {}
+    }
+
+    #[tokio::test]
+    async fn a_source_that_panics_has_failed() {
+        let stream = Stream { name: "x".into(), metadata: Vec::new(), source: Box::new(Broken) };
+        let mut feed = Feed::start(vec![stream], None, PayloadKey::Plain, &Threads::default()).unwrap();
+        assert!(matches!(poll_fn(|cx| feed.poll(cx)).await, Some(Fed::Begin(..))));
+        assert!(matches!(poll_fn(|cx| feed.poll(cx)).await, Some(Fed::End(Err(_)))));
+        assert!(poll_fn(|cx| feed.poll(cx)).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_sink_that_panics_has_failed() {
+        let open: OpenSink = Box::new(|_| Ok(Box::new(Broken)));
+        let mut drain = Drain::start(open, 1 << 20, PayloadKey::Plain, &Threads::default()).unwrap();
+        let info = StreamInfo { number: 0, name: "x".into(), metadata: Vec::new(), size: None };
+        drain.push(Position::START, Job::Begin(info));
+        drain.push(Position::START, Job::Block(Bytes::from_static(b"x")));
+        drain.push(Position::START, Job::End);
+        loop {
+            match poll_fn(|cx| drain.poll(cx)).await {
+                Sunk::Took(_) => {}
+                Sunk::Ended(result) => break assert!(result.is_err()),
+            }
+        }
+    }
+}

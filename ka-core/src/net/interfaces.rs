@@ -1,32 +1,45 @@
-//! The network interfaces worth asking from: the wired ones that carry, and loopback. IPv4 only.
+//! The network interfaces worth asking from: the wired ones that carry, and loopback; and the addresses that they have
+//! now, of both families.
 //!
-//! Absent: IPv6, and every wish to know more. What cannot be found out about an interface counts in its
-//! favour, because a question too many costs a datagram and one too few costs the session.
+//! Absent: every wish to know more. What cannot be found out about an interface counts in its favour, because a
+//! question too many costs a datagram and one too few costs the session.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
 use std::path::{Path, PathBuf};
 
-/// An interface that is up, by one of its IPv4 addresses. One with two addresses is listed twice.
+use socket2::{Domain, Socket, Type};
+
+/// An interface that is up, by one of its addresses. One with two addresses is listed twice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
     /// Its name, without the label of an alias.
     pub name: String,
+    /// The kernel's number for it: the scope of its link-local IPv6 addresses. 0 if it does not say.
+    pub index: u32,
     /// The address.
-    pub addr: Ipv4Addr,
-    /// Where all of its neighbours hear, unless it has none.
+    pub addr: IpAddr,
+    /// Where all of its neighbours hear over IPv4, unless it has none.
     pub broadcast: Option<Ipv4Addr>,
     /// Whether it leads to this host only.
     pub loopback: bool,
 }
 
-/// Every IPv4 interface worth asking from now. A link may come up later: ask again then.
+impl Interface {
+    /// A socket's address at this interface: a link-local one with its scope.
+    #[must_use]
+    pub fn at(&self, port: u16) -> SocketAddr {
+        on_link(SocketAddr::new(self.addr, port), self.index)
+    }
+}
+
+/// Every interface worth asking from now. A link may come up later: ask again then.
 ///
 /// With `only` empty these are loopback and the wired interfaces that carry, without wireless ones, tunnels
 /// and what containers and virtual machines bring along. Otherwise they are the interfaces named in `only`,
-/// whatever they are, as far as they have an IPv4 address by now.
+/// whatever they are, as far as they have an address by now.
 ///
 /// # Errors
 /// An interface in `only` that does not exist (the error names those that do), or the system's error.
@@ -54,6 +67,92 @@ pub fn carries(only: &[String]) -> Option<u64> {
         .map(|m| m * 125_000)
 }
 
+/// Whether a connection to this address of ours is one to this host itself or to one of the interfaces `only`, as they
+/// are now; any is, if none is named.
+pub(super) fn takes(only: &[String], local: SocketAddr) -> bool {
+    let ip = local.ip().to_canonical();
+    let same = |i: &Interface| i.addr == ip && (!needs_scope(ip) || i.at(0) == with_port(local, 0));
+    only.is_empty() || ip.is_loopback() || usable(only).is_ok_and(|all| all.iter().any(same))
+}
+
+/// Where a neighbour is reached: a link-local IPv6 address without a scope may be on any of these links.
+pub(super) fn on_links(addr: SocketAddr, links: &[u32]) -> Vec<SocketAddr> {
+    match addr {
+        SocketAddr::V6(v6) if needs_scope(addr.ip()) && v6.scope_id() == 0 => {
+            links.iter().map(|link| on_link(addr, *link)).collect()
+        }
+        _ => vec![addr],
+    }
+}
+
+/// The links that a connection between `server` and `local`, our end, may lead over: the one it says, else the one that
+/// has our address, else all of `interfaces` but loopback.
+pub(super) fn links(server: SocketAddr, local: SocketAddr, interfaces: &[Interface]) -> Vec<u32> {
+    match server {
+        SocketAddr::V6(v6) if v6.scope_id() != 0 => return vec![v6.scope_id()],
+        _ => {}
+    }
+    let outer = || interfaces.iter().filter(|i| !i.loopback && i.index != 0);
+    let ip = local.ip().to_canonical();
+    let own: BTreeSet<_> = outer().filter(|i| i.addr == ip).map(|i| i.index).collect();
+    let all = if own.is_empty() { outer().map(|i| i.index).collect() } else { own };
+    all.into_iter().collect()
+}
+
+/// The number of an interface, by its name or as its number.
+pub(super) fn index(zone: &str) -> io::Result<u32> {
+    if let Ok(number) = zone.parse() {
+        return Ok(number);
+    }
+    let socket = Socket::new(Domain::IPV6, Type::DGRAM, None)
+        .or_else(|_| Socket::new(Domain::IPV4, Type::DGRAM, None))?;
+    rustix::net::netdevice::name_to_index(&socket, zone).map_err(|_| {
+        let devices = device_names();
+        no_such(zone, &[], &devices)
+    })
+}
+
+/// How far an address reaches, the one to prefer first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Reach {
+    /// This very host is best reached without leaving it.
+    Here,
+    Ipv4,
+    Ipv6,
+    /// Other nodes may be on other links, and know a node only by the address it came from.
+    Link,
+}
+
+pub(super) fn reach(addr: IpAddr) -> Reach {
+    match addr {
+        addr if addr.is_loopback() => Reach::Here,
+        IpAddr::V4(v4) if v4.is_link_local() => Reach::Link,
+        addr if needs_scope(addr) => Reach::Link,
+        IpAddr::V4(_) => Reach::Ipv4,
+        IpAddr::V6(_) => Reach::Ipv6,
+    }
+}
+
+/// Whether an address means something on one link only.
+pub(super) fn needs_scope(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local())
+}
+
+fn on_link(addr: SocketAddr, link: u32) -> SocketAddr {
+    match addr {
+        SocketAddr::V6(v6) if needs_scope(addr.ip()) => {
+            SocketAddrV6::new(*v6.ip(), v6.port(), 0, link).into()
+        }
+        addr => addr,
+    }
+}
+
+/// The same host and link, and another port.
+pub(super) fn with_port(mut addr: SocketAddr, port: u16) -> SocketAddr {
+    addr.set_port(port);
+    addr
+}
+
 fn exists(name: &str, addresses: &[if_addrs::Interface], devices: &BTreeSet<String>) -> bool {
     devices.contains(name) || addresses.iter().any(|a| base(&a.name) == name)
 }
@@ -66,15 +165,18 @@ fn no_such(name: &str, addresses: &[if_addrs::Interface], devices: &BTreeSet<Str
 }
 
 fn listed(a: &if_addrs::Interface, only: &[String], sys: Option<&Sys>) -> Option<Interface> {
-    let if_addrs::IfAddr::V4(v4) = &a.addr else { return None };
     let name = base(&a.name);
     let wanted =
         if only.is_empty() { worth_asking(&facts(a, name, sys)) } else { only.iter().any(|n| n == name) };
     wanted.then(|| Interface {
         name: name.to_owned(),
-        addr: v4.ip,
-        broadcast: broadcast(v4.ip, v4.prefixlen, v4.broadcast),
-        loopback: v4.ip.is_loopback(),
+        index: a.index.unwrap_or(0),
+        addr: a.ip(),
+        broadcast: match &a.addr {
+            if_addrs::IfAddr::V4(v4) => broadcast(v4.ip, v4.prefixlen, v4.broadcast),
+            if_addrs::IfAddr::V6(_) => None,
+        },
+        loopback: a.ip().is_loopback(),
     })
 }
 
@@ -98,7 +200,7 @@ fn broadcast(addr: Ipv4Addr, prefix: u8, given: Option<Ipv4Addr>) -> Option<Ipv4
 #[derive(Clone, Debug, Default)]
 struct Facts<'a> {
     name: &'a str,
-    /// The address is one of 127.0.0.0/8.
+    /// The address is this host's own, such as 127.0.0.1.
     loopback_addr: bool,
     /// Up, and with a carrier: the kernel's IFF_RUNNING.
     running: bool,
@@ -109,6 +211,8 @@ struct Facts<'a> {
     tun: bool,
     /// A bridge none of whose ports leads to a physical device.
     inner_bridge: bool,
+    /// A port of a bridge or a part of a bond: what comes by it is that one's.
+    part: bool,
 }
 
 const ARPHRD_ETHER: u32 = 1;
@@ -119,6 +223,7 @@ fn worth_asking(f: &Facts<'_>) -> bool {
         && !f.wireless
         && !f.tun
         && !f.inner_bridge
+        && !f.part
         && !container_name(f.name)
         && match f.hardware {
             // Other addresses on loopback belong to this host too, and 127.0.0.1 has asked it already.
@@ -182,6 +287,7 @@ impl Sys {
             wireless: dir.join("wireless").exists() || dir.join("phy80211").exists(),
             tun: dir.join("tun_flags").exists(),
             inner_bridge: dir.join("bridge").exists() && !self.bridges_out(&dir),
+            part: dir.join("brport").exists() || dir.join("bonding_slave").exists(),
             ..known
         }
     }
@@ -226,6 +332,7 @@ mod tests {
         wireless: false,
         tun: false,
         inner_bridge: false,
+        part: false,
     };
 
     #[test]
@@ -246,6 +353,7 @@ mod tests {
             (false, Facts { name: "wg0", hardware: Some(65534), ..WIRED }),
             (false, Facts { name: "gre1", hardware: Some(778), ..WIRED }),
             (false, Facts { name: "br0", inner_bridge: true, ..WIRED }),
+            (false, Facts { part: true, ..WIRED }),
             (false, Facts { name: "docker0", ..WIRED }),
             (false, Facts { name: "docker_gwbridge", ..WIRED }),
             (false, Facts { name: "br-0123456789ab", ..WIRED }),
@@ -290,7 +398,7 @@ mod tests {
     #[test]
     fn sys_says_what_an_interface_is_and_silence_loses_none() {
         let root = tempfile::tempdir().unwrap();
-        for dir in ["wlan0/phy80211", "mystery"] {
+        for dir in ["wlan0/phy80211", "mystery", "port/brport", "slave/bonding_slave"] {
             fs::create_dir_all(root.path().join(dir)).unwrap();
         }
         for (file, content) in
@@ -304,6 +412,7 @@ mod tests {
         let asked = |name| worth_asking(&sys.add(Facts { name, hardware: None, ..WIRED }));
         assert!(!asked("wlan0"));
         assert!(!asked("tun0"));
+        assert!(!asked("port") && !asked("slave"));
         assert!(asked("mystery"));
         assert!(asked("not_even_listed"));
     }
@@ -326,6 +435,43 @@ mod tests {
         assert_eq!(broadcast(addr, 31, None), None);
         assert_eq!(broadcast(addr, 32, None), None);
         assert_eq!(broadcast(Ipv4Addr::LOCALHOST, 8, None), Some(Ipv4Addr::new(127, 255, 255, 255)));
+    }
+
+    #[test]
+    fn a_link_is_that_of_the_connection_or_of_our_end_or_any() {
+        let at = |index, addr: &str| Interface {
+            name: format!("eth{index}"),
+            index,
+            addr: addr.parse().unwrap(),
+            broadcast: None,
+            loopback: index == 1,
+        };
+        let all =
+            [at(1, "127.0.0.1"), at(2, "10.0.0.1"), at(2, "fe80::1"), at(3, "10.1.0.1"), at(3, "fe80::1")];
+        for (server, local, expected) in [
+            ("[fe80::9%3]:1", "[fe80::1%3]:2", &[3][..]),
+            ("10.0.0.9:1", "10.0.0.1:2", &[2]),
+            ("10.1.0.9:1", "[::ffff:10.1.0.1]:2", &[3]),
+            ("127.0.0.1:1", "127.0.0.1:2", &[2, 3]),
+            ("10.9.0.9:1", "10.9.0.1:2", &[2, 3]),
+        ] {
+            let found = links(server.parse().unwrap(), local.parse().unwrap(), &all);
+            assert_eq!(found, expected, "{server} {local}");
+        }
+    }
+
+    #[test]
+    fn a_connection_is_taken_on_the_interfaces_that_are_named_and_on_this_host() {
+        let takes = |only: &[&str], local: &str| {
+            takes(&only.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>(), local.parse().unwrap())
+        };
+        assert!(takes(&[], "10.9.9.9:1"));
+        for local in ["127.0.0.1:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
+            assert!(takes(&["no_such_if0"], local), "{local}");
+        }
+        for local in ["10.9.9.9:1", "[fe80::1%1]:1"] {
+            assert!(!takes(&["lo"], local) && !takes(&["no_such_if0"], local), "{local}");
+        }
     }
 
     #[test]

@@ -3,25 +3,23 @@
 //! Each attempt is a small task with a deadline, whose result goes to the driver. What flows afterwards is
 //! `relay`'s.
 
-use std::collections::HashMap;
-use std::future::Future;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
-use tokio::time::timeout;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
 
-use super::driver::Incoming;
+use super::error::{exhausted, no_way};
 use super::pairing;
 use super::transport::CHANGED;
 use super::words::Words;
 use crate::limits;
 use crate::links::LinkKey;
 use crate::types::SessionId;
-use crate::wire::control::{LinkFault, Peer};
+use crate::wire::control::LinkFault;
 use crate::wire::data::{ATTACH_BYTES, Attach, HEADER_BYTES, Header, Kind, Refuse};
 use crate::wire::{self, Malformed, PREFACE_BYTES, Plane};
 
@@ -45,33 +43,112 @@ pub(super) struct Own {
     pub(super) key: Option<LinkKey>,
 }
 
+/// Why there is no link to a parent.
+#[derive(Debug)]
+pub(super) enum NoLink {
+    /// For this reason, which the coordinator should know.
+    Fault(LinkFault),
+    /// This host has run out of what a connection takes. No other parent would help.
+    Exhausted(io::Error),
+}
+
+/// Where a parent listens, and by what it is known.
+#[derive(Clone, Debug)]
+pub(super) struct Way {
+    /// Where it may be reached, the likeliest first.
+    pub(super) addrs: Vec<SocketAddr>,
+    pub(super) key: Option<LinkKey>,
+    /// The ports that nodes listen on, for people.
+    pub(super) ports: RangeInclusive<u16>,
+}
+
 /// Dials a parent, attaches, and waits for its word that it accepts.
 ///
 /// # Errors
-/// [`LinkFault::Gone`] if it does not hold what the child lacks, [`LinkFault::Unreachable`] for any other reason.
-pub(super) async fn dial(parent: Peer, attach: Attach) -> Result<Link, LinkFault> {
-    let mut stream = connect(parent.addr).await.map_err(unreachable)?;
+/// [`LinkFault::Gone`] if it does not hold what the child lacks, [`LinkFault::Unreachable`] for any other reason that is
+/// not this host's own.
+pub(super) async fn dial(way: Way, attach: Attach) -> Result<Link, NoLink> {
+    let mut stream = match first(&way.addrs, connect).await {
+        Ok(stream) => stream,
+        Err(why) => return Err(not_connected(why, &way.ports)),
+    };
     let attempt = async {
-        match &parent.key {
+        match &way.key {
             Some(key) => attach_sealed(&mut stream, key, attach).await,
             None => attach_open(&mut stream, attach).await,
         }
     };
     match timeout(limits::OFFER + limits::CONNECT, attempt).await {
-        Ok(result) => result.map(|words| Link { stream, words }),
-        Err(_) => Err(unreachable("it accepts the connection but does not answer")),
+        Ok(Ok(words)) => Ok(Link { stream, words }),
+        Ok(Err(fault)) => Err(NoLink::Fault(fault)),
+        Err(_) => Err(NoLink::Fault(unreachable("it accepts the connection but does not answer"))),
     }
+}
+
+/// What it means that none of these addresses could be connected to.
+fn not_connected(why: Vec<(SocketAddr, io::Error)>, ports: &RangeInclusive<u16>) -> NoLink {
+    let mut first = None;
+    for (addr, e) in why {
+        if exhausted(&e) {
+            return NoLink::Exhausted(e);
+        }
+        first.get_or_insert((addr, e));
+    }
+    NoLink::Fault(match first {
+        Some((addr, e)) => unreachable(no_way(addr, &e, ports)),
+        None => unreachable("no interface leads to its address"),
+    })
 }
 
 fn unreachable(why: impl ToString) -> LinkFault {
     LinkFault::Unreachable(why.to_string())
 }
 
-/// Connects within [`limits::CONNECT`], without delay for small messages.
+/// Tries these addresses, each a little later than the one before it, until one attempt succeeds.
+///
+/// # Errors
+/// Why none did, in the order of the addresses.
+pub(super) async fn first<T, E, A>(
+    addrs: &[SocketAddr],
+    attempt: impl Fn(SocketAddr) -> A,
+) -> Result<T, Vec<(SocketAddr, E)>>
+where
+    A: Future<Output = Result<T, E>> + Send + 'static,
+    T: Send + 'static,
+    E: Send + 'static,
+{
+    let mut attempts = JoinSet::new();
+    for (turn, addr) in addrs.iter().enumerate() {
+        let (addr, attempt) = (*addr, attempt(*addr));
+        attempts.spawn(async move {
+            sleep(limits::TURN * turn as u32).await;
+            (turn, addr, attempt.await)
+        });
+    }
+    let mut failed = Vec::new();
+    while let Some(ended) = attempts.join_next().await {
+        match ended {
+            Ok((_, _, Ok(success))) => return Ok(success),
+            Ok((turn, addr, Err(why))) => failed.push((turn, addr, why)),
+            Err(_) => {}
+        }
+    }
+    failed.sort_by_key(|(turn, ..)| *turn);
+    Err(failed.into_iter().map(|(_, addr, why)| (addr, why)).collect())
+}
+
+/// Connects within [`limits::CONNECT`], without delay for small messages. If this host has run out of what that takes, it
+/// waits until all connections that strangers may hold are gone.
 pub(super) async fn connect(addr: SocketAddr) -> io::Result<TcpStream> {
-    let stream = timeout(limits::CONNECT, TcpStream::connect(addr))
-        .await
-        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no answer within a second"))??;
+    let patience = Instant::now() + limits::PREFACE;
+    let stream = loop {
+        let silence = || io::Error::new(io::ErrorKind::TimedOut, "no answer within a second");
+        match timeout(limits::CONNECT, TcpStream::connect(addr)).await {
+            Err(_) => return Err(silence()),
+            Ok(Err(e)) if exhausted(&e) && Instant::now() < patience => sleep(limits::TURN).await,
+            Ok(result) => break result?,
+        }
+    };
     stream.set_nodelay(true)?;
     Ok(stream)
 }
@@ -127,90 +204,11 @@ fn refusal(said: &[u8]) -> LinkFault {
     }
 }
 
-/// Accepts connections for ever, and hears each out in a task of its own; at most [`limits::HALF_OPEN`] at a time,
-/// each for at most [`limits::PREFACE`]. Further ones wait in the kernel; those of a host that has its share are closed.
-pub(super) async fn accept<F, Fut>(listener: TcpListener, hear: F)
-where
-    F: Fn(TcpStream, SocketAddr) -> Fut,
-    Fut: Future<Output = ()> + Send + 'static,
-{
-    let half_open = Arc::new(Semaphore::new(limits::HALF_OPEN));
-    let shares = Shares::default();
-    loop {
-        let Ok(permit) = half_open.clone().acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok((stream, addr)) => {
-                let own = stream.local_addr().is_ok_and(|own| own.ip() == addr.ip());
-                let Some(share) = shares.take(addr.ip().to_canonical(), own) else { continue };
-                let _ = stream.set_nodelay(true);
-                let heard = hear(stream, addr);
-                tokio::spawn(async move {
-                    let _held = (permit, share);
-                    let _ = timeout(limits::PREFACE, heard).await;
-                });
-            }
-            // Out of descriptors, or a connection gone before it was taken: neither is for ever.
-            Err(_) => tokio::time::sleep(limits::REDIAL).await,
-        }
-    }
-}
-
-/// How many connections of each host are being heard out. One host must not take the places of all others.
-#[derive(Clone, Debug, Default)]
-struct Shares(Arc<Mutex<HashMap<IpAddr, usize>>>);
-
-impl Shares {
-    /// A place for one more of this host's, until it is dropped. This very host (`own`) may have many nodes.
-    fn take(&self, addr: IpAddr, own: bool) -> Option<Share> {
-        let host = match addr {
-            // A host has as many addresses of its network as it likes.
-            IpAddr::V6(v6) if !v6.is_unicast_link_local() => {
-                Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into()
-            }
-            addr => addr,
-        };
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = held.entry(host).or_default();
-        if *count >= limits::HALF_OPEN_PER_HOST && !own {
-            return None;
-        }
-        *count += 1;
-        Some(Share(self.clone(), host))
-    }
-}
-
-struct Share(Shares, IpAddr);
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        let mut held = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = held.get_mut(&self.1) {
-            *count -= 1;
-            if *count == 0 {
-                held.remove(&self.1);
-            }
-        }
-    }
-}
-
-/// Hears out whoever dials a node's data listener, and offers it to the driver.
-pub(super) async fn accept_children(listener: TcpListener, own: Own, sender: mpsc::Sender<Incoming>) {
-    accept(listener, move |mut stream, _| {
-        let (own, sender) = (own.clone(), sender.clone());
-        async move {
-            if let Ok((words, attach)) = hear_child(&mut stream, &own).await {
-                let _ = sender.send(Incoming::Offer(Link { stream, words }, attach)).await;
-            }
-        }
-    })
-    .await;
-}
-
 /// Reads who wants to attach. In a secure session it is that child, and it is there now.
 ///
 /// # Errors
 /// In words. A child of another version is told this one's; one without the link's key, that it is not known.
-async fn hear_child(stream: &mut TcpStream, own: &Own) -> Result<(Words, Attach), String> {
+pub(super) async fn hear_child(stream: &mut TcpStream, own: &Own) -> Result<(Words, Attach), String> {
     let mut head = [0; PREFACE_BYTES];
     read(stream, &mut head).await?;
     if let Err(why) = wire::check_preface(Plane::Data, &head) {
@@ -249,6 +247,8 @@ async fn read(stream: &mut TcpStream, buffer: &mut [u8]) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::net::TcpListener;
+
     use crate::types::{Epoch, Floors, NodeId, Offset, Position};
     use crate::wire::TAG_BYTES;
     use crate::wire::data::Grant;
@@ -272,11 +272,11 @@ mod tests {
         own: &Own,
         attach: Attach,
         answer: impl FnOnce(&mut Words) -> Vec<u8>,
-    ) -> (Result<Link, LinkFault>, Result<Link, String>) {
+    ) -> (Result<Link, NoLink>, Result<Link, String>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let key = own.key.as_ref().map(|key| key.of_child(CHILD));
-        let parent = Peer { node: NodeId(2), addr: listener.local_addr().unwrap(), key };
-        let child = tokio::spawn(dial(parent, attach));
+        let way = Way { addrs: vec![listener.local_addr().unwrap()], key, ports: 1..=2 };
+        let child = tokio::spawn(dial(way, attach));
         let (mut stream, _) = listener.accept().await.unwrap();
         let heard = match hear_child(&mut stream, own).await {
             Ok((mut words, heard)) => {
@@ -290,6 +290,43 @@ mod tests {
             }
         };
         (child.await.unwrap(), heard)
+    }
+
+    #[tokio::test]
+    async fn of_several_addresses_the_first_that_answers_counts_and_no_dead_one_takes_long() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let live = listener.local_addr().unwrap();
+        let addr = |n| SocketAddr::from(([127, 0, 0, n], live.port()));
+        let begun = Instant::now();
+        // One is silent for ever, one refuses.
+        let attempt = |addr: SocketAddr| async move {
+            if addr.ip().to_string() == "127.0.0.9" {
+                std::future::pending().await
+            } else {
+                connect(addr).await
+            }
+        };
+        let stream = first(&[addr(9), addr(8), live], attempt).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), live);
+        assert!(begun.elapsed() < limits::CONNECT);
+        let failed = first(&[addr(8), addr(7)], connect).await.unwrap_err();
+        assert_eq!(failed.iter().map(|(addr, _)| *addr).collect::<Vec<_>>(), [addr(8), addr(7)]);
+    }
+
+    #[test]
+    fn what_this_host_lacks_is_not_held_against_the_parent() {
+        let addr = |n| SocketAddr::from(([10, 0, 0, n], 30764));
+        let refused = || io::Error::from_raw_os_error(libc::ECONNREFUSED);
+        let own = not_connected(
+            vec![(addr(1), refused()), (addr(2), io::Error::from_raw_os_error(libc::EMFILE))],
+            &(1..=9),
+        );
+        assert!(matches!(own, NoLink::Exhausted(_)), "{own:?}");
+        let theirs = not_connected(vec![(addr(1), refused())], &(1..=9));
+        let NoLink::Fault(LinkFault::Unreachable(words)) = theirs else { panic!("{theirs:?}") };
+        for word in ["10.0.0.1", "30764", "1-9"] {
+            assert!(words.contains(word), "{words}");
+        }
     }
 
     #[tokio::test]
@@ -313,12 +350,13 @@ mod tests {
         for own in parents() {
             let why = Refuse { kept: Some(Offset(9)), why: "x".repeat(2000) };
             let (child, _) = meet(&own, attach(), |words| words.refuse(&why)).await;
-            assert_eq!(child.err(), Some(LinkFault::Gone(Offset(9))));
+            assert!(matches!(child, Err(NoLink::Fault(LinkFault::Gone(Offset(9))))));
             let why = Refuse { kept: None, why: "full".into() };
             let (child, _) = meet(&own, attach(), |words| words.refuse(&why)).await;
-            assert_eq!(child.err(), Some(LinkFault::Unreachable("it refuses: full".into())));
+            let refused = LinkFault::Unreachable("it refuses: full".into());
+            assert!(matches!(child, Err(NoLink::Fault(fault)) if fault == refused));
             let (child, _) = meet(&own, attach(), |words| words.say(Kind::Grant, &[0; 72])).await;
-            assert!(matches!(child.err(), Some(LinkFault::Unreachable(_))));
+            assert!(matches!(child, Err(NoLink::Fault(LinkFault::Unreachable(_)))));
         }
     }
 
@@ -358,22 +396,5 @@ mod tests {
             assert!(hear_child(&mut stream, &own).await.is_err(), "cut at {n}");
             child.await.unwrap();
         }
-    }
-
-    #[test]
-    fn a_host_has_its_share_and_this_one_has_more() {
-        let shares = Shares::default();
-        let addr = |ip: &str| ip.parse::<IpAddr>().unwrap();
-        let [far, other, here] = ["10.0.0.9", "10.0.0.8", "127.0.0.1"].map(addr);
-        let take =
-            |host, n: usize| (0..n).filter_map(|_| shares.take(host, host == here)).collect::<Vec<_>>();
-        let held = take(far, 100);
-        assert_eq!(held.len(), limits::HALF_OPEN_PER_HOST);
-        assert_eq!((take(other, 1).len(), take(here, 100).len()), (1, 100));
-        drop(held);
-        let many = (0..100).filter_map(|i| shares.take(addr(&format!("fd00::{i:x}")), false));
-        assert_eq!(many.collect::<Vec<_>>().len(), limits::HALF_OPEN_PER_HOST);
-        assert_eq!(take(far, 1).len(), 1);
-        assert!(shares.0.lock().unwrap().is_empty());
     }
 }

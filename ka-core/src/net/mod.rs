@@ -16,11 +16,15 @@ mod child;
 mod client;
 mod control;
 pub mod discovery;
+mod door;
 mod driver;
 mod ends;
+mod error;
 mod handshake;
+mod host;
 mod identity;
 pub mod interfaces;
+mod line;
 mod link;
 mod memory;
 mod pairing;
@@ -28,6 +32,7 @@ mod pool;
 mod ports;
 mod relay;
 mod root;
+mod seek;
 mod server;
 mod session;
 mod socket;
@@ -41,12 +46,14 @@ use std::pin::pin;
 use std::task::Poll;
 
 pub use client::{go, join};
+pub use error::{JoinError, PortError, ServeError, Service};
+pub use host::Host;
 pub use identity::{Identity, ServerKey};
 pub use memory::default_window_bytes;
 pub use server::serve;
 pub use session::{
-    Admit, AdmitRule, Candidate, ClientConfig, ClientEvent, Control, Inbox, JoinError, NodeEnd, Ports,
-    ServeError, ServerConfig, ServerEvent, Stream,
+    Admit, AdmitRule, Candidate, ClientConfig, ClientEvent, Control, Inbox, NodeEnd, Ports, ServerConfig,
+    ServerEvent, Stream,
 };
 pub use threads::{Start, Threads, Work};
 

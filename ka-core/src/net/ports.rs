@@ -1,4 +1,7 @@
 //! Listening: the port asked for, else the original's, else one of a short range.
+//!
+//! It is done on all addresses, whatever interfaces are named: their addresses may come later, or change. Who came in by
+//! another one is hung up on ([`door`](super::door)).
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -6,21 +9,21 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 
-use super::interfaces;
+use super::door::Door;
+use super::error::{PortError, Service, exhausted};
 use super::session::Ports;
 
-/// A listener and its port. `what` is for the error: "control TCP port 30765".
+/// Listens for this service, and says where.
 pub(super) fn listen(
-    what: &str,
+    service: Service,
     wanted: Option<u16>,
     usual: u16,
     ports: &Ports,
-) -> Result<(TcpListener, u16), (String, io::Error)> {
-    let addr = |port| address(port, ports);
+) -> Result<(Door, u16), PortError> {
+    let door = |listener| Door::new(listener, ports.interfaces.clone());
     if let Some(port) = wanted {
-        return bind(addr(port).map_err(|e| (what.to_string(), e))?)
-            .map(|l| (l, port))
-            .map_err(|e| (format!("{what} TCP port {port}"), e));
+        let error = |error| PortError { service, ports: port..=port, error };
+        return bind(port).map(|l| (door(l), port)).map_err(error);
     }
     let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
     // Many processes of one host that look through the range at once do not all begin at its start.
@@ -29,31 +32,21 @@ pub(super) fn listen(
     let shift = std::process::id() % len;
     let range = (0..len).map(|i| first + ((i + shift) % len) as u16);
     for port in std::iter::once(usual).filter(|p| ports.range.contains(p)).chain(range) {
-        match bind(addr(port).map_err(|e| (what.to_string(), e))?) {
-            Ok(listener) => return Ok((listener, port)),
+        match bind(port) {
+            Ok(listener) => return Ok((door(listener), port)),
             Err(e) => last = e,
         }
-    }
-    Err((format!("any {what} TCP port of {first}-{end}"), last))
-}
-
-/// Every address of the host, or the one interface's if exactly one is named.
-fn address(port: u16, ports: &Ports) -> io::Result<SocketAddr> {
-    match ports.interfaces.as_slice() {
-        [_] => match interfaces::usable(&ports.interfaces)?.first() {
-            Some(interface) => Ok(SocketAddr::from((interface.addr, port))),
-            None => Ok(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))),
-        },
-        _ => Ok(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))),
-    }
-}
-
-fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
-    match bind_one(addr) {
-        // A kernel without IPv6.
-        Err(e) if addr.is_ipv6() && e.kind() != io::ErrorKind::AddrInUse => {
-            bind_one(SocketAddr::from((Ipv4Addr::UNSPECIFIED, addr.port())))
+        if exhausted(&last) {
+            break;
         }
+    }
+    Err(PortError { service, ports: ports.range.clone(), error: last })
+}
+
+fn bind(port: u16) -> io::Result<TcpListener> {
+    match bind_one((Ipv6Addr::UNSPECIFIED, port).into()) {
+        // A kernel without IPv6.
+        Err(e) if e.kind() != io::ErrorKind::AddrInUse => bind_one((Ipv4Addr::UNSPECIFIED, port).into()),
         other => other,
     }
 }

@@ -171,7 +171,8 @@ impl Relay {
 
     /// A stream that began.
     pub(super) fn begun(&mut self) -> Option<StreamInfo> {
-        self.begun.pop()
+        // In the order in which they came.
+        (!self.begun.is_empty()).then(|| self.begun.remove(0))
     }
 
     /// Ends the threads at the ends, once the node is finished.

@@ -1,24 +1,26 @@
 //! A server's session from its opening to its report.
 
 use std::collections::BTreeMap;
-use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::control::{self, Connection, Outbox};
-use super::discovery::{self, Responder};
+use super::discovery::{self, Responder, Unanswered};
+use super::door::{self, Door};
 use super::driver::{Brain, Driver, End, Host, Incoming};
 use super::ends::Feed;
+use super::error::{PortError, ServeError, Service};
 use super::identity::ServerKey;
-use super::link::{self, Own};
+use super::interfaces::Interface;
+use super::link::Own;
 use super::relay::Relay;
-use super::session::{Command, Control, Inbox, ServeError, ServerConfig, ServerEvent, Stream};
+use super::session::{Command, Control, Inbox, ServerConfig, ServerEvent, Stream};
 use super::{Clock, default_window_bytes, interfaces, ports};
 use crate::cipher::PayloadKey;
 use crate::key::Key;
@@ -55,28 +57,38 @@ pub async fn serve(
     let key = sealer.public_key();
     let window_bytes = config.window_bytes.unwrap_or_else(default_window_bytes);
 
-    let port = |e: (String, io::Error)| ServeError::Port(e.0, e.1);
-    let (control, control_port) =
-        ports::listen("control", config.ports.control, limits::CONTROL_PORT, &config.ports).map_err(port)?;
-    let (data, data_port) =
-        ports::listen("data", config.ports.data, limits::DATA_PORT, &config.ports).map_err(port)?;
-    let responder = Responder::bind(config.ports.discovery, &config.ports.interfaces)
-        .map_err(|e| ServeError::Port(format!("discovery UDP port {}", config.ports.discovery), e))?;
+    let asked_at = config.ports.discovery;
+    let here = interfaces::usable(&config.ports.interfaces).map_err(ServeError::Interface)?;
+    let listen = |service, wanted, usual| {
+        ports::listen(service, wanted, usual, &config.ports).map_err(ServeError::Port)
+    };
+    let (control, control_port) = listen(Service::Control, config.ports.control, limits::CONTROL_PORT)?;
+    let (data, data_port) = listen(Service::Data, config.ports.data, limits::DATA_PORT)?;
+    let responder = Responder::bind(asked_at, &config.ports.interfaces).map_err(|error| {
+        ServeError::Port(PortError { service: Service::Discovery, ports: asked_at..=asked_at, error })
+    })?;
 
     let mut tasks = JoinSet::new();
     let probing = Arc::new(AtomicBool::new(config.session.is_some()));
     let flag = probing.clone();
     let (name, known_by) = (config.session.clone(), server_key.clone());
-    tasks.spawn(async move { match responder.run(name, session, control_port, flag, known_by).await {} });
+    let (sender, incoming) = mpsc::channel(1024);
+    let warner = sender.clone();
+    let unanswered = move |who: Unanswered| drop(warner.try_send(Incoming::Warning(who.to_string())));
+    tasks.spawn(async move {
+        match responder.run(name, session, control_port, flag, known_by, unanswered).await {}
+    });
     let nodes_key = server_key.key().clone();
     events(ServerEvent::Open { session, key: nodes_key, control_port, data_port, window_bytes });
+    if config.session.is_none() {
+        events(ServerEvent::Nameless(reached_by(&here)));
+    }
 
-    let (sender, incoming) = mpsc::channel(1024);
     // Each writer keeps a clone until everything is sent.
     let (writing, mut written) = mpsc::channel::<()>(1);
     tasks.spawn(accept_control(control, server_key.clone(), sender.clone(), writing));
     let own = Own { session, key: links.as_ref().map(|secret| secret.of_node(NodeId::ROOT)) };
-    tasks.spawn(link::accept_children(data, own, sender.clone()));
+    tasks.spawn(door::accept_children(data, own, sender.clone()));
 
     let thread = |e| ServeError::Io("cannot start a thread".into(), e);
     let bytes = streams.iter().map(|s| s.source.size()).sum();
@@ -100,7 +112,8 @@ pub async fn serve(
             slow: config.slow,
             min_rate: config.min_rate,
             finish: config.finish,
-            carries: [interfaces::carries(&config.ports.interfaces), config.rate].into_iter().flatten().min(),
+            carries: interfaces::carries(&config.ports.interfaces),
+            rate: config.rate,
             bytes,
             reread,
             release_delay: config.release_delay,
@@ -121,6 +134,13 @@ pub async fn serve(
         (End::Session(report), None) => Ok(report),
         (End::Node(..), None) => unreachable!("the server's brain is here"),
     }
+}
+
+/// The addresses to give people, of those that we have: link-local ones only if there are no others.
+fn reached_by(here: &[Interface]) -> Vec<IpAddr> {
+    let (near, far): (Vec<IpAddr>, Vec<IpAddr>) =
+        here.iter().filter(|i| !i.loopback).map(|i| i.addr).partition(|ip| interfaces::needs_scope(*ip));
+    if far.is_empty() { near } else { far }
 }
 
 /// Holds the numbers against their limits.
@@ -228,13 +248,13 @@ async fn run_and_probe(
 }
 
 async fn accept_control(
-    listener: TcpListener,
+    door: Door,
     key: ServerKey,
     sender: mpsc::Sender<Incoming>,
     writing: mpsc::Sender<()>,
 ) {
     let next = Arc::new(AtomicU32::new(Conn::ROOT.0));
-    link::accept(listener, move |stream, addr| {
+    door::accept(door, sender.clone(), move |stream, addr| {
         let conn = Conn(next.fetch_add(1, Ordering::Relaxed) + 1);
         let (key, sender, writing) = (key.clone(), sender.clone(), writing.clone());
         async move {
@@ -254,7 +274,7 @@ async fn hear_node(
     writing: mpsc::Sender<()>,
 ) -> Result<(), String> {
     let server_ip = control::local_ip(&stream).map_err(|e| e.to_string())?;
-    let mut connection = Connection::answer(stream, key).await?;
+    let mut connection = Connection::answer(stream, addr, key).await?;
     let Some(ToCoordinator::Hello(hello)) = connection.receive().await? else {
         return Err("no hello".into());
     };

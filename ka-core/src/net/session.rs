@@ -1,14 +1,16 @@
-//! What an application says to a session and hears from it: configurations, events, errors.
+//! What an application says to a session and hears from it: configurations and events.
 
 use std::fmt;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::discovery::{AskError, Found, UnknownKey};
+use super::discovery::Other;
+use super::error::JoinError;
+use super::host::Host;
 use super::identity::ServerKey;
 use super::threads::Threads;
 use crate::key::Key;
@@ -18,8 +20,7 @@ use crate::proto::coordinator::Slow;
 use crate::seal::StreamInfo;
 use crate::stream::{Source, Spool};
 use crate::types::{NodeId, Offset, SessionId, SessionName, printable};
-use crate::wire::Malformed;
-use crate::wire::control::{Counters, Note, Outcome, Progress, Refusal};
+use crate::wire::control::{Counters, Note, Outcome, Progress};
 
 /// Where a process listens and asks.
 #[derive(Clone, Debug)]
@@ -33,7 +34,8 @@ pub struct Ports {
     pub range: RangeInclusive<u16>,
     /// UDP port of discovery.
     pub discovery: u16,
-    /// Interfaces to ask from and to answer on; empty: loopback and every wired one.
+    /// Interfaces to ask from, and on whose addresses to answer and to listen, whichever those are by then; this host itself
+    /// is always answered. Empty: loopback and every wired one; who comes by another one is answered, too.
     pub interfaces: Vec<String>,
 }
 
@@ -159,8 +161,8 @@ impl fmt::Debug for Stream {
 pub struct ClientConfig {
     /// The session's name.
     pub session: Option<SessionName>,
-    /// The server's address, instead of asking around.
-    pub server: Option<IpAddr>,
+    /// Where the server is, instead of asking around.
+    pub server: Option<Host>,
     /// What the server gave out for its nodes. Needed, even if it is [`Key::insecure`].
     pub key: Option<Key>,
     /// Stay until the whole session has ended and the server lets this node go.
@@ -171,6 +173,8 @@ pub struct ClientConfig {
     pub discover_timeout: Option<Duration>,
     /// The host's own name for itself, for people only.
     pub label: String,
+    /// Sessions that this node has been through to their end: it joins none of them again ([`JoinError::Done`]).
+    pub done: Vec<SessionId>,
     /// Where to listen and ask.
     pub ports: Ports,
     /// Who starts the thread that feeds the sinks.
@@ -245,6 +249,8 @@ pub enum ServerEvent {
     Session(proto::Event),
     /// A stream begins to be read.
     Stream(StreamInfo),
+    /// The session has no name, by which nodes could find it: they need one of these addresses of this host.
+    Nameless(Vec<IpAddr>),
     /// A worry that does not end the session, in words.
     Warning(String),
 }
@@ -253,10 +259,13 @@ pub enum ServerEvent {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ClientEvent {
-    /// A server was heard of that does not know this node's key, while its own was looked for; it still is.
-    UnknownKey(UnknownKey),
-    /// The server was found, there.
+    /// A server was heard of that is not this node's, while that was looked for; it still is.
+    Other(Other),
+    /// The server has answered, there. When it was lost and is back, it may be elsewhere.
     Found(SocketAddr),
+    /// This node is not in yet, for this reason, which may pass: it is tried again until the time to look is over. Each
+    /// reason is told when it is a new one.
+    Trying(Arc<JoinError>),
     /// This node is in.
     Joined {
         /// Its number.
@@ -295,6 +304,8 @@ pub enum ClientEvent {
     Complete,
     /// How this node ended. It may still relay.
     Ended(Outcome),
+    /// A worry that does not end the session, in words.
+    Warning(String),
 }
 
 /// What became of this node.
@@ -310,86 +321,3 @@ pub struct NodeEnd {
     /// What its window did.
     pub counters: Counters,
 }
-
-/// Why a server cannot open its session.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum ServeError {
-    /// A number of the configuration is out of its range: which, and the range.
-    Config(String),
-    /// A port cannot be had: which, and why.
-    Port(String, io::Error),
-    /// Another server serves a session of this name, there.
-    Rival(SessionName, SocketAddr),
-    /// The system refuses something else.
-    Io(String, io::Error),
-}
-
-impl fmt::Display for ServeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Config(why) => f.write_str(why),
-            Self::Port(what, why) => write!(f, "cannot listen on {what}: {why}"),
-            Self::Rival(name, addr) => write!(
-                f,
-                "another server at {addr} already serves a session named `{name}`; choose another name, or end that one"
-            ),
-            Self::Io(what, why) => write!(f, "{what}: {why}"),
-        }
-    }
-}
-
-impl std::error::Error for ServeError {}
-
-/// Why a client could not join a session.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum JoinError {
-    /// The configuration names neither a session nor a server, or a number is out of its range.
-    Config(String),
-    /// No server was found.
-    NotFound(AskError),
-    /// Several servers serve a session of this name; all of them are listed.
-    Ambiguous(SessionName, Vec<Found>),
-    /// The server does not want this node.
-    Refused(Refusal),
-    /// The server does not know this node's key.
-    UnknownKey(UnknownKey),
-    /// Somebody else than the key's server answers there.
-    Impostor(SocketAddr),
-    /// The server does not speak this protocol.
-    Protocol(SocketAddr, Malformed),
-    /// The server was found but cannot be talked to.
-    Unreachable(SocketAddr, io::Error),
-    /// A port cannot be had: which, and why.
-    Port(String, io::Error),
-    /// It was stopped before it was in: by whom, in words.
-    Stopped(String),
-}
-
-impl fmt::Display for JoinError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Config(why) => f.write_str(why),
-            Self::NotFound(why) => why.fmt(f),
-            Self::Ambiguous(name, found) => {
-                write!(f, "{} servers serve a session named `{name}`:", found.len())?;
-                found.iter().try_for_each(|x| write!(f, " {}", x.control))?;
-                f.write_str("; choose one by its address")
-            }
-            Self::Refused(why) => write!(f, "refused: {why}"),
-            Self::UnknownKey(who) => who.fmt(f),
-            Self::Impostor(addr) => write!(
-                f,
-                "who answers at {addr} is not the server that this key is for: copy the key that the session's server \
-                 printed; if it is that one, somebody else has the server's address"
-            ),
-            Self::Protocol(addr, why) => write!(f, "the server at {addr}: {why}"),
-            Self::Unreachable(addr, why) => write!(f, "the server at {addr} cannot be reached: {why}"),
-            Self::Port(what, why) => write!(f, "cannot listen on {what}: {why}"),
-            Self::Stopped(who) => write!(f, "interrupted: {who}"),
-        }
-    }
-}
-
-impl std::error::Error for JoinError {}

@@ -85,6 +85,13 @@ pub enum Event {
         /// What is slow, in words.
         why: String,
     },
+    /// Nothing reaches a node, though it is heard and there is something for it: the others no longer depend on it.
+    Idle {
+        /// Which node.
+        node: NodeId,
+        /// What its links do, in words.
+        why: String,
+    },
     /// A node gets the rest once the others have everything: the source is read again for it.
     Later {
         /// Which node.

@@ -393,8 +393,12 @@ impl Node {
 
     /// Makes `peer` the parent, unless it is that already and all is well.
     fn follow(&mut self, peer: Peer) {
-        match &self.parent {
-            Parent::Linked(p, _) if *p == peer => self.tell(ToCoordinator::Linked(self.epoch)),
+        match &mut self.parent {
+            // A parent that is reached elsewhere now is dialled there when this link is lost.
+            Parent::Linked(p, _) if p.node == peer.node => {
+                *p = peer;
+                self.tell(ToCoordinator::Linked(self.epoch));
+            }
             // Two dials at once would each close the other's link.
             Parent::Dialling(p) if *p == peer => {}
             _ => {

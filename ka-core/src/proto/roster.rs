@@ -1,10 +1,12 @@
 //! Who is here, and where each one stands.
 
 use alloc::collections::BTreeMap;
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 
+use super::arrival::Arrival;
 use super::event::NodeReport;
 use super::tempo::Tempo;
 use crate::limits;
@@ -56,6 +58,8 @@ pub struct Member {
     pub fed_anew: bool,
     /// Somebody got false bytes from it: it feeds nobody any more.
     pub barred: bool,
+    /// The child that nothing reached from it: it feeds nobody new, unless the fault turns out to be the child's.
+    pub doubted_by: Option<NodeId>,
     /// It is not heard, or its connection broke.
     pub suspicion: Option<Suspicion>,
     /// Times it was suspected, one soon after another, and when it was last.
@@ -84,6 +88,10 @@ pub struct Member {
     pub joined: Instant,
     /// How fast it is.
     pub tempo: Tempo,
+    /// Whether anything reaches it.
+    pub arrival: Arrival,
+    /// It came after the start.
+    pub late: bool,
     /// It was said that it is slow, and it last was so then.
     pub named: Option<Instant>,
     /// It is on its way to the end of the line, once those it fed are fed by others.
@@ -96,7 +104,7 @@ pub struct Member {
     pub notes: (u32, Instant),
     /// When it was last heard.
     pub heard: Instant,
-    /// How long it usually is between two of its messages.
+    /// How long it was between two of its messages at the most, lately.
     pub gap: Duration,
     /// When its outcome was known.
     pub ended: Option<Instant>,
@@ -109,16 +117,42 @@ pub struct Suspicion {
     pub since: Instant,
     /// Since when it is heard again.
     pub back: Option<Instant>,
-    /// Why, in words.
-    pub why: String,
+    /// Why.
+    pub why: Cause,
+}
+
+/// What made the coordinator suspect a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Nothing was heard from it.
+    Silent,
+    /// Its connection ended: how, in words.
+    Gone(String),
 }
 
 impl Member {
+    /// What is held against it now, in words: silence is still going on.
+    #[must_use]
+    pub fn suspected_of(&self, now: Instant, cause: &Cause) -> String {
+        let silent = now.since(self.heard);
+        match cause {
+            Cause::Gone(why) => why.clone(),
+            Cause::Silent if silent < Duration::from_secs(2) => {
+                format!("it has said nothing for {} ms", silent.as_millis())
+            }
+            Cause::Silent => format!("it has said nothing for {} s", silent.as_secs()),
+        }
+    }
+
     /// Whether it may be somebody's parent.
     #[must_use]
     pub fn feeds(&self) -> bool {
         self.node == NodeId::ROOT
-            || (self.parent.is_some() && self.suspicion.is_none() && !self.released && !self.barred)
+            || (self.parent.is_some()
+                && self.suspicion.is_none()
+                && !self.released
+                && !self.barred
+                && self.doubted_by.is_none())
     }
 
     /// Whether it needs bytes for itself.
@@ -147,6 +181,7 @@ impl Member {
             linkless: None,
             fed_anew: false,
             barred: false,
+            doubted_by: None,
             suspicion: None,
             flaps: (0, now),
             held_by: None,
@@ -163,6 +198,8 @@ impl Member {
             gone: None,
             notes: (0, now),
             tempo: Tempo::new(now),
+            arrival: Arrival::new(now),
+            late: false,
             named: None,
             leaves: false,
             later: false,

@@ -23,8 +23,6 @@ pub struct Tempo {
     /// changes in the middle of a burst that fills a small window, and such bursts tell how fast it could be.
     fed_from: Option<(Instant, Offset)>,
     fed: Option<u64>,
-    /// When something last arrived, or there was nothing to come.
-    arrived: Instant,
     /// When its sink last took something, or had taken everything.
     moved: Instant,
     /// Since when its window is full because of its own sink, because of a child, or not at all.
@@ -62,7 +60,6 @@ impl Tempo {
             best: Best::default(),
             fed_from: None,
             fed: None,
-            arrived: now,
             moved: now,
             blocked: (Blocked::No, now),
             limited: None,
@@ -76,12 +73,10 @@ impl Tempo {
         Self { from: Some((now, nothing, nothing)), fed_from: Some((now, nothing)), ..Self::new(now) }
     }
 
-    /// A node told how far it is; `before` is what it told before.
-    pub fn see(&mut self, now: Instant, before: &Progress, progress: &Progress) {
-        if progress.received > before.received {
-            self.arrived = now;
-        }
-        if progress.sunk > before.sunk || progress.sunk >= progress.received {
+    /// A node told how far it is; `before` is what it told before. A sink that has taken everything so far waits for more,
+    /// but at the end of the tape (`complete`) nothing follows: there its time counts.
+    pub fn see(&mut self, now: Instant, before: &Progress, progress: &Progress, complete: bool) {
+        if progress.sunk > before.sunk || (progress.sunk >= progress.received && !complete) {
             self.moved = now;
         }
         if progress.blocked != self.blocked.0 {
@@ -134,17 +129,6 @@ impl Tempo {
         now.since(self.moved)
     }
 
-    /// There was nothing that could have arrived, or no room for it.
-    pub fn up_to_date(&mut self, now: Instant) {
-        self.arrived = now;
-    }
-
-    /// For how long nothing has arrived, though there was something.
-    #[must_use]
-    pub fn idle(&self, now: Instant) -> Duration {
-        now.since(self.arrived)
-    }
-
     /// What keeps its window full, and for how long.
     #[must_use]
     pub fn blocked(&self, now: Instant) -> (Blocked, Duration) {
@@ -184,7 +168,7 @@ mod tests {
             (1000, 9_000_000, None),
         ] {
             tempo.limited_for(when(millis), limit, 1);
-            tempo.see(when(millis), &before, &at(bytes));
+            tempo.see(when(millis), &before, &at(bytes), false);
             before = at(bytes);
         }
         assert_eq!((tempo.fed(), tempo.best().fed, tempo.received()), (Some(2_000_000), 16_000_000, None));
@@ -196,10 +180,20 @@ mod tests {
         let mut tempo = Tempo::new(Instant::ZERO);
         let mut before = at(0);
         for (second, bytes) in [(5, 5_000_000), (6, 6_000_000), (7, 8_000_000)] {
-            tempo.see(Instant::ZERO + Duration::from_secs(second), &before, &at(bytes));
+            tempo.see(Instant::ZERO + Duration::from_secs(second), &before, &at(bytes), false);
             before = at(bytes);
             let rate = [None, Some(1_000_000), Some(2_000_000)][second as usize - 5];
             assert_eq!((tempo.received(), tempo.sunk()), (rate, rate));
         }
+    }
+    #[test]
+    fn a_sink_that_waits_for_bytes_is_not_stuck_and_one_that_has_them_all_is() {
+        let progress = Progress { received: Offset(7), sunk: Offset(7), ..Progress::default() };
+        let seconds = |n| Instant::ZERO + Duration::from_secs(n);
+        let mut tempo = Tempo::new(Instant::ZERO);
+        tempo.see(seconds(8), &progress, &progress, false);
+        assert_eq!(tempo.stuck(seconds(9)), Duration::from_secs(1));
+        tempo.see(seconds(20), &progress, &progress, true);
+        assert_eq!(tempo.stuck(seconds(20)), Duration::from_secs(12));
     }
 }

@@ -9,7 +9,7 @@ use core::net::SocketAddr;
 
 use super::World;
 use super::clock::Due;
-use super::host::{self, Down, State, Up};
+use super::host::{Down, HOST_BITS, State, Up};
 use super::run::note;
 use crate::limits;
 use crate::proto::coordinator::Input as ServerInput;
@@ -17,9 +17,6 @@ use crate::proto::node::{Input, Node, Output};
 use crate::proto::roster::Conn;
 use crate::time::{Duration, Instant};
 use crate::wire::control::{Blocked, Progress, Role, ToCoordinator, ToNode, View};
-
-/// A connection's host; the bits above are the attempt.
-const HOST_BITS: u32 = 20;
 
 /// The host of a connection.
 pub(super) fn host_of(conn: u32) -> u32 {
@@ -48,9 +45,10 @@ impl World {
     /// A node gives its connection up and opens another one.
     pub(super) fn rejoin(&mut self, h: u32) {
         let old = self.conn(h);
-        let at = self.arrival(h, 0, self.hosts[h as usize].to_server_last);
-        self.clock.at(at, Due::ConnGone(old));
-
+        if !core::mem::take(&mut self.hosts[h as usize].mute) {
+            let at = self.arrival(h, 0, self.hosts[h as usize].to_server_last);
+            self.clock.at(at, Due::ConnGone(old));
+        }
         let host = &mut self.hosts[h as usize];
         host.attempt += 1;
         host.rejoining = true;
@@ -150,7 +148,7 @@ impl World {
     }
 
     pub(super) fn at_server(&mut self, number: u32) {
-        if !self.is_current(number) {
+        if !self.is_current(number) || self.hosts[host_of(number) as usize].mute {
             return;
         }
         let (h, conn) = (host_of(number), Conn(number));
@@ -160,8 +158,8 @@ impl World {
             }
             Some(Up::Hello) => {
                 let hello = self.hosts[h as usize].hello.clone();
-                let addr = SocketAddr::new(host::addr(h), 40_000);
-                let server_ip = host::addr(0);
+                let addr = SocketAddr::new(self.hosts[h as usize].addr, 40_000);
+                let server_ip = self.hosts[0].addr;
                 self.drive_server(ServerInput::Joined { conn, addr, server_ip, hello });
             }
             Some(Up::Say(message)) => {
@@ -184,7 +182,7 @@ impl World {
 
     pub(super) fn at_node(&mut self, conn: u32) {
         let h = host_of(conn);
-        if !self.is_current(conn) {
+        if !self.is_current(conn) || self.hosts[h as usize].mute {
             return;
         }
         let Some(message) = self.hosts[h as usize].to_node.pop_front() else { return };

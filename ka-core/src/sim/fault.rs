@@ -69,6 +69,35 @@ pub enum Fault {
         /// When.
         at: Duration,
     },
+    /// Small packets reach it, large ones do not (a port or a cable with another MTU): links to a parent come up, and carry
+    /// nothing.
+    Hole {
+        /// Whom they do not reach.
+        node: usize,
+        /// From when on.
+        at: Duration,
+        /// How long.
+        lasts: Duration,
+    },
+    /// Its first link takes long to come up, because its machine is busy.
+    LateLink {
+        /// Whose.
+        node: usize,
+        /// How long.
+        lasts: Duration,
+    },
+    /// Its network gives it another address: what it had open is silent from then on, and nobody reaches it where it was.
+    Readdress {
+        /// Whose.
+        node: usize,
+        /// When.
+        at: Duration,
+    },
+    /// It is behind an address that it shares with all others of which this is so, and nobody can dial it there.
+    Shared {
+        /// Which.
+        node: usize,
+    },
     /// The process is killed, and after a while somebody starts it anew: another incarnation, and another host here.
     Restart {
         /// Whose.
@@ -164,10 +193,27 @@ pub enum Fault {
 /// Who slows everybody down by lying gets another parent after a while, and is done without after the next.
 const FOUND_OUT: Duration = Duration::from_secs(3 * limits::BYPASS.as_secs());
 
+/// How long a node with another address is not heard: until it finds its connection silent, and a new one is up.
+pub(super) const READDRESSED: Duration = Duration::from_secs(3);
+
 impl Fault {
     /// When it happens, if a time and not an offset makes it happen.
     #[must_use]
     pub fn at(&self) -> Option<Duration> {
+        let mut fault = *self;
+        fault.at_mut().copied()
+    }
+
+    /// The same fault, so much later.
+    #[must_use]
+    pub fn delayed(mut self, by: Duration) -> Self {
+        if let Some(at) = self.at_mut() {
+            *at += by;
+        }
+        self
+    }
+
+    fn at_mut(&mut self) -> Option<&mut Duration> {
         match self {
             Self::Kill { at, .. }
             | Self::Freeze { at, .. }
@@ -176,6 +222,8 @@ impl Fault {
             | Self::CutMany { at, .. }
             | Self::Deaf { at, .. }
             | Self::Reset { at, .. }
+            | Self::Hole { at, .. }
+            | Self::Readdress { at, .. }
             | Self::Accuse { at, .. }
             | Self::Inflate { at, .. }
             | Self::Deflate { at, .. }
@@ -184,8 +232,10 @@ impl Fault {
             | Self::Stop { at, .. }
             | Self::SinkStalls { at, .. }
             | Self::RereadFails { at }
-            | Self::StopAll { at } => Some(*at),
-            Self::Taint { .. }
+            | Self::StopAll { at } => Some(at),
+            Self::LateLink { .. }
+            | Self::Shared { .. }
+            | Self::Taint { .. }
             | Self::Withhold { .. }
             | Self::SinkFails { .. }
             | Self::SourceFails { .. }
@@ -197,7 +247,10 @@ impl Fault {
     #[must_use]
     pub fn over(&self) -> Duration {
         let lasts = match self {
-            Self::SinkStalls { lasts, .. } => *lasts,
+            Self::SinkStalls { lasts, .. } | Self::LateLink { lasts, .. } => *lasts,
+            // Longer than this nobody waits for who is behind one.
+            Self::Hole { lasts, .. } => (*lasts).min(3 * limits::ARRIVAL_TIMEOUT),
+            Self::Readdress { .. } => READDRESSED,
             Self::Restart { after, .. } => *after,
             Self::Deflate { .. } | Self::Understate { .. } => FOUND_OUT,
             other => other.silence().map_or(Duration::ZERO, |(.., lasts)| lasts),

@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 
 use super::World;
 use super::clock::Due;
-use super::fault::Fault;
-use super::host::{Host, State, Up};
+use super::fault::{Fault, READDRESSED};
+use super::host::{HOST_BITS, Host, State, Up, addr};
 use super::run::note;
 use crate::proto::coordinator::Input as ServerInput;
 use crate::proto::node::Input;
@@ -21,6 +21,8 @@ impl World {
             self.silence(first, last, lasts);
         }
         match fault {
+            Fault::Readdress { node, .. } => self.readdress(node as u32),
+            Fault::Hole { node, lasts, .. } => self.silence(node, node, lasts),
             Fault::Kill { node, .. } | Fault::Restart { node, .. } => {
                 if self.hosts[node].state != State::Gone {
                     self.hosts[node].harm.ended = true;
@@ -73,9 +75,24 @@ impl World {
             Fault::Understate { node, .. } => self.hosts[node].understates = true,
             // These wait for an offset or are there from the start, and a cut is a matter of the paths.
             Fault::Taint { .. } | Fault::Withhold { .. } | Fault::SinkFails { .. } => {}
+            Fault::LateLink { .. } | Fault::Shared { .. } => {}
             Fault::SourceFails { .. } | Fault::Isolate => {}
             Fault::Cut { .. } | Fault::CutMany { .. } | Fault::Deaf { .. } => {}
         }
+    }
+
+    /// What is under way on its links and its connection is lost; both ends find them silent.
+    fn readdress(&mut self, h: u32) {
+        let host = &mut self.hosts[h as usize];
+        if host.state != State::In || host.rejoining || host.shared {
+            return;
+        }
+        host.moves += 1;
+        host.addr = addr(h | host.moves << HOST_BITS);
+        host.mute = true;
+        let links: Vec<_> = host.up.iter().chain(&host.down).chain(&host.dialling).copied().collect();
+        links.into_iter().for_each(|link| self.links[link as usize].lost = true);
+        self.silence(h as usize, h as usize, READDRESSED);
     }
 
     /// The node's own machine knows nothing of it.
@@ -106,11 +123,11 @@ impl World {
         let nodes: Vec<_> = nodes.collect();
         let first = self.hosts.len() - nodes.len();
         for (i, node) in nodes.into_iter().enumerate() {
-            let Host { rate, sink, hello, .. } = &self.hosts[node];
-            let (rate, sink, mut hello) = (*rate, *sink, hello.clone());
+            let Host { addr, rate, sink, hello, .. } = &self.hosts[node];
+            let (addr, rate, sink, mut hello) = (*addr, *rate, *sink, hello.clone());
             let host = &mut self.hosts[first + i];
             hello.incarnation = host.hello.incarnation;
-            (host.rate, host.sink, host.hello) = (rate, sink, hello);
+            (host.addr, host.rate, host.sink, host.hello) = (addr, rate, sink, hello);
         }
     }
 }

@@ -3,7 +3,7 @@
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::net::{IpAddr, SocketAddr};
+use core::net::IpAddr;
 
 use crate::limits;
 use crate::proto::Node;
@@ -44,6 +44,15 @@ pub(super) enum State {
 #[derive(Debug)]
 pub(super) struct Host {
     pub(super) state: State,
+    pub(super) addr: IpAddr,
+    /// Others have the same address, and nobody can dial it there.
+    pub(super) shared: bool,
+    /// How often it got another address.
+    pub(super) moves: u32,
+    /// Its control connection is silent both ways, and nobody is told.
+    pub(super) mute: bool,
+    /// How long its first link takes to come up.
+    pub(super) first_link: Duration,
     /// The node that a welcome made; it stays for questions after its end.
     pub(super) node: Option<Node>,
     pub(super) id: Option<NodeId>,
@@ -102,6 +111,11 @@ impl Host {
     pub(super) fn new(number: u32, rate: u64) -> Self {
         Self {
             state: State::Away,
+            addr: addr(number),
+            shared: false,
+            moves: 0,
+            mute: false,
+            first_link: Duration::ZERO,
             node: None,
             id: None,
             hello: Hello {
@@ -200,19 +214,11 @@ pub(super) enum SinkState {
     Gone,
 }
 
-/// A host's address, from which its number can be read again.
+/// Bits of a host's number; those above tell its later addresses, and its later connections, from the first.
+pub(super) const HOST_BITS: u32 = 20;
+
+/// The address that a host has at first.
 pub(super) fn addr(host: u32) -> IpAddr {
     let [_, b, c, d] = host.to_be_bytes();
     IpAddr::from([10, b, c, d])
-}
-
-/// The host at this address.
-pub(super) fn host_at(addr: SocketAddr) -> Option<u32> {
-    match addr.ip() {
-        IpAddr::V4(v4) => {
-            let [a, b, c, d] = v4.octets();
-            (a == 10).then_some(u32::from_be_bytes([0, b, c, d]))
-        }
-        IpAddr::V6(_) => None,
-    }
 }

@@ -35,6 +35,10 @@ pub struct Marks {
     pub inflated: u64,
     /// A node was named as slow.
     pub slow: u64,
+    /// Nothing reached a node.
+    pub idle: u64,
+    /// A node's connection came up from another address.
+    pub readdressed: u64,
     /// A node was served after the others.
     pub later: u64,
     /// A node was OK in a session in which another one was lost.
@@ -77,10 +81,12 @@ impl Marks {
                     self.tainted += u64::from(liar);
                 }
                 Event::Slow { .. } => self.slow += 1,
+                Event::Idle { .. } => self.idle += 1,
                 Event::Resumed { .. } => self.later += 1,
                 _ => {}
             }
         }
+        self.readdressed += world.hosts.iter().map(|h| u64::from(h.moves)).sum::<u64>();
         for counters in world.hosts.iter().filter_map(|h| Some(h.node.as_ref()?.window().counters())) {
             self.held += counters.holds;
             self.replaced_twice += u64::from(counters.attaches > 2);
@@ -109,6 +115,8 @@ impl AddAssign for Marks {
         self.rerouted += rerouted;
         self.replaced_twice += replaced_twice;
         self.ahead += ahead;
+        self.idle += other.idle;
+        self.readdressed += other.readdressed;
         let Self { gone, held, missing, unknown, tainted, inflated, slow, survived, later, .. } = other;
         self.inflated += inflated;
         self.slow += slow;

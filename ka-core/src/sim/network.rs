@@ -7,7 +7,7 @@ use core::mem;
 
 use super::World;
 use super::clock::Due;
-use super::host::{State, host_at};
+use super::host::State;
 use super::run::note;
 use crate::limits;
 use crate::proto::node::Input;
@@ -45,6 +45,9 @@ impl Tape {
     }
 }
 
+/// When a kernel sends again what was lost.
+const RETRY: Duration = Duration::from_millis(500);
+
 /// How long so many bytes take at this rate.
 #[must_use]
 pub fn transfer(bytes: u64, bytes_per_s: u64) -> Duration {
@@ -63,6 +66,8 @@ pub(super) struct Link {
     pub(super) child: u32,
     /// Whether the parent's end is open: from its accept to its close.
     pub(super) parent_open: bool,
+    /// What is under way on it does not arrive any more, and nobody is told.
+    pub(super) lost: bool,
     /// Whether the child's end is open: from the parent's yes to its close.
     pub(super) child_open: bool,
     /// When the child's end opened.
@@ -91,6 +96,7 @@ impl Link {
             parent,
             child,
             parent_open: false,
+            lost: false,
             child_open: false,
             since: Instant::ZERO,
             sending: None,
@@ -111,7 +117,7 @@ impl World {
 
     /// A child dials: the connection takes a round trip, what it says then as long again as half of one.
     pub(super) fn dial(&mut self, h: u32, peer: Peer, attach: Attach) {
-        let Some(parent) = host_at(peer.addr).filter(|p| self.by_id.get(&peer.node) == Some(p)) else {
+        let Some(parent) = self.by_id.get(&peer.node).copied() else {
             self.checker.breach("one parent", format!("host {h} dials {peer:?}, who is not there"));
             return;
         };
@@ -121,10 +127,12 @@ impl World {
         self.links.push(Link::dialled(h, parent, attach));
         // An older dial that is still under way is given up.
         self.hosts[h as usize].dialling = Some(link);
-        if !self.reaches(h, parent) || self.hosts[parent as usize].state == State::Frozen {
+        let there = self.hosts[parent as usize].addr == peer.addr.ip() && !self.hosts[parent as usize].shared;
+        if !there || !self.reaches(h, parent) || self.hosts[parent as usize].state == State::Frozen {
             self.clock.after(limits::CONNECT, Due::DialFailed(link));
         } else {
-            let at = self.clock.now + 3 * self.setup.latency;
+            let busy = mem::take(&mut self.hosts[h as usize].first_link);
+            let at = self.clock.now + 3 * self.setup.latency + busy;
             self.links[link as usize].to_parent_last = at;
             self.clock.at(at, Due::Offered(link));
             self.clock.after(limits::CONNECT + limits::OFFER, Due::DialFailed(link));
@@ -224,10 +232,15 @@ impl World {
         }
     }
 
-    /// Something is on its way to the child, behind whatever was sent before.
+    /// Something is on its way to the child, behind whatever was sent before. A large packet that is lost holds up all
+    /// that follows.
     fn send_to_child(&mut self, link: u32, due: Due) {
         let l = &self.links[link as usize];
-        let at = self.arrival(l.parent, l.child, l.to_child_last);
+        let (child, last) = (l.child, l.to_child_last);
+        let mut at = self.arrival(l.parent, child, last);
+        if let (Due::Arrived(_), Some(until)) = (due, self.paths.hole(child, at)) {
+            at = until.max(last) + RETRY;
+        }
         self.links[link as usize].to_child_last = at;
         self.clock.at(at, due);
     }

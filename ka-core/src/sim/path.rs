@@ -35,6 +35,8 @@ pub(super) struct Paths {
     pub(super) cuts: Vec<Cut>,
     /// Nodes reach the server only.
     pub(super) isolated: bool,
+    /// Hosts that large packets do not reach: which, from when on, and until when.
+    pub(super) holes: Vec<(u32, Instant, Instant)>,
 }
 
 impl Paths {
@@ -44,6 +46,14 @@ impl Paths {
             return Some(NEVER);
         }
         self.cuts.iter().find(|c| c.covers(sender, receiver, at)).map(|c| c.to)
+    }
+
+    /// Until when no large packet gets to `receiver`, if that is so at `at`.
+    pub(super) fn hole(&self, receiver: u32, at: Instant) -> Option<Instant> {
+        self.holes
+            .iter()
+            .find(|(h, from, to)| *h == receiver && (*from..*to).contains(&at))
+            .map(|(.., to)| *to)
     }
 }
 

@@ -25,6 +25,8 @@ pub struct Plan {
     pub sink_rate: Option<u64>,
     /// Whether the source can be read again.
     pub reread: bool,
+    /// How long the nodes take to join, one here and one there.
+    pub gathering: Duration,
     /// What goes wrong.
     pub faults: Vec<Fault>,
 }
@@ -45,6 +47,7 @@ impl Plan {
             source_rate: [None, Some(20_000_000), Some(4_000_000)][rng.below(3) as usize],
             sink_rate: [None, Some(60_000_000), Some(300_000_000)][rng.below(3) as usize],
             reread: seed.is_multiple_of(3),
+            gathering: Duration::ZERO,
             faults: Vec::new(),
         };
         for _ in 0..rng.below(6) {
@@ -74,6 +77,34 @@ impl Plan {
         plan
     }
 
+    /// The plan of this seed under other people's conditions: the nodes gather for up to some minutes, links are slow to
+    /// come up, large packets are lost, addresses change or are shared, and nodes are started anew.
+    #[must_use]
+    pub fn elsewhere(seed: u64) -> Self {
+        let mut rng = Rng::new(!seed);
+        let gathering = Duration::from_millis([0, 3_000, 40_000, 360_000][rng.below(4) as usize]);
+        let mut plan = Self::from_seed(seed);
+        plan.faults.truncate(rng.below(4) as usize);
+        for _ in 0..1 + rng.below(4) {
+            let node = 1 + rng.below(plan.nodes as u64) as usize;
+            let span = [2_000, 5_000_000, 20_000_000][rng.below(3) as usize];
+            let longest = [2_500, 30_000, 600_000][rng.below(3) as usize];
+            let at = Duration::from_micros(rng.below(span));
+            let lasts = Duration::from_millis(rng.below(longest));
+            plan.faults.push(match rng.below(6) {
+                0 | 1 => Fault::Hole { node, at, lasts },
+                2 => Fault::LateLink { node, lasts: lasts.min(Duration::from_millis(2500)) },
+                3 => Fault::Readdress { node, at },
+                4 => Fault::Shared { node },
+                _ => Fault::Restart { node, at, after: lasts },
+            });
+        }
+        // Some go wrong while the nodes gather, most after it.
+        let faults = core::mem::take(&mut plan.faults).into_iter();
+        plan.faults = faults.map(|f| if rng.below(5) > 0 { f.delayed(gathering) } else { f }).collect();
+        Self { gathering, ..plan }
+    }
+
     /// A plan of this seed in which faults come for `until` and then stop, one or two each second, and some nodes
     /// are spared: they must be OK, and soon.
     #[must_use]
@@ -90,6 +121,7 @@ impl Plan {
             source_rate: Some(rate),
             sink_rate: None,
             reread: seed.is_multiple_of(3),
+            gathering: Duration::ZERO,
             faults: Vec::new(),
         };
         let mut at = Duration::from_millis(rng.below(1000));
@@ -130,6 +162,7 @@ impl Plan {
             source_rate: Some(rate),
             sink_rate: [None, Some(20_000_000)][rng.below(2) as usize],
             reread: false,
+            gathering: Duration::ZERO,
             faults: Vec::new(),
         };
         for node in 1..=nodes {
@@ -181,11 +214,17 @@ impl Plan {
         let mut world = World::tree(self.nodes, self.fan_out)
             .stream(self.bytes)
             .window(self.window)
-            .start_after(Duration::from_secs(1), 0)
+            .start_after(self.gathering + Duration::from_secs(1), 0)
             .jitter(Duration::from_micros(400))
             .seed(self.seed);
         if self.reread {
             world = world.rereadable();
+        }
+        if !self.gathering.is_zero() {
+            let mut rng = Rng::new(self.seed);
+            let micros = self.gathering.as_micros() as u64;
+            world =
+                (1..=self.nodes).fold(world, |w, n| w.joins_at(n, Duration::from_micros(rng.below(micros))));
         }
         if let Some(rate) = self.source_rate {
             world = world.source_rate(rate);

@@ -34,7 +34,7 @@ impl World {
     /// Lets the next thing happen. False when nothing happens until `limit`, or a rule is broken.
     pub(super) fn step(&mut self, limit: Instant) -> bool {
         let Some(due) = self.clock.next(limit) else { return false };
-        if self.waits_for_somebody(due) {
+        if self.waits_for_somebody(due) || self.is_lost(due) {
             return true;
         }
         match due {
@@ -97,6 +97,17 @@ impl World {
         }
         self.clock.at(until, due);
         true
+    }
+
+    /// Whether this was under way on a link that lost it.
+    fn is_lost(&self, due: Due) -> bool {
+        match due {
+            Due::Arrived(l) | Due::Granted(l) | Due::Offered(l) | Due::Linked(l) | Due::Refused(l) => {
+                self.links[l as usize].lost
+            }
+            Due::Heard(l) | Due::LostToParent(l) | Due::LostToChild(l) => self.links[l as usize].lost,
+            _ => false,
+        }
     }
 
     // ---- a node ----

@@ -82,7 +82,9 @@ impl World {
                 _ if at.0 > self.tape.length => ("every failure has a reason", false),
                 Reason::Source(why) => ("the blame is right", self.source.fails && !why.is_empty()),
                 Reason::Sink(why) => {
-                    let stalled = it.sink.stalled_until > Instant::ZERO || it.understates;
+                    let stalled = it.sink.stalled_until > Instant::ZERO
+                        || it.sink.ends_after >= limits::FINISH_TIMEOUT
+                        || it.understates;
                     ("the blame is right", (it.sink.fails_at.is_some() || stalled) && !why.is_empty())
                 }
                 Reason::Slow(why) => {
@@ -92,13 +94,17 @@ impl World {
                 }
                 // Who was away himself may find the server gone on without him.
                 Reason::Lost(NodeId::ROOT, why) => {
-                    let gone = self.server_is_lost() || self.stopped;
+                    // A node that is not heard before the start is not counted, and may find the session started.
+                    let uncounted = self.hosts[0].harm.away >= limits::SILENCE;
+                    let gone = self.server_is_lost() || self.stopped || self.source.fails || uncounted;
                     ("the blame is right", (it.harm.any() || gone) && !why.is_empty())
                 }
                 Reason::Lost(node, why) => (
                     "the blame is right",
                     (self.server_is_lost()
-                        || self.host_of(*node).is_some_and(|h| h.harm.any() || h.taints_from.is_some()))
+                        || self
+                            .host_of(*node)
+                            .is_some_and(|h| h.harm.any() || h.taints_from.is_some() || h.understates))
                         && !why.is_empty(),
                 ),
                 Reason::Tainted(node, why) => (
@@ -111,7 +117,7 @@ impl World {
                 Reason::Missing(from, to) => {
                     let started = self.report.as_ref().and_then(|r| r.started);
                     let late = started.is_some_and(|at| Instant::ZERO + it.joins_at > at);
-                    ("the blame is right", self.may_miss(it, late) && from < to)
+                    ("the blame is right", (self.may_miss(it, late) || it.understates) && from < to)
                 }
             },
         };
@@ -123,7 +129,8 @@ impl World {
     /// Whether `host` should have come further.
     fn check_finished(&mut self, host: usize, who: &str, outcome: &Outcome) {
         let it = &self.hosts[host];
-        let harmed = it.harm.ended || it.sink.fails_at.is_some() || it.taints_from.is_some();
+        let harmed =
+            it.harm.ended || it.sink.fails_at.is_some() || it.taints_from.is_some() || it.understates;
         if self.source.fails || self.stopped || self.server_is_lost() || harmed || outcome.is_ok() {
             return;
         }

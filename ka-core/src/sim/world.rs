@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use super::checker::{Checker, Violation};
 use super::clock::{Clock, Due};
-use super::host::{Host, NEVER, State};
+use super::host::{HOST_BITS, Host, NEVER, State, addr};
 use super::marks::Marks;
 use super::network::{Link, Tape, transfer};
 use super::path::Paths;
@@ -117,6 +117,7 @@ impl World {
             min_rate: None,
             finish: None,
             carries: None,
+            rate: None,
             bytes: None,
             reread: false,
             release_delay: Duration::ZERO,
@@ -310,6 +311,7 @@ impl World {
     #[must_use]
     pub fn paced(mut self, bytes_per_s: u64) -> Self {
         self.setup.pace = Some(bytes_per_s);
+        self.setup.config.rate = Some(bytes_per_s);
         self
     }
 
@@ -553,6 +555,14 @@ impl World {
                     self.tape.length = self.tape.length.min(offset);
                 }
                 Fault::Isolate => self.paths.isolated = true,
+                Fault::Hole { node, at, lasts } => {
+                    let from = Instant::ZERO + at;
+                    self.paths.holes.push((node as u32, from, from + lasts));
+                }
+                Fault::LateLink { node, lasts } => self.hosts[node].first_link = lasts,
+                Fault::Shared { node } => {
+                    (self.hosts[node].shared, self.hosts[node].addr) = (true, addr(1 << HOST_BITS));
+                }
                 Fault::Pause { .. } => self.pauses += 1,
                 _ => {}
             }

@@ -2,9 +2,9 @@
 //!
 //! Absent: any trust in them. Whoever reads again checks what he gets, for a file may have changed.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -58,10 +58,9 @@ impl Spool {
         if path.symlink_metadata().is_ok() {
             return Err(failed(io::Error::other("it exists already; name a directory, or a new file")));
         }
-        let sink = FileSink::open(path)?;
-        let file = Arc::new(sink.duplicate().map_err(failed)?);
         // A golden image is full of secrets.
-        file.set_permissions(Permissions::from_mode(0o600)).map_err(failed)?;
+        let sink = FileSink::private(path)?;
+        let file = Arc::new(sink.duplicate().map_err(failed)?);
         Ok(Self { kept: Some(Box::new(sink)), file, written: 0 })
     }
 
@@ -92,6 +91,8 @@ impl Spool {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]

@@ -6,35 +6,28 @@
 //! Absent: a hold on processes that leave the group (`setsid`), on background processes of a command that ended
 //! well, and on what a command does with the bytes. No signal disposition of this process is changed.
 
-use std::io::{self, PipeReader, PipeWriter};
+use std::fs::File;
+use std::io::{self, PipeReader};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use bytes::Bytes;
 use rustix::event::PollFlags;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
-use rustix::io::ioctl_fionread;
 use rustix::pipe::fcntl_setpipe_size;
-use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process_group, pidfd_open, waitid,
-};
 
-use super::fd::{INTERRUPTED, STEP, cannot, pause, poll_for, read_some, write_all_vectored};
+use super::fd::{poll_for, read_some};
+use super::pipe::Pipe;
+use super::running::{Running, SHELL};
 use super::{Sink, Source, Stop};
 use crate::limits::STOP_GRACE;
-
-const SHELL: &str = "/bin/sh";
 
 /// The pipe's size asked for: the largest that Linux grants to everybody unless told otherwise.
 const PIPE_BYTES: usize = 1 << 20;
 
 /// The size that a pipe has anyway.
 const PIPE_BYTES_DEFAULT: usize = 64 << 10;
-
-/// How often to look where the system has no event to wait for.
-const LOOK: Duration = Duration::from_millis(10);
 
 /// The output of a command, up to its end.
 ///
@@ -103,7 +96,7 @@ impl Source for CommandSource {
     }
 }
 
-/// The input of a command, which must read all of it and exit with status 0.
+/// The input of a command, which must read all of it, but for zeros at its end, and exit with status 0.
 ///
 /// Dropped without [`finish`](Sink::finish), it stops the command as [`abort`](Sink::abort) does.
 #[derive(Debug)]
@@ -111,7 +104,7 @@ pub struct CommandSink {
     // Dropped in this order: the command is gone before its input is closed, so that it cannot take a stream
     // that merely stopped for one that ended.
     running: Running,
-    stdin: PipeWriter,
+    stdin: Pipe,
 }
 
 impl CommandSink {
@@ -147,57 +140,39 @@ impl CommandSink {
         enlarge(&stdin);
         // Each end of a pipe has flags of its own: the command's stays blocking.
         fcntl_setfl(&stdin, fcntl_getfl(&stdin)? | OFlags::NONBLOCK)?;
-        let running = Running::start(program, name, theirs.into(), stdout)?;
-        Ok(Self { running, stdin })
+        let stdin = File::from(OwnedFd::from(stdin));
+        let mut running = Running::start(program, name, theirs.into(), stdout)?;
+        running.guard(&stdin);
+        Ok(Self { running, stdin: Pipe::new(stdin)? })
     }
 
-    /// Waits until the command has read all that was written.
-    ///
-    /// What is left in the pipe when its last reader goes is lost without an error, so it must be seen before
-    /// our end is closed: a command may well exit with status 0 and half of the stream.
-    fn drain(&self, stop: &Stop) -> Result<(), String> {
-        // Soon at first: most commands have little left to read, and a whole chain may wait for this one.
-        let mut pause = Duration::from_millis(1);
-        while self.has_unread()? {
-            if stop.is_set() {
-                return Err(INTERRUPTED.into());
-            }
-            if (self.has_no_reader()? || self.running.ending_within(pause).is_some()) && self.has_unread()? {
-                return Err(self.running.early());
-            }
-            pause = (2 * pause).min(LOOK);
-        }
-        Ok(())
-    }
-
-    fn has_unread(&self) -> Result<bool, String> {
-        match ioctl_fionread(&self.stdin) {
-            Ok(bytes) => Ok(bytes > 0),
-            Err(e) => Err(self.running.cannot("write to", &e.into()).to_string()),
-        }
-    }
-
-    fn has_no_reader(&self) -> Result<bool, String> {
-        match poll_for(&self.stdin, PollFlags::empty(), Duration::ZERO) {
-            Ok(came) => Ok(came.contains(PollFlags::ERR)),
-            Err(e) => Err(self.running.cannot("write to", &e).to_string()),
+    fn cannot_write(running: &Running, error: &io::Error) -> io::Error {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => io::Error::new(error.kind(), running.early()),
+            _ => running.cannot("write to", error),
         }
     }
 }
 
 impl Sink for CommandSink {
     fn write(&mut self, blocks: &[Bytes], stop: &Stop) -> io::Result<()> {
-        write_all_vectored(&mut self.stdin, blocks, stop).map_err(|e| match e.kind() {
-            io::ErrorKind::BrokenPipe => io::Error::new(e.kind(), self.running.early()),
-            _ => self.running.cannot("write to", &e),
-        })
+        let was_closed = self.stdin.is_closed();
+        self.stdin.write(blocks, stop).map_err(|e| Self::cannot_write(&self.running, &e))?;
+        if self.stdin.is_closed() {
+            // Nothing but zeros has come since. That does no harm if it ends well; if not, why wait for the end?
+            let patience = if was_closed { Duration::ZERO } else { STOP_GRACE };
+            self.running.may_end_well(patience).map_err(io::Error::other)?;
+        }
+        Ok(())
     }
 
     /// Waits for the command's exit, then for everything on this machine to be on its disks: the command may
     /// have written anywhere.
-    fn finish(self: Box<Self>, stop: &Stop) -> Result<(), String> {
-        self.drain(stop)?;
-        let Self { running, stdin } = *self;
+    fn finish(mut self: Box<Self>, stop: &Stop) -> Result<(), String> {
+        let drained = self.stdin.drain(stop, |pause| self.running.ending_within(pause).is_some());
+        drained.map_err(|e| Self::cannot_write(&self.running, &e).to_string())?;
+        let Self { mut running, stdin } = *self;
+        running.unguard();
         drop(stdin);
         running.wait(stop)?;
         rustix::fs::sync();
@@ -229,161 +204,16 @@ fn enlarge(pipe: impl AsFd) {
     }
 }
 
-/// A command that was started and has not been reaped: dropping it stops its whole group.
-///
-/// It is reaped last of all. Until then its process id, and with it its group's, cannot become somebody else's.
-#[derive(Debug)]
-struct Running {
-    child: Child,
-    command: String,
-    /// `None` on a kernel without.
-    pidfd: Option<OwnedFd>,
-    /// The exit status beside 0 that means that all is well.
-    well: i32,
-    reaped: bool,
-}
-
-/// How a command ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ending {
-    Status(i32),
-    Signal(i32),
-    /// The kernel reaped it, because this process was started with SIGCHLD ignored.
-    Untold,
-}
-
-impl Running {
-    fn start(mut program: Command, name: &str, stdin: Stdio, stdout: Stdio) -> io::Result<Self> {
-        let child = program
-            // It has no business with the session's key.
-            .env_remove("KA_KEY")
-            .stdin(stdin)
-            .stdout(stdout)
-            .process_group(0)
-            .spawn()
-            .map_err(|e| cannot(format_args!("start `{name}`"), &e))?;
-        let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).ok();
-        Ok(Self { child, command: name.into(), pidfd, well: 0, reaped: false })
-    }
-
-    /// Waits for the exit with a status that means well. Any other end takes what remains of the group with it.
-    fn wait(mut self, stop: &Stop) -> Result<(), String> {
-        loop {
-            match self.ending_within(STEP) {
-                Some(Ending::Status(status)) if status == 0 || status == self.well => {
-                    self.reap();
-                    return Ok(());
-                }
-                Some(ending) => return Err(self.ended(ending)),
-                None if stop.is_set() => return Err(INTERRUPTED.into()),
-                None => {}
-            }
-        }
-    }
-
-    /// Waits up to `timeout` for the command's end, and leaves it to be reaped.
-    fn ending_within(&self, timeout: Duration) -> Option<Ending> {
-        if let Some(pidfd) = &self.pidfd {
-            // An error only makes the wait shorter.
-            let _ = poll_for(pidfd, PollFlags::IN, timeout);
-            return self.ending();
-        }
-        let mut left = timeout;
-        while self.ending().is_none() && !left.is_zero() {
-            pause(left.min(LOOK));
-            left = left.saturating_sub(LOOK);
-        }
-        self.ending()
-    }
-
-    fn ending(&self) -> Option<Ending> {
-        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        match waitid(WaitId::Pid(self.pid()), look) {
-            Ok(status) => status.as_ref().map(Ending::of),
-            Err(_) => Some(Ending::Untold),
-        }
-    }
-
-    fn stop(&mut self) {
-        self.signal(Signal::TERM);
-        let mut left = STOP_GRACE;
-        while self.ending_within(STEP).is_none() && !left.is_zero() {
-            left = left.saturating_sub(STEP);
-        }
-        // Also when the shell has gone: others of its group may not have heard.
-        self.signal(Signal::KILL);
-        self.reap();
-    }
-
-    fn signal(&self, signal: Signal) {
-        // It fails only if nobody is left to hear it.
-        let _ = kill_process_group(self.pid(), signal);
-    }
-
-    fn reap(&mut self) {
-        let _ = self.child.wait();
-        self.reaped = true;
-    }
-
-    fn pid(&self) -> Pid {
-        Pid::from_child(&self.child)
-    }
-
-    fn cannot(&self, verb: &str, error: &io::Error) -> io::Error {
-        cannot(format_args!("{verb} `{}`", self.command), error)
-    }
-
-    fn ended(&self, ending: Ending) -> String {
-        let command = &self.command;
-        match ending {
-            Ending::Status(status) => format!("`{command}` ended with exit status {status}"),
-            Ending::Signal(signal) => format!("`{command}` was killed by signal {signal}"),
-            Ending::Untold => format!("`{command}` ended, but not even the kernel can say how"),
-        }
-    }
-
-    /// What to say of a command that reads no more. It is most likely about to exit, so that is waited for.
-    fn early(&self) -> String {
-        let command = &self.command;
-        match self.ending_within(STOP_GRACE) {
-            Some(Ending::Status(status)) => {
-                format!("`{command}` ended before the stream did, with exit status {status}")
-            }
-            Some(Ending::Signal(signal)) => {
-                format!("`{command}` was killed by signal {signal} before the stream ended")
-            }
-            Some(Ending::Untold) => format!("`{command}` ended before the stream did"),
-            None => format!("`{command}` closed its input before the stream ended"),
-        }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if !self.reaped {
-            self.stop();
-        }
-    }
-}
-
-impl Ending {
-    fn of(status: &WaitIdStatus) -> Self {
-        match (status.exit_status(), status.terminating_signal()) {
-            (Some(status), _) => Self::Status(status),
-            (None, Some(signal)) => Self::Signal(signal),
-            (None, None) => Self::Untold,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::fs::{self, File};
+    use std::fs;
     use std::io::Read;
     use std::path::Path;
     use std::thread;
 
-    use super::super::fd::tests::fifo;
+    use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+
+    use super::super::fd::tests::{fifo, read_all};
     use super::*;
 
     const LONG: Duration = Duration::from_secs(60);
@@ -394,16 +224,6 @@ mod tests {
 
     fn sink(command: &str) -> Box<CommandSink> {
         Box::new(CommandSink::spawn(command).unwrap())
-    }
-
-    fn read_all(source: &mut CommandSource) -> Vec<u8> {
-        let (mut all, mut buf) = (Vec::new(), vec![0; 32 << 10]);
-        loop {
-            match source.read(&mut buf).unwrap() {
-                0 => return all,
-                n => all.extend_from_slice(&buf[..n]),
-            }
-        }
     }
 
     fn bytes(len: usize) -> Bytes {
@@ -442,7 +262,7 @@ mod tests {
         sink.finish(&Stop::new()).unwrap();
 
         let mut source = source(&in_dir(dir.path(), "cat copy"));
-        assert!(read_all(&mut source) == all);
+        assert!(read_all(source.as_mut()) == all);
         source.finish().unwrap();
     }
 
@@ -451,7 +271,7 @@ mod tests {
         let mut echo = Command::new("echo");
         echo.args(["$HOME; false", "|"]);
         let mut source = Box::new(CommandSource::run(echo).unwrap());
-        assert_eq!(read_all(&mut source), b"$HOME; false |\n");
+        assert_eq!(read_all(source.as_mut()), b"$HOME; false |\n");
         source.finish().unwrap();
         let mut test = Command::new("test");
         test.args(["a b", "=", "c"]);
@@ -462,7 +282,7 @@ mod tests {
             let mut sh = Command::new("sh");
             sh.args(["-c", &format!("exit {status}")]);
             let mut source = Box::new(CommandSource::run(sh).unwrap().accepting(1));
-            assert_eq!((read_all(&mut source).len(), source.finish().is_ok()), (0, well));
+            assert_eq!((read_all(source.as_mut()).len(), source.finish().is_ok()), (0, well));
         }
     }
 
@@ -470,7 +290,7 @@ mod tests {
     fn an_empty_stream_is_a_stream() {
         sink("cat").finish(&Stop::new()).unwrap();
         let mut source = source(":");
-        assert_eq!(read_all(&mut source), b"");
+        assert_eq!(read_all(source.as_mut()), b"");
         source.finish().unwrap();
     }
 
@@ -482,7 +302,7 @@ mod tests {
             ("/nowhere/to/be/found 2> /dev/null", "exit status 127"),
         ] {
             let mut source = source(command);
-            read_all(&mut source);
+            read_all(source.as_mut());
             let error = source.finish().unwrap_err();
             assert!(error.ends_with(text), "{error}");
         }
@@ -491,7 +311,7 @@ mod tests {
     #[test]
     fn a_source_reads_nothing_from_us() {
         let mut source = source("cat; echo end");
-        assert_eq!(read_all(&mut source), b"end\n");
+        assert_eq!(read_all(source.as_mut()), b"end\n");
         source.finish().unwrap();
     }
 
@@ -561,9 +381,10 @@ mod tests {
 
     #[test]
     fn a_sink_that_takes_only_a_part_fails_whatever_its_status() {
-        for (command, status) in [("head -c1 > /dev/null", 0), ("exit 3", 3)] {
+        let hint = "; if it needs no more, let it read the rest: `… && cat >/dev/null`";
+        for (command, status, hint) in [("head -c1 > /dev/null", 0, hint), ("exit 3", 3, "")] {
             let error = sink(command).write(&[bytes(4 << 20)], &Stop::new()).unwrap_err();
-            let text = format!("`{command}` ended before the stream did, with exit status {status}");
+            let text = format!("`{command}` ended before the stream did, with exit status {status}{hint}");
             assert_eq!(error.to_string(), text);
         }
     }
@@ -574,7 +395,51 @@ mod tests {
         let mut sink = sink(command);
         sink.write(&[bytes(2)], &Stop::new()).unwrap();
         let error = sink.finish(&Stop::new()).unwrap_err();
-        assert_eq!(error, format!("`{command}` ended before the stream did, with exit status 0"));
+        let text = format!("`{command}` ended before the stream did, with exit status 0; if it needs");
+        assert!(error.starts_with(&text), "{error}");
+    }
+
+    #[test]
+    fn a_sink_may_leave_zeros() {
+        // Of the bytes, one is read; the rest is left in the pipe, or does not fit into it any more.
+        for (command, rest, result) in [
+            ("dd bs=1 count=1 2>/dev/null >&2", Bytes::from_static(&[0; 9]), Ok(())),
+            ("dd bs=1 count=1 2>/dev/null >&2", vec![0; 4 << 20].into(), Ok(())),
+            (
+                "dd bs=1 count=1 2>/dev/null >&2; exit 3",
+                vec![0; 4 << 20].into(),
+                Err("did, with exit status 3"),
+            ),
+            ("dd bs=1 count=1 2>/dev/null >&2", [vec![0; 4 << 20], vec![1]].concat().into(), Err("`… &&")),
+        ] {
+            let mut sink = sink(command);
+            let mut written = sink.write(&[Bytes::from_static(b"x")], &Stop::new());
+            for at in (0..rest.len()).step_by(100_000) {
+                let block = rest.slice(at..rest.len().min(at + 100_000));
+                written = written.and_then(|()| sink.write(&[block], &Stop::new()));
+            }
+            let ended = written.map_err(|e| e.to_string()).and_then(|()| sink.finish(&Stop::new()));
+            match result {
+                Ok(()) => assert_eq!(ended, Ok(()), "{command}, {} bytes", rest.len()),
+                Err(why) => assert!(ended.as_ref().is_err_and(|e| e.contains(why)), "{command}: {ended:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_tar_may_leave_the_rest_of_its_last_record() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("to")).unwrap();
+        fs::write(dir.path().join("f"), bytes(100_000)).unwrap();
+        let mut source = source(&in_dir(dir.path(), "tar -b 16384 -c f"));
+        let packed = Bytes::from(read_all(source.as_mut()));
+        assert_eq!(packed.len(), 16384 * 512);
+        let mut sink = sink(&in_dir(dir.path(), "tar -C to -x"));
+        for at in (0..packed.len()).step_by(256 << 10) {
+            sink.write(&[packed.slice(at..packed.len().min(at + (256 << 10)))], &Stop::new()).unwrap();
+        }
+        sink.finish(&Stop::new()).unwrap();
+        assert!(fs::read(dir.path().join("to/f")).unwrap() == bytes(100_000));
     }
 
     #[test]
@@ -648,7 +513,8 @@ mod tests {
             let mut sink = sink("sleep 1000");
             sink.write(&[bytes(len)], &Stop::new()).unwrap();
             let pid = sink.running.pid();
-            assert_eq!(sink.finish(&stop).unwrap_err(), "interrupted");
+            let error = sink.finish(&stop).unwrap_err();
+            assert!(error.ends_with("interrupted"), "{error}");
             assert!(is_gone(pid));
         }
     }

@@ -125,11 +125,23 @@ pub(super) mod tests {
     use rustix::fs::{CWD, FileType, Mode, mknodat};
     use rustix::pipe::{PipeFlags, pipe_with};
 
+    use super::super::Source;
     use super::*;
 
     /// Makes a fifo, for the tests of the ends.
     pub(in crate::stream) fn fifo(path: &Path) {
         mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    }
+
+    /// All that a source gives.
+    pub(in crate::stream) fn read_all(source: &mut dyn Source) -> Vec<u8> {
+        let (mut all, mut buf) = (Vec::new(), vec![0; 32 << 10]);
+        loop {
+            match source.read(&mut buf).unwrap() {
+                0 => return all,
+                n => all.extend_from_slice(&buf[..n]),
+            }
+        }
     }
 
     fn nonblocking_pipe() -> (File, File) {

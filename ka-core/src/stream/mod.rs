@@ -11,6 +11,12 @@ mod again;
 mod command;
 mod fd;
 mod file;
+mod lock;
+mod output;
+mod part;
+mod pipe;
+mod remains;
+mod running;
 mod stdio;
 
 use std::io;
@@ -22,7 +28,9 @@ use bytes::Bytes;
 
 pub use again::{Reread, Spool};
 pub use command::{CommandSink, CommandSource};
-pub use file::{FileSink, FileSource};
+pub use file::FileSource;
+pub use output::FileSink;
+pub use remains::abandon;
 pub use stdio::{StdinSource, StdoutSink};
 
 /// Where the bytes of a stream come from.

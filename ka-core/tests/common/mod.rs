@@ -162,9 +162,9 @@ impl Lab {
         Serving { task, control, events }
     }
 
-    /// Starts a node, with sinks made by `sink`, given the stream's name.
-    pub(crate) fn join(&self, sink: impl Fn(&str) -> NodeSink + Send + 'static) -> Joining {
-        let config = ClientConfig {
+    /// How its nodes join.
+    pub(crate) fn client(&self) -> ClientConfig {
+        ClientConfig {
             session: Some(self.name.clone()),
             key: Some(self.key.key().clone()),
             window_bytes: self.window,
@@ -172,7 +172,12 @@ impl Lab {
             server: self.control.map(|_| Ipv4Addr::LOCALHOST.into()),
             ports: Ports { control: self.control, ..self.ports() },
             ..ClientConfig::default()
-        };
+        }
+    }
+
+    /// Starts a node, with sinks made by `sink`, given the stream's name.
+    pub(crate) fn join(&self, sink: impl Fn(&str) -> NodeSink + Send + 'static) -> Joining {
+        let config = self.client();
         let kept: Arc<Mutex<Kept>> = Arc::default();
         let (control, inbox) = Control::new();
         let keeping = kept.clone();

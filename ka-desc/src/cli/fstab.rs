@@ -3,9 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::disk::{Facts, How, LEFTOVER, Machine, Sort};
+use crate::disk::{Facts, How, LEFTOVER, Machine};
 use crate::layout::{Found, FoundPartition};
-use crate::run::{Call, Here, Runner};
+use crate::private;
+use crate::run::Here;
+use crate::write;
 
 /// The text of the first fstab that is found: in what is mounted of the disk, or else, if we are root, on the disk's
 /// file systems. Nothing is a fine answer: then the desc has no mount points.
@@ -24,6 +26,8 @@ pub(super) fn find(machine: &Machine, facts: &Facts, found: &Found) -> String {
     if !rustix::process::geteuid().is_root() {
         return String::new();
     }
+    // Then a kill leaves nothing mounted.
+    let _ = private::enter();
     found.partitions.iter().find_map(|p| inside(machine, facts, p)).unwrap_or_default()
 }
 
@@ -35,37 +39,13 @@ fn below(root: &Path) -> Option<String> {
     roots.into_iter().find_map(|root| fs::read_to_string(root.join("etc/fstab")).ok())
 }
 
-/// An fstab on a partition, which is mounted for a moment, such that not even its journal is written.
+/// An fstab on a partition, which is mounted for a moment.
 fn inside(machine: &Machine, facts: &Facts, p: &FoundPartition) -> Option<String> {
-    let options = match p.contents.as_ref()?.fs.as_str() {
-        "ext2" => "ro",
-        "ext3" | "ext4" => "ro,noload",
-        "xfs" => "ro,norecovery,nouuid",
-        "btrfs" => "ro,subvolid=5",
-        _ => return None,
-    };
-    let node = match &facts.sort {
-        Sort::Disk(name) => crate::write::kernel_node(machine, name, p.number),
-        _ => None,
-    };
+    // No system has its root on vfat.
+    p.contents.as_ref().filter(|contents| contents.fs != "vfat")?;
     let at = std::env::temp_dir().join(format!("{LEFTOVER}{}", std::process::id()));
     fs::create_dir_all(&at).ok()?;
-    let here = at.display().to_string();
-    let sector = u64::from(facts.geometry.sector_bytes);
-    let (options, source) = match node {
-        Some(node) => (options.to_owned(), node),
-        None => {
-            let place =
-                format!("{options},loop,offset={},sizelimit={}", p.start * sector, p.sectors * sector);
-            (place, facts.path.clone())
-        }
-    };
-    let mount = Call::new("mount", ["-o", &options, &source.display().to_string(), &here]);
-    let text = Here.write(&mount).ok().and_then(|_| {
-        let text = below(&at);
-        Here.write(&Call::new("umount", [here])).ok();
-        text
-    });
+    let text = write::peek(machine, &mut Here, facts, p, &at, |_, at| below(at)).flatten();
     fs::remove_dir(&at).ok();
     text
 }

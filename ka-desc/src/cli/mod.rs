@@ -8,7 +8,7 @@ pub mod pages;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::FromArgMatches;
 pub use exit::Exit;
@@ -17,7 +17,7 @@ pub use options::{Command, Options, command, page};
 use pages::asked;
 
 use crate::capture::capture;
-use crate::disk::{Machine, Refusal};
+use crate::disk::{DeviceName, Machine, Refusal};
 use crate::language::bytes::people;
 use crate::language::{Desc, Disk, parse};
 use crate::layout::{Found, Geometry, Plan as DiskPlan};
@@ -82,7 +82,8 @@ fn plan(args: &Plan) -> Ended {
         let options =
             write::Options { image_sector_bytes: args.disks.sector_size, ..write::Options::default() };
         let machine = Machine::default();
-        let found = write::find(&machine, &desc.disks, &wants(&args.disks)).map_err(|e| ended(&e))?;
+        let found =
+            write::find(&machine, &desc.disks, &wants(&machine, &args.disks)?).map_err(|e| ended(&e))?;
         let surveys = found.into_iter().map(|meant| write::survey(&machine, &mut Here, meant, &options));
         for (p, refusals) in each(surveys.map(|survey| survey.map_err(|e| ended(&e))))? {
             for refusal in refusals {
@@ -143,7 +144,7 @@ fn apply(args: &Apply) -> Ended {
     if !args.dry_run && !args.yes {
         ask(&all)?;
     }
-    let mut tell = |text: &str| say(text);
+    let mut tell = |step: &write::Step| say(&step.to_string());
     write::apply(&machine, runner, &all, &options, &mut tell).map_err(|e| ended(&e))?;
     if let Some(dir) = &args.mount {
         write::mount(&machine, runner, &all, dir).map_err(|e| ended(&e))?;
@@ -192,10 +193,11 @@ fn mount(args: &Mount) -> Ended {
 
 fn capture_disk(args: &Capture) -> Ended {
     let machine = Machine::default();
-    let io = |e| ended(&Error::Io(args.device.clone(), e));
-    let facts = machine.facts(&args.device, args.sector_size).map_err(io)?;
+    let path = device(&machine, &args.device)?;
+    let io = |e| ended(&Error::Io(path.clone(), e));
+    let facts = machine.facts(&path, args.sector_size).map_err(io)?;
     let refusals = crate::disk::refusals(&facts, &crate::disk::Conditions::default());
-    let no_disk = |r: &Refusal| matches!(r, Refusal::Partition(..) | Refusal::NoDisk(_));
+    let no_disk = |r: &Refusal| matches!(r, Refusal::Partition(..) | Refusal::NoDisk(_) | Refusal::Empty(_));
     if let Some(refusal) = refusals.into_iter().find(no_disk) {
         return Err(ended(&Error::Refused(vec![refusal])));
     }
@@ -230,7 +232,7 @@ fn capture_disk(args: &Capture) -> Ended {
 }
 
 fn prepare(machine: &Machine, desc: &Desc, disks: &Disks, options: &write::Options) -> Ended<Vec<Prepared>> {
-    let found = write::find(machine, &desc.disks, &wants(disks)).map_err(|e| ended(&e))?;
+    let found = write::find(machine, &desc.disks, &wants(machine, disks)?).map_err(|e| ended(&e))?;
     let prepared = found.into_iter().map(|meant| write::prepare(machine, &mut Here, meant, options));
     each(prepared.map(|disk| disk.map_err(|e| ended(&e))))
 }
@@ -246,20 +248,24 @@ fn each<T>(of: impl Iterator<Item = Ended<T>>) -> Ended<Vec<T>> {
 }
 
 /// Devices and expectations, put together by the names of the disks.
-fn wants(disks: &Disks) -> Vec<Want> {
-    let disk = |d: &options::Named<std::path::PathBuf>| Want {
-        name: d.name.clone(),
-        path: Some(d.value.clone()),
-        expect: Vec::new(),
-    };
-    let mut wants: Vec<Want> = disks.disk.iter().map(disk).collect();
+fn wants(machine: &Machine, disks: &Disks) -> Ended<Vec<Want>> {
+    let mut wants: Vec<Want> = Vec::new();
+    for d in &disks.disk {
+        let path = Some(device(machine, &d.value)?);
+        wants.push(Want { name: d.name.clone(), path, expect: Vec::new() });
+    }
     for e in &disks.expect {
         match wants.iter_mut().find(|w| w.name == e.name) {
             Some(want) => want.expect.extend(e.value.clone()),
             None => wants.push(Want { name: e.name.clone(), path: None, expect: e.value.clone() }),
         }
     }
-    wants
+    Ok(wants)
+}
+
+/// Where a device is.
+fn device(machine: &Machine, name: &DeviceName) -> Ended<PathBuf> {
+    name.find(machine).map_err(|e| ended(&Error::Io(name.to_string().into(), e)))
 }
 
 /// A disk before and after, as people see it.

@@ -6,7 +6,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use super::exit::Exit;
 use super::pages::{Page, Rows, with_pages};
-use crate::disk::{Expectation, expectations};
+use crate::disk::{DeviceName, Expectation, Named, expectations};
 use crate::language::bytes;
 
 /// Partitions disks as a desc file says: a few lines of text.
@@ -54,8 +54,8 @@ pub struct Check {
 #[derive(Args, Clone, Debug)]
 pub struct Disks {
     /// The disk or image; with its name in the desc if that has several
-    #[arg(long, value_name = "[NAME=]DEVICE", value_parser = named_path)]
-    pub disk: Vec<Named<PathBuf>>,
+    #[arg(long, value_name = "[NAME=]DEVICE", value_parser = Named::device)]
+    pub disk: Vec<Named<DeviceName>>,
 
     /// What the disk must be; without --disk, the one that is so
     #[arg(long, value_name = "[NAME:]serial=…,size=…,model=…,wwn=…", value_parser = named_expectations)]
@@ -122,7 +122,8 @@ pub struct Apply {
 #[derive(Args, Clone, Debug)]
 pub struct Capture {
     /// The disk or image
-    pub device: PathBuf,
+    #[arg(value_parser = DeviceName::parse)]
+    pub device: DeviceName,
 
     /// Have the largest partition take what is left, so that it fits other disks
     #[arg(long)]
@@ -159,15 +160,6 @@ pub struct Mount {
 pub struct Umount {
     /// Where it is mounted
     pub dir: PathBuf,
-}
-
-/// Something that may be for one disk of several.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Named<T> {
-    /// The desc's name of the disk.
-    pub name: Option<String>,
-    /// What is for it.
-    pub value: T,
 }
 
 /// For help, manual pages and completions.
@@ -307,30 +299,13 @@ const SEE_ALSO: &[&str] = &[
     "ka-desc/LANGUAGE.md",
 ];
 
-fn named<T>(
-    text: &str,
-    separator: char,
-    value: impl Fn(&str) -> Result<T, String>,
-) -> Result<Named<T>, String> {
-    match text.split_once(separator) {
-        Some((name, rest)) if !name.is_empty() && !name.contains(['/', '=']) => {
-            Ok(Named { name: Some(name.into()), value: value(rest)? })
-        }
-        _ => Ok(Named { name: None, value: value(text)? }),
-    }
-}
-
-fn named_path(text: &str) -> Result<Named<PathBuf>, String> {
-    named(text, '=', |path| if path.is_empty() { Err("a device is missing".into()) } else { Ok(path.into()) })
-}
-
 fn named_size(text: &str) -> Result<Named<u64>, String> {
     let how = || "a size is written like 20G, 500GB or 20480 (mebibytes)".into();
-    named(text, '=', |size| bytes::parse(size).filter(|bytes| *bytes > 0).ok_or_else(how))
+    Named::parse(text, '=', |size| bytes::parse(size).filter(|bytes| *bytes > 0).ok_or_else(how))
 }
 
 fn named_expectations(text: &str) -> Result<Named<Vec<Expectation>>, String> {
-    named(text, ':', expectations)
+    Named::parse(text, ':', expectations)
 }
 
 fn sector(text: &str) -> Result<u32, String> {

@@ -28,6 +28,8 @@ pub enum Refusal {
     Partition(PathBuf, String),
     /// It is neither a disk nor an image.
     NoDisk(PathBuf),
+    /// A disk without a byte.
+    Empty(PathBuf),
     /// It cannot be written.
     ReadOnly(PathBuf),
     /// It may be somebody's stick.
@@ -61,6 +63,9 @@ pub fn refusals(facts: &Facts, conditions: &Conditions) -> Vec<Refusal> {
         Sort::Partition(disk) => return vec![Refusal::Partition(path(), disk.clone())],
         Sort::Other => return vec![Refusal::NoDisk(path())],
         Sort::Image | Sort::Disk(_) => {}
+    }
+    if facts.geometry.disk_bytes == 0 {
+        list.push(Refusal::Empty(path()));
     }
     if facts.read_only {
         list.push(Refusal::ReadOnly(path()));
@@ -111,6 +116,9 @@ impl fmt::Display for Refusal {
                 write!(f, "{} is a partition of {disk}: a desc is for a whole disk", path.display())
             }
             Self::NoDisk(path) => write!(f, "{} is neither a disk nor a disk's image", path.display()),
+            Self::Empty(path) => {
+                write!(f, "{} has no bytes: an empty file, or a drive without its medium", path.display())
+            }
             Self::ReadOnly(path) => write!(f, "{} is read-only", path.display()),
             Self::Removable(path, why) => {
                 write!(f, "{} {why}: if it is the disk that you mean, say --removable", path.display())

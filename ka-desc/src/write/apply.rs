@@ -3,8 +3,9 @@
 //! A disk on which nothing stays loses its table first, so an interrupted run leaves either the old disk, or one that
 //! is plainly unfinished. Where something stays, the table goes from old to new in sfdisk's one write.
 
+use std::fmt;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock, fsync};
@@ -14,11 +15,41 @@ use super::nodes::{self, Node};
 use super::prepare::{Options, Prepared, conditions, facts, look, need, refuse};
 use super::{Error, Tool, format};
 use crate::disk::{Facts, How, LEFTOVER, Machine, Refusal, Sort, probe, refusals};
-use crate::language::{Action, Kind};
+use crate::language::{Action, Fs, Kind};
 use crate::layout::Placed;
 use crate::limits::LOCK_WAIT_MS;
 use crate::run::{Call, Runner};
 use crate::show::script;
+
+/// A step of the work on a disk, told when it begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Something that uses the disk is taken away, in words. Nothing is written to it.
+    Free(String),
+    /// The table is written: from here on the disk is not what it was.
+    Table(PathBuf),
+    /// A partition is formatted, or emptied if it gets no file system.
+    Partition(PathBuf, u32, Option<Fs>),
+    /// Everything is done and on the disk; told afterwards. The second field: the table alone was wanted.
+    Done(PathBuf, bool),
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Free(what) => f.write_str(what),
+            Self::Table(disk) => write!(f, "{}: writing the partition table", disk.display()),
+            Self::Partition(disk, number, Some(fs)) => {
+                write!(f, "{}: formatting partition {number}, {fs}", disk.display())
+            }
+            Self::Partition(disk, number, None) => {
+                write!(f, "{}: emptying partition {number}", disk.display())
+            }
+            Self::Done(disk, true) => write!(f, "{} is partitioned", disk.display()),
+            Self::Done(disk, false) => write!(f, "{} is partitioned and formatted", disk.display()),
+        }
+    }
+}
 
 /// How often a lock is tried.
 const STEP_MS: u64 = 50;
@@ -33,7 +64,7 @@ pub fn apply(
     runner: &mut dyn Runner,
     all: &[Prepared],
     options: &Options,
-    tell: &mut dyn FnMut(&str),
+    tell: &mut dyn FnMut(&Step),
 ) -> Result<(), Error> {
     let mut locks = Vec::new();
     for disk in all {
@@ -50,6 +81,9 @@ pub fn apply(
         fsync(&lock.0).map_err(|e| {
             Error::Wrong(disk.facts.path.clone(), vec![format!("it was not taken to the disk: {e}")])
         })?;
+        if !runner.is_dry() {
+            tell(&Step::Done(disk.facts.path.clone(), options.table_only));
+        }
     }
     Ok(())
 }
@@ -87,7 +121,7 @@ fn release(
     runner: &mut dyn Runner,
     disk: &Prepared,
     options: &Options,
-    tell: &mut dyn FnMut(&str),
+    tell: &mut dyn FnMut(&Step),
 ) -> Result<(), Error> {
     let now = facts(machine, &disk.facts.path, options)?;
     refuse(refusals(&now, &conditions(&disk.expect, options, Some(&disk.plan))))?;
@@ -106,7 +140,7 @@ fn release(
         calls.push(Call::new(tool.program, args));
     }
     for call in calls {
-        tell(&format!("{call}"));
+        tell(&Step::Free(call.to_string()));
         runner.write(&call)?;
     }
     if !runner.is_dry() {
@@ -120,7 +154,7 @@ fn release(
     // What was mounted from a loop device has taken that along.
     for u in facts(machine, &disk.facts.path, options)?.uses {
         if let How::Loop(node) = u.how {
-            tell(&format!("detaching {}, which nobody uses", node.display()));
+            tell(&Step::Free(format!("detaching {}, which nobody uses", node.display())));
             let detached = nodes::detach(runner, &node);
             // The kernel may have taken it away at the same moment.
             let left = facts(machine, &disk.facts.path, options)?.uses;
@@ -159,11 +193,11 @@ fn write_disk(
     runner: &mut dyn Runner,
     disk: &Prepared,
     options: &Options,
-    tell: &mut dyn FnMut(&str),
+    tell: &mut dyn FnMut(&Step),
 ) -> Result<(), Error> {
     let (path, plan) = (&disk.facts.path, &disk.plan);
     let node = nodes::disk(runner, path, &disk.facts.sort, plan.geometry)?;
-    tell(&format!("{}: partition table", path.display()));
+    tell(&Step::Table(path.clone()));
     if !plan.keeps() {
         runner.write(&Call::new("wipefs", ["--all", "--quiet", &node.arg()]))?;
     }
@@ -188,8 +222,7 @@ fn write_disk(
     }
     let ours = |p: &&Placed| p.line.action != Action::Keep && p.line.kind != Kind::Extended;
     for p in plan.partitions.iter().filter(ours).filter(|_| !options.table_only) {
-        let what = p.line.formatted().map_or_else(|| "empty".into(), |fs| fs.to_string());
-        tell(&format!("{}: partition {}, {what}", path.display(), p.number));
+        tell(&Step::Partition(path.clone(), p.number, p.line.formatted()));
         let part = partition(machine, runner, disk, p, &node)?;
         contents(runner, p, &part)?;
     }

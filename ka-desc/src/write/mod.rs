@@ -11,6 +11,7 @@ mod apply;
 mod format;
 mod mount;
 mod nodes;
+mod peek;
 mod prepare;
 mod record;
 
@@ -18,11 +19,12 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-pub use apply::apply;
+pub use apply::{Step, apply};
 pub use format::{READERS, Tool, format, tools};
 pub use mount::{mount, unmount};
 pub use nodes::{Node, partition as kernel_node};
-pub use prepare::{Options, Prepared, Want, find, look, prepare, survey};
+pub use peek::{peek, quiet_options};
+pub use prepare::{Options, Prepared, Want, check, find, look, prepare, survey};
 pub use record::{CODE_BYTES, record, record_rooms};
 
 use crate::disk::{Machine, Refusal};

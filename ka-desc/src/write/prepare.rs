@@ -123,13 +123,28 @@ pub fn survey(
     let facts = facts(machine, &path, options)?;
     let refusals = refusals(&facts, &conditions(&expect, options, None));
     // What is no disk has nothing to be read.
-    if !matches!(facts.sort, Sort::Image | Sort::Disk(_)) {
+    if !matches!(facts.sort, Sort::Image | Sort::Disk(_)) || facts.geometry.disk_bytes == 0 {
         return Err(Error::Refused(refusals));
     }
     need(runner, &READERS)?;
     let found = look(runner, &facts)?;
     let plan = Plan::new(&disk, facts.geometry, found.as_ref()).map_err(|e| Error::Misfit(path, e))?;
     Ok((Prepared { disk, expect, facts, found, plan }, refusals))
+}
+
+/// The facts of a disk, without reading it, if they do not forbid to write it.
+///
+/// # Errors
+/// A reason not to write it, or it is not there.
+pub fn check(
+    machine: &Machine,
+    path: &Path,
+    expect: &[Expectation],
+    options: &Options,
+) -> Result<Facts, Error> {
+    let facts = facts(machine, path, options)?;
+    refuse(refusals(&facts, &conditions(expect, options, None)))?;
+    Ok(facts)
 }
 
 /// Looks at a disk that is to be written, and plans.
@@ -143,8 +158,7 @@ pub fn prepare(
     options: &Options,
 ) -> Result<Prepared, Error> {
     // A disk that is refused is not even read.
-    let facts = facts(machine, &meant.1, options)?;
-    refuse(refusals(&facts, &conditions(&meant.2, options, None)))?;
+    check(machine, &meant.1, &meant.2, options)?;
     let (prepared, refusals) = survey(machine, runner, meant, options)?;
     refuse(refusals)?;
     let device = matches!(prepared.facts.sort, Sort::Disk(_));

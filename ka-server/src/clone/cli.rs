@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::error::ErrorKind;
 use clap::{ArgAction, ArgMatches, CommandFactory, FromArgMatches, Parser};
-use ka_client::console::args::{Page, wrong};
+use ka_client::console::args::Page;
 use ka_client::console::exit::Exit;
 use ka_client::console::units;
 use ka_core::types::SessionName;
@@ -13,8 +14,8 @@ use crate::cli::ENVIRONMENT;
 use crate::golden::choice::Typed;
 use crate::session::{Given, SessionArgs, given};
 
-/// The session's name unless another one is given.
-const SESSION: &str = "ka";
+/// The session's name unless another one is given, also in boot entries.
+pub(crate) const SESSION: &str = "ka";
 
 /// Makes clones of this machine: THE DISKS OF ALL NODES THAT JOIN ARE ERASED.
 ///
@@ -120,6 +121,7 @@ pub(crate) fn page() -> Page {
     Page {
         examples: &[
             ("ka-d clone --dry-run", "shows what the clones would become"),
+            ("ka-d clone -n 30", "makes thirty clones, whose boot entries `ka-d rescue` has printed"),
             ("ka-d clone -n 30 -s lab3", "makes thirty clones of this machine"),
             (
                 "ka-d clone -n 30 -p sda lab.desc -X 'sdb|sdc'",
@@ -145,7 +147,8 @@ impl Options {
     pub fn read(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let mut options = Self::from_arg_matches(matches)?;
         options.given = given(&Self::command(), matches);
-        options.session.check().map_err(|why| wrong::<Self>(&why))?;
+        let wrong = |why: String| Self::command().error(ErrorKind::ValueValidation, why);
+        options.session.check().map_err(wrong)?;
         if options.session.session.is_none() {
             options.session.session = SessionName::new(SESSION).ok();
         }

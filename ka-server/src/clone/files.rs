@@ -6,6 +6,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use ka_client::plan::OWN;
 use ka_core::stream::{CommandSource, Source};
 
 use super::nodes::Nodes;
@@ -113,6 +114,7 @@ fn pack(tree: &Path, mounts: &[PathBuf], excluded: &[PathBuf]) -> Command {
         .arg(tree)
         // Where snapshots are, if the top of a btrfs is what is mounted.
         .arg(format!("--exclude=./{DIRECTORY}"))
+        .arg(format!("--exclude=.{OWN}"))
         .env("LC_ALL", "C.UTF-8");
     for path in excluded {
         // The directory itself comes, with its mode and owner.

@@ -32,6 +32,7 @@ enum Readiness {
     Busy,
     Ready,
     Away(Duration),
+    Later,
     Out,
 }
 
@@ -49,6 +50,12 @@ impl Gate {
             Event::Ended { node, .. } if *node != NodeId::ROOT => {
                 self.nodes.insert(*node, Readiness::Out);
             }
+            // It gets its plan once the others have all, so none of them may wait for it.
+            Event::Later { node, .. } => {
+                if let Some(state @ (Readiness::Busy | Readiness::Away(_))) = self.nodes.get_mut(node) {
+                    *state = Readiness::Later;
+                }
+            }
             Event::Suspected { node, .. } => {
                 if let Some(state @ Readiness::Busy) = self.nodes.get_mut(node) {
                     *state = Readiness::Away(now);
@@ -59,6 +66,7 @@ impl Gate {
                     *state = Readiness::Busy;
                 }
             }
+            // A note may be lost. A node says its stage again every few seconds, so this only comes later then.
             Event::Noted { node, note } if note.topic == topic::STAGE => {
                 let ready = Stage::of_word(&note.text).is_some_and(|stage| stage >= Stage::Ready);
                 if let Some(state @ (Readiness::Busy | Readiness::Away(_))) = self.nodes.get_mut(node)
@@ -78,7 +86,7 @@ impl Gate {
         let waited_for = |state: &Readiness| match state {
             Readiness::Busy => true,
             Readiness::Away(since) => now < *since + AWAY,
-            Readiness::Ready | Readiness::Out => false,
+            Readiness::Ready | Readiness::Later | Readiness::Out => false,
         };
         self.open = self.open || late || !self.nodes.values().any(waited_for);
         self.open
@@ -171,6 +179,7 @@ impl Source for Gated {
         self.source()?.ready(timeout)
     }
 
+    /// An estimate, as everybody knows of [`Purpose::Files`](ka_client::plan::Purpose::Files).
     fn size(&self) -> Option<u64> {
         Some(self.about)
     }
@@ -242,6 +251,26 @@ mod tests {
         let mut away = gate(&[STARTED, stage(1, Stage::Ready), suspected(2)]);
         assert!(!away.is_open(NOW));
         assert!(away.is_open(NOW + AWAY));
+    }
+
+    #[test]
+    fn whatever_is_heard_of_a_node_that_has_ended_it_is_not_waited_for() {
+        let failed = Outcome::Failed(Reason::Sink("x".into()), Offset(0));
+        let ended = Event::Ended { node: NodeId(2), outcome: failed };
+        let back = Event::Returned { node: NodeId(2), at: Offset(0) };
+        for after in [stage(2, Stage::Formatting), suspected(2), back] {
+            let mut gate = gate(&[STARTED, stage(1, Stage::Ready), ended.clone(), after.clone()]);
+            assert!(gate.is_open(NOW), "{after:?}");
+            assert_eq!(gate.waits_for().count(), 0);
+        }
+    }
+
+    #[test]
+    fn who_is_served_after_the_others_holds_up_none_of_them() {
+        let later = Event::Later { node: NodeId(2), at: Offset(0) };
+        for before in [stage(2, Stage::Formatting), suspected(2)] {
+            assert!(gate(&[STARTED, stage(1, Stage::Ready), before, later.clone()]).is_open(NOW));
+        }
     }
 
     #[test]

@@ -8,6 +8,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
+use ka_client::console::clock::Time;
+
 /// One node's log is at most this long, in bytes.
 const LOG_BYTES: usize = 4 << 20;
 
@@ -52,6 +54,8 @@ fn write(jobs: &Receiver<Job>) {
     for job in jobs {
         match job {
             Job::Line(path, line) => {
+                // Nodes' own clocks may be anything.
+                let line = format!("{} {line}", Time::now().stamp());
                 let bytes = files.entry(path.clone()).or_default();
                 *bytes += line.len() + 1;
                 if *bytes <= LOG_BYTES {

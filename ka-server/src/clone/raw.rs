@@ -122,6 +122,19 @@ impl RawSource {
     }
 }
 
+/// Whether a partition can be read from its first sector to its last.
+///
+/// # Errors
+/// The system's, with the path.
+pub(super) fn check(range: &Range) -> io::Result<()> {
+    let (disk, mut sector) = (open(range)?, vec![0; range.sector_bytes as usize]);
+    let last = range.bytes.saturating_sub(range.sector_bytes.into());
+    [0, last]
+        .into_iter()
+        .try_for_each(|at| disk.read_exact_at(&mut sector, range.at + at))
+        .map_err(|e| io::Error::new(e.kind(), format!("{} at byte {}: {e}", range.path.display(), range.at)))
+}
+
 fn open(range: &Range) -> io::Result<File> {
     File::open(&range.path).map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", range.path.display())))
 }

@@ -1,5 +1,6 @@
 //! One run: look, plan, show, serve; and nothing of it is left at the end.
 
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,12 +9,12 @@ use std::time::Duration;
 use ka_client::console::exit::Exit;
 use ka_client::console::run::{self, block_on};
 use ka_client::console::tell::{Line, Tell};
-use ka_client::plan::{ALREADY, Plan, Raw};
+use ka_client::plan::{OWN, Plan, Raw};
 use ka_client::record::pieces;
-use ka_core::net::{Admit, ServerEvent};
+use ka_core::net::ServerEvent;
 use ka_core::types::NodeId;
 use ka_desc::disk::Machine;
-use ka_desc::run::Here;
+use ka_desc::run::{Here, Runner};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::PROGRAM;
@@ -22,17 +23,20 @@ use super::files::{Files, Slot, mounts};
 use super::gate::{Gate, Shared};
 use super::logs::Logs;
 use super::nodes::Nodes;
-use super::raw::Range;
+use super::raw::{Range, check};
 use super::streams::{From, streams};
 use crate::golden::awake::{Awake, Timers};
 use crate::golden::busy::busy;
 use crate::golden::choice::Choice;
-use crate::golden::facts::Golden;
+use crate::golden::facts::{Golden, Mount};
 use crate::golden::look::{Looked, Source, look};
 use crate::golden::plan::{Planned, plan};
 use crate::golden::private::{Private, RUN};
 use crate::golden::show;
 use crate::golden::still::{places, tidy};
+use crate::golden::weigh::compressed;
+use crate::invite::Words;
+use crate::keys::{Place, Sent, is_exposed};
 use crate::serve::serve;
 use crate::session::{Serving, SessionArgs};
 use ka_core::proto::coordinator::Slow;
@@ -40,12 +44,17 @@ use ka_core::proto::coordinator::Slow;
 /// Where the nodes' logs are kept unless another place is given.
 const LOGS: &str = "/var/log/ka";
 
+/// How long the files may be weighed, for nothing but to show how far they are.
+const WEIGHING: Duration = Duration::from_secs(10);
+
 /// How wide a picture is.
 const WIDTH: usize = 80;
 
 /// Runs what the command line says. It must be called before there is a second thread.
 #[must_use]
-pub fn run(options: Options) -> Exit {
+pub fn run(mut options: Options) -> Exit {
+    let place = Place::own();
+    let own = options.session.key.or_place(&place);
     // That needs no golden node.
     if let Some(path) = &options.session.key.make_key {
         let made = options.session.key.make(path);
@@ -61,6 +70,17 @@ pub fn run(options: Options) -> Exit {
         }
         Ok((private, looked, planned)) => {
             show(&options, &looked.golden, &planned, &mut io::stderr());
+            if own {
+                if let Err(why) = place.ready() {
+                    return run::no_start(PROGRAM, &io::Error::other(why));
+                }
+                let key = place.key();
+                let _ = writeln!(
+                    io::stderr(),
+                    "the nodes' key is in {}; ka-d rescue puts it into boot entries",
+                    key.display()
+                );
+            }
             block_on(PROGRAM, clone(options, private, looked, planned))
         }
         Err(problems) => {
@@ -90,18 +110,47 @@ fn ready(options: &Options) -> Result<(Private, Looked, Planned), Vec<String>> {
     let now_s = u64::try_from(clock_gettime(ClockId::Realtime).tv_sec).unwrap_or_default();
     let choice = Choice::read(&options.typed(now_s), &looked.golden);
     let planned = plan(&looked.golden, &choice)?;
-    let cloned = mounts(&looked.golden, &planned);
-    let here: Vec<&Path> = cloned.iter().map(|mount| mount.here.as_path()).collect();
-    if let Some(path) = options.session.key.on(&here) {
-        return Err(one(format!(
-            "{} is on a file system that is cloned, and every clone would have this server's secrets: keep it on another \
-             one, such as /run",
-            path.display()
-        )));
+    keeps_to_itself(options, &looked.golden, &planned).map_err(one)?;
+    if !Here.has("tar") {
+        return Err(one("there is no tar to pack the files with: install it (Debian's package tar)".into()));
     }
+    for range in raw(&looked.golden, &planned.plan) {
+        check(&range).map_err(|e| one(format!("-D: {e}")))?;
+    }
+    let cloned = mounts(&looked.golden, &planned);
     // Better now than when all nodes have formatted their disks.
     places(&private, &cloned).map_err(one)?;
     Ok((private, looked, planned))
+}
+
+/// Whether clones get nothing of what is only this session's.
+fn keeps_to_itself(options: &Options, golden: &Golden, planned: &Planned) -> Result<(), String> {
+    let files =
+        mounts(golden, planned).into_iter().map(|mount| Sent { here: &mount.here, at: Some(&mount.at) });
+    let is_raw = |mount: &&Mount| {
+        mount.part().is_some_and(|part| planned.plan.raw.iter().any(|raw| raw.part == *part))
+    };
+    let blocks = golden.mounts.iter().filter(is_raw).map(|mount| Sent { here: &mount.here, at: None });
+    let sent: Vec<Sent<'_>> = files.chain(blocks).collect();
+    let left_out: Vec<&Path> =
+        planned.excluded.iter().map(PathBuf::as_path).chain([Path::new(OWN)]).collect();
+    let exposed = |path: &PathBuf| is_exposed(path, &sent, &left_out);
+    if let Some(path) = options.session.key.secrets().find(exposed) {
+        return Err(format!(
+            "{} is on a file system that is cloned, and every clone would have this server's secrets: keep it on another \
+             one, such as /run, or leave its directory out with -x",
+            path.display()
+        ));
+    }
+    // One in a directory has no name there.
+    match options.session.spool.as_ref().filter(|path| !path.is_dir() && exposed(path)) {
+        Some(path) => Err(format!(
+            "--spool {}: it is on a file system that is cloned, and would be packed into itself: name a directory, or a \
+             file on another one, or leave its directory out with -x",
+            path.display()
+        )),
+        None => Ok(()),
+    }
 }
 
 fn show(options: &Options, golden: &Golden, planned: &Planned, out: &mut dyn Write) -> Exit {
@@ -127,12 +176,17 @@ async fn clone(options: Options, private: Private, looked: Looked, planned: Plan
     let clock = tell.clone();
     let gate = Shared::new(Gate::new(limit), move || clock.elapsed());
     let folder = options.log_dir.clone().unwrap_or_else(|| LOGS.into());
-    let logs = match Logs::start() {
-        Ok(logs) => (logs, folder),
-        Err(e) => return run::no_start(PROGRAM, &e),
-    };
+    let logs = fs::create_dir_all(&folder).and_then(|()| Logs::start());
+    let logs = logs.map(|logs| (logs, folder.clone())).map_err(|e| {
+        tell.say(format!("warning: the nodes' logs are not kept: {}: {e}", folder.display()));
+    });
+    let logs = logs.ok();
     let cloning = Cloning { options, gate: gate.clone(), nodes: Arc::default(), logs };
     let raw = raw(&looked.golden, &planned.plan);
+    let (begun, clock) = (tell.elapsed(), tell.clone());
+    let patient = move || clock.elapsed() < begun + WEIGHING;
+    let files_bytes =
+        planned.plan.files.bytes + compressed(&mounts(&looked.golden, &planned), &planned.excluded, &patient);
     let nodes = Arc::clone(&cloning.nodes);
     let (quiesce, resume) = (cloning.options.quiesce.clone(), cloning.options.resume.clone());
     let still = Slot::default();
@@ -148,7 +202,7 @@ async fn clone(options: Options, private: Private, looked: Looked, planned: Plan
             slot,
             nodes: Arc::clone(&nodes),
         };
-        let from = From { plan: planned.plan, boot: planned.boot, raw, files, nodes };
+        let from = From { plan: planned.plan, boot: planned.boot, raw, files, files_bytes, nodes };
         Ok(streams(from, gate, move |text| voice.line(Line::Say(text))))
     })
     .await;
@@ -187,7 +241,7 @@ struct Cloning {
     options: Options,
     gate: Shared,
     nodes: Arc<Mutex<Nodes>>,
-    logs: (Logs, PathBuf),
+    logs: Option<(Logs, PathBuf)>,
 }
 
 impl Cloning {
@@ -205,6 +259,11 @@ impl Serving for Cloning {
         self.options.source()
     }
 
+    fn invite(&self, words: &Words) -> String {
+        let Words { options, kernel } = words;
+        format!("on each node: boot what `ka-d rescue` makes, with {kernel}; or run ka-d-install {options}")
+    }
+
     fn again(&self, nodes: u32) -> String {
         self.options.again(nodes)
     }
@@ -212,8 +271,9 @@ impl Serving for Cloning {
     fn hear(&self, event: &ServerEvent) {
         match event {
             ServerEvent::Open { session, .. } => {
-                let (logs, folder) = &self.logs;
-                self.nodes().keep_logs(logs.clone(), folder.join(session.to_string()));
+                if let Some((logs, folder)) = &self.logs {
+                    self.nodes().keep_logs(logs.clone(), folder.join(session.to_string()));
+                }
             }
             ServerEvent::Session(event) => {
                 self.gate.hear(event);
@@ -221,14 +281,6 @@ impl Serving for Cloning {
             }
             _ => {}
         }
-    }
-
-    fn admit(&self) -> Option<Admit> {
-        let nodes = Arc::clone(&self.nodes);
-        Some(Admit(Box::new(move |who| {
-            let nodes = nodes.lock().unwrap_or_else(PoisonError::into_inner);
-            if nodes.has_cloned(&who.label) { Err(ALREADY.into()) } else { Ok(()) }
-        })))
     }
 
     fn finish(&self) -> Option<Duration> {

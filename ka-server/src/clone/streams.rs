@@ -20,6 +20,8 @@ pub(super) struct From {
     pub(super) boot: Vec<u8>,
     /// The golden node's files.
     pub(super) files: Files,
+    /// About how many bytes they are.
+    pub(super) files_bytes: u64,
     /// The raw partitions.
     pub(super) raw: Vec<Range>,
     /// What the nodes have said of themselves.
@@ -41,7 +43,7 @@ pub(super) fn streams(
     let voice = say.clone();
     let files = Gated::new(
         gate,
-        from.plan.files.bytes,
+        from.files_bytes,
         Box::new(move |late| {
             if !late.is_empty() {
                 let names: Vec<String> = late.iter().map(ToString::to_string).collect();

@@ -4,10 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ka_client::plan::Part;
+use ka_desc::disk::DeviceName;
 use ka_desc::language::{Desc, parse};
 use ka_desc::limits::TEXT_BYTES_MAX;
 
 use super::facts::Golden;
+use super::fstab;
 use super::look::CODE_BYTES;
 use super::weigh::{Weight, weigh};
 
@@ -68,8 +70,8 @@ impl Choice {
     #[must_use]
     pub fn read(typed: &Typed, golden: &Golden) -> Self {
         let mut choice = Self {
-            exclude_disks: names(&typed.exclude_disks),
-            raw: typed.raw.clone(),
+            exclude_disks: names(&typed.exclude_disks, golden),
+            raw: typed.raw.iter().map(|word| partition(word, golden)).collect(),
             flexible: typed.flexible,
             new_uuids: typed.new_uuids,
             time_s: typed.time_s,
@@ -84,20 +86,20 @@ impl Choice {
                 choice.spared.extend(spared.filter(|_| !inner));
             });
         }
-        for disk in typed.mbr.iter().map(|name| plain(name)) {
-            let code = golden.disk(disk).map(|disk| disk.code.clone()).filter(|code| !code.is_empty());
+        for disk in typed.mbr.iter().map(|word| disk(word, golden)) {
+            let code = golden.disk(&disk).map(|disk| disk.code.clone()).filter(|code| !code.is_empty());
             let code = code.ok_or_else(|| {
                 format!("-m {disk}: there is no such disk, or it cannot be read; there are {}", disks(golden))
             });
-            choice.take(code, |choice, code| choice.codes.push((disk.into(), code)));
+            choice.take(code, |choice, code| choice.codes.push((disk, code)));
         }
-        for (disk, file) in &typed.mbr_file {
-            choice.take(code(disk, file), |choice, code| choice.codes.push((plain(disk).into(), code)));
+        for (word, file) in &typed.mbr_file {
+            choice.take(code(word, file), |choice, code| choice.codes.push((disk(word, golden), code)));
         }
-        for (disk, file) in &typed.descs {
-            let disk = plain(disk);
-            let desc = desc(disk, file);
-            choice.take(desc, |choice, desc| choice.descs.push((disk.into(), file.clone(), desc)));
+        for (word, file) in &typed.descs {
+            let disk = disk(word, golden);
+            let desc = desc(&disk, file);
+            choice.take(desc, |choice, desc| choice.descs.push((disk, file.clone(), desc)));
         }
         if let Some(text) = &typed.bootloader {
             choice.take(bootloader(text), |choice, args| choice.install = Some(args));
@@ -113,9 +115,22 @@ impl Choice {
     }
 }
 
-/// A device without its folder.
-pub(super) fn plain(name: &str) -> &str {
-    name.strip_prefix("/dev/").unwrap_or(name)
+/// The golden node's own name for a disk, however it was typed; what names none stays as it is, and is told later.
+fn disk(word: &str, golden: &Golden) -> String {
+    let Ok(name) = DeviceName::parse(word) else { return word.into() };
+    let meant = golden.disks.iter().find(|disk| name.means(&disk.name, &disk.path));
+    meant.map_or_else(|| name.plain().into(), |disk| disk.name.clone())
+}
+
+/// The same for a partition: the kernel's name for it.
+fn partition(word: &str, golden: &Golden) -> String {
+    let Ok(name) = DeviceName::parse(word) else { return word.into() };
+    let mut devices = golden.disks.iter().flat_map(|disk| {
+        let found = disk.found.iter().flat_map(|found| &found.partitions);
+        found.map(move |p| (disk, fstab::device(&disk.name, p.number)))
+    });
+    let meant = devices.find(|(disk, device)| name.means(device, &disk.path.with_file_name(device)));
+    meant.map_or_else(|| name.plain().into(), |(_, device)| device)
 }
 
 /// The golden node's disks, for messages.
@@ -125,9 +140,9 @@ pub(super) fn disks(golden: &Golden) -> String {
 }
 
 /// `sdb|sdc`, `sdb,sdc` and several options mean the same.
-fn names(typed: &[String]) -> Vec<String> {
-    let names = typed.iter().flat_map(|text| text.split(['|', ','])).map(|name| plain(name.trim()));
-    names.filter(|name| !name.is_empty()).map(str::to_owned).collect()
+fn names(typed: &[String], golden: &Golden) -> Vec<String> {
+    let names = typed.iter().flat_map(|text| text.split(['|', ','])).map(str::trim);
+    names.filter(|name| !name.is_empty()).map(|name| disk(name, golden)).collect()
 }
 
 /// A directory that comes empty, without needless slashes; and what is spared by that, on which partition.
@@ -198,15 +213,60 @@ fn bootloader(text: &str) -> Result<Vec<String>, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
+    use ka_client::plan::Firmware;
+    use ka_desc::language::Table;
+    use ka_desc::layout::{Found, FoundPartition, Geometry};
+    use tempfile::TempDir;
+
     use super::*;
+    use crate::golden::facts::GoldenDisk;
+
+    /// A golden node whose disks are files, each with a partition 3.
+    fn golden(folder: &Path, disks: &[&str]) -> Golden {
+        let partition = FoundPartition { number: 3, ..FoundPartition::default() };
+        let disk = |name: &&str| GoldenDisk {
+            name: (*name).into(),
+            path: folder.join(name),
+            geometry: Geometry { disk_bytes: 1 << 30, sector_bytes: 512 },
+            found: Some(Found { table: Table::Gpt, id: None, partitions: vec![partition.clone()] }),
+            portable: false,
+            modules: Vec::new(),
+            code: Vec::new(),
+            records: Vec::new(),
+        };
+        Golden {
+            host: "golden".into(),
+            firmware: Firmware::Bios,
+            disks: disks.iter().map(disk).collect(),
+            mounts: Vec::new(),
+            swaps: Vec::new(),
+            fstab: String::new(),
+            warnings: Vec::new(),
+        }
+    }
 
     #[test]
-    fn disks_are_named_in_every_way_of_2001() {
-        let typed = |all: &[&str]| names(&all.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>());
+    fn disks_are_named_in_every_way_of_2001_and_by_links() {
+        let folder = TempDir::new().unwrap();
+        let folder = fs::canonicalize(folder.path()).unwrap();
+        let golden = golden(&folder, &["sdb", "nvme0n1"]);
+        for device in ["sdb", "nvme0n1", "nvme0n1p3"] {
+            fs::write(folder.join(device), "").unwrap();
+            symlink(device, folder.join(format!("by-id-{device}"))).unwrap();
+        }
+        let typed = |all: &[&str]| names(&all.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>(), &golden);
         assert_eq!(typed(&["sdb|sdc"]), ["sdb", "sdc"]);
         assert_eq!(typed(&["sdb,sdc", " sdd | /dev/sde"]), ["sdb", "sdc", "sdd", "sde"]);
         assert_eq!(typed(&["sdb"]), ["sdb"]);
         assert_eq!(typed(&["|"]), [""; 0]);
+        let at = |name: &str| folder.join(name).display().to_string();
+        assert_eq!(typed(&[&format!("{}|{}", at("by-id-nvme0n1"), at("sdb"))]), ["nvme0n1", "sdb"]);
+        assert_eq!(partition("/dev/sdb3", &golden), "sdb3");
+        assert_eq!(partition("nvme0n1p3", &golden), "nvme0n1p3");
+        assert_eq!(partition(&at("by-id-nvme0n1p3"), &golden), "nvme0n1p3");
+        assert_eq!(partition("/dev/sdb4", &golden), "sdb4");
     }
 
     #[test]

@@ -210,15 +210,9 @@ pub fn attach(
     Ok((node, held?))
 }
 
-/// With which options a file system is mounted such that not even its journal is written.
+/// The options with which a partition is mounted without a write.
 fn options(p: &FoundPartition) -> Option<&'static str> {
-    Some(match p.contents.as_ref()?.fs.as_str() {
-        "ext3" | "ext4" => "ro,noload",
-        "xfs" => "ro,norecovery,nouuid",
-        "btrfs" => "ro,rescue=nologreplay",
-        "ext2" | "vfat" | "f2fs" | "jfs" => "ro",
-        _ => return None,
-    })
+    write::quiet_options(&p.contents.as_ref()?.fs)
 }
 
 /// The subvolume with an fstab; an empty name is the topmost, or any other file system.

@@ -5,8 +5,8 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
-use rustix::thread::{UnshareFlags, unshare_unsafe};
+use ka_desc::private;
+use rustix::mount::{MountFlags, mount};
 
 /// What belongs to a running `ka-d`, and is gone after the next boot.
 pub const RUN: &str = "/run/ka";
@@ -31,10 +31,7 @@ impl Private {
             .create(&dir)
             .map_err(|e| format!("{}: {e}: the golden node is cloned by root", dir.display()))?;
         let inside = || -> io::Result<()> {
-            unshare()?;
-            // Else each mount here would be one there, too. What is unmounted there goes here as well: we hold nobody's
-            // stick.
-            mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?;
+            private::enter()?;
             // Directories for mounts are made in memory, and go with it; the one below it stays, empty.
             mount("ka-d", &dir, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, c"mode=0700,size=1m")?;
             Ok(())
@@ -54,11 +51,4 @@ impl Private {
         fs::create_dir(&path)?;
         Ok(path)
     }
-}
-
-#[allow(unsafe_code)]
-fn unshare() -> io::Result<()> {
-    // SAFETY: what makes this function unsafe is a table of file descriptors that is no longer shared, and that flag is
-    // not given.
-    Ok(unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?)
 }

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use ka_client::plan::Part;
+use ka_client::plan::{OWN, Part};
 use serde::Serialize;
 
-use super::choice::{Choice, disks, plain};
+use super::choice::{Choice, disks};
 use super::facts::{Golden, GoldenDisk, Mount, On};
 use super::fstab::{self, Entry};
 
@@ -50,6 +50,10 @@ pub fn scope<'a>(golden: &'a Golden, choice: &Choice) -> (Scope<'a>, Vec<String>
     look.raw();
     look.disks();
     look.swaps();
+    look.out(
+        OWN,
+        "it is what a machine keeps for itself: the nodes' key, and of which session it is a clone",
+    );
     (look.scope, look.problems)
 }
 
@@ -114,7 +118,7 @@ impl<'a> Look<'a, '_> {
         let at = mount.at.display().to_string();
         // What is below an excluded directory goes without saying; what is at one comes empty, if it can.
         let excluded = &self.choice.exclude;
-        if excluded.iter().any(|x| mount.at.starts_with(x) && mount.at != *x) {
+        if excluded.iter().any(|x| mount.at.starts_with(x) && mount.at != *x) || mount.at.starts_with(OWN) {
             return false;
         }
         let is_empty = excluded.contains(&mount.at);
@@ -243,7 +247,7 @@ impl<'a> Look<'a, '_> {
             let numbers = disk.found.iter().flat_map(|found| &found.partitions).map(|p| p.number);
             numbers.map(|number| Part { disk: disk.name.clone(), number })
         });
-        let part = parts.into_iter().find(|part| fstab::device(&part.disk, part.number) == plain(name));
+        let part = parts.into_iter().find(|part| fstab::device(&part.disk, part.number) == name);
         let part = part.ok_or("the golden node has no such partition; name it such as sda3")?;
         if self.leaves_out(&part.disk) {
             return Err(format!("-X leaves the disk {} out; say one of both", part.disk));

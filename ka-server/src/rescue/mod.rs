@@ -3,7 +3,7 @@
 //! ```text
 //! tree ──▶ parts ─┬▶ kernel (modules, firmware) ──┐
 //!                 └▶ programs (elf: libraries) ───┼──▶ cpio ──▶ initrd ──▶ iso
-//!            init.sh, udhcpc.sh, our own programs ┘             entry: what boot loaders are told
+//!            init.sh, udhcpc.sh, our own programs ┘             entry: what boot loaders are told, with the secret
 //! ```
 //!
 //! Nothing needs root or a network, and nothing is changed but the directory that is named. What is absent: loaders
@@ -18,6 +18,7 @@ mod modules;
 mod options;
 mod parts;
 mod programs;
+mod secret;
 mod tools;
 mod tree;
 
@@ -27,14 +28,14 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use cpio::{Archive, Content, Entry, Mode};
-use entry::Secret;
-use ka_client::console::{key, units};
+use ka_client::console::units;
 use ka_desc::run::{Call, Runner};
 use kernel::{Kernel, Sizes};
 pub use options::Options;
 pub(crate) use options::page;
 use parts::Parts;
 use programs::Programs;
+use secret::Origin;
 use tree::Tree;
 use zeroize::Zeroizing;
 
@@ -60,10 +61,10 @@ pub fn build(
     tell: &mut dyn FnMut(&str),
 ) -> Result<Zeroizing<String>, String> {
     let tree = Tree::new(options.root.as_deref().unwrap_or(Path::new("/")));
-    let key = options.key_file.as_deref().map(key::read).transpose()?;
-    let key = key.and_then(|key| key.text());
+    let origin = Origin::of(options)?;
     let Parts { binaries, kernel, tools, absent } =
-        parts::find(options, &tree, runner).map_err(|wrong| wrong.join("\n"))?;
+        parts::find(options, origin.is_known(), &tree, runner).map_err(|wrong| wrong.join("\n"))?;
+    let key = origin.text()?;
     if !absent.is_empty() {
         tell(&format!("not there, and so not in the rescue: {}", tools::sentences(&absent).join(", ")));
     }
@@ -95,11 +96,7 @@ pub fn build(
     let unpacked = compress(&archive, runner, zstd, &initrd)?;
     tell(&said(&kernel, &vmlinuz, &initrd, unpacked, sizes));
 
-    let secret = match &key {
-        Some(text) => Secret::Known(text),
-        None if options.insecure => Secret::Insecure,
-        None => Secret::Later,
-    };
+    let secret = origin.secret(key.as_deref().map(String::as_str));
     let append = Zeroizing::new(entry::append(options.session.as_str(), secret, &options.append));
     if options.iso {
         let disc = out.join("rescue.iso");
@@ -109,12 +106,14 @@ pub fn build(
         iso::make(runner, [&vmlinuz, &initrd], &entry::disc(&append), &part(&disc))?;
         fs::rename(part(&disc), &disc).map_err(|e| named(&disc, &e))?;
         tell(&format!("{}: {}", disc.display(), units::size(length(&disc))));
+        if key.is_some() {
+            let folder = out.display();
+            tell(&format!(
+                "the key is in the disc, too: clones of this machine have it, unless -x leaves {folder} out"
+            ));
+        }
     }
-    tell(match secret {
-        Secret::Known(_) => "the session's key is in these entries: who can read them can join the session",
-        Secret::Later => "fill in the session's key for the dots, or give --key-file",
-        Secret::Insecure => "without a key anybody on the network can join and forge the session",
-    });
+    tell(&origin.says());
     Ok(Zeroizing::new(entry::network(&append)))
 }
 
@@ -199,6 +198,7 @@ fn said(kernel: &Kernel, vmlinuz: &Path, initrd: &Path, unpacked: u64, sizes: Si
 
 #[cfg(test)]
 mod tests {
+    use super::entry::Secret;
     use super::*;
     use std::io::Write;
     use std::process::Command;

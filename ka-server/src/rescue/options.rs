@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 use ka_client::console::args::{self, Page};
+use ka_client::console::key::InsecureArgs;
 use ka_core::types::SessionName;
+
+use crate::clone::cli::SESSION;
 
 /// What to build, and from what.
 #[derive(Args, Clone, Debug)]
@@ -13,7 +16,7 @@ pub struct Options {
     #[arg(value_name = "OUT")]
     pub out: PathBuf,
 
-    /// Also make OUT/rescue.iso, which boots by BIOS and UEFI, from CD and USB; with --key-file or --insecure
+    /// Also make OUT/rescue.iso, which boots by BIOS and UEFI, from CD and USB; the key is in it
     #[arg(long)]
     pub iso: bool,
 
@@ -33,21 +36,22 @@ pub struct Options {
     #[arg(long, value_name = "DIR")]
     pub bin: Option<PathBuf>,
 
-    /// The session that nodes join
-    #[arg(short, long, value_name = "NAME", value_parser = args::session, default_value = "ka")]
+    /// The session that nodes join, as ka-d clone calls it
+    #[arg(short, long, value_name = "NAME", value_parser = args::session, default_value = SESSION)]
     pub session: SessionName,
 
-    /// Put the key in FILE, written by ka-d-server --make-key, into the boot entries; otherwise it is to be filled in
+    /// Put the key in FILE, written by ka-d-server --make-key, into the boot entries (or name it in KA_KEY_FILE)
+    /// [default: the one that ka-d clone serves with, in /etc/ka, for root only, and made if there is none]
     #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
     pub key_file: Option<PathBuf>,
-
-    /// The boot entries are for sessions without a key
-    #[arg(long)]
-    pub insecure: bool,
 
     /// More words for the kernel's command line, such as 'console=ttyS0 ka.then=poweroff'
     #[arg(long, value_name = "WORDS", allow_hyphen_values = true)]
     pub append: Vec<String>,
+
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment would become help")]
+    pub insecure: InsecureArgs,
 }
 
 /// The words of help and manual page besides the options.

@@ -24,11 +24,16 @@ pub(super) struct Parts {
     pub(super) absent: Vec<Tool>,
 }
 
-/// Finds everything, in this system.
+/// Finds everything, in this system. `key_is_known`: nobody has to fill in a key.
 ///
 /// # Errors
 /// What is missing or unfit: sentences.
-pub(super) fn find(options: &Options, tree: &Tree, runner: &dyn Runner) -> Result<Parts, Vec<String>> {
+pub(super) fn find(
+    options: &Options,
+    key_is_known: bool,
+    tree: &Tree,
+    runner: &dyn Runner,
+) -> Result<Parts, Vec<String>> {
     let mut wrong = Vec::new();
     let mut binaries = Vec::new();
     for name in tools::BINARIES {
@@ -39,9 +44,9 @@ pub(super) fn find(options: &Options, tree: &Tree, runner: &dyn Runner) -> Resul
     wrong.extend(tools::sentences(&missing).into_iter().map(|what| format!("the rescue needs {what}")));
     wrong.extend(busybox(tree));
     if options.iso {
-        if options.key_file.is_none() && !options.insecure {
+        if !key_is_known {
             wrong.push(
-                "a disc needs the session's key, for nobody fills it in: give --key-file, or --insecure"
+                "a disc needs the session's key, for nobody fills it in: run this as root, or give --key-file or --insecure"
                     .into(),
             );
         }

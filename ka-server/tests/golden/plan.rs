@@ -435,6 +435,7 @@ fn a_plan_is_shown_as_a_table_a_picture_and_json() {
         "/var/lib/redis: Redis",
         "/srv/file: program writes to it",
         "and 3 files more",
+        "/etc/ka: it is what a machine keeps for itself",
     ] {
         assert!(text.contains(words), "{words}:\n{text}");
     }

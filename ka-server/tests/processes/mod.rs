@@ -1,6 +1,7 @@
 //! The programs as processes, each test's in a world of its own: directory, session name, discovery port.
 #![allow(dead_code, reason = "each file of tests takes what it needs")]
 
+pub(crate) mod clones;
 pub(crate) mod hosts;
 pub(crate) mod lab;
 
@@ -128,7 +129,7 @@ fn secrets() -> (&'static Path, &'static Path) {
 pub(crate) struct Lan {
     dir: TempDir,
     session: String,
-    discovery_port: String,
+    pub(crate) discovery_port: String,
     keys: Keys,
 }
 

@@ -90,15 +90,16 @@ SETTINGS = {
     "etc/systemd/network/lan.network": "[Match]\nType=ether\n[Network]\nDHCP=ipv4\n",
     "etc/systemd/system/serial-getty@ttyS0.service.d/root.conf": "[Service]\nExecStart=\n"
     "ExecStart=-/sbin/agetty --autologin root --keep-baud 115200 - dumb\n",
+    # Not on the console: who logs in there begins with a hangup, and what was just said is lost.
     "etc/systemd/system/ready.service": """[Unit]
-Description=Says on the console that it is up
+Description=Says on the second serial port that it is up
 After=getty.target
 [Service]
 Type=oneshot
 ExecStart=/bin/sh -c 'systemctl list-units --failed --no-legend --plain; \
 echo "KA-READY failed=$(systemctl list-units --failed --no-legend | wc -l) root=$(findmnt -no SOURCE /)"'
 StandardOutput=tty
-TTYPath=/dev/ttyS0
+TTYPath=/dev/ttyS1
 [Install]
 WantedBy=multi-user.target
 """,

@@ -25,6 +25,8 @@ RUN = "/run/ka-vm"
 PATIENT = ["--window", "1200M", "--no-encrypt"]
 GOLDEN_MIB = 2560
 WORDS = "console=ttyS0 ka.then=poweroff ka.shell=off"
+# All that a golden node needs of ours.
+OWN = ("ka-d", "ka-d-install", "ka-d-client", "ka-desc")
 
 
 class Lab:
@@ -97,13 +99,19 @@ class Lab:
             said = golden.run([*command, "--key-file", keys[1], "--append", WORDS, "--iso"], capture_output=True).stdout
             for name in ("vmlinuz", "initrd"):
                 shutil.copy(os.path.join(at, name), self.offers)
-            # The script that it prints, as it is.
-            script = re.search(r"^#!ipxe\n(.+\n)+", said.decode(), re.MULTILINE).group()
-            with open(os.path.join(self.offers, "boot.ipxe"), "w") as out:
-                out.write(script.replace("${netX/", "${net0/"))
-            for name in ("ka-d", "ka-desc"):
-                shutil.copy(self.program(name), self.offers)
+            self.offer_script(said.decode())
         return os.path.join(at, "rescue.iso")
+
+    def offer(self, name, data):
+        """Has nodes that boot by PXE get this by that name."""
+        with open(os.path.join(self.offers, name), "wb") as out:
+            out.write(data)
+
+    def offer_script(self, said, words=""):
+        """Offers the script for iPXE that `ka-d rescue` has printed, as it is, but for more words for the kernel."""
+        script = re.search(r"^#!ipxe\n(.+\n)+", said, re.MULTILINE).group()
+        script = re.sub(r"(?m)^(kernel .*)$", lambda line: line.group() + words, script)
+        self.offer("boot.ipxe", script.replace("${netX/", "${net0/").encode())
 
     def empty(self, name, size_mib):
         """An image of an empty disk."""
@@ -123,8 +131,11 @@ class Lab:
         command += ["--key-file", key]
         return self.spawn("ka-d", [*command, "--log-dir", os.path.join(self.folder, "logs"), *PATIENT, *args])
 
-    def golden_node(self, variant, limit_s):
-        """A golden node that runs, from an image that it does not change, with ka-d, ka-desc and the key in RUN."""
+    def golden_node(self, variant, limit_s, *programs):
+        """A golden node that runs, from an image that it does not change, with these programs in RUN: ka-d, ka-desc and
+        the key unless others are named."""
+        for name in OWN:
+            shutil.copy(self.program(name), self.offers)
         image, how = golden.image(self, variant), {"uefi": variant == "uefi", "memory_mib": GOLDEN_MIB}
         machine = Machine(self, f"golden-{variant}", image, tap=self.tap(), **how)
         machine.start(keep=False)
@@ -133,7 +144,7 @@ class Lab:
         machine.wait(r"root@golden:.*# ", limit_s, anywhere=True)
         address = "until ip -4 route show | grep -q 10.79.0; do sleep 0.2; done"
         fetch = f"busybox wget -q http://{SERVER}/$f && chmod 700 $f || exit 1"
-        fetch = f"for f in ka-d ka-desc identity key; do {fetch}; done"
+        fetch = f"for f in {' '.join(programs or ('ka-d', 'ka-desc', 'identity', 'key'))}; do {fetch}; done"
         room = f"mkdir {RUN} && mount -t tmpfs vm {RUN} && cd {RUN}"
         status, said = machine.run(f"({address}; {room} && {fetch})", limit_s)
         if status != 0:
@@ -161,7 +172,7 @@ class Lab:
 
 def ready(machine, limit_s):
     """Waits until a system is up, and gives what it said of itself, the number of failed units first."""
-    found = machine.wait(r"KA-READY failed=(\d+) root=(\S+)", limit_s, anywhere=True)
+    found = machine.said(r"KA-READY failed=(\d+) root=(\S+)", limit_s)
     return int(found.group(1)), found.group(2)
 
 

@@ -44,6 +44,8 @@ class Machine:
         self.variables = os.path.join(self.folder, "variables.fd")
         shutil.copy(needs.VARIABLES, self.variables)
         self.process = None
+        # The second serial port, where nobody logs in: what a system says of itself there is not lost.
+        self.words = os.path.join(self.folder, "words.log")
         lab.machines.append(self)
 
     def start(self, *, disc=None, network=False, kernel=None, keep=True):
@@ -52,7 +54,7 @@ class Machine:
         first = lambda yes, then: f",bootindex={0 if yes else then}"
         args = ["qemu-system-x86_64", "-name", self.name, *self.accelerator, "-machine", "pc,graphics=off"]
         args += ["-m", str(self.memory_mib), "-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio"]
-        args += ["-device", "virtio-rng-pci", "-no-reboot"]
+        args += ["-serial", f"file:{self.words}", "-device", "virtio-rng-pci", "-no-reboot"]
         if self.uefi:
             args += ["-drive", f"if=pflash,format=raw,unit=0,readonly=on,file={needs.FIRMWARE}"]
             args += ["-drive", f"if=pflash,format=raw,unit=1,file={self.variables}"]
@@ -78,6 +80,8 @@ class Machine:
             file, initrd, words = kernel
             args += ["-kernel", file, "-initrd", initrd, "-append", words]
         self.text, self.seen, self.news = "", 0, threading.Condition()
+        # What it said when it ran before is no news.
+        open(self.words, "w").close()
         self.process = subprocess.Popen(args, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         threading.Thread(target=self._read, args=(self.process,), daemon=True).start()
 
@@ -107,6 +111,22 @@ class Machine:
                     raise Failure(f"{self.name} gave up before /{pattern}/; its console ends with\n{tail}")
                 if time.monotonic() > end:
                     raise Failure(f"{self.name}: {limit_s} s without /{pattern}/; its console ends with\n{tail}")
+                self.news.wait(1)
+
+    def said(self, pattern, limit_s):
+        """Waits until something on its second serial port is such, all of its line."""
+        end = time.monotonic() + limit_s
+        while True:
+            with open(self.words, errors="replace") as file:
+                text = file.read().replace("\r", "")
+            if found := re.search(pattern + "\n", text):
+                return found
+            tail = (text + self.text)[-SHOWN_CHARS:]
+            if HOPELESS.search(self.text, self.seen) or self.process.poll() is not None:
+                raise Failure(f"{self.name} gave up before it said /{pattern}/; its console ends with\n{tail}")
+            if time.monotonic() > end:
+                raise Failure(f"{self.name} has not said /{pattern}/ in {limit_s} s; its console ends with\n{tail}")
+            with self.news:
                 self.news.wait(1)
 
     def run(self, command, limit_s):

@@ -2,9 +2,11 @@
 //!
 //! Absent: who asks, and what an asker makes of an answer.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::fmt;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket as StdUdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -12,7 +14,7 @@ use std::time::Duration;
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::{Buffer, EMPTY, GROUP, THIS_HOST, send, shared_socket};
+use super::{Buffer, EMPTY, GROUP, GROUP_V6, THIS_HOST, send, shared_socket};
 use crate::limits;
 use crate::net::identity::ServerKey;
 use crate::net::interfaces;
@@ -30,6 +32,37 @@ const REJOIN: Duration = Duration::from_secs(5);
 /// The pause after an error on receiving, lest one that stays makes the loop spin.
 const AFTER_ERROR: Duration = Duration::from_millis(10);
 
+/// Of how many askers that cannot be answered the caller is told. Their addresses may be forged.
+const UNANSWERED_MAX: usize = 16;
+
+/// For how long somebody must have gone without an answer before the caller is told: until then one may have come by another
+/// way, such as IPv6.
+const UNANSWERED: Duration = Duration::from_secs(1);
+
+/// Somebody who knows the key asks for the session again and again, and no answer gets there.
+#[derive(Debug)]
+pub struct Unanswered {
+    /// Where the question came from.
+    pub asker: IpAddr,
+    /// The system's word; `None` if it goes to a router, which has no use for it.
+    pub why: Option<io::Error>,
+}
+
+impl fmt::Display for Unanswered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { asker, why } = self;
+        write!(f, "a node at {asker} asks for this session, and no answer reaches it")?;
+        why.iter().try_for_each(|why| write!(f, ": {why}"))?;
+        match own_making(*asker) {
+            true => f.write_str(
+                "; that address is of the node's own making, because no DHCP server gave it one: see to that, or let \
+                 both have IPv6",
+            ),
+            false => f.write_str("; does this host have an address in its network, or a route there?"),
+        }
+    }
+}
+
 /// The server's side: answers those who ask for its session. Several may share a host and a port.
 #[derive(Debug)]
 pub struct Responder {
@@ -41,8 +74,9 @@ pub struct Responder {
 }
 
 impl Responder {
-    /// Listens on `port`, and in [`GROUP`] on the interfaces in `only` or, if that is empty, on all usable ones.
-    /// Broadcasts are heard on every interface. Call it within a tokio runtime.
+    /// Listens on `port`, and in [`GROUP`] and [`GROUP_V6`] on the interfaces in `only` or, if that is empty, on all usable
+    /// ones. Broadcasts are heard on every interface; with `only`, who would not be taken by these interfaces (or on this
+    /// host) is not answered. Call it within a tokio runtime.
     ///
     /// # Errors
     /// The port belongs to a program that does not share it, or an interface in `only` does not exist.
@@ -57,7 +91,9 @@ impl Responder {
 
     /// Answers until dropped those who have the `key`. While `probing` is set the answers say so.
     ///
-    /// Without a `session` only nameless questions, asked of this host, are answered.
+    /// Without a `session` only nameless questions, asked of this host, are answered. `unanswered` is called, once for each
+    /// address, for those who have the key and to whom no answer gets.
+    #[allow(clippy::too_many_arguments)]
     pub async fn run(
         self,
         session: Option<SessionName>,
@@ -65,7 +101,9 @@ impl Responder {
         control_port: u16,
         probing: Arc<AtomicBool>,
         key: ServerKey,
+        mut unanswered: impl FnMut(Unanswered) + Send,
     ) -> Infallible {
+        let mut lost = Lost::default();
         let mut server = Server::new(session.as_ref(), id, control_port, probing, key);
         let (mut buf4, mut buf6) = (EMPTY, EMPTY);
         let mut rejoin = Instant::now() + REJOIN;
@@ -87,22 +125,75 @@ impl Responder {
                 }
             };
             let reaction = server.react(datagram, from);
-            if let Some((answer, to)) = reaction.answer {
-                send(socket, &answer, to);
+            if let Some((words, to)) = reaction.answer {
+                let result = self.answer(socket, &words, to);
+                if let (Err(why), true) = (result, reaction.knows_the_key)
+                    && lost.is_news(to.ip(), Instant::now())
+                {
+                    unanswered(Unanswered { asker: to.ip(), why });
+                }
             }
             if let Some(question) = reaction.pass_on {
-                send(&self.v4, &question, (THIS_HOST, self.port).into());
+                let _ = send(&self.v4, &question, (THIS_HOST, self.port).into());
             }
+        }
+    }
+
+    /// Sends an answer, if the connection that it leads to would be taken.
+    ///
+    /// # Errors
+    /// It does not get there: the system's word; none if it goes to a router that has no use for it.
+    fn answer(&self, socket: &UdpSocket, words: &[u8], to: SocketAddr) -> Result<(), Option<io::Error>> {
+        if !self.only.is_empty() && !interfaces::takes(&self.only, leaves_by(to).map_err(Some)?) {
+            return Ok(());
+        }
+        match send(socket, words, to) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(e) => Err(Some(e)),
+            Ok(()) if own_making(to.ip()) && !own_making(leaves_by(to).map_err(Some)?.ip()) => Err(None),
+            Ok(()) => Ok(()),
         }
     }
 
     /// An interface that cannot do multicast, or is joined already, is left as it is: broadcasts come anyway.
     fn join(&self) -> io::Result<()> {
         for interface in interfaces::usable(&self.only)?.iter().filter(|i| !i.loopback) {
-            let _ = self.v4.join_multicast_v4(GROUP, interface.addr);
+            let _ = match (interface.addr, &self.v6) {
+                (IpAddr::V4(v4), _) => self.v4.join_multicast_v4(GROUP, v4),
+                (IpAddr::V6(_), Some(v6)) => v6.join_multicast_v6(&GROUP_V6, interface.index),
+                (IpAddr::V6(_), None) => Ok(()),
+            };
         }
         Ok(())
     }
+}
+
+/// Whether a host gave itself this address, because nobody else did.
+fn own_making(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V4(v4) if v4.is_link_local())
+}
+
+/// Those to whom no answer gets: since when, and whether the caller was told.
+#[derive(Default)]
+struct Lost(BTreeMap<IpAddr, (Instant, bool)>);
+
+impl Lost {
+    /// An answer to this address is lost once more; whether it is time to tell of it, which is once.
+    fn is_news(&mut self, asker: IpAddr, now: Instant) -> bool {
+        if self.0.len() == UNANSWERED_MAX && !self.0.contains_key(&asker) {
+            return false;
+        }
+        let (since, told) = self.0.entry(asker).or_insert((now, false));
+        now >= *since + UNANSWERED && !std::mem::replace(told, true)
+    }
+}
+
+/// Our address on the way to another one, as a control connection from there would reach it.
+fn leaves_by(to: SocketAddr) -> io::Result<SocketAddr> {
+    let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = StdUdpSocket::bind((any, 0))?;
+    socket.connect(to)?;
+    socket.local_addr()
 }
 
 /// What a server answers with.
@@ -125,6 +216,8 @@ struct Server {
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Reaction {
     answer: Option<(Vec<u8>, SocketAddr)>,
+    /// Whether that is for somebody who has the session's key.
+    knows_the_key: bool,
     /// A question for the other servers on this host.
     pass_on: Option<Vec<u8>>,
 }
@@ -156,7 +249,7 @@ impl Server {
             // Not to a short one: an answer larger than its question would lend strength to a forger.
             Err(Malformed::Version(_)) if datagram.len() >= limits::DISCOVERY_BYTES => Reaction {
                 answer: self.to_strangers.take().then(|| (wire::encode_version_answer(), from)),
-                pass_on: None,
+                ..Reaction::default()
             },
             Err(_) => Reaction::default(),
         }
@@ -180,7 +273,11 @@ impl Server {
             None => self.to_strangers.take().then(|| self.unknown(question)),
         };
         let passed = if others_too { pass_on(question, from) } else { None };
-        Reaction { answer: answer.map(|bytes| (bytes, to)), pass_on: passed.filter(|_| self.passed.take()) }
+        Reaction {
+            answer: answer.map(|bytes| (bytes, to)),
+            knows_the_key: secret.is_some(),
+            pass_on: passed.filter(|_| self.passed.take()),
+        }
     }
 
     fn answer(&self, secret: &Secret, question: &Question) -> Vec<u8> {
@@ -423,6 +520,27 @@ mod tests {
         let answers =
             (0..2 * ANSWERS_PER_SECOND).filter(|_| ours.react(&known, from).answer.is_some()).count();
         assert_eq!(answers, ANSWERS_PER_SECOND as usize);
+    }
+
+    #[test]
+    fn of_who_cannot_be_answered_is_told_once_if_it_goes_on_asking() {
+        let (mut lost, now) = (Lost::default(), Instant::now());
+        let addr = |n: u8| IpAddr::from([169, 254, 0, n]);
+        assert!(!lost.is_news(addr(1), now), "another way may do");
+        assert!(!lost.is_news(addr(1), now + UNANSWERED / 2));
+        assert!(lost.is_news(addr(1), now + UNANSWERED));
+        assert!(!lost.is_news(addr(1), now + 2 * UNANSWERED));
+        for n in 2..=255 {
+            lost.is_news(addr(n), now);
+        }
+        assert_eq!(
+            (2..=255).filter(|n| lost.is_news(addr(*n), now + UNANSWERED)).count(),
+            UNANSWERED_MAX - 1
+        );
+        let said = |asker, why| Unanswered { asker, why }.to_string();
+        assert!(said(addr(7), None).contains("169.254.0.7") && said(addr(7), None).contains("DHCP"));
+        let e = io::Error::from_raw_os_error(libc::ENETUNREACH);
+        assert!(!said([10, 0, 0, 1].into(), Some(e)).contains("DHCP"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Finding a session's server by name and key, over UDP: who asks (`ask`), and who answers (`answer`).
+//! Finding a session's server by name and key, over UDP: who asks (`ask`, by a `search`), and who answers (`answer`).
 //!
 //! ```text
 //!  ask ── limited and directed broadcast, multicast, from every wired interface ──▶ Responder
@@ -11,8 +11,11 @@
 //! secret, cannot answer for the server. (With [`Key::insecure`](crate::key::Key::insecure), which everybody holds,
 //! everybody can.) Two servers of one name hear of each other only if they have one key.
 //!
+//! A question goes out over IPv4 and IPv6 alike, and a server that answers to both is one. It is listed by the address that
+//! reaches farthest: this host's own, else one that is good beyond the link, IPv4 before IPv6, else a link-local one.
+//!
 //! Absent: proof that a server is where its answer came from (who hears a question can carry it and its answer to and
-//! fro; the control connection finds that out), names of hosts, and broadcast over IPv6. A question to an IPv6 host
+//! fro; the control connection finds that out), and names of hosts. A question to one IPv6 host
 //! reaches one of the servers there, another one at the next attempt; it is not passed on, because a question has room
 //! for an IPv4 asker only.
 //!
@@ -30,10 +33,16 @@
 //! - An answer from the wildcard socket takes the route to the asker, and the address of the interface it leaves
 //!   by. No default route is needed: whoever is heard on a link is on that link. A server with two links into
 //!   the same subnet answers by the first of them, and so would its TCP.
+//! - An IPv6 multicast reaches all sockets of a port, and those of the host that sends it: nothing need be passed on. It
+//!   needs no route, but a link-local address that is ready (a second or two after the link is); `lo` has none.
+//! - `SO_BINDTODEVICE` would keep out who comes by another interface, but the host's own programs, too, which
+//!   come by `lo`; and it is by number, so that a card that was plugged again is another one.
 
 mod answer;
 mod ask;
+mod search;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -42,15 +51,20 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::UdpSocket;
 
-pub use answer::Responder;
+pub use answer::{Responder, Unanswered};
+pub(super) use ask::follow;
 pub use ask::{ask, rival};
 
+use super::interfaces::Interface;
 use crate::limits;
 use crate::types::SessionId;
 use crate::wire::Malformed;
 
 /// The multicast group in which servers hear questions, for switches and hosts that do not pass broadcasts.
 pub const GROUP: Ipv4Addr = Ipv4Addr::new(239, 255, 75, 65);
+
+/// The same over IPv6: a transient group of link-local scope, with the same four bytes.
+pub const GROUP_V6: Ipv6Addr = Ipv6Addr::new(0xff12, 0, 0, 0, 0, 0, 0xefff, 0x4b41);
 
 /// Every server of this host hears what is sent here.
 const THIS_HOST: Ipv4Addr = Ipv4Addr::new(127, 255, 255, 255);
@@ -60,12 +74,12 @@ type Buffer = [u8; limits::DISCOVERY_BYTES + 1];
 const EMPTY: Buffer = [0; limits::DISCOVERY_BYTES + 1];
 
 /// Where [`ask`] asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// Every neighbour on every usable interface, and this host.
-    Anyone,
-    /// One host.
-    Host(IpAddr),
+    /// Every neighbour on every usable interface, and this host, at this port.
+    Anyone(u16),
+    /// One host, at any of these addresses and its port of discovery.
+    Host(Vec<SocketAddr>),
 }
 
 /// A server that has answered.
@@ -79,8 +93,40 @@ pub struct Found {
     pub probing: bool,
 }
 
-/// A server that does not know the asker's key, as a warning or an error says it. It may also be that it knows the key,
-/// and serves a session of another name.
+/// A server that is not the one asked for, as a warning or an error names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Other {
+    /// It does not know the asker's key.
+    UnknownKey(UnknownKey),
+    /// The server at this address knows it, and serves a session of another name.
+    Name(IpAddr),
+}
+
+impl Other {
+    /// Where it is.
+    #[must_use]
+    pub fn addr(&self) -> IpAddr {
+        match self {
+            Self::UnknownKey(who) => who.addr,
+            Self::Name(addr) => *addr,
+        }
+    }
+}
+
+impl fmt::Display for Other {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownKey(who) => who.fmt(f),
+            Self::Name(addr) => other_name(*addr, f),
+        }
+    }
+}
+
+pub(super) fn other_name(addr: IpAddr, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(f, "the server at {addr} has this key, but serves a session of another name: check it (--session)")
+}
+
+/// A server that does not know the asker's key, as a warning or an error says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnknownKey {
     /// Where it is.
@@ -117,13 +163,13 @@ pub enum AskError {
     NotFound {
         /// For how long it was asked for.
         waited: Duration,
-        /// The names of the interfaces asked from. None if one host was asked.
-        interfaces: Vec<String>,
-        /// A server that does not know the key, if one was heard of.
-        stranger: Option<UnknownKey>,
+        /// The addresses asked from, each with its interface. None if one host was asked.
+        from: Vec<Interface>,
+        /// A server that is not the one asked for, if one was heard of.
+        other: Option<Other>,
     },
-    /// The host that was asked has a server, and that one does not know the key.
-    UnknownKey(UnknownKey),
+    /// The host that was asked has a server, and that is not the one asked for.
+    Other(Other),
     /// None has answered but those of another version of the protocol, this one.
     OtherVersion(u16),
     /// All the time there was no interface to ask from.
@@ -135,21 +181,58 @@ pub enum AskError {
 impl fmt::Display for AskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotFound { waited, interfaces, stranger } => {
+            Self::NotFound { waited, from, other } => {
                 write!(f, "no server has answered in {:.1} s", waited.as_secs_f64())?;
-                if !interfaces.is_empty() {
-                    write!(f, " (asked from {})", interfaces.join(", "))?;
+                asked(from, f)?;
+                match other {
+                    Some(who) => write!(f, "; {who}"),
+                    None => advise(from, f),
                 }
-                stranger.iter().try_for_each(|who| write!(f, "; {who}"))
             }
-            Self::UnknownKey(who) => who.fmt(f),
+            Self::Other(who) => who.fmt(f),
             Self::OtherVersion(v) => Malformed::Version(*v).fmt(f),
             Self::NoInterface => f.write_str(
-                "there is no wired network interface that is up, has a carrier and an IPv4 address",
+                "there is no wired network interface that is up, has a carrier, and an address of IPv4 or IPv6",
             ),
             Self::Io(e) => e.fmt(f),
         }
     }
+}
+
+/// Whence it was asked.
+fn asked(from: &[Interface], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let mut by_name = BTreeMap::<&str, Vec<String>>::new();
+    for interface in from {
+        let addrs = by_name.entry(&interface.name).or_default();
+        addrs.extend((!interface.loopback).then(|| interface.addr.to_string()));
+    }
+    let each = by_name.iter().map(|(name, addrs)| match addrs.is_empty() {
+        true => (*name).to_owned(),
+        false => format!("{name} with {}", addrs.join(" and ")),
+    });
+    let each: Vec<_> = each.collect();
+    if each.is_empty() { Ok(()) } else { write!(f, " (asked from {})", each.join(", ")) }
+}
+
+/// What to look at if nobody has answered who was asked from there.
+fn advise(from: &[Interface], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let outer = || from.iter().filter(|i| !i.loopback);
+    let v4 = || outer().filter_map(|i| if let IpAddr::V4(v4) = i.addr { Some(v4) } else { None });
+    if from.is_empty() {
+        return Ok(());
+    }
+    if outer().next().is_none() {
+        return f
+            .write_str("; that is this host alone: no wired interface is up, with a carrier and an address");
+    }
+    if v4().next().is_some() && v4().all(|ip| ip.is_link_local()) {
+        return f.write_str(
+            "; this host gave itself its IPv4 address, and a server with another one cannot answer that: is there no \
+             DHCP server?",
+        );
+    }
+    let port = limits::DISCOVERY_PORT;
+    write!(f, "; is it running, and does its firewall let UDP {port} in? --host reaches it without that")
 }
 
 impl std::error::Error for AskError {
@@ -169,9 +252,9 @@ impl From<io::Error> for AskError {
 
 /// Sends now or not at all, and says which: waiting for room would hold up everybody else, and whoever misses a
 /// datagram asks again.
-fn send(socket: &UdpSocket, datagram: &[u8], to: SocketAddr) -> bool {
+fn send(socket: &UdpSocket, datagram: &[u8], to: SocketAddr) -> io::Result<()> {
     // Tokio's own `try_send_to` fails on a new socket until the reactor has seen it.
-    SockRef::from(socket).send_to(datagram, &to.into()).is_ok()
+    SockRef::from(socket).send_to(datagram, &to.into()).map(drop)
 }
 
 fn shared_socket(at: SocketAddr) -> io::Result<UdpSocket> {
@@ -184,10 +267,12 @@ fn shared_socket(at: SocketAddr) -> io::Result<UdpSocket> {
     bound(socket, at)
 }
 
-fn interface_socket(addr: Ipv4Addr) -> io::Result<UdpSocket> {
-    let socket = udp(addr.into())?;
-    socket.set_multicast_if_v4(&addr)?;
-    bound(socket, (addr, 0).into())
+fn interface_socket(at: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = udp(at.ip())?;
+    if let IpAddr::V4(v4) = at.ip() {
+        socket.set_multicast_if_v4(&v4)?;
+    }
+    bound(socket, at)
 }
 
 fn host_socket(host: IpAddr) -> io::Result<UdpSocket> {
@@ -214,6 +299,32 @@ fn bound(socket: Socket, at: SocketAddr) -> io::Result<UdpSocket> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn at(name: &str, addr: &str) -> Interface {
+        let addr: IpAddr = addr.parse().unwrap();
+        Interface { name: name.into(), index: 2, addr, broadcast: None, loopback: addr.is_loopback() }
+    }
+
+    #[test]
+    fn what_was_not_found_is_said_with_whence_it_was_asked() {
+        let said = |from: &[Interface]| {
+            let waited = Duration::from_secs(2);
+            AskError::NotFound { waited, from: from.to_vec(), other: None }.to_string()
+        };
+        let (lo, dhcp, own) = (at("lo", "127.0.0.1"), at("eth0", "10.0.0.9"), at("eth0", "169.254.7.7"));
+        let v6 = at("eth0", "fe80::1");
+        for (from, says, not) in [
+            (vec![lo.clone(), dhcp.clone(), v6.clone()], "eth0 with 10.0.0.9 and fe80::1, lo)", "DHCP"),
+            (vec![lo.clone(), own.clone(), v6.clone()], "no DHCP server", "this host alone"),
+            (vec![dhcp, own], "2.0 s", "DHCP"),
+            (vec![lo.clone(), v6], "firewall", "DHCP"),
+            (vec![lo], "this host alone", "DHCP"),
+            (vec![], "2.0 s", "this host alone"),
+        ] {
+            let said = said(&from);
+            assert!(said.contains(says) && !said.contains(not), "{said}");
+        }
+    }
 
     #[test]
     fn a_server_that_does_not_know_the_key_says_what_to_do() {

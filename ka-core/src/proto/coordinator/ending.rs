@@ -34,7 +34,17 @@ impl Coordinator {
         for _ in 0..=limits::LOSSES + 1 {
             let Some(node) = next else { return };
             next = self.roster.get(node).and_then(|m| m.parent);
+            self.need_no_more(node);
             self.try_let_go(node);
+        }
+    }
+
+    /// Takes a node from a parent to which it has no link, if neither it nor anybody below it lacks anything: the parent
+    /// would keep everything for it.
+    pub(super) fn need_no_more(&mut self, node: NodeId) {
+        let linkless = |m: &&Member| m.complete && m.parent.is_some() && m.fed_by != m.parent;
+        if self.roster.get(node).filter(linkless).is_some() && !self.unfinished(node) {
+            self.detach(&[node]);
         }
     }
 
@@ -81,21 +91,30 @@ impl Coordinator {
         }
     }
 
-    /// Somebody stops the session: everyone is told, and no sink believes it is complete.
+    /// Somebody stops the session.
     pub(super) fn stop(&mut self, now: Instant, who: &str) {
-        if matches!(self.phase, Phase::Draining | Phase::Done) {
-            return;
+        if !matches!(self.phase, Phase::Draining | Phase::Done) {
+            self.end_all(now, &Reason::Interrupted(printable(who, limits::TEXT_BYTES)));
         }
+    }
+
+    /// Ends the session for one reason: everyone is told, and no sink believes it is complete. Who was lost before keeps
+    /// a reason of its own.
+    pub(super) fn end_all(&mut self, now: Instant, reason: &Reason) {
         if self.phase == Phase::Gathering {
             self.unsettled = self.roster.len();
             self.phase = Phase::Streaming;
         }
-        let reason = Reason::Interrupted(printable(who, limits::TEXT_BYTES));
-        let open: Vec<_> = self.roster.iter().filter(|m| m.outcome.is_none()).map(|m| m.node).collect();
-        for node in open {
-            let at = self.roster.get(node).map_or(Offset::ZERO, |m| m.progress.received);
+        let open = self.roster.iter().filter(|m| m.outcome.is_none());
+        let open: Vec<_> = open
+            .map(|m| {
+                let lost = m.suspicion.as_ref().map(|s| Reason::Lost(m.node, m.suspected_of(now, &s.why)));
+                (m.node, m.progress.received, lost.unwrap_or_else(|| reason.clone()))
+            })
+            .collect();
+        for (node, at, reason) in open {
             self.tell_node(node, ToNode::Abort(reason.clone()));
-            self.settle(now, node, Outcome::Failed(reason.clone(), at));
+            self.settle(now, node, Outcome::Failed(reason, at));
         }
     }
 
@@ -112,7 +131,10 @@ impl Coordinator {
                     None => m.heard + limits::FLAP,
                     Some(gone) => gone.max(s.since) + limits::RETURN,
                 };
-                (m.node, s.back.is_some() || now < until, m.complete, m.progress.received, s.why.clone())
+                // Who only comes and goes is not waited for any longer than who is cut off.
+                let comes = s.back.is_some() && now < s.since + limits::CUT_OFF;
+                let why = m.suspected_of(now, &s.why);
+                (m.node, comes || now < until, m.complete, m.progress.received, why)
             })
             .collect();
         if open.iter().any(|(_, may_come_back, ..)| *may_come_back) {
@@ -159,6 +181,9 @@ impl Coordinator {
     }
 
     fn done(&mut self, now: Instant) {
+        // Whoever stayed for somebody that has ended now.
+        let left: Vec<_> = self.roster.nodes().filter(|m| !m.released).map(|m| m.node).collect();
+        left.into_iter().for_each(|node| self.send_off(node));
         self.phase = Phase::Done;
         self.timers = Timers::default();
         self.tell(Conn::ROOT, ToNode::Release);

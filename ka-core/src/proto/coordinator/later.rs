@@ -46,7 +46,8 @@ impl Coordinator {
         for (at, node) in waiting {
             if let Some(m) = self.roster.get_mut(node) {
                 m.later = false;
-                m.tempo = Tempo::new(now);
+                m.linkless = None;
+                (m.tempo, m.arrival) = (Tempo::new(now), Arrival::new(now));
             }
             let quick = |n: &NodeId| self.roster.get(*n).is_some_and(|m| m.named.is_none());
             let parent = self.holder(node, at, None).filter(quick).unwrap_or(NodeId::ROOT);

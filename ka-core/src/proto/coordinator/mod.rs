@@ -29,9 +29,10 @@ use core::net::{IpAddr, SocketAddr};
 use crate::cipher::PayloadKey;
 use crate::limits;
 use crate::links::LinkKey;
+use crate::proto::arrival::Arrival;
 use crate::proto::event::{Event, Report};
 use crate::proto::release::Release;
-use crate::proto::roster::{Conn, Member, Roster};
+use crate::proto::roster::{Cause, Conn, Member, Roster};
 use crate::proto::tempo::Tempo;
 use crate::proto::timer::{Timer, Timers};
 use crate::proto::topology;
@@ -72,6 +73,8 @@ pub struct Config {
     pub finish: Option<Duration>,
     /// Bytes per second that the server's own link carries, if that is known.
     pub carries: Option<u64>,
+    /// Bytes per second that it may send at most, if that is limited.
+    pub rate: Option<u64>,
     /// Bytes of all streams together, if that is known.
     pub bytes: Option<u64>,
     /// The root can read its source again: whoever lacks what windows have forgotten is served after the others.
@@ -107,6 +110,8 @@ pub enum Input {
     Stop(String),
     /// The source cannot be read again after all: why, in words.
     RereadFailed(String),
+    /// The server may send so many bytes per second from now on.
+    SetRate(Option<u64>),
     /// The instant of the last [`Output::Wait`] has come.
     Timeout,
 }
@@ -146,6 +151,8 @@ pub struct Coordinator {
     fastest: u64,
     /// Somebody was sent to the end of the line to see whether the others are faster then, or there is no room for that.
     tried: bool,
+    /// When slow nodes were last looked for.
+    looked: Instant,
     /// When anybody was last heard.
     heard_any: Instant,
     /// Since when nobody has been heard.
@@ -200,6 +207,7 @@ impl Coordinator {
             suspects: 0,
             fastest: 0,
             tried: false,
+            looked: now,
             heard_any: now,
             cut_off: None,
             changed: BTreeSet::new(),
@@ -238,6 +246,7 @@ impl Coordinator {
             }
             Input::Stop(who) => self.stop(now, &who),
             Input::RereadFailed(why) => self.reread_failed(now, why),
+            Input::SetRate(rate) => self.config.rate = rate,
             Input::Timeout => self.timeout(now),
         }
         self.advance(now);
@@ -259,14 +268,19 @@ impl Coordinator {
     fn joined(&mut self, now: Instant, conn: Conn, addr: SocketAddr, server_ip: IpAddr, hello: Hello) {
         self.in_touch(now);
         let wrong_name = hello.session.is_some() && hello.session != self.config.name;
+        let claimed = match hello.role {
+            // Without a number it may be one whose welcome was lost on the way.
+            Role::Node { back, .. } => back.or_else(|| self.numbered(hello.incarnation)),
+            Role::Go => None,
+        };
         let refusal = match (&hello.role, &self.phase) {
             _ if wrong_name => Refusal::OtherSession,
             (Role::Node { data_port: 0, .. }, _) => {
                 Refusal::Rule("a node listens on a port of its own".into())
             }
-            (Role::Node { data_port, wait, back: Some(node) }, _) => {
+            (Role::Node { data_port, wait, .. }, _) if claimed.is_some() => {
                 let addr = SocketAddr::new(addr.ip(), *data_port);
-                let (node, waits) = (*node, *wait);
+                let (node, waits) = (claimed.unwrap_or(NodeId::ROOT), *wait);
                 if self.back(now, node, conn, addr, server_ip, waits, &hello) {
                     return;
                 }
@@ -274,11 +288,13 @@ impl Coordinator {
             }
             (_, Phase::Draining | Phase::Done) => Refusal::Ending("every node has ended".into()),
             (Role::Node { .. }, _) if self.roster.len() >= limits::NODES => Refusal::Full,
-            (Role::Node { data_port, wait, back: None }, phase) => {
+            (Role::Node { .. }, Phase::Streaming) if !self.roster.nodes().any(in_time) => {
+                Refusal::Ending("every node that was there at the start has ended".into())
+            }
+            (Role::Node { data_port, wait, .. }, phase) => {
                 let addr = SocketAddr::new(addr.ip(), *data_port);
                 let (waits, late) = (*wait, *phase == Phase::Streaming);
-                // The same process started anew: the old one cannot come back.
-                self.replaced(now, addr, hello.incarnation);
+                self.replaced(now, addr);
                 let holder = self.place(NodeId(u32::MAX), Offset::ZERO, None);
                 if late && holder.is_none() && !self.config.reread {
                     Refusal::Started(self.roster.len())
@@ -321,6 +337,7 @@ impl Coordinator {
             label: label.clone(),
             incarnation: hello.incarnation,
             waits,
+            late: self.phase != Phase::Gathering,
             ..Member::new(now, node, conn, addr, server_ip)
         });
         self.greet(conn, node);
@@ -372,6 +389,7 @@ impl Coordinator {
             Some(_) => {
                 let old = self.roster.reconnect(node, conn);
                 self.outputs.extend(old.map(Output::HangUp));
+                self.moves_to(node, addr, server_ip);
                 self.greet(conn, node);
                 self.heard(now, node);
                 // What it was told last it may not have heard.
@@ -398,17 +416,33 @@ impl Coordinator {
         true
     }
 
-    /// A process that listens where another one did has taken its place.
-    fn replaced(&mut self, now: Instant, addr: SocketAddr, incarnation: u64) {
-        let old = self.roster.nodes().find(|m| m.addr == addr && m.incarnation != incarnation && !m.released);
-        let Some((node, conn)) = old.map(|m| (m.node, m.conn)) else { return };
-        self.hang_up(conn);
-        if self.phase == Phase::Gathering {
-            self.leave(node);
-        } else {
-            let at = self.roster.get(node).map_or(Offset::ZERO, |m| m.progress.received);
-            self.fail(now, node, Reason::Lost(node, "it was started anew".into()), at);
+    /// The number of the node of this incarnation, if it is in.
+    fn numbered(&self, incarnation: u64) -> Option<NodeId> {
+        self.roster.nodes().find(|m| m.incarnation == incarnation).map(|m| m.node)
+    }
+
+    /// Takes a node at its new address, and tells those that dial it there.
+    fn moves_to(&mut self, node: NodeId, addr: SocketAddr, server_ip: IpAddr) {
+        let Some(m) = self.roster.get_mut(node) else { return };
+        if core::mem::replace(&mut m.addr, addr) != addr {
+            self.changed.extend(m.children.iter().chain(&m.holds_for));
         }
+        if core::mem::replace(&mut m.server_ip, server_ip) != server_ip {
+            self.changed.insert(node);
+        }
+    }
+
+    /// Somebody joins from the address of a node that is silent: most likely its machine was started anew, and must not
+    /// be counted twice. An address proves nothing (several machines may share one), so who is heard stays, and who is
+    /// taken out is let in again when it is heard.
+    fn replaced(&mut self, now: Instant, addr: SocketAddr) {
+        let silent = |m: &&Member| m.addr == addr && m.heard + repair::HOLE < now;
+        if self.phase != Phase::Gathering {
+            return;
+        }
+        let Some((node, conn)) = self.roster.nodes().find(silent).map(|m| (m.node, m.conn)) else { return };
+        self.hang_up(conn);
+        self.leave(node);
     }
 
     /// Gives a connection up, and whoever is at its other end with it.
@@ -444,6 +478,8 @@ impl Coordinator {
         let fan_out = self.config.fan_out as usize;
         for (rank, node) in ranks.iter().enumerate() {
             let Some(m) = self.roster.get_mut(*node) else { continue };
+            // From here on there is something to measure.
+            (m.tempo, m.arrival) = (Tempo::new(now), Arrival::new(now));
             m.parent = topology::parent(rank, fan_out).map(|r| ranks[r]);
             m.children = topology::children(rank, fan_out, ranks.len()).map(|r| ranks[r]).collect();
             self.changed.insert(*node);
@@ -468,6 +504,7 @@ impl Coordinator {
                 if let Some(parent) = m.parent.filter(|_| epoch >= m.parent_since) {
                     let news = m.fed_by.replace(parent) != Some(parent);
                     if news {
+                        m.arrival.linked();
                         // How fast it was says nothing of how fast it is from here.
                         let nothing = m.progress.received == Offset::ZERO;
                         m.tempo = if nothing { Tempo::from_the_start(now) } else { Tempo::new(now) };
@@ -483,7 +520,10 @@ impl Coordinator {
             ToCoordinator::Progress(progress) => {
                 // A node whose sink failed relays on and has none to tell of; what the sink took stays.
                 let progress = Progress { sunk: m.progress.sunk.max(progress.sunk), ..progress };
-                m.tempo.see(now, &m.progress, &progress);
+                m.tempo.see(now, &m.progress, &progress, m.complete);
+                if progress.received > m.progress.received {
+                    m.arrival.reset(now);
+                }
                 m.progress = progress;
                 // Without a link nobody but they holds for it.
                 let fed = m.fed_by.is_some();
@@ -500,6 +540,7 @@ impl Coordinator {
                 }
                 if let Some(m) = self.roster.get_mut(node).filter(|m| !m.complete) {
                     m.complete = true;
+                    m.arrival.reset(now);
                     self.unsure = true;
                     self.event(Event::Complete { node });
                     self.let_go(node);
@@ -549,7 +590,11 @@ impl Coordinator {
             Outcome::Failed(reason, at) => Outcome::Failed(printable_reason(reason), at),
             other => other,
         };
-        self.settle(now, node, outcome);
+        self.settle(now, node, outcome.clone());
+        if let (Phase::Gathering, Outcome::Failed(why, _)) = (&self.phase, outcome) {
+            // There will be nothing to send, however many nodes come.
+            self.end_all(now, &why);
+        }
     }
 
     /// A node's control connection is gone.
@@ -560,7 +605,7 @@ impl Coordinator {
             self.leave(node);
         } else if m.suspicion.is_none() && m.heard <= now && m.heard + repair::HOLE >= now {
             // One that was silent already may have lost its connection to that, and is on its way back.
-            self.suspect(now, &[node], Vec::from([printable(why, limits::TEXT_BYTES)]));
+            self.suspect(now, &[node], &Cause::Gone(printable(why, limits::TEXT_BYTES)));
         }
     }
 
@@ -611,6 +656,11 @@ impl Coordinator {
     }
 }
 
+/// Whether a node was there at the start, and is still at work.
+fn in_time(m: &Member) -> bool {
+    !m.late && m.outcome.is_none()
+}
+
 /// A node's words about its end, fit to be shown.
 fn printable_reason(reason: Reason) -> Reason {
     let text = |words: String| printable(&words, limits::TEXT_BYTES);
@@ -645,6 +695,7 @@ mod tests {
             min_rate: None,
             finish: None,
             carries: None,
+            rate: None,
             bytes: None,
             reread: false,
             release_delay: Duration::ZERO,
@@ -655,7 +706,8 @@ mod tests {
 
     fn join(c: &mut Coordinator, conn: u32, back: Option<NodeId>) {
         let role = Role::Node { data_port: 7, wait: false, back };
-        let hello = Hello { session: None, incarnation: 5, role, label: String::new() };
+        let incarnation = u64::from(back.map_or(conn, |node| node.0));
+        let hello = Hello { session: None, incarnation, role, label: String::new() };
         // A machine for each node.
         let addr = SocketAddr::from(([10, 0, 0, back.map_or(conn, |n| n.0) as u8], 1000));
         c.handle(Instant::ZERO, Input::Joined { conn: Conn(conn), addr, server_ip: addr.ip(), hello });
@@ -748,5 +800,75 @@ mod tests {
             });
             assert_eq!(welcome.expect("it is welcome").link, own[&NodeId(2)]);
         }
+    }
+    fn joins(c: &mut Coordinator, at: Instant, conn: u32, incarnation: u64, addr: [u8; 4]) {
+        let role = Role::Node { data_port: 7, wait: false, back: None };
+        let hello = Hello { session: None, incarnation, role, label: String::new() };
+        let addr = SocketAddr::from((addr, 1000));
+        c.handle(at, Input::Joined { conn: Conn(conn), addr, server_ip: addr.ip(), hello });
+    }
+
+    fn welcomed(told: &[(Conn, ToNode)], conn: u32) -> Option<NodeId> {
+        told.iter().find_map(|(to, message)| match message {
+            ToNode::Welcome(welcome) if *to == Conn(conn) => Some(welcome.node),
+            _ => None,
+        })
+    }
+
+    #[test]
+    fn a_node_is_its_incarnation_and_its_address_is_a_hint() {
+        let mut c = Coordinator { config: Config { nodes: 9, ..open(None).config }, ..open(None) };
+        let (one, other) = ([10, 0, 0, 1], [10, 0, 0, 2]);
+        let later = Instant::ZERO + Duration::from_millis(100);
+        joins(&mut c, Instant::ZERO, 1, 71, one);
+        joins(&mut c, later, 2, 72, one);
+        let first = told(&mut c);
+        assert_eq!(
+            (welcomed(&first, 1), welcomed(&first, 2)),
+            (Some(NodeId(1)), Some(NodeId(2))),
+            "one address"
+        );
+        // Its welcome was lost, and it asks again, from another address.
+        joins(&mut c, later, 3, 72, other);
+        assert_eq!(welcomed(&told(&mut c), 3), Some(NodeId(2)));
+        assert_eq!(c.roster().get(NodeId(2)).map(|m| m.addr), Some(SocketAddr::from((other, 7))));
+        assert_eq!(c.roster().len(), 2);
+        // One that is silent is most likely the one that was started anew; one that is heard is not.
+        let silent = Instant::ZERO + Duration::from_secs(2);
+        for beat in 1..=20 {
+            let alive = ToCoordinator::Progress(Progress::default());
+            c.handle(Instant::ZERO + beat * Duration::from_millis(100), Input::Said(Conn(3), alive));
+        }
+        joins(&mut c, silent, 4, 73, one);
+        joins(&mut c, silent, 5, 74, other);
+        let there: Vec<_> = c.roster().nodes().map(|m| m.incarnation).collect();
+        assert_eq!(there, [72, 73, 74]);
+        // It was only silent: it is in again under its number.
+        let role = Role::Node { data_port: 7, wait: false, back: Some(NodeId(1)) };
+        let hello = Hello { session: None, incarnation: 71, role, label: String::new() };
+        let addr = SocketAddr::from((one, 1000));
+        c.handle(silent, Input::Joined { conn: Conn(6), addr, server_ip: addr.ip(), hello });
+        assert_eq!(welcomed(&told(&mut c), 6), Some(NodeId(1)));
+        assert_eq!(c.roster().len(), 4);
+    }
+
+    #[test]
+    fn whoever_dials_a_node_is_told_where_it_is_now() {
+        let mut c = open(None);
+        (1..=3).for_each(|n| join(&mut c, n, None));
+        let parent = |told: &[(Conn, ToNode)]| {
+            told.iter().rev().find_map(|(to, message)| match message {
+                ToNode::View(View { parent: Some(parent), .. }) if *to == Conn(3) => Some(parent.clone()),
+                _ => None,
+            })
+        };
+        let before = parent(&told(&mut c)).expect("the third is below the first");
+        let role = Role::Node { data_port: 7, wait: false, back: Some(before.node) };
+        let hello =
+            Hello { session: None, incarnation: u64::from(before.node.0), role, label: String::new() };
+        let addr = SocketAddr::from(([10, 0, 9, 9], 1000));
+        c.handle(Instant::ZERO, Input::Joined { conn: Conn(7), addr, server_ip: addr.ip(), hello });
+        let after = parent(&told(&mut c)).expect("it is told again");
+        assert_eq!((after.node, after.addr), (before.node, SocketAddr::from(([10, 0, 9, 9], 7))));
     }
 }

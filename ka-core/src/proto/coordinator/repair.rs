@@ -12,12 +12,18 @@
 //! If nobody at all has been heard lately, it is this machine that is cut off, and nobody is suspected.
 
 use super::*;
-use crate::proto::roster::Suspicion;
+use crate::proto::roster::{Cause, Suspicion};
 use crate::proto::tempo::Tempo;
 
 /// When a node is not heard for so long, a beat is missing.
 pub(super) const HOLE: Duration =
     Duration::from_millis((2 * limits::BEAT.as_millis() + limits::LOOK.as_millis()) as u64);
+
+/// The longest pause between two messages of a node that counts as its usual one: twice as much is silence.
+const GAP_MAX: Duration = Duration::from_millis(1500);
+
+/// A longer pause than usual is forgotten over so many messages: about twenty seconds' worth.
+const GAP_DECAY: u32 = 128;
 
 impl Coordinator {
     // ---- links ----
@@ -30,6 +36,7 @@ impl Coordinator {
         m.fed_by = None;
         let since = *m.linkless.get_or_insert(now);
         if !self.unfinished(node) {
+            self.need_no_more(node);
             return;
         }
         match fault {
@@ -46,13 +53,13 @@ impl Coordinator {
                 self.fail(now, node, reason, at);
             }
             LinkFault::Unreachable(why) => {
+                if let Some(m) = self.roster.get_mut(node) {
+                    m.arrival.unreachable(parent, printable(&why, limits::TEXT_BYTES));
+                }
                 self.reroute(now, node, parent, &printable(&why, limits::TEXT_BYTES));
             }
             LinkFault::Gone(kept) => {
-                let avoids = |m: &Member, n| m.avoid.contains(&n);
-                if let Some(m) = self.roster.get(node)
-                    && let Some(old) = m.held_by.filter(|old| !avoids(m, *old))
-                {
+                if let Some(old) = self.former_parent(node) {
                     // Whoever fed it before still holds what it lacks.
                     self.move_to(node, old);
                     return;
@@ -67,6 +74,15 @@ impl Coordinator {
                 }
             }
         }
+    }
+
+    /// The parent that holds what a node lacks until its new link is up, if it can feed it: it has a place itself, and has
+    /// not come below the node.
+    fn former_parent(&self, node: NodeId) -> Option<NodeId> {
+        let m = self.roster.get(node)?;
+        let old = self.roster.get(m.held_by?)?;
+        let placed = old.node == NodeId::ROOT || old.parent.is_some();
+        (placed && !m.avoid.contains(&old.node) && !self.is_below(old.node, node)).then_some(old.node)
     }
 
     /// Finds another parent for a node that cannot get its bytes from `from`.
@@ -84,7 +100,7 @@ impl Coordinator {
         }
         m.avoid.push(from);
         // Who never reached a neighbour may be on a switch that keeps its ports apart: only the server is left.
-        let to = match m.held_by.filter(|old| !m.avoid.contains(old)) {
+        let to = match self.former_parent(node) {
             Some(old) => old,
             None if first && kept <= at => NodeId::ROOT,
             None => self.above(from, node),
@@ -101,7 +117,7 @@ impl Coordinator {
         }
     }
 
-    fn rerouted(&mut self, node: NodeId, from: NodeId, to: NodeId, why: &str) {
+    pub(super) fn rerouted(&mut self, node: NodeId, from: NodeId, to: NodeId, why: &str) {
         self.move_to(node, to);
         // Whoever cannot feed it may still hold what it lacks, and tells those above to hold it, too.
         self.hold_for(node, from);
@@ -116,8 +132,10 @@ impl Coordinator {
             self.in_touch(now);
         }
         let Some(m) = self.roster.get_mut(node) else { return };
-        let gap = now.since(m.heard).min(limits::SUSPECT);
-        m.gap = (7 * m.gap + gap) / 8;
+        // A busy host says what it has to say late now and then. That is forgotten slowly; a long silence is an outage, and
+        // tells nothing of the next one.
+        let gap = now.since(m.heard).min(GAP_MAX);
+        m.gap = gap.max(m.gap - m.gap / GAP_DECAY);
         m.heard = now;
         if let Some(suspicion) = &mut m.suspicion {
             suspicion.back.get_or_insert(now);
@@ -151,7 +169,7 @@ impl Coordinator {
                 suspicion.back = None;
             }
         }
-        let quiet = |m: &&Member| m.heard + limits::SUSPECT.max(5 * m.gap).min(limits::SILENCE) <= now;
+        let quiet = |m: &&Member| m.heard + limits::SUSPECT.max(2 * m.gap) <= now;
         let active = |m: &&Member| m.suspicion.is_none() && !m.released;
         // Somebody was heard when it was not, so this machine is not cut off; or its connection was closed: that came
         // through, and whoever lives dials again, and again if the link comes and goes.
@@ -171,27 +189,27 @@ impl Coordinator {
         if silent.is_empty() {
             return;
         }
-        let words = |m: &Member| format!("it has said nothing for {} ms", now.since(m.heard).as_millis());
-        let why = silent.iter().filter_map(|n| self.roster.get(*n)).map(words).collect();
-        self.suspect(now, &silent, why);
+        self.suspect(now, &silent, &Cause::Silent);
     }
 
     /// If this machine stood still for so long, the others were not silent.
     pub(super) fn stood_still(&mut self, now: Instant, late: Duration) {
         for m in self.roster.nodes_mut() {
             m.heard = m.heard + late;
+            m.arrival.pause(late);
             m.tempo = Tempo::new(now);
         }
     }
 
     /// Takes nodes out of the tree, all at once: a dead switch is one loss.
-    pub(super) fn suspect(&mut self, now: Instant, nodes: &[NodeId], why: Vec<String>) {
+    pub(super) fn suspect(&mut self, now: Instant, nodes: &[NodeId], cause: &Cause) {
         let keepers: Vec<_> = nodes.iter().map(|n| self.keeper(*n, nodes)).collect();
-        for ((node, why), keeper) in nodes.iter().zip(why).zip(keepers) {
+        for (node, keeper) in nodes.iter().zip(keepers) {
             let Some(m) = self.roster.get_mut(*node) else { continue };
+            let why = m.suspected_of(now, cause);
             let soon = now.since(m.flaps.1) < limits::STEADY_MAX;
             m.flaps = (if soon { m.flaps.0 + 1 } else { 1 }, now);
-            m.suspicion = Some(Suspicion { since: now, back: None, why: why.clone() });
+            m.suspicion = Some(Suspicion { since: now, back: None, why: cause.clone() });
             // Who comes back needs the end of the line.
             self.tried = true;
             if m.outcome.is_none() {
@@ -326,10 +344,8 @@ impl Coordinator {
         let mut homes: Vec<_> = orphans
             .into_iter()
             .map(|(orphan, lost)| {
-                // Who still holds for it surely has what it lacks, but may be below it by now.
-                let fits = |m: &Member, h: &NodeId| !m.avoid.contains(h) && !self.is_below(*h, orphan);
-                let held_by = self.roster.get(orphan).and_then(|m| m.held_by.filter(|h| fits(m, h)));
-                let mut home = held_by.unwrap_or(lost);
+                // Who still holds for it surely has what it lacks.
+                let mut home = self.former_parent(orphan).unwrap_or(lost);
                 while nodes.contains(&home) {
                     home = self.above(home, orphan);
                 }

@@ -24,14 +24,14 @@ const LONG: u64 = 10;
 
 /// What is wrong with a node.
 enum Trouble {
-    /// Its sink takes nothing.
+    /// Its sink takes nothing of what is there.
     Stuck(Duration),
     /// Its sink takes so much per second only.
     Sink(u64),
     /// So much per second comes over its link only.
     Link(u64),
-    /// Nothing comes, though its parent has something for it.
-    Idle(Duration),
+    /// It has taken everything, and does not end.
+    Ending(Duration),
 }
 
 impl Coordinator {
@@ -39,7 +39,7 @@ impl Coordinator {
     pub(super) fn look_for_slow(&mut self, now: Instant) {
         let fastest = self.roster.nodes().filter_map(|m| m.tempo.fed()).max().unwrap_or(0);
         self.fastest = self.fastest.max(fastest);
-        let mut nodes = Vec::new();
+        let (mut nodes, pause) = (Vec::new(), now.since(self.looked));
         // Who has failed may still be there for others.
         let counts = |m: &&mut Member| m.outcome.is_none() || (m.parent.is_some() && !m.complete);
         for m in self.roster.nodes_mut().filter(counts) {
@@ -48,12 +48,17 @@ impl Coordinator {
                 nodes.push(m.node);
             } else {
                 m.tempo = Tempo::new(now);
+                m.arrival.pause(pause);
             }
         }
+        self.looked = now;
         for node in nodes {
             let all = self.behind(node) == Some(0);
             if let Some(m) = self.roster.get_mut(node).filter(|m| all || m.progress.blocked != Blocked::No) {
-                m.tempo.up_to_date(now);
+                m.arrival.pause(pause);
+            }
+            if self.nothing_reaches(now, node) {
+                continue;
             }
             let (limit, sharers) = (self.limit(now, node), self.sharers(node));
             let Some(m) = self.roster.get_mut(node) else { continue };
@@ -65,16 +70,91 @@ impl Coordinator {
         }
     }
 
+    /// Whether nothing arrives at a node though its parent has something for it. Then those below it get another parent,
+    /// the server feeds it itself, and if that does not help either, it fails.
+    fn nothing_reaches(&mut self, now: Instant, node: NodeId) -> bool {
+        let Some(m) = self.roster.get(node) else { return false };
+        let idle = m.arrival.idle(now);
+        let lacks = m.progress.blocked == Blocked::No && !m.complete;
+        if !lacks || idle < limits::STUCK || self.behind(node).is_none_or(|bytes| bytes == 0) {
+            return false;
+        }
+        // What a limited rate or a shared slow link lets through may be rare.
+        let blocks = (limits::ARRIVAL_BLOCKS * self.sharers(node) * limits::BLOCK_BYTES as u64) as f64;
+        let rare = self.carries().map_or(0.0, |rate| blocks / rate.max(1) as f64);
+        let patience = limits::ARRIVAL_TIMEOUT.max(Duration::from_secs_f64(rare));
+        if idle < patience / 2 {
+            return false;
+        }
+        let (why, reason, at) = (m.arrival.words(now), m.arrival.reason(now, node), m.progress.received);
+        if idle >= patience {
+            let has = |m: &Member| m.feeds() && m.progress.kept <= at && m.progress.received > at;
+            let root = self.roster.get(NodeId::ROOT).map_or(Offset::ZERO, |r| r.progress.kept);
+            let gone = root > at && !self.config.reread && !self.roster.iter().any(has);
+            let reason = if gone { Reason::Missing(at, root) } else { reason };
+            self.fail(now, node, reason, at);
+            self.doubt_no_more(node);
+            return true;
+        }
+        let Some(m) = self.roster.get_mut(node) else { return true };
+        let (named, turn) = (m.named.replace(now).is_some(), m.arrival.take_turn(now, m.parent));
+        if !named {
+            self.event(Event::Idle { node, why: why.clone() });
+            self.send_to_the_end(node);
+        }
+        if turn {
+            self.feed_by_root(node, &why);
+        }
+        true
+    }
+
+    /// The server feeds a node that nothing reaches from its parent; and whoever else the parent feeds, unless something
+    /// arrives there.
+    fn feed_by_root(&mut self, node: NodeId, why: &str) {
+        let Some(m) = self.roster.get(node) else { return };
+        let Some(parent) = m.parent.filter(|p| *p != NodeId::ROOT) else { return };
+        let others = self.children(parent);
+        let arrives =
+            |n: &NodeId| *n != node && self.behind(*n).is_some_and(|bytes| bytes < limits::HISTORY_BYTES);
+        let to_all = !others.iter().any(arrives);
+        let moved = if to_all { others } else { Vec::from([node]) };
+        if let Some(p) = self.roster.get_mut(parent).filter(|_| to_all) {
+            p.doubted_by = Some(node);
+        }
+        let kept = self.roster.get(NodeId::ROOT).map_or(Offset::ZERO, |r| r.progress.kept);
+        for child in moved {
+            let Some(c) = self.roster.get_mut(child) else { continue };
+            c.avoid.push(parent);
+            let at = c.progress.received;
+            let to = if self.config.reread || kept <= at { NodeId::ROOT } else { self.above(parent, child) };
+            self.rerouted(child, parent, to, why);
+        }
+    }
+
+    /// A node has failed because nothing reaches it from anywhere: its earlier parents were well, and feed others again.
+    fn doubt_no_more(&mut self, node: NodeId) {
+        let mut cleared = false;
+        for m in self.roster.nodes_mut() {
+            cleared |= m.doubted_by.take_if(|by| *by == node).is_some();
+        }
+        // Whoever the server feeds for lack of a better place; but not before those that it fed itself are fed elsewhere.
+        let free = |n: &NodeId| self.roster.get(*n).is_some_and(|m| m.holds_for.is_empty());
+        let crowd: Vec<_> = self.children(NodeId::ROOT).into_iter().skip(1).filter(free).collect();
+        for child in crowd {
+            if cleared && self.is_crowded(NodeId::ROOT) {
+                self.transfer(child);
+            }
+        }
+    }
+
     fn troubled(&mut self, now: Instant, node: NodeId, trouble: &Trouble, lasts: Duration) {
         let fair = self.fair(node);
         let Some(m) = self.roster.get_mut(node) else { return };
-        if m.named.replace(now).is_none() {
+        let ending = matches!(trouble, Trouble::Ending(_));
+        if !ending && m.named.replace(now).is_none() {
             let why = words(trouble, fair);
             self.event(Event::Slow { node, why });
             self.send_to_the_end(node);
-        }
-        if matches!(trouble, Trouble::Idle(_)) && self.feed_anew(now, node, trouble) {
-            return;
         }
         if self.is_better_later(now, node, trouble) {
             self.put_off(node);
@@ -83,6 +163,7 @@ impl Coordinator {
     }
 
     fn untroubled(&mut self, now: Instant, node: NodeId, lasts: Duration) {
+        let carries = self.carries();
         let Some(m) = self.roster.get_mut(node) else { return };
         // Who waits for its turn shows nothing.
         let fine = !m.later;
@@ -91,7 +172,7 @@ impl Coordinator {
         // send far more, that is tried, but once only: the switch may be in the way. In a tree those below would crowd
         // the server.
         let first = m.parent == Some(NodeId::ROOT) && self.config.fan_out == 1;
-        let (Some(rate), Some(carries)) = (m.tempo.received(), self.config.carries) else { return };
+        let (Some(rate), Some(carries)) = (m.tempo.received(), carries) else { return };
         // What is between it and those below it must be sent once more: a long session can afford that at once.
         let left = self.config.bytes.map_or(0, |bytes| bytes.saturating_sub(m.progress.received.0));
         let patience = if left / rate.max(1) >= LONG { Duration::ZERO } else { limits::STUCK };
@@ -126,12 +207,8 @@ impl Coordinator {
         let m = self.roster.get(node)?;
         let stuck = m.tempo.stuck(now);
         if stuck >= limits::STUCK && m.outcome.is_none() {
-            return Some(Trouble::Stuck(stuck));
-        }
-        let idle = m.tempo.idle(now);
-        let lacks = m.progress.blocked == Blocked::No && !m.complete;
-        if lacks && self.behind(node)? > 0 && idle >= limits::STUCK {
-            return Some(Trouble::Idle(idle));
+            let ending = m.complete && m.progress.sunk >= m.progress.received;
+            return Some(if ending { Trouble::Ending(stuck) } else { Trouble::Stuck(stuck) });
         }
         let fair = self.fair(node);
         // Who was fast once may be slow for a second: its host is busy, its switch has other things to do.
@@ -203,6 +280,11 @@ impl Coordinator {
         }
     }
 
+    /// Bytes per second that the server can send, and may.
+    fn carries(&self) -> Option<u64> {
+        [self.config.carries, self.config.rate].into_iter().flatten().min()
+    }
+
     /// Bytes per second that are never too slow.
     fn least_rate(&self, node: NodeId) -> u64 {
         self.config.min_rate.unwrap_or(self.fair(node) / 4)
@@ -227,8 +309,12 @@ impl Coordinator {
         };
         let Some(m) = self.roster.get(node) else { return };
         let patience = self.config.finish.filter(|_| m.complete).unwrap_or(patience);
-        // At its own pace it harms nobody.
-        let slow = !self.config.reread;
+        let finish = match self.config.slow {
+            Slow::Drop => limits::BYPASS,
+            _ => limits::FINISH_TIMEOUT,
+        };
+        // At its own pace it harms nobody, unless it came late and all others wait for it.
+        let slow = !self.config.reread || (m.late && !self.roster.nodes().any(in_time));
         let (fair, least) = (self.fair(node), self.least_rate(node));
         let (blocked, full_for) = m.tempo.blocked(now);
         let waited_for = m.parent.and_then(|p| self.roster.get(p)).is_some_and(|p| {
@@ -236,6 +322,9 @@ impl Coordinator {
             blocked == Blocked::Child(node) && lasts >= patience
         }) || self.kept_full_above(now, node).is_some_and(|lasts| lasts >= patience);
         let reason = match *trouble {
+            Trouble::Ending(lasts) if lasts >= self.config.finish.unwrap_or(finish) => {
+                Reason::Sink(words(trouble, fair))
+            }
             // With everything here nobody else is held up, but the session must end some day.
             Trouble::Stuck(lasts)
                 if lasts >= patience
@@ -249,8 +338,6 @@ impl Coordinator {
             Trouble::Link(rate) if (slow && rate < least || rate == 0) && lasts >= patience && waited_for => {
                 Reason::Slow(words(trouble, fair))
             }
-            // Who sent false bytes is not waited for.
-            Trouble::Idle(lasts) if lasts >= patience || m.barred => Reason::Slow(words(trouble, fair)),
             _ => return,
         };
         let at = m.progress.received;
@@ -259,26 +346,16 @@ impl Coordinator {
         }
     }
 
-    /// What comes over its link may be its parent's doing, which is slow itself, or lies: another one shall feed it,
-    /// once. Says whether one does.
+    /// What comes over its link may be its parent's doing, which is slow itself: another one shall feed it, once. Says
+    /// whether one does.
     fn feed_anew(&mut self, now: Instant, node: NodeId, trouble: &Trouble) -> bool {
         let why = words(trouble, self.fair(node));
-        let by_link = matches!(trouble, Trouble::Link(_) | Trouble::Idle(_));
-        let Some(m) = self.roster.get(node).filter(|m| by_link && !m.fed_anew) else { return false };
+        let by_link = matches!(trouble, Trouble::Link(_));
+        let Some(m) = self.roster.get_mut(node).filter(|m| by_link && !m.fed_anew) else { return false };
         let Some(parent) = m.parent.filter(|p| *p != NodeId::ROOT) else { return false };
-        // From whom nothing comes at all nobody else should wait for anything.
-        let silent = matches!(trouble, Trouble::Idle(_));
-        let children = if silent { self.children(parent) } else { Vec::from([node]) };
-        if let Some(p) = self.roster.get_mut(parent) {
-            p.barred |= silent;
-        }
-        for child in children {
-            if let Some(m) = self.roster.get_mut(child) {
-                m.fed_anew = true;
-                m.tempo = Tempo::new(now);
-            }
-            self.reroute(now, child, parent, &why);
-        }
+        m.fed_anew = true;
+        m.tempo = Tempo::new(now);
+        self.reroute(now, node, parent, &why);
         true
     }
 }
@@ -292,7 +369,9 @@ fn words(trouble: &Trouble, fastest: u64) -> String {
     let mib = |rate: u64| rate as f64 / f64::from(1 << 20);
     match trouble {
         Trouble::Stuck(lasts) => format!("its sink has taken nothing for {} s", lasts.as_secs()),
-        Trouble::Idle(lasts) => format!("nothing has reached it for {} s", lasts.as_secs()),
+        Trouble::Ending(lasts) => {
+            format!("its sink has taken everything, and has not ended for {} s", lasts.as_secs())
+        }
         Trouble::Sink(rate) => {
             format!("its sink takes {:.1} MiB/s, where others got {:.1}", mib(*rate), mib(fastest))
         }

@@ -1,0 +1,554 @@
+//! One search for a session's server: questions, on every link or at one host, and what is heard.
+//!
+//! An answer counts only if a server made it that the asker's key lets it believe. Everything else is ignored as if it
+//! had not come, but for two things that people are told: that a server is of another version, and that it is not the
+//! one asked for. Whoever is on the LAN can say those.
+//!
+//! Of a server that does not know a question's key, or its name, the asker finds out which: it asks that one whether it
+//! knows the key without the name.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::ReadBuf;
+use tokio::net::UdpSocket;
+use tokio::time::{Instant, timeout_at};
+use x25519_dalek::{PublicKey, StaticSecret};
+use zeroize::Zeroizing;
+
+use super::{
+    AskError, Buffer, EMPTY, Found, GROUP, GROUP_V6, Other, THIS_HOST, Target, UnknownKey, host_socket,
+    interface_socket, send,
+};
+use crate::key::Key;
+use crate::limits;
+use crate::net::error::exhausted;
+use crate::net::interfaces::{self, Interface};
+use crate::types::SessionName;
+use crate::wire::Malformed;
+use crate::wire::discovery::{self as wire, Answer, Question, Secret};
+
+/// The pause after the first question; each further one is twice as long, up to the longest, which is usually
+/// [`PAUSE_MAX`].
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+pub(super) const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// How long to go on asking a host where a server has answered that is of another version, or not the one asked for: it
+/// may have ours, too.
+const OTHER_GRACE: Duration = Duration::from_secs(1);
+
+/// Of how many other servers the caller is told. Their addresses may be forged.
+const OTHERS_MAX: usize = 16;
+
+/// Times that each address of a host is asked before the first of the sockets used for it is given up.
+const HOST_SOCKETS: usize = 4;
+
+/// One asker's questions and where it listens for answers.
+pub(super) struct Search<'a> {
+    target: Target,
+    only: &'a [String],
+    key: &'a Key,
+    secret: Secret,
+    /// Of whichever session a server has; `None` if that is what is asked for.
+    nameless: Option<Secret>,
+    own: StaticSecret,
+    public: [u8; 32],
+    question: Vec<u8>,
+    ears: Vec<Ear>,
+    round: u32,
+    longest_pause: Duration,
+    /// `None` once nothing more is to be asked.
+    next_round: Option<Instant>,
+    asked_from: Vec<Interface>,
+    other_version: Option<u16>,
+    /// Servers that are not the one asked for, and the round in which each was asked whether it knows the key.
+    others: Vec<(Other, u32)>,
+    /// When a server was first heard of either kind.
+    other_since: Option<Instant>,
+}
+
+struct Ear {
+    /// The one whose address the socket is bound to, if it is.
+    interface: Option<Interface>,
+    socket: UdpSocket,
+}
+
+impl<'a> Search<'a> {
+    /// Asks for the first time.
+    pub(super) fn begin(
+        session: Option<&SessionName>,
+        target: Target,
+        only: &'a [String],
+        key: &'a Key,
+        longest_pause: Duration,
+    ) -> Result<Self, AskError> {
+        let mut random = Zeroizing::new([0; 32]);
+        getrandom::fill(&mut *random).map_err(io::Error::from)?;
+        let own = StaticSecret::from(*random);
+        let public = PublicKey::from(&own).to_bytes();
+        let secret = Secret::new(key, session);
+        let question = wire::encode_question(&Question::new(&secret, public));
+        let mut search = Self {
+            target,
+            only,
+            key,
+            secret,
+            nameless: session.map(|_| Secret::new(key, None)),
+            own,
+            public,
+            question,
+            ears: Vec::new(),
+            round: 0,
+            longest_pause,
+            next_round: None,
+            asked_from: Vec::new(),
+            other_version: None,
+            others: Vec::new(),
+            other_since: None,
+        };
+        search.ask_again()?;
+        Ok(search)
+    }
+
+    /// Asks no more; what is still to come can be heard.
+    pub(super) fn stop(&mut self) {
+        self.next_round = None;
+    }
+
+    /// Servers that were heard of, and are not the one asked for. One that was heard over both families is two, and nothing
+    /// shows that; so those of IPv6 are left out if there are any of IPv4.
+    pub(super) fn others(&self) -> impl Iterator<Item = Other> {
+        let v4 = self.others.iter().any(|(who, _)| who.addr().is_ipv4());
+        self.others.iter().map(|(who, _)| *who).filter(move |who| who.addr().is_ipv4() == v4)
+    }
+
+    /// The next answer that comes before `until`, asking again when it is time to.
+    pub(super) async fn next(&mut self, until: Instant) -> Option<Found> {
+        loop {
+            let end = self.end(until);
+            let pause = self.next_round.map_or(end, |next| next.min(end));
+            match timeout_at(pause, self.hear()).await {
+                Ok(found) => return Some(found),
+                // Another server's words may just have moved the end.
+                Err(_) if Instant::now() >= self.end(until) => return None,
+                // The interfaces that are there already can still be heard.
+                Err(_) => drop(self.ask_again()),
+            }
+        }
+    }
+
+    pub(super) fn end(&self, until: Instant) -> Instant {
+        match (&self.target, self.other_since) {
+            (Target::Host(_), Some(heard)) => until.min(heard + OTHER_GRACE),
+            _ => until,
+        }
+    }
+
+    fn ask_again(&mut self) -> io::Result<()> {
+        let noise = getrandom::u32().unwrap_or(u32::MAX / 2);
+        self.next_round = Some(Instant::now() + pause(self.round, noise, self.longest_pause));
+        self.round = self.round.saturating_add(1);
+        match &self.target {
+            Target::Anyone(port) => self.ask_anyone(*port),
+            Target::Host(addrs) => self.ask_host(addrs.clone()),
+        }
+    }
+
+    fn ask_anyone(&mut self, port: u16) -> io::Result<()> {
+        let asking = asking(interfaces::usable(self.only)?);
+        self.ears.retain(|ear| ear.interface.as_ref().is_some_and(|i| asking.contains(i)));
+        for interface in asking {
+            if self.ears.iter().any(|ear| ear.interface.as_ref() == Some(&interface)) {
+                continue;
+            }
+            match interface_socket(interface.at(0)) {
+                Ok(socket) => self.ears.push(Ear { interface: Some(interface), socket }),
+                Err(e) if exhausted(&e) => return Err(e),
+                // The address may be gone since it was listed, or not be ready yet: next time, then.
+                Err(_) => {}
+            }
+        }
+        for ear in &self.ears {
+            let Some(interface) = &ear.interface else { continue };
+            for to in all_neighbours(interface, port) {
+                let sent = send(&ear.socket, &self.question, to).is_ok();
+                if sent && !self.asked_from.contains(interface) {
+                    self.asked_from.push(interface.clone());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Each time from other sockets: of several servers on the host, another one may get the question.
+    fn ask_host(&mut self, addrs: Vec<SocketAddr>) -> io::Result<()> {
+        for addr in &addrs {
+            match host_socket(addr.ip()) {
+                Ok(socket) => {
+                    let _ = send(&socket, &self.question, *addr);
+                    self.ears.push(Ear { interface: None, socket });
+                }
+                Err(e) if exhausted(&e) => return Err(e),
+                // A kernel without IPv6.
+                Err(_) => {}
+            }
+        }
+        let surplus = self.ears.len().saturating_sub(HOST_SOCKETS * addrs.len());
+        self.ears.drain(..surplus);
+        Ok(())
+    }
+
+    async fn hear(&mut self) -> Found {
+        let mut buf = EMPTY;
+        loop {
+            let (ear, got) = poll_fn(|cx| poll_ears(&self.ears, &mut buf, cx)).await;
+            match got {
+                Ok((len, from)) => {
+                    if let Some(found) = self.understand(ear, &buf[..len], from) {
+                        return found;
+                    }
+                }
+                // The next question is asked from a new one.
+                Err(_) => drop(self.ears.remove(ear)),
+            }
+        }
+    }
+
+    fn understand(&mut self, ear: usize, datagram: &[u8], from: SocketAddr) -> Option<Found> {
+        if datagram.len() != limits::DISCOVERY_BYTES {
+            return None;
+        }
+        match wire::decode_answer(datagram) {
+            Ok(answer) => {
+                let agreed = self.agreed(&answer)?;
+                if answer.is_true(&self.secret, &agreed) {
+                    let control = interfaces::with_port(from, answer.control_port);
+                    return Some(Found { control, session: answer.session, probing: answer.probing });
+                }
+                if self.nameless.as_ref().is_some_and(|secret| answer.is_true(secret, &agreed)) {
+                    let heard = self.others.iter_mut().find(|(who, _)| who.addr() == from.ip());
+                    heard.into_iter().for_each(|(who, _)| *who = Other::Name(from.ip()));
+                }
+            }
+            Err(Malformed::Version(v)) => {
+                self.other_version.get_or_insert(v);
+                self.other_since.get_or_insert_with(Instant::now);
+            }
+            Err(Malformed::Magic) => self.hear_stranger(ear, datagram, from),
+            _ => {}
+        }
+        None
+    }
+
+    /// What this search and a server that the key speaks for agree upon, if that one has answered.
+    fn agreed(&self, answer: &Answer) -> Option<[u8; 32]> {
+        if answer.public != self.public || !self.key.pins(&answer.server) {
+            return None;
+        }
+        let agreed = self.own.diffie_hellman(&PublicKey::from(answer.server));
+        agreed.was_contributory().then(|| agreed.to_bytes())
+    }
+
+    fn hear_stranger(&mut self, ear: usize, datagram: &[u8], from: SocketAddr) {
+        let Ok(stranger) = wire::decode_stranger(datagram) else { return };
+        let who = UnknownKey { addr: from.ip(), secure: stranger.secure, given: self.key.is_secure() };
+        // Where nobody has a key, it is a session of another name.
+        if stranger.public != self.public || !(who.secure || who.given) {
+            return;
+        }
+        self.other_since.get_or_insert_with(Instant::now);
+        let known = self.others.iter().position(|(other, _)| other.addr() == who.addr);
+        if known.is_none() && self.others.len() == OTHERS_MAX {
+            return;
+        }
+        let at = known.unwrap_or_else(|| {
+            self.others.push((Other::UnknownKey(who), 0));
+            self.others.len() - 1
+        });
+        let (other, asked) = &mut self.others[at];
+        if matches!(other, Other::UnknownKey(_)) && std::mem::replace(asked, self.round) != self.round {
+            self.ask_without_a_name(ear, from);
+        }
+    }
+
+    /// Asks a server that does not know this question whether it is only the name that it does not know.
+    fn ask_without_a_name(&self, ear: usize, server: SocketAddr) {
+        let port = match &self.target {
+            Target::Anyone(port) => Some(*port),
+            Target::Host(addrs) => addrs.first().map(SocketAddr::port),
+        };
+        if let (Some(secret), Some(ear), Some(port)) = (&self.nameless, self.ears.get(ear), port) {
+            let question = wire::encode_question(&Question::new(secret, self.public));
+            let _ = send(&ear.socket, &question, interfaces::with_port(server, port));
+        }
+    }
+
+    pub(super) fn nothing(self, waited: Duration) -> AskError {
+        let other = self.others().next();
+        match (other, self.other_version, self.target) {
+            (Some(who), _, Target::Host(_)) => AskError::Other(who),
+            (_, Some(v), _) => AskError::OtherVersion(v),
+            (_, None, Target::Anyone(_)) if self.asked_from.is_empty() => AskError::NoInterface,
+            (other, None, _) => AskError::NotFound { waited, from: self.asked_from, other },
+        }
+    }
+}
+
+/// The pause after the question number `round`, a fifth longer or shorter by `noise`, so that a hundred nodes
+/// switched on together do not stay together.
+fn pause(round: u32, noise: u32, longest: Duration) -> Duration {
+    let doubled = PAUSE_MIN.saturating_mul(1u32.checked_shl(round).unwrap_or(u32::MAX));
+    doubled.min(longest).mul_f64(0.8 + 0.4 * f64::from(noise) / f64::from(u32::MAX))
+}
+
+/// A day is forever, and forever would overflow.
+pub(super) fn after(begun: Instant, wait: Duration) -> Instant {
+    begun.checked_add(wait).unwrap_or_else(|| begun + Duration::from_secs(86_400))
+}
+
+/// The addresses to ask from: each of IPv4, and of each link but loopback one of IPv6, a link-local one if it has any.
+fn asking(usable: Vec<Interface>) -> Vec<Interface> {
+    let (mut v4, mut v6): (Vec<_>, Vec<_>) = usable.into_iter().partition(|i| i.addr.is_ipv4());
+    v6.retain(|i| !i.loopback && i.index != 0);
+    v6.sort_by_key(|i| (i.index, !interfaces::needs_scope(i.addr)));
+    v6.dedup_by_key(|i| i.index);
+    v4.append(&mut v6);
+    v4
+}
+
+/// All ways to every neighbour: where one is filtered or has no route, another may do.
+fn all_neighbours(interface: &Interface, port: u16) -> Vec<SocketAddr> {
+    let all: Vec<IpAddr> = match interface.addr {
+        IpAddr::V6(_) => return vec![SocketAddrV6::new(GROUP_V6, port, 0, interface.index).into()],
+        IpAddr::V4(_) if interface.loopback => vec![THIS_HOST.into()],
+        IpAddr::V4(_) => {
+            let directed = interface.broadcast.filter(|b| *b != Ipv4Addr::BROADCAST);
+            [Some(Ipv4Addr::BROADCAST), directed, Some(GROUP)].into_iter().flatten().map(IpAddr::V4).collect()
+        }
+    };
+    all.into_iter().map(|ip| SocketAddr::new(ip, port)).collect()
+}
+
+fn poll_ears(
+    ears: &[Ear],
+    buf: &mut Buffer,
+    cx: &mut Context<'_>,
+) -> Poll<(usize, io::Result<(usize, SocketAddr)>)> {
+    for (i, ear) in ears.iter().enumerate() {
+        let mut read = ReadBuf::new(buf);
+        if let Poll::Ready(got) = ear.socket.poll_recv_from(cx, &mut read) {
+            return Poll::Ready((i, got.map(|from| (read.filled().len(), from))));
+        }
+    }
+    Poll::Pending
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::UdpSocket as StdUdpSocket;
+
+    use crate::net::identity::{Identity, ServerKey};
+    use crate::types::SessionId;
+    use crate::wire::discovery::Stranger;
+
+    /// Where nobody listens, on this host.
+    const FROM: &str = "127.0.9.1:9";
+
+    fn name() -> SessionName {
+        SessionName::new("lab").unwrap()
+    }
+
+    /// A search that nobody hears.
+    fn search(key: &Key) -> Search<'_> {
+        let silent = StdUdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let host = Target::Host(vec![silent.local_addr().unwrap()]);
+        Search::begin(Some(&name()), host, &[], key, PAUSE_MAX).unwrap()
+    }
+
+    /// What this server says to whoever asked with `public`.
+    fn answer(server: &ServerKey, session: &SessionName, public: [u8; 32]) -> Answer {
+        let answer = Answer {
+            public,
+            server: *server.identity().public(),
+            session: SessionId([1; 16]),
+            control_port: 7,
+            probing: false,
+            tag: [0; 32],
+        };
+        answer.tagged(&Secret::new(server.key(), Some(session)), &server.agree(&public))
+    }
+
+    fn hears(search: &mut Search<'_>, answer: &Answer) -> bool {
+        search.understand(0, &wire::encode_answer(answer), FROM.parse().unwrap()).is_some()
+    }
+
+    #[tokio::test]
+    async fn every_byte_of_an_answer_that_is_changed_makes_it_none() {
+        let server = ServerKey::generate().unwrap();
+        let mut search = search(server.key());
+        let bytes = wire::encode_answer(&answer(&server, &name(), search.public));
+        let from = FROM.parse().unwrap();
+        let found = search.understand(0, &bytes, from);
+        assert_eq!(found.as_ref().map(|f| f.control), Some("127.0.9.1:7".parse().unwrap()));
+        for at in 0..bytes.len() {
+            for flip in [0x01, 0x80, 0xff] {
+                let mut changed = bytes.clone();
+                changed[at] ^= flip;
+                // The padding says nothing, nor do the two bytes behind the version.
+                let says_nothing = at == 6 || at == 7 || at >= 10 + 115;
+                let expected = found.clone().filter(|_| says_nothing);
+                assert_eq!(search.understand(0, &changed, from), expected, "byte {at} ^ {flip:#x}");
+            }
+        }
+        assert_eq!(search.understand(0, &bytes[..255], from), None);
+        assert_eq!(search.understand(0, &[&bytes[..], &[0]].concat(), from), None);
+    }
+
+    #[tokio::test]
+    async fn an_answer_to_another_question_about_another_session_or_from_another_server_is_none() {
+        let server = ServerKey::generate().unwrap();
+        let mut older = search(server.key());
+        let recorded = answer(&server, &name(), older.public);
+        assert!(hears(&mut older, &recorded));
+
+        let mut now = search(server.key());
+        let public = now.public;
+        assert!(!hears(&mut now, &recorded));
+        assert!(!hears(&mut now, &Answer { public, ..recorded }));
+        assert!(!hears(&mut now, &answer(&server, &SessionName::new("lap").unwrap(), public)));
+        assert!(!hears(&mut now, &answer(&ServerKey::generate().unwrap(), &name(), public)));
+        let right = answer(&server, &name(), public);
+        assert!(hears(&mut now, &right));
+    }
+
+    #[tokio::test]
+    async fn who_has_the_token_and_not_the_identity_cannot_pose_as_the_server() {
+        let token = [7; 12];
+        let [server, other] = [(); 2].map(|()| {
+            let identity = Identity::generate().unwrap();
+            let key = Key::new(token, identity.public());
+            ServerKey::with(identity, key).unwrap()
+        });
+        let mut search = search(server.key());
+        let own_name = answer(&other, &name(), search.public);
+        assert!(!hears(&mut search, &own_name), "the key does not pin it");
+        let secret = Secret::new(server.key(), Some(&name()));
+        let stolen_name = Answer { server: *server.identity().public(), ..own_name };
+        for agreed in [*other.agree(&search.public), [0; 32]] {
+            assert!(!hears(&mut search, &stolen_name.clone().tagged(&secret, &agreed)));
+        }
+    }
+
+    #[tokio::test]
+    async fn without_a_key_everybody_is_believed_but_a_public_key_that_agrees_with_nobody() {
+        let open = Key::insecure();
+        let mut search = search(&open);
+        let server = ServerKey::insecure().unwrap();
+        let right = answer(&server, &name(), search.public);
+        assert!(hears(&mut search, &right));
+        let null = Answer { server: [0; 32], ..right };
+        assert!(!hears(&mut search, &null.tagged(&Secret::new(&open, Some(&name())), &[0; 32])));
+    }
+
+    #[tokio::test]
+    async fn a_stranger_counts_if_it_was_asked_and_if_somebody_has_a_key() {
+        let key = ServerKey::generate().unwrap().key().clone();
+        for (key, secure, counts) in [
+            (key.clone(), true, true),
+            (key, false, true),
+            (Key::insecure(), true, true),
+            (Key::insecure(), false, false),
+        ] {
+            let mut search = search(&key);
+            let own = search.public;
+            let mut hear = |public, from: &str| {
+                let bytes = wire::encode_stranger(&Stranger { public, secure });
+                assert_eq!(search.understand(0, &bytes, from.parse().unwrap()), None);
+                search.others.len()
+            };
+            assert_eq!(hear([5; 32], FROM), 0);
+            let addr = "127.0.9.1".parse().unwrap();
+            assert_eq!(hear(own, FROM), usize::from(counts));
+            assert_eq!(hear(own, "127.0.9.1:8"), usize::from(counts), "once for each address");
+            for n in 0..=255 {
+                hear(own, &format!("127.0.10.{n}:9"));
+            }
+            assert!(search.others.len() <= OTHERS_MAX);
+            let expected = Other::UnknownKey(UnknownKey { addr, secure, given: key.is_secure() });
+            assert_eq!(search.others().next(), Some(expected).filter(|_| counts));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_knows_the_key_without_the_name_serves_another_one() {
+        let (server, other) = (ServerKey::generate().unwrap(), ServerKey::generate().unwrap());
+        let mut search = search(server.key());
+        let (public, from) = (search.public, FROM.parse().unwrap());
+        let nameless = |server: &ServerKey| {
+            let named = answer(server, &name(), public);
+            wire::encode_answer(&named.tagged(&Secret::new(server.key(), None), &server.agree(&public)))
+        };
+        assert_eq!(search.understand(0, &nameless(&server), from), None);
+        assert_eq!(search.others().next(), None, "it has not said that it is another");
+        search.understand(0, &wire::encode_stranger(&Stranger { public, secure: true }), from);
+        search.understand(0, &nameless(&other), from);
+        assert!(matches!(search.others().next(), Some(Other::UnknownKey(_))));
+        search.understand(0, &nameless(&server), from);
+        assert_eq!(search.others().next(), Some(Other::Name(from.ip())));
+    }
+
+    #[tokio::test]
+    async fn a_server_heard_over_both_families_is_named_once() {
+        let key = ServerKey::generate().unwrap().key().clone();
+        let mut search = search(&key);
+        let words = wire::encode_stranger(&Stranger { public: search.public, secure: true });
+        let addrs =
+            |search: &Search<'_>| search.others().map(|who| who.addr().to_string()).collect::<Vec<_>>();
+        search.understand(0, &words, "[::1]:9".parse().unwrap());
+        assert_eq!(addrs(&search), ["::1"]);
+        search.understand(0, &words, FROM.parse().unwrap());
+        assert_eq!(addrs(&search), ["127.0.9.1"]);
+    }
+
+    #[test]
+    fn each_ipv4_address_asks_and_one_of_ipv6_for_each_link() {
+        let at = |name: &str, index, addr: &str| Interface {
+            name: name.into(),
+            index,
+            addr: addr.parse().unwrap(),
+            broadcast: None,
+            loopback: name == "lo",
+        };
+        let all = [
+            at("lo", 1, "127.0.0.1"),
+            at("lo", 1, "::1"),
+            at("eth0", 2, "10.0.0.1"),
+            at("eth0", 2, "fd00::1"),
+            at("eth0", 2, "fe80::1"),
+            at("eth0", 2, "10.0.0.2"),
+            at("eth1", 3, "fd01::1"),
+            at("eth2", 4, "fe80::1"),
+        ];
+        let asking: Vec<_> = asking(all.to_vec()).iter().map(|i| i.at(0).to_string()).collect();
+        let v4 = ["127.0.0.1:0", "10.0.0.1:0", "10.0.0.2:0"];
+        assert_eq!(asking, [&v4[..], &["[fe80::1%2]:0", "[fd01::1]:0", "[fe80::1%4]:0"]].concat());
+        let group = all_neighbours(&all[7], 4957);
+        assert_eq!(group.iter().map(ToString::to_string).collect::<Vec<_>>(), ["[ff12::efff:4b41%4]:4957"]);
+    }
+
+    #[test]
+    fn questions_become_rarer_up_to_one_a_second() {
+        let ms = |round, noise| pause(round, noise, PAUSE_MAX).as_millis();
+        assert_eq!([0, 1, 2, 3, 4, 5, 40].map(|r| ms(r, 0)), [40, 80, 160, 320, 640, 800, 800]);
+        assert_eq!([0, 1, 2, 3, 4, 5, 40].map(|r| ms(r, u32::MAX)), [60, 120, 240, 480, 960, 1200, 1200]);
+    }
+
+    #[test]
+    fn waiting_for_ever_is_no_overflow() {
+        assert!(after(Instant::now(), Duration::MAX) > Instant::now());
+    }
+}

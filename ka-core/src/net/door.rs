@@ -1,0 +1,182 @@
+//! Whoever dials a listener of ours is heard out here, and so many at a time.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::{sleep, timeout};
+
+use super::driver::Incoming;
+use super::error::{exhausted, refused};
+use super::interfaces;
+use super::link::{Link, Own, hear_child};
+use crate::limits;
+
+/// A listener, and whom it takes.
+pub(super) struct Door {
+    listener: TcpListener,
+    /// The interfaces that it is for; empty: all.
+    only: Vec<String>,
+    /// Given up for a moment when there is no descriptor left, so that who comes is sent away at once.
+    spare: Option<OwnedFd>,
+}
+
+impl Door {
+    pub(super) fn new(listener: TcpListener, only: Vec<String>) -> Self {
+        let mut door = Self { listener, only, spare: None };
+        door.refill();
+        door
+    }
+
+    fn refill(&mut self) {
+        self.spare = self.listener.as_fd().try_clone_to_owned().ok();
+    }
+
+    /// Hangs up on whoever comes next.
+    async fn send_away(&mut self) {
+        if self.spare.take().is_some() {
+            let _ = timeout(limits::TURN, self.listener.accept()).await;
+        }
+        sleep(AFTER_ERROR).await;
+        self.refill();
+    }
+}
+
+/// The pause after an error, lest one that stays makes the loop spin.
+const AFTER_ERROR: Duration = Duration::from_millis(10);
+
+/// Accepts connections for ever, and hears each out in a task of its own; at most [`limits::HALF_OPEN`] at a time,
+/// each for at most [`limits::PREFACE`]. Further ones wait in the kernel; those of a host that has its share are closed,
+/// and those to an address that is not one of the door's interfaces'. If the system gives no more descriptors, those who
+/// come are closed, too, and `sender` is told once.
+pub(super) async fn accept<F, Fut>(mut door: Door, sender: mpsc::Sender<Incoming>, hear: F)
+where
+    F: Fn(TcpStream, SocketAddr) -> Fut,
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    let half_open = Arc::new(Semaphore::new(limits::HALF_OPEN));
+    let shares = Shares::default();
+    let mut told = false;
+    loop {
+        let Ok(permit) = half_open.clone().acquire_owned().await else { return };
+        match door.listener.accept().await {
+            Ok((stream, addr)) => {
+                let Some(local) = stream.local_addr().ok().filter(|a| interfaces::takes(&door.only, *a))
+                else {
+                    continue;
+                };
+                let own = local.ip() == addr.ip();
+                let Some(share) = shares.take(addr.ip().to_canonical(), own) else { continue };
+                let _ = stream.set_nodelay(true);
+                let heard = hear(stream, addr);
+                tokio::spawn(async move {
+                    let _held = (permit, share);
+                    let _ = timeout(limits::PREFACE, heard).await;
+                });
+            }
+            Err(e) if exhausted(&e) => {
+                if !std::mem::replace(&mut told, true) {
+                    let words = refused("connections are refused", &e);
+                    let _ = sender.send(Incoming::Warning(words)).await;
+                }
+                door.send_away().await;
+            }
+            // A connection that was gone before it was taken.
+            Err(_) => sleep(AFTER_ERROR).await,
+        }
+    }
+}
+
+/// How many connections of each host are being heard out. One host must not take the places of all others.
+#[derive(Clone, Debug, Default)]
+struct Shares(Arc<Mutex<HashMap<IpAddr, usize>>>);
+
+impl Shares {
+    /// A place for one more of this host's, until it is dropped. This very host (`own`) may have many nodes.
+    fn take(&self, addr: IpAddr, own: bool) -> Option<Share> {
+        let counted = counted(addr);
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let full = |(who, most): &(IpAddr, usize)| held.get(who).is_some_and(|count| count >= most);
+        if !own && counted.iter().any(full) {
+            return None;
+        }
+        let who: Vec<_> = counted.into_iter().map(|(who, _)| who).collect();
+        who.iter().for_each(|who| *held.entry(*who).or_default() += 1);
+        Some(Share(self.clone(), who))
+    }
+}
+
+/// What a connection from this address counts for, and how many of each may be.
+fn counted(addr: IpAddr) -> Vec<(IpAddr, usize)> {
+    let network = |v6: Ipv6Addr| IpAddr::from(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64));
+    match addr {
+        // A host has as many addresses of its network as it likes. Those of a link are many hosts', so each counts by
+        // itself, and all of them leave room for others.
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => {
+            vec![(addr, limits::HALF_OPEN_PER_HOST), (network(v6), limits::HALF_OPEN / 2)]
+        }
+        IpAddr::V6(v6) => vec![(network(v6), limits::HALF_OPEN_PER_HOST)],
+        addr => vec![(addr, limits::HALF_OPEN_PER_HOST)],
+    }
+}
+
+struct Share(Shares, Vec<IpAddr>);
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut held = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for who in &self.1 {
+            if let Some(count) = held.get_mut(who) {
+                *count -= 1;
+                if *count == 0 {
+                    held.remove(who);
+                }
+            }
+        }
+    }
+}
+
+/// Hears out whoever dials a node's data listener, and offers it to the driver.
+pub(super) async fn accept_children(door: Door, own: Own, sender: mpsc::Sender<Incoming>) {
+    accept(door, sender.clone(), move |mut stream, _| {
+        let (own, sender) = (own.clone(), sender.clone());
+        async move {
+            if let Ok((words, attach)) = hear_child(&mut stream, &own).await {
+                let _ = sender.send(Incoming::Offer(Link { stream, words }, attach)).await;
+            }
+        }
+    })
+    .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_has_its_share_and_this_one_has_more() {
+        let shares = Shares::default();
+        let addr = |ip: &str| ip.parse::<IpAddr>().unwrap();
+        let [far, other, here] = ["10.0.0.9", "10.0.0.8", "127.0.0.1"].map(addr);
+        let take =
+            |host, n: usize| (0..n).filter_map(|_| shares.take(host, host == here)).collect::<Vec<_>>();
+        let held = take(far, 100);
+        assert_eq!(held.len(), limits::HALF_OPEN_PER_HOST);
+        assert_eq!((take(other, 1).len(), take(here, 100).len()), (1, 100));
+        drop(held);
+        let many = (0..100).filter_map(|i| shares.take(addr(&format!("fd00::{i:x}")), false));
+        assert_eq!(many.collect::<Vec<_>>().len(), limits::HALF_OPEN_PER_HOST);
+        let linked = |n: usize| shares.take(addr(&format!("fe80::{n:x}")), false);
+        let held: Vec<_> = (0..limits::HALF_OPEN).filter_map(|n| linked(1 + n % 5)).collect();
+        assert_eq!(held.len(), limits::HALF_OPEN / 2, "five hosts of a link, or one that has five addresses");
+        assert!(linked(9).is_none() && shares.take(other, false).is_some());
+        drop(held);
+        assert_eq!(take(far, 1).len(), 1);
+        assert!(shares.0.lock().unwrap().is_empty());
+    }
+}

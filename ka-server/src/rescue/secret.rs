@@ -1,0 +1,91 @@
+//! The secret that lets nodes in, as boot entries have it.
+
+use std::path::PathBuf;
+
+use ka_client::console::key;
+use zeroize::Zeroizing;
+
+use super::Options;
+use super::entry::Secret;
+use crate::keys::Place;
+
+/// The origin of the key.
+#[derive(Debug)]
+pub(super) enum Origin {
+    /// From this file.
+    File(PathBuf),
+    /// The key that `ka-d clone` serves with, made if there is none.
+    Own(Place),
+    /// The same key, which this user cannot read.
+    Later(Place),
+    /// Sessions without a key.
+    Insecure,
+}
+
+impl Origin {
+    /// Reads the command line and the environment.
+    ///
+    /// # Errors
+    /// Both, a key and none, are asked for.
+    pub(super) fn of(options: &Options) -> Result<Self, String> {
+        let file = options.key_file.clone().or_else(|| key::env("KA_KEY_FILE").map(Into::into));
+        match (file, options.insecure.insecure()) {
+            (Some(_), true) => {
+                Err("--insecure (or KA_INSECURE) has no use for a key: leave one of them out".into())
+            }
+            (Some(file), false) => Ok(Self::File(file)),
+            (None, true) => Ok(Self::Insecure),
+            (None, false) if Place::is_ours() => Ok(Self::Own(Place::own())),
+            (None, false) => Ok(Self::Later(Place::own())),
+        }
+    }
+
+    /// Whether the entries are complete.
+    pub(super) fn is_known(&self) -> bool {
+        !matches!(self, Self::Later(_))
+    }
+
+    /// The key, if there is one to be had.
+    ///
+    /// # Errors
+    /// The key cannot be read, or made.
+    pub(super) fn text(&self) -> Result<Option<Zeroizing<String>>, String> {
+        let key = match self {
+            Self::File(file) => key::read(file)?,
+            Self::Own(place) => {
+                place.ready()?;
+                key::read(&place.key())?
+            }
+            Self::Later(_) | Self::Insecure => return Ok(None),
+        };
+        Ok(key.text())
+    }
+
+    /// The secret in the entries.
+    pub(super) fn secret<'a>(&self, key: Option<&'a str>) -> Secret<'a> {
+        match (key, self) {
+            (Some(key), _) => Secret::Known(key),
+            (None, Self::Later(_)) => Secret::Later,
+            (None, _) => Secret::Insecure,
+        }
+    }
+
+    /// The sentence to print with the entries.
+    pub(super) fn says(&self) -> String {
+        match self {
+            Self::File(_) => {
+                "the session's key is in these entries: who can read them can join the session".into()
+            }
+            Self::Own(place) => format!(
+                "the key that ka-d clone serves with, {}, is in these entries: who can read them can join its sessions",
+                place.key().display()
+            ),
+            Self::Later(place) => format!(
+                "fill in the key for the dots: root finds it in {}, where ka-d clone makes it; or run this as root, or give \
+                 --key-file",
+                place.key().display()
+            ),
+            Self::Insecure => "without a key anybody on the network can join and forge the session".into(),
+        }
+    }
+}
