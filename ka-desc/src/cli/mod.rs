@@ -201,6 +201,8 @@ fn capture_disk(args: &Capture) -> Ended {
     if let Some(refusal) = refusals.into_iter().find(no_disk) {
         return Err(ended(&Error::Refused(vec![refusal])));
     }
+    // Whether it can be read at all, the kernel says in fewer words than a tool.
+    File::open(&facts.path).map_err(io)?;
     let Some(found) = write::look(&mut Here, &facts).map_err(|e| ended(&e))? else {
         return Err((
             format!("{} has no partition table that a desc could make", facts.path.display()),

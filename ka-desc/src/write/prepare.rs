@@ -1,6 +1,5 @@
 //! Before anything is written: which disk, may it be, does the desc fit, are the tools there.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use super::{Error, READERS, Tool, nodes, tools};
@@ -178,8 +177,6 @@ pub(super) fn facts(machine: &Machine, path: &Path, options: &Options) -> Result
 /// # Errors
 /// A tool failed.
 pub fn look(runner: &mut dyn Runner, facts: &Facts) -> Result<Option<Found>, Error> {
-    // Whether it can be read at all, the kernel says in fewer words than a tool.
-    File::open(&facts.path).map_err(|e| Error::Io(facts.path.clone(), e))?;
     if facts.geometry.sector_bytes == 512 || facts.sort != Sort::Image {
         return probe(runner, &facts.path, facts.geometry.sector_bytes).map_err(Error::Early);
     }
