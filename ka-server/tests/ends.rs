@@ -298,11 +298,7 @@ fn a_source_that_gives_nothing_is_said() {
         let server = lan.server(&[&source[..], &["--json"]].concat());
         let client = lan.client(&["--output", &lan.arg("out")]).end();
         assert_eq!(client.code, 0);
-        assert!(
-            client.stderr.contains("OK: 0 B; but the source gave nothing"),
-            "{}",
-            client.stderr
-        );
+        assert!(client.stderr.contains("OK: 0 B; but the source gave nothing"), "{}", client.stderr);
         let server = server.end();
         assert_eq!((server.code, server.events("warning").len()), (0, 1));
         assert!(server.stderr.contains("\n  warning: the source gave nothing\n"), "{}", server.stderr);

@@ -32,6 +32,8 @@ pub struct Member {
     pub conn: Option<Conn>,
     /// Where its data listener is, as the server sees it.
     pub addr: SocketAddr,
+    /// Where that was when it joined: people know it by this.
+    pub joined_at: SocketAddr,
     /// The server's own address on its control connection: how this node sees the server.
     pub server_ip: IpAddr,
     /// Its host's own name for itself.
@@ -168,6 +170,7 @@ impl Member {
             node,
             conn: Some(conn),
             addr,
+            joined_at: addr,
             server_ip,
             label: String::new(),
             incarnation: 0,
@@ -215,7 +218,7 @@ impl Member {
         let progress = &self.progress;
         NodeReport {
             node: self.node,
-            addr: self.addr,
+            addr: self.joined_at,
             label: self.label.clone(),
             outcome: self.outcome.clone().unwrap_or(Outcome::Unknown),
             bytes: if self.node == NodeId::ROOT { progress.received.0 } else { progress.sunk.0 },
