@@ -13,7 +13,8 @@ use rustix::thread::{UnshareFlags, unshare_unsafe};
 /// The system's: this needs root.
 pub fn enter() -> io::Result<()> {
     unshare()?;
-    // Else each mount here would be one there, too. What is unmounted there goes here as well: nobody's stick is held.
+    // Else each mount here would be one there, too. What is unmounted there goes here as well, where mounts are shared,
+    // as systemd makes them: nobody's stick is held.
     Ok(mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?)
 }
 

@@ -190,10 +190,12 @@ impl Places {
         }
     }
 
-    /// Those found come first, the one that reaches farthest before all, of two such the one found last.
+    /// The one that reaches farthest comes first, of two such the one found last; where it was comes after those that reach
+    /// as far.
     fn all(&self) -> Vec<SocketAddr> {
-        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        found.iter().copied().chain([self.was]).collect()
+        let mut all = self.found.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        all.insert(all.partition_point(|place| reach(place.ip()) <= reach(self.was.ip())), self.was);
+        all
     }
 }
 
@@ -284,7 +286,7 @@ mod tests {
         for place in [at(1), near, at(2), at(1), was] {
             places.add(place);
         }
-        assert_eq!(places.all(), [at(2), at(1), near, was]);
+        assert_eq!(places.all(), [at(2), at(1), was, near]);
         (3..=100).for_each(|n| places.add(at(n)));
         let all = places.all();
         assert_eq!((all.len(), all[0], all.last()), (limits::ADDRS, at(100), Some(&was)));

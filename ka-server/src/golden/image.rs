@@ -6,7 +6,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use ka_desc::disk::Machine;
+use ka_desc::disk::{How, Machine, Use};
 use ka_desc::layout::{Found, FoundPartition, Geometry};
 use ka_desc::run::{Call, Runner};
 use ka_desc::write;
@@ -27,7 +27,7 @@ impl Image {
     /// Mounts all that the image's fstab mounts from it.
     ///
     /// # Errors
-    /// A sentence: it has no table, or no file system with an fstab, or something cannot be mounted.
+    /// A sentence: it is being written, has no table or no file system with an fstab, or something cannot be mounted.
     pub fn open(
         machine: &Machine,
         runner: &mut dyn Runner,
@@ -36,6 +36,10 @@ impl Image {
     ) -> Result<Self, String> {
         let name = path.display();
         let facts = machine.facts(path, 512).map_err(|e| format!("{name}: {e}"))?;
+        // What is written through another device may still be in that one's memory.
+        if let Some(u) = facts.uses.iter().find(|u| is_writable(machine, u)) {
+            return Err(format!("{u}; {name} can be cloned when nobody writes to it"));
+        }
         let found = write::look(runner, &facts).map_err(|e| e.to_string())?;
         let found = found.ok_or_else(|| {
             format!(
@@ -208,6 +212,16 @@ pub fn attach(
     let held = File::open(&node).map_err(|e| format!("{node}: {e}"));
     runner.write(&Call::new("losetup", ["--detach", &node])).map_err(|e| e.to_string())?;
     Ok((node, held?))
+}
+
+/// Whether this use of an image may write to it.
+fn is_writable(machine: &Machine, u: &Use) -> bool {
+    let node = match &u.how {
+        How::Loop(node) => node,
+        _ => &u.node,
+    };
+    let read_only = machine.name_of(node).and_then(|name| machine.line(&name, "ro"));
+    read_only.as_deref() != Some("1")
 }
 
 /// The options with which a partition is mounted without a write.

@@ -153,25 +153,29 @@ fn images_that_are_none_of_a_system_are_refused_and_let_go() {
     }
     let _alone = alone();
     let lab = Lab::new();
-    let refused = |image: &Path| {
+    let refused_at_once = |image: &Path| {
         inside(|private| {
             let source = Source::Image(image, private);
-            let said = look(&Machine::default(), &mut Here, source, |_, _, _, _| Ok(Vec::new()))
-                .map(drop)
-                .unwrap_err();
-            wait_until_free(image);
-            said
+            look(&Machine::default(), &mut Here, source, |_, _, _, _| Ok(Vec::new())).map(drop).unwrap_err()
         })
+    };
+    let refused = |image: &Path| {
+        let said = refused_at_once(image);
+        wait_until_free(image);
+        said
     };
     let image = lab.image("empty.img", 20 * MIB);
     assert!(refused(&image).contains("has no partition table: an image is one of a whole disk"));
     applied("linux fill ext4\n", &image, &Options::default());
     assert!(refused(&image).contains("has an /etc/fstab: it is no image"));
     let image = golden(&lab, BIOS);
+    // While somebody has it mounted, what he writes is not all on the image.
     // Where something would be mounted there is a link out of the image.
     inside(|_| {
         let at = lab.path("edit");
         mount(&image, 2, "rw", &at);
+        let said = refused_at_once(&image);
+        assert!(said.contains("edit: unmount it; ") && said.contains("when nobody writes to it"), "{said}");
         fs::remove_dir(at.join("home")).unwrap();
         std::os::unix::fs::symlink("/tmp", at.join("home")).unwrap();
     });

@@ -4,10 +4,12 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
+use std::thread;
 use std::time::Duration;
 
 use ka_desc::disk::Machine;
 use ka_desc::language::parse;
+use ka_desc::private;
 use ka_desc::run::{Call, Here, Runner};
 use ka_desc::write::{self, Options};
 
@@ -62,9 +64,11 @@ impl World {
             cannot_run(test, &why.to_string());
             return None;
         }
-        make(&lan, &golden);
+        apart(|| make(&lan, &golden));
         let golden = lan.arg("golden");
-        Some(Self { lan, hosts, golden })
+        let world = Self { lan, hosts, golden };
+        world.is_free(&world.golden);
+        Some(world)
     }
 
     /// Serves the golden image.
@@ -126,15 +130,20 @@ impl World {
     }
 
     /// What is in a partition of an image.
-    pub(crate) fn inside<T>(&self, image: &Path, number: u32, look: impl FnOnce(&Path) -> T) -> T {
+    pub(crate) fn inside<T: Send>(
+        &self,
+        image: &Path,
+        number: u32,
+        look: impl FnOnce(&Path) -> T + Send,
+    ) -> T {
         let (at, size) = place(image, number);
         let dir = tempfile::tempdir_in(self.lan.path("")).unwrap();
         let (path, dir_arg) = (image.display().to_string(), dir.path().display().to_string());
         let options = format!("ro,loop,offset={at},sizelimit={size}");
-        Here.write(&Call::new("mount", ["-o", &options, &path, &dir_arg])).unwrap();
-        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| look(dir.path())));
-        Here.write(&Call::new("umount", [dir_arg])).unwrap();
-        result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        apart(|| {
+            Here.write(&Call::new("mount", ["-o", &options, &path, &dir_arg])).unwrap();
+            look(dir.path())
+        })
     }
 
     /// Whether a program sees something mounted at or below `name` of the test's directory.
@@ -166,10 +175,23 @@ impl World {
     }
 }
 
+/// Runs this where its mounts are seen by nobody else, and go with it. A program that starts meanwhile in a namespace of
+/// its own would keep what it sees mounted here.
+fn apart<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    let ended = thread::scope(|scope| {
+        let apart = || {
+            private::enter().unwrap();
+            work()
+        };
+        scope.spawn(apart).join()
+    });
+    ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
 /// A moment, in a bounded loop about something that tells nobody.
 pub(crate) fn pause() -> bool {
     #[allow(clippy::disallowed_methods, reason = "see above")]
-    std::thread::sleep(Duration::from_millis(50));
+    thread::sleep(Duration::from_millis(50));
     false
 }
 
