@@ -301,7 +301,7 @@ fn a_source_that_gives_nothing_is_said() {
         assert!(client.stderr.contains("OK: 0 B; but the source gave nothing"), "{}", client.stderr);
         let server = server.end();
         assert_eq!((server.code, server.events("warning").len()), (0, 1));
-        assert!(server.stderr.contains("\n  warning: the source gave nothing\n"), "{}", server.stderr);
+        assert!(server.stderr.contains("  warning: the source gave nothing\n"), "{}", server.stderr);
     }
 }
 

@@ -19,7 +19,7 @@ use rustix::pipe::fcntl_setpipe_size;
 
 use super::fd::{poll_for, read_some};
 use super::pipe::Pipe;
-use super::running::{Running, SHELL};
+use super::running::{Guard, Running, SHELL};
 use super::{Sink, Source, Stop};
 use crate::limits::STOP_GRACE;
 
@@ -67,7 +67,7 @@ impl CommandSource {
     fn start(program: Command, name: &str) -> io::Result<Self> {
         let (stdout, theirs) = io::pipe()?;
         enlarge(&stdout);
-        let running = Running::start(program, name, Stdio::null(), theirs.into())?;
+        let running = Running::start(program, name, Stdio::null(), theirs.into(), None)?;
         Ok(Self { running, stdout })
     }
 }
@@ -141,8 +141,9 @@ impl CommandSink {
         // Each end of a pipe has flags of its own: the command's stays blocking.
         fcntl_setfl(&stdin, fcntl_getfl(&stdin)? | OFlags::NONBLOCK)?;
         let stdin = File::from(OwnedFd::from(stdin));
-        let mut running = Running::start(program, name, theirs.into(), stdout)?;
-        running.guard(&stdin);
+        // Without a shell, only an orderly end is provided for.
+        let guard = Guard::start(&stdin).ok();
+        let running = Running::start(program, name, theirs.into(), stdout, guard)?;
         Ok(Self { running, stdin: Pipe::new(stdin)? })
     }
 

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
@@ -66,12 +67,18 @@ impl Entry {
         open().add(|| Ok((Remains::Part(Arc::clone(part)), ()))).map(|(entry, ())| entry)
     }
 
-    /// Starts a command in a group of its own.
+    /// Starts a command in this process group, or in a new one, which is returned.
     ///
     /// # Errors
     /// It cannot be started, or this process is about to end.
-    pub(super) fn command(program: &mut Command) -> io::Result<(Self, Child)> {
-        open().add(|| program.spawn().map(|child| (Remains::Group(Pid::from_child(&child)), child)))
+    pub(super) fn command(program: &mut Command, group: Option<Pid>) -> io::Result<(Self, Child, Pid)> {
+        program.process_group(group.map_or(0, |group| group.as_raw_nonzero().get()));
+        let begin = || {
+            let child = program.spawn()?;
+            let group = group.unwrap_or_else(|| Pid::from_child(&child));
+            Ok((Remains::Group(group), (child, group)))
+        };
+        open().add(begin).map(|(entry, (child, group))| (entry, child, group))
     }
 
     /// Nothing of it is left, or it is about to be reaped.

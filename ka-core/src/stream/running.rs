@@ -30,6 +30,7 @@ pub(super) const LOOK: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub(super) struct Running {
     child: Child,
+    group: Pid,
     command: String,
     /// It is one that somebody has typed.
     shell: bool,
@@ -52,20 +53,22 @@ pub(super) enum Ending {
 }
 
 impl Running {
-    pub(super) fn start(mut program: Command, name: &str, stdin: Stdio, stdout: Stdio) -> io::Result<Self> {
+    /// Starts a command in a process group of its own, or in that of its guard.
+    pub(super) fn start(
+        mut program: Command,
+        name: &str,
+        stdin: Stdio,
+        stdout: Stdio,
+        guard: Option<Guard>,
+    ) -> io::Result<Self> {
         // It has no business with the session's key.
-        program.env_remove("KA_KEY").stdin(stdin).stdout(stdout).process_group(0);
-        let (entry, child) =
-            Entry::command(&mut program).map_err(|e| cannot(format_args!("start `{name}`"), &e))?;
+        program.env_remove("KA_KEY").stdin(stdin).stdout(stdout);
+        let group = guard.as_ref().map(Guard::group);
+        let (entry, child, group) =
+            Entry::command(&mut program, group).map_err(|e| cannot(format_args!("start `{name}`"), &e))?;
         let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).ok();
         let shell = program.get_program() == SHELL;
-        Ok(Self { child, command: name.into(), shell, pidfd, well: 0, entry, guard: None, reaped: false })
-    }
-
-    /// From now on, whatever ends this process, the command does not see the end of its input. Without a shell, only an
-    /// orderly end is provided for.
-    pub(super) fn guard(&mut self, input: &File) {
-        self.guard = Guard::start(self.pid(), input).ok();
+        Ok(Self { child, group, command: name.into(), shell, pidfd, well: 0, entry, guard, reaped: false })
     }
 
     /// The command may see the end of its input.
@@ -139,7 +142,7 @@ impl Running {
 
     fn signal(&self, signal: Signal) {
         // It fails only if nobody is left to hear it.
-        let _ = kill_process_group(self.pid(), signal);
+        let _ = kill_process_group(self.group, signal);
     }
 
     fn reap(&mut self) {
@@ -194,23 +197,28 @@ impl Drop for Running {
     }
 }
 
-/// A process that outlives this one if need be: when that is gone, it kills the group of a command, whose input it holds
-/// open until then. So a command cannot take a stream for complete because we were killed.
+/// The first process of a command's group. When this process is gone, it kills the group and itself with it; until then,
+/// it holds the command's input open. So a command cannot take a stream for complete because we were killed.
 ///
 /// A child could be killed with its parent, but not whom it has started, and asking the kernel for that needs code
 /// between fork and exec.
 #[derive(Debug)]
-struct Guard(Child);
+pub(super) struct Guard(Child);
 
 /// Waits for the end of a pipe that is never written to.
-const GUARD: &str = r#"trap '' HUP INT TERM; read -r _; kill -KILL "-$1""#;
+const GUARD: &str = "trap '' HUP INT TERM; read -r _; kill -KILL 0";
 
 impl Guard {
-    fn start(group: Pid, input: &File) -> io::Result<Self> {
+    /// Starts the guard of the command that will read from `input`.
+    pub(super) fn start(input: &File) -> io::Result<Self> {
         let mut shell = Command::new(SHELL);
-        shell.args(["-c", GUARD, "ka-guard", &group.as_raw_nonzero().to_string()]);
+        shell.args(["-c", GUARD, "ka-guard"]);
         shell.stdin(Stdio::piped()).stdout(input.try_clone()?).stderr(Stdio::null());
         shell.env_clear().current_dir("/").process_group(0).spawn().map(Self)
+    }
+
+    fn group(&self) -> Pid {
+        Pid::from_child(&self.0)
     }
 }
 
