@@ -29,7 +29,7 @@ impl Fake {
         fake.disk("sda", "8:0", "pci0/ata1");
         fake.disk("sdb", "8:16", "pci0/ata2");
         fake.write("proc/swaps", "Filename\tType\tSize\tUsed\tPriority\n");
-        fake.write("proc/self/mountinfo", "1 0 0:1 / / rw - tmpfs tmpfs rw\n");
+        fake.write("proc/thread-self/mountinfo", "1 0 0:1 / / rw - tmpfs tmpfs rw\n");
         fake
     }
 
@@ -87,7 +87,7 @@ impl Fake {
 
     fn mount(&self, number: &str, source: &str, at: &str) {
         self.write(
-            "proc/self/mountinfo",
+            "proc/thread-self/mountinfo",
             &format!("1 0 0:1 / / rw - tmpfs tmpfs rw\n2 1 {number} / {at} rw shared:1 - ext4 {source} rw\n"),
         );
     }

@@ -122,7 +122,8 @@ fn dead_links_and_bridges_of_containers_do_not_lead_astray() {
 
 #[test]
 fn the_server_s_host_may_be_a_node_too() {
-    // It is 127.0.0.1 to the server, which comes behind the one network and before the other.
+    // It is 127.0.0.1 to the server, which comes behind the one network and before the other; where it is busy, the answer
+    // from there may be too late, and it comes by its network.
     for (test, net) in [("archlast", "10.78.5"), ("archfirst", "192.168.78")] {
         let Some(hosts) = Hosts::new(test, net, 3) else { return };
         let lan = Lan::new();
@@ -135,10 +136,9 @@ fn the_server_s_host_may_be_a_node_too() {
             hosts.client(2, &lan, &["--output", &lan.arg("out3")]),
         ];
         all_is_well(&lan, server, clients, &bytes);
-        let mut seen = addrs(&lan);
+        let here = |addr: String| if addr == "127.0.0.1" { hosts.addr(0) } else { addr };
+        let mut seen: Vec<_> = addrs(&lan).into_iter().map(here).collect();
         seen.sort();
-        let mut expected = ["127.0.0.1".to_owned(), hosts.addr(1), hosts.addr(2)];
-        expected.sort();
-        assert_eq!(seen, expected, "{test}");
+        assert_eq!(seen, [0, 1, 2].map(|i| hosts.addr(i)), "{test}");
     }
 }

@@ -127,12 +127,20 @@ impl Machine {
         Ok(disks)
     }
 
+    /// What is mounted, as proc(5) tells it of this thread, which may have a mount namespace of its own.
+    ///
+    /// # Errors
+    /// There is no `/proc`.
+    pub fn mountinfo(&self) -> io::Result<String> {
+        self.file("proc/thread-self/mountinfo")
+    }
+
     /// What is mounted at `dir` and below it, in the order in which it was mounted.
     ///
     /// # Errors
     /// There is no `/proc`.
     pub(crate) fn mounted_below(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
-        let table = self.file("proc/self/mountinfo")?;
+        let table = self.mountinfo()?;
         let target = |line: &str| Some(uses::unescape(line.split(' ').nth(4)?));
         Ok(table.lines().filter_map(target).filter(|at| at.starts_with(dir)).collect())
     }

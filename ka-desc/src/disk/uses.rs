@@ -157,7 +157,7 @@ impl Look<'_> {
     /// Where a device is mounted, and as what.
     fn mounts(&self, name: &str) -> Vec<(PathBuf, PathBuf)> {
         let number = self.machine.line(name, "dev");
-        let table = self.machine.file("proc/self/mountinfo").unwrap_or_default();
+        let table = self.machine.mountinfo().unwrap_or_default();
         let mount = |line: &str| {
             // 36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw
             let (fields, rest) = line.split_once(" - ")?;

@@ -89,9 +89,7 @@ struct Look<'a> {
 
 impl Look<'_> {
     fn golden(mut self) -> Result<Golden, String> {
-        // A thread may be in another mount namespace than its process.
-        let name = "proc/thread-self/mountinfo";
-        let text = self.machine.file(name).map_err(|e| format!("/{name}: {e}"))?;
+        let text = self.machine.mountinfo().map_err(|e| format!("what is mounted cannot be read: {e}"))?;
         let lines: Vec<(PathBuf, Line)> = mountinfo::read(&text)
             .into_iter()
             .filter(|line| line.sort() != Sort::Virtual)
