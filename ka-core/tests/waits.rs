@@ -109,6 +109,19 @@ fn in_a_tree_a_parent_that_feeds_others_is_not_doubted_for_one_child() {
     assert!(rerouted.clone().all(|node| node == NodeId(3)), "{:?}", rerouted.collect::<Vec<_>>());
 }
 
+#[test]
+fn who_was_behind_a_hole_is_not_put_back_there_when_its_new_parent_is_lost() {
+    for lost in 0..20 {
+        for hole in 2..=5 {
+            let at = ms(4000 + 100 * lost);
+            let world = World::chain(6).stream(64 * MIB).window(MIB);
+            let world = world.with(Fault::Hole { node: hole, at: ms(0), lasts: EVER });
+            let world = world.with(Fault::Readdress { node: hole - 1, at }).run();
+            assert_ok(&world, (1..=6).filter(|n| *n != hole));
+        }
+    }
+}
+
 // ---- ends have bounds ----
 
 #[test]

@@ -75,6 +75,12 @@ impl Arrival {
         turn
     }
 
+    /// Whether the node has got another parent for this, and nothing has arrived since.
+    #[must_use]
+    pub fn in_vain(&self) -> bool {
+        self.moved.is_some()
+    }
+
     /// The likely reason, as far as `node`'s links tell it.
     #[must_use]
     pub fn reason(&self, now: Instant, node: NodeId) -> Reason {

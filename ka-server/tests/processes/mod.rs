@@ -22,8 +22,8 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// Longer than any step of a test takes on a slow machine.
-const LONG: Duration = Duration::from_secs(60);
+/// Longer than any step of a test takes on a slow machine: after a build, a sync of all disks alone may take a minute.
+const LONG: Duration = Duration::from_secs(180);
 
 const SERVER: &str = env!("CARGO_BIN_EXE_ka-d-server");
 

@@ -346,7 +346,7 @@ impl Coordinator {
             .map(|(orphan, lost)| {
                 // Who still holds for it surely has what it lacks.
                 let mut home = self.former_parent(orphan).unwrap_or(lost);
-                while nodes.contains(&home) {
+                while nodes.contains(&home) || self.is_of_no_use(home, orphan) {
                     home = self.above(home, orphan);
                 }
                 (orphan, home)
@@ -396,12 +396,19 @@ impl Coordinator {
         let avoid = self.roster.get(child).map(|m| m.avoid.as_slice()).unwrap_or_default();
         let mut above = self.roster.get(node).and_then(|m| m.parent);
         while let Some(m) = above.and_then(|a| self.roster.get(a)) {
-            if m.feeds() && !avoid.contains(&m.node) {
+            if m.feeds() && !avoid.contains(&m.node) && !self.is_of_no_use(m.node, child) {
                 return m.node;
             }
             above = m.parent;
         }
         NodeId::ROOT
+    }
+
+    /// Whether nothing arrives at `parent`, and it has nothing that `node` or those below that lack. Those above it hold
+    /// what it lacks, and so what they lack.
+    fn is_of_no_use(&self, parent: NodeId, node: NodeId) -> bool {
+        let p = self.roster.get(parent);
+        p.is_some_and(|p| p.arrival.in_vain() && p.progress.received <= self.lacked_from(node))
     }
 
     fn is_below(&self, node: NodeId, top: NodeId) -> bool {
@@ -505,6 +512,7 @@ impl Coordinator {
             for m in level.iter().filter_map(|n| self.roster.get(*n)) {
                 let can = m.feeds()
                     && m.progress.kept <= at
+                    && !(m.arrival.in_vain() && m.progress.received <= at)
                     && Some(m.node) != not
                     && !avoid.contains(&m.node)
                     && !below.contains(&m.node);
