@@ -100,6 +100,8 @@ impl Coordinator {
         let (named, turn) = (m.named.replace(now).is_some(), m.arrival.take_turn(now, m.parent));
         if !named {
             self.event(Event::Idle { node, why: why.clone() });
+        }
+        if !named || turn {
             self.send_to_the_end(node);
         }
         if turn {
