@@ -47,6 +47,20 @@ fn a_long_wait_for_the_others_is_held_against_nobody() {
 }
 
 #[test]
+fn a_long_wait_for_the_others_excuses_nobody_either() {
+    for (nodes, bytes, window) in [(4, 146_642, 64 * MIB), (12, 146_642, 64 * MIB), (12, 64 * MIB, MIB)] {
+        for (node, reread) in [1, 2, 3, nodes].into_iter().flat_map(|node| [(node, false), (node, true)]) {
+            let world = World::chain(nodes).stream(bytes).window(window).joins_at(2, secs(360));
+            let world = if reread { world.rereadable() } else { world };
+            let world = world.with(Fault::Withhold { node, offset: 69_483 }).run();
+            assert!(world.report().is_ok(), "{:?}", world.report());
+            let end = Instant::ZERO + secs(360) + limits::ARRIVAL_TIMEOUT;
+            assert!(world.report().ended < end, "{nodes} {node} {reread}: {}", world.report().ended);
+        }
+    }
+}
+
+#[test]
 fn who_was_put_off_for_long_begins_with_a_clock_of_its_own() {
     let slow = World::chain(3).stream(512 * MIB).window(8 * MIB).rereadable().link_rate(2, 5_000_000);
     let world = slow.with(Fault::Reset { node: 2, at: secs(1) }).run();

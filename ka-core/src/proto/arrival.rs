@@ -42,9 +42,10 @@ impl Arrival {
         *self = Self::new(now);
     }
 
-    /// Does not count so much time: there was nothing to come, or it was not the node's.
-    pub fn pause(&mut self, time: Duration) {
-        self.last = self.last + time;
+    /// Does not count so much of the time until now: there was nothing to come, or it was not the node's. Time before the
+    /// clock began was never counted.
+    pub fn pause(&mut self, now: Instant, time: Duration) {
+        self.last = now.min(self.last + time);
     }
 
     /// Notes that a link to a parent is up.
@@ -120,6 +121,10 @@ mod tests {
             arrival.linked();
         }
         assert_eq!(arrival.idle(at(9)), Duration::from_secs(8));
+        arrival.pause(at(9), Duration::from_secs(3));
+        assert_eq!(arrival.idle(at(9)), Duration::from_secs(5));
+        arrival.pause(at(9), Duration::from_secs(300));
+        assert_eq!(arrival.idle(at(10)), Duration::from_secs(1));
         arrival.reset(at(9));
         assert_eq!(arrival.idle(at(9)), Duration::ZERO);
     }

@@ -195,8 +195,8 @@ impl Coordinator {
     /// If this machine stood still for so long, the others were not silent.
     pub(super) fn stood_still(&mut self, now: Instant, late: Duration) {
         for m in self.roster.nodes_mut() {
-            m.heard = m.heard + late;
-            m.arrival.pause(late);
+            m.heard = now.min(m.heard + late);
+            m.arrival.pause(now, late);
             m.tempo = Tempo::new(now);
         }
     }

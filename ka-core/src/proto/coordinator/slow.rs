@@ -48,14 +48,14 @@ impl Coordinator {
                 nodes.push(m.node);
             } else {
                 m.tempo = Tempo::new(now);
-                m.arrival.pause(pause);
+                m.arrival.pause(now, pause);
             }
         }
         self.looked = now;
         for node in nodes {
             let all = self.behind(node) == Some(0);
             if let Some(m) = self.roster.get_mut(node).filter(|m| all || m.progress.blocked != Blocked::No) {
-                m.arrival.pause(pause);
+                m.arrival.pause(now, pause);
             }
             if self.nothing_reaches(now, node) {
                 continue;
@@ -105,20 +105,21 @@ impl Coordinator {
             self.send_to_the_end(node);
         }
         if turn {
-            self.feed_by_root(node, &why);
+            self.feed_by_root(now, node, &why);
         }
         true
     }
 
     /// The server feeds a node that nothing reaches from its parent; and whoever else the parent feeds, unless something
     /// arrives there.
-    fn feed_by_root(&mut self, node: NodeId, why: &str) {
+    fn feed_by_root(&mut self, now: Instant, node: NodeId, why: &str) {
         let Some(m) = self.roster.get(node) else { return };
         let Some(parent) = m.parent.filter(|p| *p != NodeId::ROOT) else { return };
         let others = self.children(parent);
+        // Whoever has just come to it shows nothing yet.
         let arrives =
-            |n: &NodeId| *n != node && self.behind(*n).is_some_and(|bytes| bytes < limits::HISTORY_BYTES);
-        let to_all = !others.iter().any(arrives);
+            |m: &Member| m.fed_by == Some(parent) && (m.complete || m.arrival.idle(now) < limits::STUCK);
+        let to_all = !others.iter().any(|n| *n != node && self.roster.get(*n).is_some_and(arrives));
         let moved = if to_all { others } else { Vec::from([node]) };
         if let Some(p) = self.roster.get_mut(parent).filter(|_| to_all) {
             p.doubted_by = Some(node);
@@ -158,10 +159,26 @@ impl Coordinator {
             self.event(Event::Slow { node, why });
             self.send_to_the_end(node);
         }
-        if self.is_better_later(now, node, trouble) {
+        if self.is_better_later(now, node, trouble) && !self.parent_fails(now, node, trouble) {
             self.put_off(node);
         }
         self.do_without(now, node, trouble, lasts);
+    }
+
+    /// Whether the parent of a node that gets nothing has given nothing to another one before: then that is what they have
+    /// in common, and the server feeds whoever it fed.
+    fn parent_fails(&mut self, now: Instant, node: NodeId, trouble: &Trouble) -> bool {
+        let Some(m) = self.roster.get(node).filter(|_| matches!(trouble, Trouble::Link(0))) else {
+            return false;
+        };
+        let Some(parent) = m.parent.filter(|p| *p != NodeId::ROOT) else { return false };
+        let known = self.roster.nodes().any(|m| m.node != node && m.avoid.contains(&parent));
+        if known {
+            self.feed_by_root(now, node, &words(trouble, self.fair(node)));
+        } else if let Some(m) = self.roster.get_mut(node) {
+            m.avoid.push(parent);
+        }
+        known
     }
 
     fn untroubled(&mut self, now: Instant, node: NodeId, lasts: Duration) {
