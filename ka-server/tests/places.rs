@@ -105,6 +105,31 @@ fn the_server_s_address_changes_in_mid_session() {
 }
 
 #[test]
+fn addresses_change_while_nodes_gather() {
+    let Some(hosts) = Hosts::new("early", "10.80.8", 4) else { return };
+    let lan = Lan::new();
+    let bytes = noise(1 << 20);
+    let server = serve(&hosts, &lan, 3, &bytes, &[]);
+    let mut nodes = vec![(1, node(&hosts, &lan, 1, &[])), (2, node(&hosts, &lan, 2, &[]))];
+    nodes.iter_mut().for_each(|(_, node)| drop(node.until("joined")));
+    for (i, addr) in [(0, "10.80.8.99"), (2, "10.80.8.98")] {
+        hosts.on(i, &format!("addr del {}/24 dev eth0", hosts.addr(i)));
+        hosts.on(i, &format!("addr add {addr}/24 dev eth0"));
+    }
+    for (_, node) in &mut nodes {
+        node.until("back");
+    }
+    nodes.push((3, node(&hosts, &lan, 3, &[])));
+    for (i, node) in nodes {
+        let end = node.end();
+        assert_eq!(end.code, 0, "node on host {i}: {}{}", end.stdout, end.stderr);
+        assert!(fs::read(lan.path(&format!("out{i}"))).unwrap() == bytes, "out{i} differs");
+        assert!(!end.stderr.contains("the rest comes once"), "nobody is before it: {}", end.stderr);
+    }
+    assert_eq!(server.end().code, 0);
+}
+
+#[test]
 fn a_server_whose_ports_are_forwarded_is_reached_where_it_was_reached_before() {
     let Some(hosts) = Hosts::new("ports", "10.80.2", 4) else { return };
     let (lan, bytes) = (Lan::new(), noise(3_000_001));

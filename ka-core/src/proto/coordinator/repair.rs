@@ -557,8 +557,11 @@ impl Coordinator {
         least
     }
 
-    /// Tells everybody whose parent or children have changed.
+    /// Tells everybody whose parent or children have changed. Before the start nobody has any.
     pub(super) fn send_views(&mut self) {
+        if self.phase == Phase::Gathering {
+            self.changed.clear();
+        }
         if self.changed.is_empty() {
             return;
         }
