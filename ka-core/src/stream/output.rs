@@ -31,10 +31,10 @@ const READER: Duration = Duration::from_secs(5);
 /// A regular `FILE`, or one that is not there yet, is written as `FILE.part` beside it, a new file that is locked.
 /// [`finish`](Sink::finish) makes the bytes last and then puts the new file in the old one's place, with the
 /// old one's permissions; until then the old one is untouched. In every other case, dropping included,
-/// `FILE.part` is removed; one that a killed process has left is removed before. Where `FILE` is a symbolic link to a
-/// regular file, all this happens to that file.
+/// `FILE.part` is removed; one that a killed process has left is removed before. A symbolic link to a file is refused: who
+/// may make links here would choose which file is replaced.
 ///
-/// A device or a fifo is written in place, and there nothing can be undone. It is locked, and a disk must be in nobody's
+/// A device or a fifo is written in place, also behind a link, and there nothing can be undone. It is locked, and a disk must be in nobody's
 /// use: not mounted, for example. `/dev/null` and its kin are everybody's. A name of a standard descriptor of this
 /// process, such as `/dev/stdout`, stands for that.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ impl FileSink {
     /// Opens `path` for writing, by the rules above. A fifo is waited for up to five seconds until somebody reads it.
     ///
     /// # Errors
-    /// Names the path: it is a directory or a link to nothing, it or its `.part` may not be written or is in use (by whom,
+    /// Names the path: it is a directory or a link to a file or to nothing, it or its `.part` may not be written or is in use (by whom,
     /// if that is known), its `.part` is something other than a regular file, or nobody reads the fifo.
     pub fn open(path: &Path) -> io::Result<Self> {
         Self::open_within(path, READER)
@@ -69,12 +69,11 @@ impl FileSink {
         let out = match standard(path, Use::Output)? {
             Some(file) => Out::InPlace(Pipe::new(file).map_err(|e| cannot_write(path, &e))?),
             None => match fs::metadata(path) {
-                Ok(old) if old.is_file() => beside(real(path)?, Some(&old), false)?,
+                Ok(old) if old.is_file() && path.is_symlink() => return Err(cannot_write(path, &link(path))),
+                Ok(old) if old.is_file() => beside(path.into(), Some(&old), false)?,
                 Ok(other) => refuse_directory(path, &other).and_then(|()| in_place(path, &other, reader))?,
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(cannot_write(path, &e)),
-                Err(_) if path.is_symlink() => {
-                    return Err(cannot_write(path, &io::Error::other("it is a symbolic link to nothing")));
-                }
+                Err(_) if path.is_symlink() => return Err(cannot_write(path, &link(path))),
                 Err(_) => beside(path.into(), None, false)?,
             },
         };
@@ -208,12 +207,11 @@ fn in_place(path: &Path, metadata: &Metadata, mut reader: Duration) -> io::Resul
     Ok(Out::InPlace(Pipe::new(file).map_err(failed)?))
 }
 
-/// The file itself where `path` is a link to it; otherwise `path` as it was given, for messages.
-fn real(path: &Path) -> io::Result<PathBuf> {
-    if path.is_symlink() {
-        return fs::canonicalize(path).map_err(|e| cannot_write(path, &e));
-    }
-    Ok(path.into())
+fn link(path: &Path) -> io::Error {
+    io::Error::other(match fs::canonicalize(path) {
+        Ok(file) => format!("it is a symbolic link: name the file itself, {}", file.display()),
+        Err(_) => "it is a symbolic link to nothing".into(),
+    })
 }
 
 fn cannot_write(path: &Path, error: &io::Error) -> io::Error {
@@ -375,18 +373,28 @@ mod tests {
     }
 
     #[test]
-    fn a_link_stays_and_the_file_behind_it_is_replaced() {
+    fn a_link_to_a_file_is_not_followed() {
         let dir = dir();
         let (link, target) = (dir.path().join("link"), dir.path().join("there").join("f"));
         fs::create_dir(dir.path().join("there")).unwrap();
         fs::write(&target, "old").unwrap();
         symlink("there/f", &link).unwrap();
-        let mut sink = sink(&link);
+        let said = FileSink::open(&link).unwrap_err().to_string();
+        let file = fs::canonicalize(&target).unwrap();
+        assert!(
+            said.ends_with(&format!("it is a symbolic link: name the file itself, {}", file.display())),
+            "{said}"
+        );
+        assert_eq!(names(&dir.path().join("there")), ["f"]);
+        // A file in a directory behind a link is that file; a link that comes meanwhile is replaced.
+        symlink("there", dir.path().join("here")).unwrap();
+        let path = dir.path().join("here").join("new");
+        let mut sink = sink(&path);
         write(&mut sink, "new");
-        assert_eq!(names(&dir.path().join("there")), ["f", "f.part"]);
+        symlink("f", &path).unwrap();
         sink.finish(&Stop::new()).unwrap();
-        assert!(link.is_symlink());
-        assert_eq!(fs::read(&target).unwrap(), b"new");
+        assert!(!path.is_symlink());
+        assert_eq!((fs::read(&target).unwrap(), fs::read(&path).unwrap()), (b"old".into(), b"new".into()));
     }
 
     #[test]
@@ -426,11 +434,10 @@ mod tests {
         let dir = dir();
         let path = dir.path().join("f");
         fs::write(&path, "old").unwrap();
-        symlink("f", dir.path().join("link")).unwrap();
         symlink(".", dir.path().join("here")).unwrap();
         let mut first = sink(&path);
         write(&mut first, "new");
-        for name in ["f", "./f", "link", "here/f", "here/link"] {
+        for name in ["f", "./f", "here/f"] {
             let error = FileSink::open(&dir.path().join(name)).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::ResourceBusy, "{name}");
             let said = error.to_string();
@@ -441,7 +448,7 @@ mod tests {
         for _ in 0..2 {
             sink(&path).abort();
         }
-        assert_eq!(names(dir.path()), ["f", "here", "link"]);
+        assert_eq!(names(dir.path()), ["f", "here"]);
     }
 
     #[test]
