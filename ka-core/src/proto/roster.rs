@@ -32,7 +32,7 @@ pub struct Member {
     pub conn: Option<Conn>,
     /// Where its data listener is, as the server sees it.
     pub addr: SocketAddr,
-    /// Where that was when it joined: people know it by this.
+    /// The value of `addr` when the node joined, which reports and people know it by.
     pub joined_at: SocketAddr,
     /// The server's own address on its control connection: how this node sees the server.
     pub server_ip: IpAddr,

@@ -34,9 +34,9 @@ const READER: Duration = Duration::from_secs(5);
 /// `FILE.part` is removed; one that a killed process has left is removed before. A symbolic link to a file is refused: who
 /// may make links here would choose which file is replaced.
 ///
-/// A device or a fifo is written in place, also behind a link, and there nothing can be undone. It is locked, and a disk must be in nobody's
-/// use: not mounted, for example. `/dev/null` and its kin are everybody's. A name of a standard descriptor of this
-/// process, such as `/dev/stdout`, stands for that.
+/// A device or a fifo is written in place, also behind a link, and there nothing can be undone. It is locked, and a disk
+/// must be in nobody's use: not mounted, for example. `/dev/null` and its kin are everybody's. A name of a standard
+/// descriptor of this process, such as `/dev/stdout`, stands for that.
 #[derive(Debug)]
 pub struct FileSink {
     out: Out,
@@ -54,8 +54,8 @@ impl FileSink {
     /// Opens `path` for writing, by the rules above. A fifo is waited for up to five seconds until somebody reads it.
     ///
     /// # Errors
-    /// Names the path: it is a directory or a link to a file or to nothing, it or its `.part` may not be written or is in use (by whom,
-    /// if that is known), its `.part` is something other than a regular file, or nobody reads the fifo.
+    /// Names the path: it is a directory or a link to a file or to nothing, it or its `.part` may not be written or is in
+    /// use (by whom, if that is known), its `.part` is something other than a regular file, or nobody reads the fifo.
     pub fn open(path: &Path) -> io::Result<Self> {
         Self::open_within(path, READER)
     }

@@ -127,7 +127,7 @@ impl Machine {
         Ok(disks)
     }
 
-    /// What is mounted, as proc(5) tells it of this thread, which may have a mount namespace of its own.
+    /// Reads the mount table of this thread, as in proc(5). A thread may have a mount namespace of its own.
     ///
     /// # Errors
     /// There is no `/proc`.
