@@ -2,9 +2,9 @@
 #![allow(missing_docs)]
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use ka_core::cipher::PayloadKey;
+use ka_core::crypto::payload::PayloadKey;
 use ka_core::limits::{BLOCK_BYTES, SEGMENT_BLOCKS};
-use ka_core::seal::{Checker, Sealer, Segment, Statement, StreamInfo, hash};
+use ka_core::tape::chain::{Checker, Sealer, Segment, Statement, StreamInfo, hash};
 use ka_core::types::{Offset, SessionId};
 use ka_core::wire::codec::{decode_control, encode_control};
 use ka_core::wire::control::{Progress, ToCoordinator};

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ka_core::limits::BLOCK_BYTES;
 use ka_core::proto::Window;
-use ka_core::ring::{Item, Ring};
+use ka_core::tape::ring::{Item, Ring};
 use ka_core::time::Instant;
 use ka_core::types::{Floors, NodeId, Offset};
 use ka_core::wire::data::Grant;

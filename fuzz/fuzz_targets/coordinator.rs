@@ -5,7 +5,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use ka_core::cipher::PayloadKey;
+use ka_core::crypto::payload::PayloadKey;
 use ka_core::proto::coordinator::{Config, Coordinator, Input, Output};
 use ka_core::proto::roster::Conn;
 use ka_core::time::Instant;

@@ -2,8 +2,8 @@
 //! sense, which only a broken server could send.
 #![no_main]
 
-use ka_core::cipher::PayloadKey;
-use ka_core::seal::{Checker, Sealer, Segment, Statement, StreamEnd, StreamInfo};
+use ka_core::crypto::payload::PayloadKey;
+use ka_core::tape::chain::{Checker, Sealer, Segment, Statement, StreamEnd, StreamInfo};
 use ka_core::types::SessionId;
 use libfuzzer_sys::fuzz_target;
 

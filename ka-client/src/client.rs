@@ -3,8 +3,8 @@
 use std::io;
 
 use ka_core::net::{self, JoinError};
-use ka_core::seal::StreamInfo;
 use ka_core::stream::{CommandSink, FileSink, Sink, StdoutSink};
+use ka_core::tape::chain::StreamInfo;
 use ka_core::types::SessionName;
 
 use crate::PROGRAM;

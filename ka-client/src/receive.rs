@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ka_core::net::discovery::AskError;
 use ka_core::net::{self, ClientConfig, ClientEvent, Control, JoinError, NodeEnd};
-use ka_core::seal::StreamInfo;
 use ka_core::stream::Sink;
+use ka_core::tape::chain::StreamInfo;
 use ka_core::types::SessionId;
 use ka_core::wire::control::Outcome;
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use ka_core::key::Key;
+use ka_core::crypto::session_key::Key;
 use ka_core::net::{ClientConfig, Host, Threads};
 use ka_core::types::SessionName;
 

@@ -255,13 +255,12 @@ impl View {
 
 #[cfg(test)]
 mod tests {
-    use ka_core::seal::StreamInfo;
+    use super::*;
+    use crate::plan::Purpose;
+    use ka_core::tape::chain::StreamInfo;
     use ka_core::types::Offset;
     use ka_core::wire::control::{Progress, Reason};
     use proptest::prelude::*;
-
-    use super::*;
-    use crate::plan::Purpose;
 
     fn view() -> View {
         View::new(Target {

@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use ka_client::cli::{self, Options};
-use ka_core::key::Key;
+use ka_core::crypto::session_key::Key;
 use ka_core::net::Host;
 
 fn parse(args: &[&str]) -> Options {

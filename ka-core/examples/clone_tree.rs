@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-use ka_core::key::Key;
+use ka_core::crypto::session_key::Key;
 use ka_core::net::{
     ClientConfig, Control, Inbox, NodeEnd, Ports, ServerConfig, ServerEvent, ServerKey, Stream, join, serve,
 };

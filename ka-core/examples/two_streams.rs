@@ -95,7 +95,7 @@ async fn session(
     };
     let notes: Arc<Mutex<Vec<String>>> = Arc::default();
     let kept = notes.clone();
-    let open = move |info: &ka_core::seal::StreamInfo| {
+    let open = move |info: &ka_core::tape::chain::StreamInfo| {
         let purpose = String::from_utf8_lossy(&info.metadata).into_owned();
         Ok(Box::new(Note { purpose, bytes: 0, notes: kept.clone() }) as Box<dyn Sink>)
     };

@@ -25,12 +25,11 @@
 //! take what happened and say what they want done.
 //!
 //! ## Where to look
-//! - [`wire`]: the words. [`proto`]: the decisions. [`seal`]: why a wrong byte goes nowhere. [`cipher`]: why
-//!   nobody reads along.
-//! - [`ring`]: the bytes in flight. [`index`]: where those that were sealed are. `net`: the sockets that move them (feature `io`).
-//! - `stream`: the two ends of the pipe (feature `io`). `sim`: a world of thousands of nodes (feature `sim`).
-//! - [`key`]: what lets a node in. [`links`]: what its data links are sealed with.
-//! - [`limits`]: every number. [`types`]: the nouns.
+//! - [`wire`]: the messages. [`proto`]: the decisions. [`tape`]: what is sent, and why a wrong byte goes nowhere.
+//! - [`crypto`]: what lets a node in, and why nobody reads along.
+//! - `net`: the sockets that move the bytes (feature `io`). `stream`: the two ends of the pipe (feature `io`).
+//! - `sim`: a world of thousands of nodes (feature `sim`).
+//! - [`limits`]: every number. [`types`]: the nouns. [`time`]: instants, as arguments.
 //!
 //! ## What is absent
 //! Without the feature `io` this crate is `no_std`: it cannot open a file or a socket, start a thread or read a
@@ -40,14 +39,10 @@
 
 extern crate alloc;
 
-pub mod cipher;
-pub mod index;
-pub mod key;
+pub mod crypto;
 pub mod limits;
-pub mod links;
 pub mod proto;
-pub mod ring;
-pub mod seal;
+pub mod tape;
 pub mod time;
 pub mod types;
 pub mod wire;

@@ -47,6 +47,12 @@ pub const CONTROL_BYTES: usize = 65_519;
 /// Bytes of an encoded statement at most: a stream's metadata and name, with room for the fixed fields.
 pub const STATEMENT_BYTES: usize = STREAM_METADATA_BYTES + 1024;
 
+/// Bytes of an Ed25519 signature.
+pub const SIGNATURE_BYTES: usize = 64;
+
+/// Bytes of a sealed statement at most: signature and content.
+pub const SEALED_STATEMENT_BYTES: usize = SIGNATURE_BYTES + STATEMENT_BYTES;
+
 /// Bytes of free text (a reason, a host's label) in any message at most; but see [`NOTE_BYTES`].
 pub const TEXT_BYTES: usize = 512;
 

@@ -11,7 +11,7 @@ use crate::limits;
 /// A place on the session's tape, in payload bytes from the first byte of the first stream.
 ///
 /// The streams of a session lie end to end on one tape, so that window, credit and resumption know one
-/// number only. The statements between the blocks (see [`seal`](crate::seal)) take no room on it.
+/// number only. The statements between the blocks (see [`tape::chain`](crate::tape::chain)) take no room on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Offset(pub u64);
 

@@ -4,10 +4,10 @@
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
-use ka_core::cipher::PayloadKey;
+use ka_core::crypto::link_keys::LinkKey;
+use ka_core::crypto::payload::PayloadKey;
 use ka_core::limits::{self, BLOCK_BYTES};
-use ka_core::links::LinkKey;
-use ka_core::seal::{Checker, Hash, Sealer, Segment, Statement, StreamEnd, StreamInfo};
+use ka_core::tape::chain::{Checker, Hash, Sealer, Segment, Statement, StreamEnd, StreamInfo};
 use ka_core::types::{Epoch, Floors, NodeId, Offset, Position, SessionId, SessionName};
 use ka_core::wire::codec::{decode_control, encode_control};
 use ka_core::wire::control::{

@@ -16,7 +16,7 @@ use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ka_core::key::Key;
+use ka_core::crypto::session_key::Key;
 use ka_core::limits;
 use ka_core::net::discovery::{AskError, Found, Other, Responder, Target, UnknownKey, ask, rival};
 use ka_core::net::{Identity, ServerKey};

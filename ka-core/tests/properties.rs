@@ -6,13 +6,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
-use ka_core::cipher::PayloadKey;
-use ka_core::index::{Blocks, Index, Part};
+use ka_core::crypto::payload::PayloadKey;
 use ka_core::limits::{self, BLOCK_BYTES};
 use ka_core::proto::pace::Pace;
 use ka_core::proto::{Window, topology};
-use ka_core::ring::{Item, Ring};
-use ka_core::seal::{Sealer, Segment, Statement, StreamEnd, StreamInfo};
+use ka_core::tape::chain::{Sealer, Segment, Statement, StreamEnd, StreamInfo};
+use ka_core::tape::index::{Blocks, Index, Part};
+use ka_core::tape::ring::{Item, Ring};
 use ka_core::time::Instant;
 use ka_core::types::{Floors, NodeId, Offset, Position, SessionId};
 use ka_core::wire::data::Grant;

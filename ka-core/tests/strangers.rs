@@ -10,8 +10,8 @@ use common::fake::{
     DataLink, Fake, all, all_said, attaching, dial_open, encoded, frame, hello, member, read_frame, sealed,
 };
 use common::{Gate, Joining, LONG, Lab, NodeOutcome, NodeSink, Place, noise};
-use ka_core::key::Key;
-use ka_core::links::LinkKey;
+use ka_core::crypto::link_keys::LinkKey;
+use ka_core::crypto::session_key::Key;
 use ka_core::net::{ClientConfig, Control, JoinError, Ports, ServerKey, join};
 use ka_core::types::{Epoch, NodeId, Position, SessionId};
 use ka_core::wire::control::ToCoordinator;

@@ -9,12 +9,12 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 use std::path::Path;
 
 use ctr::cipher::{BlockCipherEncrypt, KeyInit};
-use ka_core::cipher::{Part, PayloadKey};
-use ka_core::key::Key;
+use ka_core::crypto::link_keys::LinkKey;
+use ka_core::crypto::payload::{Part, PayloadKey};
+use ka_core::crypto::session_key::Key;
 use ka_core::limits::{BLOCK_BYTES, DISCOVERY_BYTES};
-use ka_core::links::LinkKey;
 use ka_core::net::Identity;
-use ka_core::seal::{Checker, Sealer, Segment, Statement, StreamEnd, StreamInfo, hash};
+use ka_core::tape::chain::{Checker, Sealer, Segment, Statement, StreamEnd, StreamInfo, hash};
 use ka_core::types::{Epoch, Floors, NodeId, Offset, Position, SessionId, SessionName};
 use ka_core::wire::codec::{decode_control, encode_control};
 use ka_core::wire::control::{

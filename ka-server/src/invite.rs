@@ -2,7 +2,7 @@
 
 use ka_client::console::args::quoted;
 use ka_client::console::units;
-use ka_core::key::Key;
+use ka_core::crypto::session_key::Key;
 use ka_core::limits;
 
 use crate::keyboard::KEY;

@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use ka_core::key::Key;
+use ka_core::crypto::session_key::Key;
 use rescues::{System, VERSION};
 
 mod private;

@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use ka_core::key::Key;
+use ka_core::crypto::session_key::Key;
 use zeroize::Zeroizing;
 
 /// Longer than any key, however it is written.

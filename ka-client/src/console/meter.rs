@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use ka_core::seal::StreamInfo;
+use ka_core::tape::chain::StreamInfo;
 
 use super::units;
 use crate::plan::Purpose;

@@ -4,8 +4,8 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use ka_core::seal::StreamInfo;
 use ka_core::stream::{Sink, Stop};
+use ka_core::tape::chain::StreamInfo;
 
 use super::work::Work;
 use crate::plan::{BOOT_BYTES_MAX, PLAN_BYTES_MAX, Purpose};

@@ -16,11 +16,11 @@ use crossbeam_channel as crossbeam;
 use tokio::sync::mpsc;
 
 use super::threads::Threads;
-use crate::index::{Blocks, Index, Part};
 use crate::limits::BLOCK_BYTES;
-use crate::ring::{Item, Ring};
-use crate::seal::{self, Hash, Sealer, Segment, Statement};
 use crate::stream::Reread;
+use crate::tape::chain::{self, Hash, Sealer, Segment, Statement};
+use crate::tape::index::{Blocks, Index, Part};
+use crate::tape::ring::{Item, Ring};
 use crate::types::{LinkId, Position};
 
 /// The data loop's end of the thread.
@@ -130,7 +130,7 @@ fn seal_again(sealer: &Sealer, source: &dyn Reread, part: &Blocks) -> Result<Rin
         blocks.push(rest.split_to(BLOCK_BYTES.min(rest.len())));
     }
     let last_bytes = blocks.last().map_or(0, |b| b.len() as u32);
-    let hashes = blocks.iter().map(|b| seal::hash(b)).collect();
+    let hashes = blocks.iter().map(|b| chain::hash(b)).collect();
     let (before, after) = part.chain;
     let mut sealer = sealer.from(before);
     let statement = sealer.seal(&Statement::Segment(Segment { last_bytes, hashes }));

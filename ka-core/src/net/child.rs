@@ -13,14 +13,13 @@ use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::link::Link;
-use super::relay::broken;
 use super::tape::{Place, Tape};
 use super::transport::CHANGED;
 use super::words::Words;
 use crate::limits::{self, BLOCK_BYTES};
 use crate::proto::Node;
 use crate::proto::node::Input;
-use crate::ring::{Item, Ring};
+use crate::tape::ring::{Item, Ring};
 use crate::types::{Floors, LinkId, Offset, Position};
 use crate::wire::control::LinkFault;
 use crate::wire::data::{GRANT_BYTES, Grant, HEADER_BYTES, Header, Kind};
@@ -294,4 +293,8 @@ fn header_of(item: &Item) -> Header {
         Item::Block(_) => Kind::Block,
     };
     Header { kind, len: item.body().len() }
+}
+
+pub(super) fn broken(e: &io::Error) -> LinkFault {
+    LinkFault::Broken(e.to_string())
 }

@@ -6,21 +6,23 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::door;
+use super::clock::Clock;
+use super::door::{self, Door, Own};
 use super::driver::{Brain, Driver, End};
 use super::ends::{Drain, OpenSink};
-use super::error::{JoinError, Service};
+use super::error::JoinError;
+use super::interfaces;
 use super::line::{Line, Server};
-use super::link::Own;
+use super::memory::default_window_bytes;
+use super::ports::{self, Service};
 use super::relay::Relay;
 use super::seek::{get_in, not_again};
 use super::session::{ClientConfig, ClientEvent, Inbox, NodeEnd};
-use super::{Clock, default_window_bytes, interfaces, ports, unless_stopped};
-use crate::key::Key;
+use crate::crypto::session_key::Key;
 use crate::limits;
 use crate::proto::Node;
-use crate::seal::{Checker, Hash, StreamInfo};
 use crate::stream::Sink;
+use crate::tape::chain::{Checker, Hash, StreamInfo};
 use crate::types::{Offset, printable};
 use crate::wire::Malformed;
 use crate::wire::control::{Counters, Hello, Outcome, Reason, Receipt, Role, ToCoordinator, ToNode, Welcome};
@@ -41,12 +43,13 @@ pub async fn join(
     let key = check(&config)?;
     let window_bytes = config.window_bytes.unwrap_or_else(default_window_bytes);
     interfaces::usable(&config.ports.interfaces).map_err(JoinError::Interface)?;
-    let (door, data_port) = ports::listen(Service::Data, config.ports.data, limits::DATA_PORT, &config.ports)
-        .map_err(JoinError::Port)?;
+    let (listener, data_port) =
+        ports::listen(Service::Data, config.ports.data, limits::DATA_PORT, &config.ports)
+            .map_err(JoinError::Port)?;
 
     let hello = hello(&config, Role::Node { data_port, wait: config.wait, back: None })?;
     let got_in = get_in(&config, &key, &hello, &mut events);
-    let (mut connection, answer) = unless_stopped(&mut inbox, got_in).await.map_err(JoinError::Stopped)??;
+    let (mut connection, answer) = inbox.unless_stopped(got_in).await.map_err(JoinError::Stopped)??;
     let addr = connection.server();
     let ToNode::Welcome(welcome) = answer else { return Err(strange(addr)) };
     if let Err(done) = not_again(&config, welcome.session) {
@@ -63,6 +66,7 @@ pub async fn join(
 
     let (sender, incoming) = mpsc::channel(1024);
     let mut tasks = JoinSet::new();
+    let door = Door::new(listener, config.ports.interfaces.clone());
     tasks.spawn(door::accept_children(door, own, sender.clone()));
     let (writing, mut written) = mpsc::channel::<()>(1);
     let threads = config.threads.clone();

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::handshake::{self, Fault};
 use super::identity::ServerKey;
 use super::transport::{CHANGED, Cipher, Opening, Sealing};
-use crate::key::Key;
+use crate::crypto::session_key::Key;
 use crate::limits;
 use crate::wire::{Malformed, TAG_BYTES, codec};
 

@@ -7,15 +7,39 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{sleep, timeout};
 
-use super::driver::Incoming;
-use super::error::{exhausted, refused};
+use super::control;
+use super::control::Connection;
+use super::control::Outbox;
+use super::identity::ServerKey;
+use super::incoming::Incoming;
 use super::interfaces;
-use super::link::{Link, Own, hear_child};
+use super::link::Link;
+use super::pairing;
+use super::refused::{exhausted, refused};
+use super::transport::CHANGED;
+use super::words::Words;
+use crate::crypto::link_keys::LinkKey;
 use crate::limits;
+use crate::proto::roster::Conn;
+use crate::types::SessionId;
+use crate::wire;
+use crate::wire::Malformed;
+use crate::wire::PREFACE_BYTES;
+use crate::wire::Plane;
+use crate::wire::control::Hello;
+use crate::wire::control::ToCoordinator;
+use crate::wire::data::ATTACH_BYTES;
+use crate::wire::data::Attach;
+use crate::wire::data::HEADER_BYTES;
+use crate::wire::data::Header;
+use crate::wire::data::Kind;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
 
 /// A listener, and whom it takes.
 pub(super) struct Door {
@@ -152,6 +176,115 @@ pub(super) async fn accept_children(door: Door, own: Own, sender: mpsc::Sender<I
         }
     })
     .await;
+}
+
+pub(super) async fn accept_control(
+    door: Door,
+    key: ServerKey,
+    sender: mpsc::Sender<Incoming>,
+    writing: mpsc::Sender<()>,
+) {
+    let next = Arc::new(AtomicU32::new(Conn::ROOT.0));
+    accept(door, sender.clone(), move |stream, addr| {
+        let conn = Conn(next.fetch_add(1, Ordering::Relaxed) + 1);
+        let (key, sender, writing) = (key.clone(), sender.clone(), writing.clone());
+        async move {
+            let _ = hear_node(conn, stream, &key, control::canonical(addr), sender, writing).await;
+        }
+    })
+    .await;
+}
+
+/// Hears a node's hello, then leaves a task to read what else it says.
+pub(super) async fn hear_node(
+    conn: Conn,
+    stream: TcpStream,
+    key: &ServerKey,
+    addr: SocketAddr,
+    sender: mpsc::Sender<Incoming>,
+    writing: mpsc::Sender<()>,
+) -> Result<(), String> {
+    let server_ip = control::local_ip(&stream).map_err(|e| e.to_string())?;
+    let mut connection = Connection::answer(stream, addr, key).await?;
+    let Some(ToCoordinator::Hello(hello)) = connection.receive().await? else {
+        return Err("no hello".into());
+    };
+    let (mouth, mut ear) = connection.split();
+    let outbox = Outbox::start(mouth, writing);
+    let (hello, watch) = (bounded(hello), outbox.watch());
+    if sender.send(Incoming::Hello { conn, addr, server_ip, hello, outbox }).await.is_err() {
+        return Ok(());
+    }
+    tokio::spawn(async move {
+        let why = loop {
+            // About silence the coordinator decides. Whoever was hung up on is heard until it closes, but not for ever.
+            match timeout(limits::CUT_OFF, ear.receive()).await {
+                Ok(Ok(Some(message))) => {
+                    if watch.hung_up() || sender.send(Incoming::Said(conn, message)).await.is_err() {
+                        return;
+                    }
+                }
+                Ok(Ok(None)) => break "it closed the connection".to_string(),
+                Ok(Err(why)) => break why,
+                Err(_) => break format!("it has said nothing for {} s", limits::CUT_OFF.as_secs()),
+            }
+        };
+        let _ = sender.send(Incoming::Gone(conn, why)).await;
+    });
+    Ok(())
+}
+
+/// A hello whose texts are no longer than they may be.
+pub(super) fn bounded(mut hello: Hello) -> Hello {
+    hello.label = crate::types::printable(&hello.label, limits::SESSION_NAME_BYTES);
+    hello
+}
+
+/// Who is dialled: a node's own key for the links to its children, and its session.
+#[derive(Clone, Debug)]
+pub(super) struct Own {
+    pub(super) session: SessionId,
+    pub(super) key: Option<LinkKey>,
+}
+
+/// Reads who wants to attach. In a secure session it is that child, and it is there now.
+///
+/// # Errors
+/// In words. A child of another version is told this one's; one without the link's key, that it is not known.
+pub(super) async fn hear_child(stream: &mut TcpStream, own: &Own) -> Result<(Words, Attach), String> {
+    let mut head = [0; PREFACE_BYTES];
+    read(stream, &mut head).await?;
+    if let Err(why) = wire::check_preface(Plane::Data, &head) {
+        if matches!(why, Malformed::Version(_)) {
+            let _ = stream.write_all(&wire::preface(Plane::Data)).await;
+        }
+        return Err(why.to_string());
+    }
+    let (number, mut words) = match &own.key {
+        Some(key) => {
+            let (child, cipher) = pairing::answer(stream, key, own.session).await?;
+            (Some(child), Words::sealed(cipher))
+        }
+        None => (None, Words::open()),
+    };
+    let mut header = [0; HEADER_BYTES];
+    read(stream, &mut header).await?;
+    let wanted = Header { kind: Kind::Attach, len: words.body_bytes(ATTACH_BYTES) };
+    if Header::decode(header) != Ok(wanted) {
+        return Err("it does not attach".into());
+    }
+    let mut body = vec![0; wanted.len];
+    read(stream, &mut body).await?;
+    let said = words.hear(&body).ok_or(CHANGED)?;
+    let attach = Attach::decode(&said).map_err(|e| e.to_string())?;
+    if number.is_some_and(|number| number != attach.child) {
+        return Err(format!("it attaches as {}, and has the key of another", attach.child));
+    }
+    Ok((words, attach))
+}
+
+pub(super) async fn read(stream: &mut TcpStream, buffer: &mut [u8]) -> Result<(), String> {
+    stream.read_exact(buffer).await.map(|_| ()).map_err(|e| e.to_string())
 }
 
 #[cfg(test)]

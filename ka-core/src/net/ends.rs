@@ -22,10 +22,10 @@ use tokio::time::{Instant, Sleep};
 use super::pool::{LEASE_BYTES, Lease, LeasePool};
 use super::session::Stream;
 use super::threads::Threads;
-use crate::cipher::{Keystream, Part, PayloadKey};
+use crate::crypto::payload::{Keystream, Part, PayloadKey};
 use crate::limits::{self, BLOCK_BYTES};
-use crate::seal::StreamInfo;
 use crate::stream::{Reread, Sink, Source, Spool, Stop};
+use crate::tape::chain::StreamInfo;
 use crate::types::Position;
 
 /// How long a thread waits at most before it looks at its [`Stop`] again.

@@ -3,13 +3,11 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::ops::RangeInclusive;
-
-use rustix::process::{Resource, getrlimit};
 
 use super::discovery::{AskError, Found, UnknownKey};
 use super::host::Host;
-use crate::limits;
+use super::ports::PortError;
+use super::refused::{refused, way_in};
 use crate::types::{SessionId, SessionName};
 use crate::wire::Malformed;
 use crate::wire::control::Refusal;
@@ -77,7 +75,7 @@ pub enum JoinError {
     Interface(io::Error),
     /// The system refuses something else: what, and why.
     Io(String, io::Error),
-    /// The session is one that this node has been through ([`ClientConfig::done`](super::ClientConfig::done)). The server is
+    /// The session is one that this node has been through ([`ClientConfig::done`](super::session::ClientConfig::done)). The server is
     /// told nothing, unless it could not be asked for its session before.
     Done(SessionId),
     /// It was stopped before it was in: by whom, in words.
@@ -121,103 +119,12 @@ impl fmt::Display for JoinError {
 
 impl std::error::Error for JoinError {}
 
-/// What a process listens for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Service {
-    /// Control connections, over TCP.
-    Control,
-    /// Data links, over TCP.
-    Data,
-    /// Questions for sessions, over UDP.
-    Discovery,
-}
-
-/// A port that cannot be had.
-#[derive(Debug)]
-pub struct PortError {
-    /// What for.
-    pub service: Service,
-    /// Which one, or all that were tried.
-    pub ports: RangeInclusive<u16>,
-    /// The system's word.
-    pub error: io::Error,
-}
-
-impl fmt::Display for PortError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (first, last) = (self.ports.start(), self.ports.end());
-        let one = first == last;
-        if exhausted(&self.error) {
-            return f.write_str(&refused("cannot listen", &self.error));
-        }
-        let (what, option) = match self.service {
-            Service::Control => ("TCP", "--port"),
-            Service::Data => ("TCP", "--data-port"),
-            Service::Discovery => ("UDP", "--discovery-port, on both sides"),
-        };
-        match one {
-            true => write!(f, "cannot listen on {what} port {first}: {}", self.error)?,
-            false => write!(f, "cannot listen on any {what} port of {first}-{last}: {}", self.error)?,
-        }
-        if self.error.kind() == io::ErrorKind::AddrInUse {
-            f.write_str(if one { "; another program has it" } else { "; other programs have them" })?;
-        }
-        match one {
-            true => write!(f, "; choose another one by {option}"),
-            false => f.write_str("; choose others by --port-range"),
-        }
-    }
-}
-
-impl std::error::Error for PortError {}
-
-/// Whether the system says no because this process or its host has run out of something: nobody else is to blame.
-pub(super) fn exhausted(e: &io::Error) -> bool {
-    matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS))
-}
-
-/// What the system refuses, why, and what helps if it is that this process has run out of it.
-pub(super) fn refused(what: &str, why: &io::Error) -> String {
-    let mut words = format!("{what}: {why}");
-    if why.raw_os_error() == Some(libc::EMFILE) {
-        let may = getrlimit(Resource::Nofile).current.map_or_else(String::new, |n| format!(" {n}"));
-        words += &format!("; this process may have{may} files open, which is too few: see `ulimit -n`");
-    }
-    words
-}
-
-/// Why a connection to another node's data port did not come about, and what to look at.
-pub(super) fn no_way(addr: SocketAddr, why: &io::Error, ports: &RangeInclusive<u16>) -> String {
-    let (ip, port) = (addr.ip(), addr.port());
-    let open = format!("nodes need TCP {}-{} open between them", ports.start(), ports.end());
-    match why.kind() {
-        io::ErrorKind::TimedOut => {
-            format!("TCP port {port} of {ip} does not answer; a firewall there? {open}")
-        }
-        io::ErrorKind::ConnectionRefused => {
-            format!("TCP port {port} of {ip} is closed: nobody listens, or a firewall there says no; {open}")
-        }
-        io::ErrorKind::HostUnreachable => format!("{ip} is not there, or a firewall says so ({why}); {open}"),
-        _ => format!("{ip}: {why}"),
-    }
-}
-
-/// What to look at if a server cannot be reached for this reason.
-fn way_in(why: &io::Error) -> String {
-    let (first, last) = (limits::DATA_PORT, limits::PORT_RANGE_LAST);
-    let open = format!("a server needs TCP {first}-{last} and UDP {} open", limits::DISCOVERY_PORT);
-    match why.kind() {
-        io::ErrorKind::TimedOut | io::ErrorKind::HostUnreachable => format!("; a firewall? {open}"),
-        io::ErrorKind::ConnectionRefused => {
-            format!("; nobody listens there (--port says where), or a firewall says no: {open}")
-        }
-        _ => String::new(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::ports::Service;
+    use crate::net::refused::exhausted;
+    use crate::net::refused::no_way;
 
     #[test]
     fn a_port_that_cannot_be_had_is_named_with_the_option_for_another() {

@@ -22,7 +22,7 @@ use tokio::time::timeout;
 
 use super::identity::ServerKey;
 use super::transport::Cipher;
-use crate::key::Key;
+use crate::crypto::session_key::Key;
 use crate::limits;
 use crate::wire::{self, Malformed, PREFACE_BYTES, Plane, TAG_BYTES};
 

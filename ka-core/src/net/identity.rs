@@ -6,7 +6,7 @@ use std::io;
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
-use crate::key::Key;
+use crate::crypto::session_key::Key;
 
 /// The first line of an identity as text.
 const TITLE: &str = "ka server identity 1: keep it secret";

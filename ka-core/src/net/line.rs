@@ -19,13 +19,13 @@ use tokio::time::sleep;
 
 use super::control::{Connection, Ear, Outbox};
 use super::discovery;
-use super::driver::{Incoming, NotBack, Task};
 use super::error::JoinError;
+use super::incoming::{Incoming, NotBack, Task};
 use super::interfaces::{self, reach, with_port};
 use super::link::Way;
 use super::seek::{exchange, meet};
 use super::session::ClientConfig;
-use crate::key::Key;
+use crate::crypto::session_key::Key;
 use crate::limits;
 use crate::time::Duration;
 use crate::types::{NodeId, SessionId};

@@ -9,18 +9,17 @@ use std::ops::RangeInclusive;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::timeout;
 
-use super::error::{exhausted, no_way};
+use super::connect::{connect, first};
 use super::pairing;
+use super::refused::{exhausted, no_way};
 use super::transport::CHANGED;
 use super::words::Words;
+use crate::crypto::link_keys::LinkKey;
 use crate::limits;
-use crate::links::LinkKey;
-use crate::types::SessionId;
 use crate::wire::control::LinkFault;
-use crate::wire::data::{ATTACH_BYTES, Attach, HEADER_BYTES, Header, Kind, Refuse};
+use crate::wire::data::{Attach, HEADER_BYTES, Header, Kind, Refuse};
 use crate::wire::{self, Malformed, PREFACE_BYTES, Plane};
 
 /// A data link, and what its two ends say to each other on it.
@@ -34,13 +33,6 @@ impl Link {
     pub(super) fn refuse(mut self, why: &Refuse) {
         let _ = self.stream.try_write(&self.words.refuse(why));
     }
-}
-
-/// Who is dialled: a node's own key for the links to its children, and its session.
-#[derive(Clone, Debug)]
-pub(super) struct Own {
-    pub(super) session: SessionId,
-    pub(super) key: Option<LinkKey>,
 }
 
 /// Why there is no link to a parent.
@@ -104,55 +96,6 @@ fn unreachable(why: impl ToString) -> LinkFault {
     LinkFault::Unreachable(why.to_string())
 }
 
-/// Tries these addresses, each a little later than the one before it, until one attempt succeeds.
-///
-/// # Errors
-/// Why none did, in the order of the addresses.
-pub(super) async fn first<T, E, A>(
-    addrs: &[SocketAddr],
-    attempt: impl Fn(SocketAddr) -> A,
-) -> Result<T, Vec<(SocketAddr, E)>>
-where
-    A: Future<Output = Result<T, E>> + Send + 'static,
-    T: Send + 'static,
-    E: Send + 'static,
-{
-    let mut attempts = JoinSet::new();
-    for (turn, addr) in addrs.iter().enumerate() {
-        let (addr, attempt) = (*addr, attempt(*addr));
-        attempts.spawn(async move {
-            sleep(limits::TURN * turn as u32).await;
-            (turn, addr, attempt.await)
-        });
-    }
-    let mut failed = Vec::new();
-    while let Some(ended) = attempts.join_next().await {
-        match ended {
-            Ok((_, _, Ok(success))) => return Ok(success),
-            Ok((turn, addr, Err(why))) => failed.push((turn, addr, why)),
-            Err(_) => {}
-        }
-    }
-    failed.sort_by_key(|(turn, ..)| *turn);
-    Err(failed.into_iter().map(|(_, addr, why)| (addr, why)).collect())
-}
-
-/// Connects within [`limits::CONNECT`], without delay for small messages. If this host has run out of what that takes, it
-/// waits until all connections that strangers may hold are gone.
-pub(super) async fn connect(addr: SocketAddr) -> io::Result<TcpStream> {
-    let patience = Instant::now() + limits::PREFACE;
-    let stream = loop {
-        let silence = || io::Error::new(io::ErrorKind::TimedOut, "no answer within a second");
-        match timeout(limits::CONNECT, TcpStream::connect(addr)).await {
-            Err(_) => return Err(silence()),
-            Ok(Err(e)) if exhausted(&e) && Instant::now() < patience => sleep(limits::TURN).await,
-            Ok(result) => break result?,
-        }
-    };
-    stream.set_nodelay(true)?;
-    Ok(stream)
-}
-
 /// Attaches to a parent that proves itself. Its first word is a sign of life, or a refusal.
 async fn attach_sealed(stream: &mut TcpStream, key: &LinkKey, attach: Attach) -> Result<Words, LinkFault> {
     let Attach { session, child, .. } = attach;
@@ -204,50 +147,15 @@ fn refusal(said: &[u8]) -> LinkFault {
     }
 }
 
-/// Reads who wants to attach. In a secure session it is that child, and it is there now.
-///
-/// # Errors
-/// In words. A child of another version is told this one's; one without the link's key, that it is not known.
-pub(super) async fn hear_child(stream: &mut TcpStream, own: &Own) -> Result<(Words, Attach), String> {
-    let mut head = [0; PREFACE_BYTES];
-    read(stream, &mut head).await?;
-    if let Err(why) = wire::check_preface(Plane::Data, &head) {
-        if matches!(why, Malformed::Version(_)) {
-            let _ = stream.write_all(&wire::preface(Plane::Data)).await;
-        }
-        return Err(why.to_string());
-    }
-    let (number, mut words) = match &own.key {
-        Some(key) => {
-            let (child, cipher) = pairing::answer(stream, key, own.session).await?;
-            (Some(child), Words::sealed(cipher))
-        }
-        None => (None, Words::open()),
-    };
-    let mut header = [0; HEADER_BYTES];
-    read(stream, &mut header).await?;
-    let wanted = Header { kind: Kind::Attach, len: words.body_bytes(ATTACH_BYTES) };
-    if Header::decode(header) != Ok(wanted) {
-        return Err("it does not attach".into());
-    }
-    let mut body = vec![0; wanted.len];
-    read(stream, &mut body).await?;
-    let said = words.hear(&body).ok_or(CHANGED)?;
-    let attach = Attach::decode(&said).map_err(|e| e.to_string())?;
-    if number.is_some_and(|number| number != attach.child) {
-        return Err(format!("it attaches as {}, and has the key of another", attach.child));
-    }
-    Ok((words, attach))
-}
-
-async fn read(stream: &mut TcpStream, buffer: &mut [u8]) -> Result<(), String> {
-    stream.read_exact(buffer).await.map(|_| ()).map_err(|e| e.to_string())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::door::Own;
+    use crate::net::door::hear_child;
+    use crate::types::SessionId;
+    use crate::wire::data::ATTACH_BYTES;
     use tokio::net::TcpListener;
+    use tokio::time::Instant;
 
     use crate::types::{Epoch, Floors, NodeId, Offset, Position};
     use crate::wire::TAG_BYTES;

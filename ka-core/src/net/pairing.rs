@@ -19,7 +19,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::transport::Cipher;
-use crate::links::LinkKey;
+use crate::crypto::link_keys::LinkKey;
 use crate::types::{NodeId, SessionId};
 use crate::wire::{self, PREFACE_BYTES, Plane, TAG_BYTES};
 

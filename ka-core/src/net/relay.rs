@@ -21,6 +21,7 @@ use tokio::net::TcpStream;
 
 use super::again::Again;
 use super::child::Child;
+use super::child::broken;
 use super::ends::{Drain, Feed, Job, Sunk};
 use super::link::Link;
 use super::pool::{BUFFER_BYTES, ReadPool};
@@ -30,12 +31,12 @@ use super::tape::Tape;
 use super::threads::Threads;
 use super::transport::CHANGED;
 use super::words::Words;
-use crate::index::Index;
 use crate::limits;
 use crate::proto::Node;
 use crate::proto::node::Input;
-use crate::ring::{Item, Ring};
-use crate::seal::{Checker, SEALED_BYTES_MAX, Sealer, Statement, StreamEnd, StreamInfo};
+use crate::tape::chain::{Checker, Sealer, Statement, StreamEnd, StreamInfo};
+use crate::tape::index::Index;
+use crate::tape::ring::{Item, Ring};
 use crate::types::{LinkId, Position, printable};
 use crate::wire::Malformed;
 use crate::wire::control::LinkFault;
@@ -385,7 +386,7 @@ impl ParentLink {
             }
         }
         // Every frame fits a fresh buffer.
-        const { assert!(HEADER_BYTES + SEALED_BYTES_MAX <= BUFFER_BYTES) };
+        const { assert!(HEADER_BYTES + limits::SEALED_STATEMENT_BYTES <= BUFFER_BYTES) };
         let rest = self.rest(checker);
         if self.buffer.capacity() - self.buffer.len() < rest {
             pool.renew(&mut self.buffer);
@@ -457,8 +458,4 @@ impl ParentLink {
         let said = self.words.hear(body).ok_or_else(|| LinkFault::Broken(CHANGED.into()))?;
         if said.is_empty() { Ok(()) } else { Err(LinkFault::Tainted(Malformed::TooLong.to_string())) }
     }
-}
-
-pub(super) fn broken(e: &io::Error) -> LinkFault {
-    LinkFault::Broken(e.to_string())
 }

@@ -18,9 +18,9 @@ use super::ends::{Fed, Feed};
 use super::threads::Threads;
 use crate::limits::{self, BLOCK_BYTES, SEGMENT_BLOCKS};
 use crate::proto::Window;
-use crate::ring::Item;
-use crate::seal::{self, Hash, Sealer, Segment, Statement, StreamEnd, StreamInfo};
 use crate::stream::Reread;
+use crate::tape::chain::{self, Hash, Sealer, Segment, Statement, StreamEnd, StreamInfo};
+use crate::tape::ring::Item;
 use crate::types::{Position, printable};
 
 /// How far the source is read ahead of what the fastest child was sent: at 1 Gbit/s it bridges a source that hiccups
@@ -150,7 +150,7 @@ impl Root {
     fn cut(&mut self, least: usize) {
         while self.loose.bytes >= least && self.blocks.len() < SEGMENT_BLOCKS {
             let block = self.loose.take(BLOCK_BYTES);
-            self.hashes.push(seal::hash(&block));
+            self.hashes.push(chain::hash(&block));
             self.blocks.push(block);
         }
     }

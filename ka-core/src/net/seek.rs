@@ -18,15 +18,16 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use super::connect::{connect, first};
 use super::control::Connection;
 use super::discovery::{self, AskError, Found, Other, Target, UnknownKey};
-use super::error::{JoinError, exhausted};
+use super::error::JoinError;
 use super::handshake::Fault;
 use super::host::Host;
 use super::interfaces::with_port;
-use super::link::{self, connect};
+use super::refused::exhausted;
 use super::session::{ClientConfig, ClientEvent};
-use crate::key::Key;
+use crate::crypto::session_key::Key;
 use crate::limits;
 use crate::types::SessionId;
 use crate::wire::Malformed;
@@ -187,7 +188,7 @@ pub(super) async fn meet(addrs: &[SocketAddr], key: &Key, limit: Duration) -> Re
             timeout(limit, shake_hands(stream, addr, &key)).await.unwrap_or_else(|_| Err(silent(addr)))
         }
     };
-    let failed = link::first(addrs, proves_itself).await;
+    let failed = first(addrs, proves_itself).await;
     failed.map_err(|all| {
         let most = all.into_iter().map(|(_, why)| why).min_by_key(rank);
         most.unwrap_or_else(|| JoinError::Config("there is no address to connect to".into()))

@@ -3,35 +3,33 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::control::{self, Connection, Outbox};
+use super::clock::Clock;
 use super::discovery::{self, Responder, Unanswered};
-use super::door::{self, Door};
-use super::driver::{Brain, Driver, End, Host, Incoming};
+use super::door::{self, Door, Own, accept_control};
+use super::driver::{Brain, Driver, End, Host};
 use super::ends::Feed;
-use super::error::{PortError, ServeError, Service};
+use super::error::ServeError;
 use super::identity::ServerKey;
-use super::interfaces::Interface;
-use super::link::Own;
+use super::incoming::Incoming;
+use super::interfaces::{self, Interface};
+use super::memory::default_window_bytes;
+use super::ports::{self, PortError, Service};
 use super::relay::Relay;
 use super::session::{Command, Control, Inbox, ServerConfig, ServerEvent, Stream};
-use super::{Clock, default_window_bytes, interfaces, ports};
-use crate::cipher::PayloadKey;
-use crate::key::Key;
+use crate::crypto::link_keys::LinkKey;
+use crate::crypto::payload::PayloadKey;
+use crate::crypto::session_key::Key;
 use crate::limits;
-use crate::links::LinkKey;
 use crate::proto::node::Input as NodeInput;
-use crate::proto::roster::Conn;
 use crate::proto::{Coordinator, Node, Report, coordinator};
-use crate::seal::Sealer;
+use crate::tape::chain::Sealer;
 use crate::types::{NodeId, SessionId, SessionName};
-use crate::wire::control::{Hello, ToCoordinator};
 
 /// Serves one session: gathers nodes, sends them the streams, and reports what became of each.
 ///
@@ -68,6 +66,8 @@ pub async fn serve(
         ServeError::Port(PortError { service: Service::Discovery, ports: asked_at..=asked_at, error })
     })?;
 
+    let door = |listener| Door::new(listener, config.ports.interfaces.clone());
+    let (control, data) = (door(control), door(data));
     let mut tasks = JoinSet::new();
     let probing = Arc::new(AtomicBool::new(config.session.is_some()));
     let flag = probing.clone();
@@ -200,7 +200,7 @@ fn random<const N: usize>() -> Result<[u8; N], ServeError> {
 async fn probe(
     name: Option<SessionName>,
     session: SessionId,
-    ports: &super::Ports,
+    ports: &ports::Ports,
     probing: Arc<AtomicBool>,
     key: &Key,
 ) -> Option<(SessionName, SocketAddr)> {
@@ -245,66 +245,4 @@ async fn run_and_probe(
         session.as_mut().poll(cx).map(|end| (end, found.take()))
     })
     .await
-}
-
-async fn accept_control(
-    door: Door,
-    key: ServerKey,
-    sender: mpsc::Sender<Incoming>,
-    writing: mpsc::Sender<()>,
-) {
-    let next = Arc::new(AtomicU32::new(Conn::ROOT.0));
-    door::accept(door, sender.clone(), move |stream, addr| {
-        let conn = Conn(next.fetch_add(1, Ordering::Relaxed) + 1);
-        let (key, sender, writing) = (key.clone(), sender.clone(), writing.clone());
-        async move {
-            let _ = hear_node(conn, stream, &key, control::canonical(addr), sender, writing).await;
-        }
-    })
-    .await;
-}
-
-/// Hears a node's hello, then leaves a task to read what else it says.
-async fn hear_node(
-    conn: Conn,
-    stream: TcpStream,
-    key: &ServerKey,
-    addr: SocketAddr,
-    sender: mpsc::Sender<Incoming>,
-    writing: mpsc::Sender<()>,
-) -> Result<(), String> {
-    let server_ip = control::local_ip(&stream).map_err(|e| e.to_string())?;
-    let mut connection = Connection::answer(stream, addr, key).await?;
-    let Some(ToCoordinator::Hello(hello)) = connection.receive().await? else {
-        return Err("no hello".into());
-    };
-    let (mouth, mut ear) = connection.split();
-    let outbox = Outbox::start(mouth, writing);
-    let (hello, watch) = (bounded(hello), outbox.watch());
-    if sender.send(Incoming::Hello { conn, addr, server_ip, hello, outbox }).await.is_err() {
-        return Ok(());
-    }
-    tokio::spawn(async move {
-        let why = loop {
-            // About silence the coordinator decides. Whoever was hung up on is heard until it closes, but not for ever.
-            match timeout(limits::CUT_OFF, ear.receive()).await {
-                Ok(Ok(Some(message))) => {
-                    if watch.hung_up() || sender.send(Incoming::Said(conn, message)).await.is_err() {
-                        return;
-                    }
-                }
-                Ok(Ok(None)) => break "it closed the connection".to_string(),
-                Ok(Err(why)) => break why,
-                Err(_) => break format!("it has said nothing for {} s", limits::CUT_OFF.as_secs()),
-            }
-        };
-        let _ = sender.send(Incoming::Gone(conn, why)).await;
-    });
-    Ok(())
-}
-
-/// A hello whose texts are no longer than they may be.
-fn bounded(mut hello: Hello) -> Hello {
-    hello.label = crate::types::printable(&hello.label, limits::SESSION_NAME_BYTES);
-    hello
 }

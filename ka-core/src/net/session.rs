@@ -1,9 +1,11 @@
 //! What an application says to a session and hears from it: configurations and events.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
-use std::ops::RangeInclusive;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -12,44 +14,16 @@ use super::discovery::Other;
 use super::error::JoinError;
 use super::host::Host;
 use super::identity::ServerKey;
+use super::ports::Ports;
 use super::threads::Threads;
-use crate::key::Key;
+use crate::crypto::session_key::Key;
 use crate::limits;
 use crate::proto;
 use crate::proto::coordinator::Slow;
-use crate::seal::StreamInfo;
 use crate::stream::{Source, Spool};
+use crate::tape::chain::StreamInfo;
 use crate::types::{NodeId, Offset, SessionId, SessionName, printable};
 use crate::wire::control::{Counters, Note, Outcome, Progress};
-
-/// Where a process listens and asks.
-#[derive(Clone, Debug)]
-pub struct Ports {
-    /// Control TCP port. `None`: the original's if it is free, else one of the range. A client takes it as
-    /// the server's port, and without one learns it from the server.
-    pub control: Option<u16>,
-    /// Data TCP port. `None`: the original's if it is free, else one of the range.
-    pub data: Option<u16>,
-    /// Where further ports come from, so that a firewall rule can name them.
-    pub range: RangeInclusive<u16>,
-    /// UDP port of discovery.
-    pub discovery: u16,
-    /// Interfaces to ask from, and on whose addresses to answer and to listen, whichever those are by then; this host itself
-    /// is always answered. Empty: loopback and every wired one; who comes by another one is answered, too.
-    pub interfaces: Vec<String>,
-}
-
-impl Default for Ports {
-    fn default() -> Self {
-        Self {
-            control: None,
-            data: None,
-            range: limits::DATA_PORT..=limits::PORT_RANGE_LAST,
-            discovery: limits::DISCOVERY_PORT,
-            interfaces: Vec::new(),
-        }
-    }
-}
 
 /// What a server's session is to be. `Default` is one node, a chain, found by address only.
 #[derive(Debug)]
@@ -185,9 +159,28 @@ pub struct ClientConfig {
 #[derive(Clone, Debug)]
 pub struct Control(mpsc::UnboundedSender<Command>);
 
-/// The session's end of a [`Control`]: [`serve`](super::serve) and [`join`](super::join) take it.
+/// The session's end of a [`Control`]: [`serve`](super::server::serve) and [`join`](super::client::join) take it.
 #[derive(Debug)]
 pub struct Inbox(pub(super) mpsc::UnboundedReceiver<Command>);
+
+impl Inbox {
+    /// Runs `work` unless the inbox says stop first: then who stopped it.
+    pub(super) async fn unless_stopped<T>(&mut self, work: impl Future<Output = T>) -> Result<T, String> {
+        let mut work = pin!(work);
+        poll_fn(|cx| {
+            if let Poll::Ready(done) = work.as_mut().poll(cx) {
+                return Poll::Ready(Ok(done));
+            }
+            while let Poll::Ready(Some(command)) = self.0.poll_recv(cx) {
+                if let Command::Stop(who) = command {
+                    return Poll::Ready(Err(who));
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
 
 #[derive(Debug)]
 pub(super) enum Command {

@@ -1,7 +1,7 @@
 //! What is known of the tape at one node, to judge places that others claim.
 
-use crate::index::Index;
-use crate::ring::Ring;
+use crate::tape::index::Index;
+use crate::tape::ring::Ring;
 use crate::types::{Floors, Position};
 use crate::wire::data::Grant;
 

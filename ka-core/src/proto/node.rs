@@ -10,7 +10,7 @@
 //! told of another one. While the coordinator is gone it goes on with the parent and the children it has, and dials the
 //! coordinator again. The one thing it decides alone is that a coordinator which is away for too long is lost.
 //!
-//! It sees positions, not bytes. Whoever drives it checks every block first (see [`seal`](crate::seal)) and tells
+//! It sees positions, not bytes. Whoever drives it checks every block first (see [`tape::chain`](crate::tape::chain)) and tells
 //! it only of blocks that are true; one that is not is a [`LinkFault::Tainted`].
 
 use alloc::collections::VecDeque;
@@ -18,11 +18,11 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use super::Window;
 use super::pace::{PACE_STEP, Pace};
 use super::timer::{Timer, Timers};
+use super::window::Window;
 use crate::limits;
-use crate::seal::Hash;
+use crate::tape::chain::Hash;
 use crate::time::{Duration, Instant};
 use crate::types::{Epoch, Floors, LinkId, NodeId, Offset, Position, SessionId, printable};
 use crate::wire::control::{

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! The window answers three questions: how far may the parent send (a [`Grant`]), how far may each child be
-//! sent to, and what may be forgotten (everything below `kept`)? It never touches a byte; [`ring`](crate::ring) does.
+//! sent to, and what may be forgotten (everything below `kept`)? It never touches a byte; [`ring`](crate::tape::ring) does.
 //!
 //! **What is needed.** A consumer is the node's own sink, or a child with everybody below it as far as its
 //! [`Floors`] reach. A cursor stands at what its consumer *holds*, not at what was sent to it. A child's

@@ -14,11 +14,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use super::World;
-use super::network::Tape;
+use super::tape::Tape;
 use crate::proto::Window;
-use crate::time::Duration;
-use crate::types::{NodeId, Position};
+use crate::types::Position;
 
 /// A rule was broken: which, how, and what repeats it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,51 +141,6 @@ impl Checker {
     pub(super) fn has_everything(&self, host: usize, items: u64) -> bool {
         let seen = &self.hosts[host];
         seen.received.item == items && seen.sunk.item == items && seen.sink_ended
-    }
-}
-
-/// Big trees are looked at this often.
-const LOOK: Duration = Duration::from_millis(10);
-
-impl World {
-    /// The coordinator has changed its tree: is it one?
-    pub(super) fn check_tree(&mut self) {
-        let Some(roster) = self.coordinator.as_ref().map(|c| c.roster()) else { return };
-        if roster.len() > 256 && self.clock.now < self.tree_checked + LOOK {
-            return;
-        }
-        self.tree_checked = self.clock.now;
-        let mut below = alloc::vec![false; roster.iter().last().map_or(0, |m| m.node.index() + 1)];
-        let mut todo = Vec::from([NodeId::ROOT]);
-        let mut wrong = None;
-        while let Some(m) = todo.pop().and_then(|n| roster.get(n)) {
-            if core::mem::replace(&mut below[m.node.index()], true) {
-                wrong = Some(("one parent", format!("{} is the child of two", m.node)));
-                break;
-            }
-            for child in &m.children {
-                if roster.get(*child).is_none_or(|c| c.parent != Some(m.node)) {
-                    wrong = Some(("one parent", format!("{child} is a child of {}, and is not", m.node)));
-                }
-                todo.push(*child);
-            }
-        }
-        let placed =
-            |m: &&crate::proto::roster::Member| m.parent.is_some() && m.outcome.is_none() && !m.complete;
-        for m in roster.nodes().filter(placed) {
-            if let Some(parent) = m.parent.and_then(|p| roster.get(p))
-                && !parent.children.contains(&m.node)
-            {
-                wrong = wrong.or_else(|| {
-                    Some(("one parent", format!("{} is not a child of its parent {}", m.node, parent.node)))
-                });
-            } else if !below[m.node.index()] {
-                wrong = wrong.or_else(|| Some(("no cycle", format!("{} is not below the root", m.node))));
-            }
-        }
-        if let Some((rule, what)) = wrong {
-            self.checker.breach(rule, what);
-        }
     }
 }
 

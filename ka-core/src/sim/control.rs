@@ -7,21 +7,17 @@ use alloc::borrow::ToOwned;
 use alloc::format;
 use core::net::SocketAddr;
 
-use super::World;
 use super::clock::Due;
+use super::host::host_of;
 use super::host::{Down, HOST_BITS, State, Up};
-use super::run::note;
+use super::trace::note;
+use super::world::World;
 use crate::limits;
 use crate::proto::coordinator::Input as ServerInput;
 use crate::proto::node::{Input, Node, Output};
 use crate::proto::roster::Conn;
 use crate::time::{Duration, Instant};
 use crate::wire::control::{Blocked, Progress, Role, ToCoordinator, ToNode, View};
-
-/// The host of a connection.
-pub(super) fn host_of(conn: u32) -> u32 {
-    conn & ((1 << HOST_BITS) - 1)
-}
 
 impl World {
     /// A host's connection.

@@ -2,11 +2,11 @@
 
 use alloc::borrow::ToOwned;
 
-use super::World;
 use super::clock::Due;
 use super::host::SinkState;
-use super::network::transfer;
-use super::run::note;
+use super::tape::transfer;
+use super::trace::note;
+use super::world::World;
 use crate::proto::node::Input;
 use crate::types::Position;
 

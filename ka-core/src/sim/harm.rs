@@ -3,11 +3,11 @@
 use alloc::borrow::ToOwned;
 use alloc::vec::Vec;
 
-use super::World;
 use super::clock::Due;
 use super::fault::{Fault, READDRESSED};
 use super::host::{HOST_BITS, Host, State, Up, addr};
-use super::run::note;
+use super::trace::note;
+use super::world::World;
 use crate::proto::coordinator::Input as ServerInput;
 use crate::proto::node::Input;
 use crate::time::Duration;

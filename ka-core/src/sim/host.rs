@@ -222,3 +222,11 @@ pub(super) fn addr(host: u32) -> IpAddr {
     let [_, b, c, d] = host.to_be_bytes();
     IpAddr::from([10, b, c, d])
 }
+
+/// The host of a connection.
+pub(super) fn host_of(conn: u32) -> u32 {
+    conn & ((1 << HOST_BITS) - 1)
+}
+
+/// How long a grant takes up a few levels, with all that may hold it up in one place.
+pub(super) const SETTLE: Duration = Duration::from_secs(1);

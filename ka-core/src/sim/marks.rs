@@ -2,10 +2,6 @@
 
 use core::ops::AddAssign;
 
-use super::World;
-use crate::proto::Event;
-use crate::wire::control::{Outcome, Reason};
-
 /// Counters of one run, or of many together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Marks {
@@ -66,43 +62,6 @@ impl Marks {
             ("later", self.later),
             ("survived", self.survived),
         ]
-    }
-
-    /// These, and whatever can be read off `world` after its run.
-    pub(super) fn of(mut self, world: &World) -> Self {
-        for (_, event) in world.events() {
-            match event {
-                Event::Suspected { .. } => self.suspected += 1,
-                Event::Returned { .. } => self.returned += 1,
-                Event::Rerouted { from, .. } => {
-                    let liar =
-                        world.by_id.get(from).is_some_and(|h| world.hosts[*h as usize].taints_from.is_some());
-                    self.rerouted += 1;
-                    self.tainted += u64::from(liar);
-                }
-                Event::Slow { .. } => self.slow += 1,
-                Event::Idle { .. } => self.idle += 1,
-                Event::Resumed { .. } => self.later += 1,
-                _ => {}
-            }
-        }
-        self.readdressed += world.hosts.iter().map(|h| u64::from(h.moves)).sum::<u64>();
-        for counters in world.hosts.iter().filter_map(|h| Some(h.node.as_ref()?.window().counters())) {
-            self.held += counters.holds;
-            self.replaced_twice += u64::from(counters.attaches > 2);
-        }
-        let (mut ok, mut lost) = (0, 0);
-        for node in world.report.iter().flat_map(|r| &r.nodes) {
-            match &node.outcome {
-                Outcome::Ok => ok += 1,
-                Outcome::Unknown => self.unknown += 1,
-                Outcome::Failed(Reason::Missing(..), _) => self.missing += 1,
-                Outcome::Failed(Reason::Lost(..), _) => lost += 1,
-                Outcome::Failed(..) => {}
-            }
-        }
-        self.survived += if lost > 0 { ok } else { 0 };
-        self
     }
 }
 

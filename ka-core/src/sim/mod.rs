@@ -31,7 +31,7 @@
 //! record.
 //!
 //! ## What is absent
-//! Payload, hashes and signatures (a block is a number here; [`seal`](crate::seal) has tests of its own), discovery,
+//! Payload, hashes and signatures (a block is a number here; [`tape::chain`](crate::tape::chain) has tests of its own), discovery,
 //! lost packets (TCP hides them, and makes a cut a delay), the room in a kernel's buffers (a cut link takes what the
 //! child has granted), and, unless [`World::card`] says otherwise, that links share their sender's network card.
 
@@ -42,12 +42,14 @@ mod ends;
 pub mod fault;
 mod harm;
 mod host;
+mod link;
 pub mod marks;
 pub mod network;
 mod path;
 pub mod plan;
 mod rng;
 mod run;
+pub mod tape;
 pub mod trace;
 mod verdict;
 pub mod world;

@@ -1,14 +1,16 @@
 //! Data links and what flows over them: the tape as numbers, and one sender per link.
 
 use alloc::borrow::ToOwned;
-use alloc::collections::VecDeque;
 use alloc::format;
 use core::mem;
 
-use super::World;
 use super::clock::Due;
+use super::host::NEVER;
 use super::host::State;
-use super::run::note;
+use super::link::Link;
+use super::tape::transfer;
+use super::trace::note;
+use super::world::World;
 use crate::limits;
 use crate::proto::node::Input;
 use crate::time::{Duration, Instant};
@@ -16,101 +18,8 @@ use crate::types::{LinkId, NodeId, Position};
 use crate::wire::control::{LinkFault, Peer};
 use crate::wire::data::{Attach, Grant, Refuse};
 
-/// The whole tape, known beforehand: items of `block` bytes, a shorter last one, and the close, which has none.
-#[derive(Clone, Copy, Debug)]
-pub struct Tape {
-    /// Bytes of a block.
-    pub block: u64,
-    /// Bytes that the source gives, to its end or to its failure.
-    pub length: u64,
-}
-
-impl Tape {
-    /// Items, the close included.
-    #[must_use]
-    pub fn items(&self) -> u64 {
-        self.length.div_ceil(self.block) + 1
-    }
-
-    /// The place behind the item that begins at `at`.
-    #[must_use]
-    pub fn behind(&self, at: Position) -> Position {
-        at.after(self.block.min(self.length - at.offset.0))
-    }
-
-    /// Whether the item that begins at `at` is the close.
-    #[must_use]
-    pub fn is_close(&self, at: Position) -> bool {
-        at.offset.0 == self.length
-    }
-}
-
 /// When a kernel sends again what was lost.
 const RETRY: Duration = Duration::from_millis(500);
-
-/// How long so many bytes take at this rate.
-#[must_use]
-pub fn transfer(bytes: u64, bytes_per_s: u64) -> Duration {
-    let nanos = match bytes.checked_mul(1_000_000_000) {
-        Some(n) => n / bytes_per_s.max(1),
-        None => u64::try_from(u128::from(bytes) * 1_000_000_000 / u128::from(bytes_per_s.max(1)))
-            .unwrap_or(u64::MAX),
-    };
-    Duration::from_nanos(nanos)
-}
-
-/// A data link, from the dial on.
-#[derive(Debug)]
-pub(super) struct Link {
-    pub(super) parent: u32,
-    pub(super) child: u32,
-    /// Whether the parent's end is open: from its accept to its close.
-    pub(super) parent_open: bool,
-    /// What is under way on it does not arrive any more, and nobody is told.
-    pub(super) lost: bool,
-    /// Whether the child's end is open: from the parent's yes to its close.
-    pub(super) child_open: bool,
-    /// When the child's end opened.
-    pub(super) since: Instant,
-    /// What is being sent ends here, and when it is handed over.
-    pub(super) sending: Option<Position>,
-    pub(super) sent_at: Instant,
-    /// Whether anything was sent since the last sign of life.
-    pub(super) busy: bool,
-    /// When the last of what was sent arrives, to the child and to the parent: one behind another.
-    pub(super) to_child_last: Instant,
-    pub(super) to_parent_last: Instant,
-    /// The item that arrives next begins here.
-    pub(super) arriving: Position,
-    /// Grants on their way to the parent.
-    pub(super) grants: VecDeque<Grant>,
-    /// What the child said when it dialled.
-    pub(super) attach: Attach,
-    /// Why the parent said no.
-    pub(super) refusal: Option<LinkFault>,
-}
-
-impl Link {
-    pub(super) fn dialled(child: u32, parent: u32, attach: Attach) -> Self {
-        Self {
-            parent,
-            child,
-            parent_open: false,
-            lost: false,
-            child_open: false,
-            since: Instant::ZERO,
-            sending: None,
-            sent_at: Instant::ZERO,
-            busy: false,
-            to_child_last: Instant::ZERO,
-            to_parent_last: Instant::ZERO,
-            arriving: Position::START,
-            grants: VecDeque::new(),
-            attach,
-            refusal: None,
-        }
-    }
-}
 
 impl World {
     // ---- a link comes up ----
@@ -448,6 +357,21 @@ impl World {
             self.drive(parent, Input::Granted(LinkId(link), grant));
             self.pump(parent);
         }
+    }
+
+    /// Whether a connection can be opened now.
+    pub(super) fn reaches(&self, from: u32, to: u32) -> bool {
+        let now = self.clock.now;
+        self.paths.blocked(from, to, now).is_none() && self.paths.blocked(to, from, now).is_none()
+    }
+
+    /// When what is sent now arrives, no sooner than `last`, what was sent before it.
+    pub(super) fn arrival(&mut self, sender: u32, receiver: u32, last: Instant) -> Instant {
+        let mut at = self.clock.now + self.setup.latency;
+        while let Some(until) = self.paths.blocked(sender, receiver, at).filter(|u| *u < NEVER) {
+            at = until + Duration::from_millis(200 + self.rng.below(800));
+        }
+        at.max(last)
     }
 }
 

@@ -5,9 +5,8 @@
 
 use alloc::vec::Vec;
 
-use super::World;
 use super::host::NEVER;
-use crate::time::{Duration, Instant};
+use crate::time::Instant;
 
 /// The hosts from `first` to `last` are cut off from all the others for a while; those among them reach each other.
 #[derive(Clone, Copy, Debug)]
@@ -54,23 +53,6 @@ impl Paths {
             .iter()
             .find(|(h, from, to)| *h == receiver && (*from..*to).contains(&at))
             .map(|(.., to)| *to)
-    }
-}
-
-impl World {
-    /// Whether a connection can be opened now.
-    pub(super) fn reaches(&self, from: u32, to: u32) -> bool {
-        let now = self.clock.now;
-        self.paths.blocked(from, to, now).is_none() && self.paths.blocked(to, from, now).is_none()
-    }
-
-    /// When what is sent now arrives, no sooner than `last`, what was sent before it.
-    pub(super) fn arrival(&mut self, sender: u32, receiver: u32, last: Instant) -> Instant {
-        let mut at = self.clock.now + self.setup.latency;
-        while let Some(until) = self.paths.blocked(sender, receiver, at).filter(|u| *u < NEVER) {
-            at = until + Duration::from_millis(200 + self.rng.below(800));
-        }
-        at.max(last)
     }
 }
 

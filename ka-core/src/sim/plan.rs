@@ -2,8 +2,9 @@
 
 use alloc::vec::Vec;
 
+use super::fault::Fault;
 use super::rng::Rng;
-use super::{Fault, World};
+use super::world::World;
 use crate::time::Duration;
 
 /// A small world and what goes wrong in it. Smaller numbers are simpler worlds, so that a property test can shrink it.

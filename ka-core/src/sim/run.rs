@@ -6,12 +6,11 @@ use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::vec::Vec;
 
-use super::World;
 use super::clock::Due;
-use super::control;
 use super::fault::Fault;
-use super::host::{self, Down, NEVER, State, Up};
-use super::world::SETTLE;
+use super::host::{self, Down, NEVER, SETTLE, State, Up};
+use super::trace::note;
+use super::world::World;
 use crate::limits;
 use crate::proto::coordinator::{Input as ServerInput, Output as ServerOutput};
 use crate::proto::node::{Input, Node, Output};
@@ -19,16 +18,6 @@ use crate::proto::{Coordinator, Event};
 use crate::time::Instant;
 use crate::types::{LinkId, Position};
 use crate::wire::control::{Outcome, ToNode};
-
-/// Adds a line to the trace; formats nothing unless somebody wants it.
-macro_rules! note {
-    ($world:expr, $who:expr, $($what:tt)*) => {
-        if $world.trace.on() {
-            $world.trace.note($world.clock.now, $who, format_args!($($what)*));
-        }
-    };
-}
-pub(super) use note;
 
 impl World {
     /// Lets the next thing happen. False when nothing happens until `limit`, or a rule is broken.
@@ -76,7 +65,7 @@ impl World {
             Due::Arrived(l) | Due::Linked(l) | Due::Refused(l) | Due::DialFailed(l) => link(l).child,
             Due::LostToChild(l) | Due::Heard(l) => link(l).child,
             Due::Join(h) | Due::Wake(h) | Due::SinkTook(h) | Due::SinkEnded(h) => h,
-            Due::ToNode(c) | Due::RejoinFailed(c) | Due::RejoinRefused(c) => control::host_of(c),
+            Due::ToNode(c) | Due::RejoinFailed(c) | Due::RejoinRefused(c) => host::host_of(c),
             Due::ToServer(_) | Due::ConnGone(_) | Due::WakeServer | Due::SourceRead | Due::Go => 0,
             Due::Fault(i) => match self.setup.faults[i as usize] {
                 Fault::Stop { node, .. } => node as u32,
@@ -277,7 +266,7 @@ impl World {
             match self.server().poll() {
                 ServerOutput::Tell(conn, message) => {
                     if let ToNode::Welcome(welcome) = &message {
-                        self.by_id.insert(welcome.node, control::host_of(conn.0));
+                        self.by_id.insert(welcome.node, host::host_of(conn.0));
                     }
                     views |= matches!(message, ToNode::View(_));
                     self.send_down(conn, Down::Say(message));

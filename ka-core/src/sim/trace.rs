@@ -35,3 +35,13 @@ impl Trace {
         self.text.as_deref().unwrap_or_default()
     }
 }
+
+/// Adds a line to the trace; formats nothing unless somebody wants it.
+macro_rules! note {
+    ($world:expr, $who:expr, $($what:tt)*) => {
+        if $world.trace.on() {
+            $world.trace.note($world.clock.now, $who, format_args!($($what)*));
+        }
+    };
+}
+pub(super) use note;

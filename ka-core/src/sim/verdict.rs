@@ -7,11 +7,13 @@
 
 use alloc::format;
 
-use super::World;
 use super::checker::Violation;
 use super::host::Host;
-use super::network::transfer;
+use super::marks::Marks;
+use super::tape::transfer;
+use super::world::World;
 use crate::limits;
+use crate::proto::Event;
 use crate::proto::Report;
 use crate::time::{Duration, Instant};
 use crate::types::NodeId;
@@ -23,7 +25,89 @@ const AWAY: Duration = Duration::from_secs(10);
 /// How long after it is back a node may take to be known again: what was sent arrives, what is silent is dialled again.
 const KNOWN_AGAIN: Duration = Duration::from_secs(5);
 
+/// Big trees are looked at this often.
+const TREE_LOOK: Duration = Duration::from_millis(10);
+
 impl World {
+    /// How often rare things have happened in this run.
+    #[must_use]
+    pub fn marks(&self) -> Marks {
+        let mut marks = self.marks;
+        for (_, event) in self.events() {
+            match event {
+                Event::Suspected { .. } => marks.suspected += 1,
+                Event::Returned { .. } => marks.returned += 1,
+                Event::Rerouted { from, .. } => {
+                    let liar =
+                        self.by_id.get(from).is_some_and(|h| self.hosts[*h as usize].taints_from.is_some());
+                    marks.rerouted += 1;
+                    marks.tainted += u64::from(liar);
+                }
+                Event::Slow { .. } => marks.slow += 1,
+                Event::Idle { .. } => marks.idle += 1,
+                Event::Resumed { .. } => marks.later += 1,
+                _ => {}
+            }
+        }
+        marks.readdressed += self.hosts.iter().map(|h| u64::from(h.moves)).sum::<u64>();
+        for counters in self.hosts.iter().filter_map(|h| Some(h.node.as_ref()?.window().counters())) {
+            marks.held += counters.holds;
+            marks.replaced_twice += u64::from(counters.attaches > 2);
+        }
+        let (mut ok, mut lost) = (0, 0);
+        for node in self.report.iter().flat_map(|r| &r.nodes) {
+            match &node.outcome {
+                Outcome::Ok => ok += 1,
+                Outcome::Unknown => marks.unknown += 1,
+                Outcome::Failed(Reason::Missing(..), _) => marks.missing += 1,
+                Outcome::Failed(Reason::Lost(..), _) => lost += 1,
+                Outcome::Failed(..) => {}
+            }
+        }
+        marks.survived += if lost > 0 { ok } else { 0 };
+        marks
+    }
+
+    /// The coordinator has changed its tree: is it one?
+    pub(super) fn check_tree(&mut self) {
+        let Some(roster) = self.coordinator.as_ref().map(|c| c.roster()) else { return };
+        if roster.len() > 256 && self.clock.now < self.tree_checked + TREE_LOOK {
+            return;
+        }
+        self.tree_checked = self.clock.now;
+        let mut below = alloc::vec![false; roster.iter().last().map_or(0, |m| m.node.index() + 1)];
+        let mut todo = Vec::from([NodeId::ROOT]);
+        let mut wrong = None;
+        while let Some(m) = todo.pop().and_then(|n| roster.get(n)) {
+            if core::mem::replace(&mut below[m.node.index()], true) {
+                wrong = Some(("one parent", format!("{} is the child of two", m.node)));
+                break;
+            }
+            for child in &m.children {
+                if roster.get(*child).is_none_or(|c| c.parent != Some(m.node)) {
+                    wrong = Some(("one parent", format!("{child} is a child of {}, and is not", m.node)));
+                }
+                todo.push(*child);
+            }
+        }
+        let placed =
+            |m: &&crate::proto::roster::Member| m.parent.is_some() && m.outcome.is_none() && !m.complete;
+        for m in roster.nodes().filter(placed) {
+            if let Some(parent) = m.parent.and_then(|p| roster.get(p))
+                && !parent.children.contains(&m.node)
+            {
+                wrong = wrong.or_else(|| {
+                    Some(("one parent", format!("{} is not a child of its parent {}", m.node, parent.node)))
+                });
+            } else if !below[m.node.index()] {
+                wrong = wrong.or_else(|| Some(("no cycle", format!("{} is not below the root", m.node))));
+            }
+        }
+        if let Some((rule, what)) = wrong {
+            self.checker.breach(rule, what);
+        }
+    }
+
     /// The run has stopped: was anything wrong?
     pub(super) fn verdict(&mut self) -> Option<Violation> {
         if !self.checker.broken() {

@@ -7,13 +7,15 @@ use alloc::vec::Vec;
 
 use super::checker::{Checker, Violation};
 use super::clock::{Clock, Due};
+use super::fault::Fault;
 use super::host::{HOST_BITS, Host, NEVER, State, addr};
+use super::link::Link;
 use super::marks::Marks;
-use super::network::{Link, Tape, transfer};
 use super::path::Paths;
 use super::rng::Rng;
-use super::{Fault, Trace};
-use crate::cipher::PayloadKey;
+use super::tape::{Tape, transfer};
+use super::trace::Trace;
+use crate::crypto::payload::PayloadKey;
 use crate::limits;
 use crate::proto::coordinator::{Config, Coordinator, Slow};
 use crate::proto::{Event, Node, Report};
@@ -22,9 +24,6 @@ use crate::types::{NodeId, Offset, SessionId, SessionName};
 use crate::wire::control::{Counters, Outcome, Role};
 
 const SESSION: SessionId = SessionId([0x5a; 16]);
-
-/// How long a grant takes up a few levels, with all that may hold it up in one place.
-pub(super) const SETTLE: Duration = Duration::from_secs(1);
 
 /// A server (host 0), its nodes (hosts 1 and up), and the network between them.
 ///
@@ -500,12 +499,6 @@ impl World {
     pub fn stream_time(&self) -> Duration {
         let last = self.hosts.iter().map(|h| h.last_byte).max().unwrap_or_default();
         last - self.first_sent.unwrap_or_default()
-    }
-
-    /// How often rare things have happened.
-    #[must_use]
-    pub fn marks(&self) -> Marks {
-        self.marks.of(self)
     }
 
     /// What the coordinator told its application, except for progress.

@@ -20,7 +20,7 @@ use rustix::pipe::fcntl_setpipe_size;
 use super::fd::{poll_for, read_some};
 use super::pipe::Pipe;
 use super::running::{Guard, Running, SHELL};
-use super::{Sink, Source, Stop};
+use super::traits::{Sink, Source, Stop};
 use crate::limits::STOP_GRACE;
 
 /// The pipe's size asked for: the largest that Linux grants to everybody unless told otherwise.

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use super::Stop;
+use super::traits::Stop;
 
 /// How long one wait lasts at most before a [`Stop`] is looked at again.
 pub(super) const STEP: Duration = Duration::from_millis(100);
@@ -119,14 +119,12 @@ fn wait(fds: &mut [PollFd<'_>], timeout: Duration) -> Result<(), Errno> {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use std::path::Path;
-    use std::thread;
-
+    use super::*;
+    use crate::stream::traits::Source;
     use rustix::fs::{CWD, FileType, Mode, mknodat};
     use rustix::pipe::{PipeFlags, pipe_with};
-
-    use super::super::Source;
-    use super::*;
+    use std::path::Path;
+    use std::thread;
 
     /// Makes a fifo, for the tests of the ends.
     pub(in crate::stream) fn fifo(path: &Path) {

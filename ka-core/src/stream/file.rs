@@ -2,8 +2,8 @@
 //!
 //! Absent: holes (they are read as zeros).
 
-use std::fs::{self, File, Metadata};
-use std::io::{self, Seek, SeekFrom};
+use std::fs::{self, File};
+use std::io::{self};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,9 +13,10 @@ use rustix::fs::{Advice, OFlags, fadvise, fcntl_getfl, fcntl_setfl};
 
 use super::again::FileAgain;
 use super::fd::{STEP, cannot, read_some, readable_within};
+use super::kind::{Kind, refuse_directory};
 use super::lock::{For, lock};
 use super::stdio::{Use, standard};
-use super::{Reread, Source};
+use super::traits::{Reread, Source};
 
 /// A regular file, a device or a fifo, from its start to its end.
 ///
@@ -27,15 +28,6 @@ pub struct FileSource {
     path: PathBuf,
     kind: Kind,
     count: u64,
-}
-
-/// What a source's path is, as far as it matters for reading, and its size when it was opened.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Kind {
-    Regular(u64),
-    Block(u64),
-    Fifo,
-    Other,
 }
 
 impl FileSource {
@@ -103,29 +95,6 @@ impl Source for FileSource {
     }
 }
 
-impl Kind {
-    pub(super) fn of(file: &File) -> io::Result<Self> {
-        let metadata = file.metadata()?;
-        let kind = metadata.file_type();
-        Ok(if kind.is_file() {
-            Self::Regular(metadata.len())
-        } else if kind.is_block_device() {
-            Self::Block(device_size(file)?)
-        } else if kind.is_fifo() {
-            Self::Fifo
-        } else {
-            Self::Other
-        })
-    }
-}
-
-/// A block device's metadata does not know its size, but its end can be found.
-fn device_size(mut device: &File) -> io::Result<u64> {
-    let size = device.seek(SeekFrom::End(0))?;
-    device.rewind()?;
-    Ok(size)
-}
-
 fn open_for_reading(path: &Path, fifo: bool) -> io::Result<File> {
     if !fifo {
         return File::open(path);
@@ -134,14 +103,6 @@ fn open_for_reading(path: &Path, fifo: bool) -> io::Result<File> {
     let file = File::options().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path)?;
     fcntl_setfl(&file, fcntl_getfl(&file)? - OFlags::NONBLOCK)?;
     Ok(file)
-}
-
-pub(super) fn refuse_directory(path: &Path, metadata: &Metadata) -> io::Result<()> {
-    if metadata.is_dir() {
-        let text = format!("{} is a directory", path.display());
-        return Err(io::Error::new(io::ErrorKind::IsADirectory, text));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

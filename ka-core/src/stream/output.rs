@@ -14,14 +14,14 @@ use rustix::fs::{FallocateFlags, OFlags, fallocate};
 use rustix::io::Errno;
 
 use super::fd::{INTERRUPTED, cannot, pause, sync, write_all_vectored};
-use super::file::{Kind, refuse_directory};
+use super::kind::{Kind, refuse_directory};
 use super::lock::{For, busy, lock, unlock};
 use super::part::Part;
 use super::pipe::{Pipe, nobody_else};
 use super::remains::Entry;
 use super::running::LOOK;
 use super::stdio::{Use, standard};
-use super::{Sink, Stop};
+use super::traits::{Sink, Stop};
 
 /// How long somebody may take to open a fifo for reading.
 const READER: Duration = Duration::from_secs(5);
@@ -220,14 +220,14 @@ fn cannot_write(path: &Path, error: &io::Error) -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fd::tests::{fifo, read_all};
+    use super::*;
+    use crate::stream::file::FileSource;
+    use crate::stream::traits::Source;
     use std::io::Read;
     use std::os::unix::fs::{PermissionsExt, symlink};
     use std::sync::mpsc;
     use std::thread;
-
-    use super::super::fd::tests::{fifo, read_all};
-    use super::super::{FileSource, Source};
-    use super::*;
 
     fn dir() -> tempfile::TempDir {
         tempfile::tempdir().unwrap()

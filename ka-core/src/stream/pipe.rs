@@ -14,9 +14,9 @@ use bytes::Bytes;
 use rustix::event::PollFlags;
 use rustix::io::ioctl_fionread;
 
-use super::Stop;
 use super::fd::{INTERRUPTED, poll_for, write_all_vectored};
 use super::running::LOOK;
+use super::traits::Stop;
 
 /// Bytes that are looked at in one go.
 const PIECE: usize = 4096;

@@ -14,9 +14,9 @@ use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process_group, pidfd_open, waitid,
 };
 
-use super::Stop;
 use super::fd::{INTERRUPTED, STEP, cannot, pause, poll_for};
 use super::remains::Entry;
+use super::traits::Stop;
 use crate::limits::STOP_GRACE;
 
 pub(super) const SHELL: &str = "/bin/sh";

@@ -18,10 +18,10 @@ use rustix::io::Errno;
 
 use super::again::FileAgain;
 use super::fd::{cannot, read_some, readable_within, sync};
-use super::file::Kind;
+use super::kind::Kind;
 use super::lock::{For, busy, lock};
 use super::pipe::{Pipe, nobody_else};
-use super::{Reread, Sink, Source, Stop};
+use super::traits::{Reread, Sink, Source, Stop};
 
 /// What a standard descriptor is to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,43 +4,12 @@
 //! fill its bytes exactly is refused.
 
 use alloc::vec::Vec;
-use core::fmt;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::malformed::Malformed;
 use crate::limits;
-
-/// Why bytes from a peer are not what they should be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Malformed {
-    /// They do not begin as a message of ka does.
-    Magic,
-    /// They are of another version of the protocol, this one.
-    Version(u16),
-    /// They say they are longer than such a message may be.
-    TooLong,
-    /// They end too early, go on too long, or do not decode.
-    Content,
-}
-
-impl fmt::Display for Malformed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Magic => f.write_str("not a message of ka"),
-            Self::Version(v) => write!(
-                f,
-                "the other side speaks protocol version {v}, this one {}: use the same release on both",
-                super::VERSION
-            ),
-            Self::TooLong => f.write_str("the message is longer than such a message may be"),
-            Self::Content => f.write_str("the message does not decode"),
-        }
-    }
-}
-
-impl core::error::Error for Malformed {}
 
 macro_rules! codec {
     ($encode:ident, $decode:ident, $limit:expr, $what:literal) => {

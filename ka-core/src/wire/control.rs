@@ -9,8 +9,8 @@ use core::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cipher::PayloadKey;
-use crate::links::LinkKey;
+use crate::crypto::link_keys::LinkKey;
+use crate::crypto::payload::PayloadKey;
 use crate::types::{Epoch, NodeId, Offset, SessionId, SessionName};
 
 /// What a node says to the coordinator.

@@ -1,6 +1,6 @@
 //! Data links: a child dials its parent, says where it wants to resume, and the tape flows.
 //!
-//! Both sides begin with a [preface](super::preface), and with a handshake unless the session is insecure.
+//! Both sides begin with a [preface](super::preface::preface), and with a handshake unless the session is insecure.
 //! Every frame then has a fixed header of eight bytes: its kind, three zeros, and the length of its body
 //! (u32, little-endian). After a handshake all bodies but those of statements and blocks are sealed. Nothing
 //! here goes through bincode: a block's body is raw payload, and the few fixed messages are written by hand.
@@ -8,8 +8,8 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::TAG_BYTES;
-use super::codec::Malformed;
+use super::malformed::Malformed;
+use super::preface::TAG_BYTES;
 use crate::limits;
 use crate::types::{Epoch, Floors, NodeId, Offset, Position, SessionId, printable};
 
@@ -22,7 +22,7 @@ pub const HEADER_BYTES: usize = 8;
 pub enum Kind {
     /// Child to parent, first: an [`Attach`].
     Attach = 1,
-    /// Parent to child: a signed statement, see [`seal`](crate::seal).
+    /// Parent to child: a signed statement, see [`tape::chain`](crate::tape::chain).
     Statement = 2,
     /// Parent to child: the next block's payload, raw.
     Block = 3,
@@ -60,7 +60,7 @@ impl Header {
     pub fn decode(bytes: [u8; HEADER_BYTES]) -> Result<Self, Malformed> {
         let (kind, max) = match bytes[0] {
             1 => (Kind::Attach, ATTACH_BYTES + TAG_BYTES),
-            2 => (Kind::Statement, crate::seal::SEALED_BYTES_MAX),
+            2 => (Kind::Statement, limits::SEALED_STATEMENT_BYTES),
             3 => (Kind::Block, limits::BLOCK_BYTES),
             4 => (Kind::Grant, GRANT_BYTES + TAG_BYTES),
             5 => (Kind::Refuse, REFUSE_BYTES_MIN + limits::TEXT_BYTES + TAG_BYTES),

@@ -17,9 +17,9 @@ use blake3::Hash;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::VERSION;
-use super::codec::{self, Malformed};
-use crate::key::Key;
+use super::codec;
+use super::malformed::{Malformed, VERSION};
+use crate::crypto::session_key::Key;
 use crate::limits;
 use crate::types::{SessionId, SessionName};
 

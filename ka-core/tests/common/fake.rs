@@ -3,10 +3,10 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use ka_core::cipher::Part;
+use ka_core::crypto::link_keys::LinkKey;
+use ka_core::crypto::payload::Part;
 use ka_core::limits::BEAT;
-use ka_core::links::LinkKey;
-use ka_core::seal::Checker;
+use ka_core::tape::chain::Checker;
 use ka_core::types::{Epoch, Floors, NodeId, Offset, Position, SessionId};
 use ka_core::wire::control::{
     Counters, Hello, Outcome, Peer, Progress, Receipt, Role, ToCoordinator, ToNode, View, Welcome,

@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use ka_core::key::Key;
+use ka_core::crypto::session_key::Key;
 use ka_core::net::{
     ClientConfig, ClientEvent, Control, JoinError, NodeEnd, Ports, ServeError, ServerConfig, ServerEvent,
     ServerKey, Stream, join, serve,
@@ -181,7 +181,7 @@ impl Lab {
         let kept: Arc<Mutex<Kept>> = Arc::default();
         let (control, inbox) = Control::new();
         let keeping = kept.clone();
-        let open = move |info: &ka_core::seal::StreamInfo| {
+        let open = move |info: &ka_core::tape::chain::StreamInfo| {
             let kind = sink(&info.name);
             keeping.lock().unwrap().streams.push((info.name.clone(), Vec::new(), false));
             Ok(Box::new(Memo { kept: keeping.clone(), kind }) as Box<dyn Sink>)

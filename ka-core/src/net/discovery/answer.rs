@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::{Buffer, EMPTY, GROUP, GROUP_V6, THIS_HOST, send, shared_socket};
+use super::socket::{Buffer, EMPTY, GROUP, GROUP_V6, THIS_HOST, send, shared_socket};
 use crate::limits;
 use crate::net::identity::ServerKey;
 use crate::net::interfaces;
@@ -349,12 +349,10 @@ async fn receive<'s>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::SocketAddrV4;
-
-    use x25519_dalek::{PublicKey, StaticSecret};
-
-    use crate::key::Key;
+    use crate::crypto::session_key::Key;
     use crate::net::identity::Identity;
+    use std::net::SocketAddrV4;
+    use x25519_dalek::{PublicKey, StaticSecret};
 
     fn name(s: &str) -> SessionName {
         SessionName::new(s).unwrap()

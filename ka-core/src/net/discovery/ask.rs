@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use super::found::{AskError, Found, Other, Target};
 use super::search::{PAUSE_MAX, Search, after};
-use super::{AskError, Found, Other, Target};
-use crate::key::Key;
+use crate::crypto::session_key::Key;
 use crate::limits;
 use crate::net::interfaces::{Reach, reach};
 use crate::types::{SessionId, SessionName};
@@ -86,7 +86,7 @@ pub async fn ask(
 /// The probe of a server that starts: is there another one of this name before which it has to yield?
 ///
 /// Takes [`limits::PROBE`] unless there is. One that is no longer probing goes first; of two that are, the one
-/// with the smaller session id. The caller's own [`Responder`](super::Responder) should be running: it is how two that
+/// with the smaller session id. The caller's own [`Responder`](super::answer::Responder) should be running: it is how two that
 /// start at once hear of each other. A server with another key is none: nobody who looks for one finds the other.
 pub async fn rival(
     session: &SessionName,

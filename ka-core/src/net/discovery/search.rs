@@ -19,14 +19,12 @@ use tokio::time::{Instant, timeout_at};
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
-use super::{
-    AskError, Buffer, EMPTY, Found, GROUP, GROUP_V6, Other, THIS_HOST, Target, UnknownKey, host_socket,
-    interface_socket, send,
-};
-use crate::key::Key;
+use super::found::{AskError, Found, Other, Target, UnknownKey};
+use super::socket::{Buffer, EMPTY, GROUP, GROUP_V6, THIS_HOST, host_socket, interface_socket, send};
+use crate::crypto::session_key::Key;
 use crate::limits;
-use crate::net::error::exhausted;
 use crate::net::interfaces::{self, Interface};
+use crate::net::refused::exhausted;
 use crate::types::SessionName;
 use crate::wire::Malformed;
 use crate::wire::discovery::{self as wire, Answer, Question, Secret};

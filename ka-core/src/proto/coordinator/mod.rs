@@ -26,9 +26,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 
-use crate::cipher::PayloadKey;
+use crate::crypto::link_keys::LinkKey;
+use crate::crypto::payload::PayloadKey;
 use crate::limits;
-use crate::links::LinkKey;
 use crate::proto::arrival::Arrival;
 use crate::proto::event::{Event, Report};
 use crate::proto::release::Release;
@@ -36,7 +36,7 @@ use crate::proto::roster::{Cause, Conn, Member, Roster};
 use crate::proto::tempo::Tempo;
 use crate::proto::timer::{Timer, Timers};
 use crate::proto::topology;
-use crate::seal::Hash;
+use crate::tape::chain::Hash;
 use crate::time::{Duration, Instant};
 use crate::types::{Epoch, NodeId, Offset, SessionId, SessionName, printable};
 use crate::wire::control::{

@@ -14,8 +14,8 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
+use super::chain::{Hash, Statement};
 use crate::limits::BLOCK_BYTES;
-use crate::seal::{Hash, Statement};
 use crate::types::Position;
 
 /// What was sealed, in order.

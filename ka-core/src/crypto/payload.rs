@@ -7,7 +7,7 @@
 //! A stream cipher, a key for each stream and purpose, and a place on the keystream for each byte of the stream: no
 //! byte is added, so that offsets are those of the payload, and any part can be encrypted or opened alone. Whether the
 //! bytes are the true ones is not this file's business: the hash that the server signed is that of the encrypted
-//! ones (see [`seal`](crate::seal)), so a tag of the cipher's own would say the same once more.
+//! ones (see [`tape::chain`](crate::tape::chain)), so a tag of the cipher's own would say the same once more.
 //!
 //! All nodes of a session have its key. What keeps it from others is the connection on which they get it.
 

@@ -26,7 +26,7 @@ use bytes::Bytes;
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
 
-use crate::cipher::{Keystream, Part, PayloadKey};
+use crate::crypto::payload::{Keystream, Part, PayloadKey};
 use crate::limits::{self, BLOCK_BYTES, SEGMENT_BLOCKS};
 use crate::types::{Position, SessionId};
 use crate::wire::{Malformed, codec};
@@ -39,11 +39,6 @@ pub type Hash = [u8; 32];
 pub fn hash(block: &[u8]) -> Hash {
     *blake3::hash(block).as_bytes()
 }
-
-const SIGNATURE_BYTES: usize = 64;
-
-/// Bytes of a sealed statement at most: signature and content.
-pub const SEALED_BYTES_MAX: usize = SIGNATURE_BYTES + limits::STATEMENT_BYTES;
 
 /// What the server states about its tape.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -260,7 +255,7 @@ impl Sealer {
             .expect("the caller keeps the limits of a statement's parts");
         self.chain.value = self.chain.with(&content);
         let signature = self.key.sign(&self.chain.message(&self.chain.value));
-        let mut body = Vec::with_capacity(SIGNATURE_BYTES + content.len());
+        let mut body = Vec::with_capacity(limits::SIGNATURE_BYTES + content.len());
         body.extend(signature.to_bytes());
         body.extend(content);
         body.into()
@@ -316,7 +311,8 @@ impl Checker {
     /// # Errors
     /// [`Tainted`], and the checker stays where it was.
     pub fn statement(&mut self, body: &[u8]) -> Result<Statement, Tainted> {
-        let (signature, content) = body.split_at_checked(SIGNATURE_BYTES).ok_or(Tainted::Statement)?;
+        let (signature, content) =
+            body.split_at_checked(limits::SIGNATURE_BYTES).ok_or(Tainted::Statement)?;
         let signature = Signature::from_slice(signature).map_err(|_| Tainted::Signature)?;
         let value = self.chain.with(content);
         self.key.verify_strict(&self.chain.message(&value), &signature).map_err(|_| Tainted::Signature)?;
