@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use ka_core::crypto::payload::PayloadKey;
 use ka_core::limits::{self, BLOCK_BYTES};
-use ka_core::proto::pace::Pace;
+use ka_core::proto::rate_limit::Pace;
 use ka_core::proto::{Window, topology};
 use ka_core::tape::chain::{Sealer, Segment, Statement, StreamEnd, StreamInfo};
 use ka_core::tape::index::{Blocks, Index, Part};

@@ -12,13 +12,13 @@ use tokio::sync::mpsc;
 use tokio::time::Sleep;
 
 use super::clock::Clock;
-use super::control::{Connection, Outbox};
+use super::control::connection::{Connection, Outbox};
+use super::data::relay::Relay;
+use super::host::refused::refused;
 use super::incoming::{Incoming, NotBack, Task};
-use super::line::Line;
-use super::link::{self, Link, NoLink};
-use super::refused::refused;
-use super::relay::Relay;
+use super::link::dial::{self, Link, NoLink};
 use super::session::{Admit, Candidate, ClientEvent, Command, Inbox, ServerEvent};
+use super::uplink::Line;
 use crate::limits;
 use crate::proto::node::{Input as NodeInput, Output as NodeOutput};
 use crate::proto::roster::Conn;
@@ -302,7 +302,7 @@ impl<'a> Driver<'a> {
         let (way, sender) = (line.way(&parent), self.sender.clone());
         let addrs = way.addrs.clone();
         let task = Task::spawn(async move {
-            let result = link::dial(way, attach).await;
+            let result = dial::dial(way, attach).await;
             let _ = sender.send(Incoming::Dialled(link, result)).await;
         });
         self.dialling = Some(Dialling { link, parent, attach, addrs, _task: task });

@@ -5,9 +5,9 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use super::discovery::{AskError, Found, UnknownKey};
-use super::host::Host;
-use super::ports::PortError;
-use super::refused::{refused, way_in};
+use super::host::name::Host;
+use super::host::ports::PortError;
+use super::host::refused::{refused, way_in};
 use crate::types::{SessionId, SessionName};
 use crate::wire::Malformed;
 use crate::wire::control::Refusal;
@@ -122,9 +122,8 @@ impl std::error::Error for JoinError {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::ports::Service;
-    use crate::net::refused::exhausted;
-    use crate::net::refused::no_way;
+    use crate::net::host::ports::Service;
+    use crate::net::host::refused::{exhausted, no_way};
 
     #[test]
     fn a_port_that_cannot_be_had_is_named_with_the_option_for_another() {

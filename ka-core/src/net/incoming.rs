@@ -4,8 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use tokio::task::AbortHandle;
 
-use super::control::{Connection, Outbox};
-use super::link::{Link, NoLink};
+use super::control::connection::{Connection, Outbox};
+use super::link::dial::{Link, NoLink};
 use crate::proto::roster::Conn;
 use crate::types::LinkId;
 use crate::wire::control::{Hello, ToCoordinator, ToNode};

@@ -11,49 +11,32 @@
 // The one place where a clock is read: everything else gets its time as an argument.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
-mod again;
-mod child;
-mod client;
+mod accept;
 mod clock;
-mod connect;
 mod control;
+mod data;
 pub mod discovery;
-mod door;
 mod driver;
-mod ends;
 mod error;
-mod handshake;
 mod host;
-mod identity;
 mod incoming;
-pub mod interfaces;
-mod line;
+mod join;
 mod link;
-mod memory;
-mod pairing;
-mod pool;
-mod ports;
-mod refused;
-mod relay;
-mod root;
-mod seek;
-mod server;
+mod noise;
+mod serve;
 mod session;
-mod socket;
-mod tape;
-mod threads;
-mod transport;
-mod words;
+mod uplink;
 
-pub use client::{go, join};
 pub use error::{JoinError, ServeError};
-pub use host::Host;
-pub use identity::{Identity, ServerKey};
-pub use memory::default_window_bytes;
-pub use ports::{PortError, Ports, Service};
-pub use server::serve;
+pub use host::interfaces;
+pub use host::memory::default_window_bytes;
+pub use host::name::Host;
+pub use host::ports::{PortError, Ports, Service};
+pub use host::threads::{Start, Threads, Work};
+pub use join::{go, join};
+pub use noise::identity::{Identity, ServerKey};
+pub use serve::serve;
 pub use session::{
     Admit, AdmitRule, Candidate, ClientConfig, ClientEvent, Control, Inbox, NodeEnd, ServerConfig,
     ServerEvent, Stream,
 };
-pub use threads::{Start, Threads, Work};

@@ -12,10 +12,10 @@ use tokio::sync::mpsc;
 
 use super::discovery::Other;
 use super::error::JoinError;
-use super::host::Host;
-use super::identity::ServerKey;
-use super::ports::Ports;
-use super::threads::Threads;
+use super::host::name::Host;
+use super::host::ports::Ports;
+use super::host::threads::Threads;
+use super::noise::identity::ServerKey;
 use crate::crypto::session_key::Key;
 use crate::limits;
 use crate::proto;
@@ -159,7 +159,7 @@ pub struct ClientConfig {
 #[derive(Clone, Debug)]
 pub struct Control(mpsc::UnboundedSender<Command>);
 
-/// The session's end of a [`Control`]: [`serve`](super::server::serve) and [`join`](super::client::join) take it.
+/// The session's end of a [`Control`]: [`serve`](super::serve::serve) and [`join`](super::join::join) take it.
 #[derive(Debug)]
 pub struct Inbox(pub(super) mpsc::UnboundedReceiver<Command>);
 

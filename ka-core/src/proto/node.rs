@@ -18,7 +18,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use super::pace::{PACE_STEP, Pace};
+use super::rate_limit::{PACE_STEP, Pace};
 use super::timer::{Timer, Timers};
 use super::window::Window;
 use crate::limits;

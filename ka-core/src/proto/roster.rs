@@ -8,7 +8,7 @@ use core::net::{IpAddr, SocketAddr};
 
 use super::arrival::Arrival;
 use super::event::NodeReport;
-use super::tempo::Tempo;
+use super::throughput::Tempo;
 use crate::limits;
 use crate::time::{Duration, Instant};
 use crate::types::{Epoch, NodeId};

@@ -16,8 +16,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::socket::{Buffer, EMPTY, GROUP, GROUP_V6, THIS_HOST, send, shared_socket};
 use crate::limits;
-use crate::net::identity::ServerKey;
-use crate::net::interfaces;
+use crate::net::host::interfaces;
+use crate::net::noise::identity::ServerKey;
 use crate::types::{SessionId, SessionName};
 use crate::wire::Malformed;
 use crate::wire::discovery::{self as wire, Answer, Question, Secret, Stranger};
@@ -350,7 +350,7 @@ async fn receive<'s>(
 mod tests {
     use super::*;
     use crate::crypto::session_key::Key;
-    use crate::net::identity::Identity;
+    use crate::net::noise::identity::Identity;
     use std::net::SocketAddrV4;
     use x25519_dalek::{PublicKey, StaticSecret};
 

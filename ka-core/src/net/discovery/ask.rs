@@ -12,7 +12,7 @@ use super::found::{AskError, Found, Other, Target};
 use super::search::{PAUSE_MAX, Search, after};
 use crate::crypto::session_key::Key;
 use crate::limits;
-use crate::net::interfaces::{Reach, reach};
+use crate::net::host::interfaces::{Reach, reach};
 use crate::types::{SessionId, SessionName};
 
 /// How long an asker listens for a second server of the same name. It delays every start.

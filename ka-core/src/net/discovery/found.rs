@@ -1,14 +1,15 @@
 //! What a search is for, what it finds, and why it finds nothing.
 
-use super::super::interfaces::Interface;
-use crate::limits;
-use crate::types::SessionId;
-use crate::wire::Malformed;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
+
+use crate::limits;
+use crate::net::host::interfaces::Interface;
+use crate::types::SessionId;
+use crate::wire::Malformed;
 
 /// Where [`ask`] asks.
 #[derive(Clone, Debug, PartialEq, Eq)]

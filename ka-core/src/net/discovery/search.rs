@@ -23,8 +23,8 @@ use super::found::{AskError, Found, Other, Target, UnknownKey};
 use super::socket::{Buffer, EMPTY, GROUP, GROUP_V6, THIS_HOST, host_socket, interface_socket, send};
 use crate::crypto::session_key::Key;
 use crate::limits;
-use crate::net::interfaces::{self, Interface};
-use crate::net::refused::exhausted;
+use crate::net::host::interfaces::{self, Interface};
+use crate::net::host::refused::exhausted;
 use crate::types::SessionName;
 use crate::wire::Malformed;
 use crate::wire::discovery::{self as wire, Answer, Question, Secret};
@@ -347,11 +347,10 @@ fn poll_ears(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::UdpSocket as StdUdpSocket;
-
-    use crate::net::identity::{Identity, ServerKey};
+    use crate::net::noise::identity::{Identity, ServerKey};
     use crate::types::SessionId;
     use crate::wire::discovery::Stranger;
+    use std::net::UdpSocket as StdUdpSocket;
 
     /// Where nobody listens, on this host.
     const FROM: &str = "127.0.9.1:9";

@@ -26,6 +26,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 
+use super::throughput::Tempo;
 use crate::crypto::link_keys::LinkKey;
 use crate::crypto::payload::PayloadKey;
 use crate::limits;
@@ -33,7 +34,6 @@ use crate::proto::arrival::Arrival;
 use crate::proto::event::{Event, Report};
 use crate::proto::release::Release;
 use crate::proto::roster::{Cause, Conn, Member, Roster};
-use crate::proto::tempo::Tempo;
 use crate::proto::timer::{Timer, Timers};
 use crate::proto::topology;
 use crate::tape::chain::Hash;

@@ -13,7 +13,7 @@
 
 use super::*;
 use crate::proto::roster::{Cause, Suspicion};
-use crate::proto::tempo::Tempo;
+use crate::proto::throughput::Tempo;
 
 /// When a node is not heard for so long, a beat is missing.
 pub(super) const HOLE: Duration =

@@ -5,7 +5,7 @@
 //! if the source can be read again; if not, [`Slow`] decides.
 
 use super::*;
-use crate::proto::tempo::{Limit, Tempo};
+use crate::proto::throughput::{Limit, Tempo};
 
 /// What to do about a node that holds up all others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -13,10 +13,10 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::time::{Instant, Sleep};
 
-use super::again::Again;
 use super::ends::{Fed, Feed};
-use super::threads::Threads;
+use super::reread::Again;
 use crate::limits::{self, BLOCK_BYTES, SEGMENT_BLOCKS};
+use crate::net::host::threads::Threads;
 use crate::proto::Window;
 use crate::stream::Reread;
 use crate::tape::chain::{self, Hash, Sealer, Segment, Statement, StreamEnd, StreamInfo};
@@ -29,20 +29,20 @@ const READ_AHEAD_BYTES: u64 = 16 << 20;
 
 /// What the root adds to the tape.
 #[derive(Debug, Default)]
-pub(super) struct Sealed {
-    pub(super) items: Vec<Item>,
+pub(crate) struct Sealed {
+    pub(crate) items: Vec<Item>,
     /// A stream that begins with these items.
-    pub(super) begun: Option<StreamInfo>,
+    pub(crate) begun: Option<StreamInfo>,
     /// The source's failure that these items tell.
-    pub(super) failed: Option<String>,
+    pub(crate) failed: Option<String>,
     /// The chain's last value, if these items close the tape.
-    pub(super) closed: Option<Hash>,
+    pub(crate) closed: Option<Hash>,
     /// Why the sources cannot be read again after all.
-    pub(super) reread_failed: Option<String>,
+    pub(crate) reread_failed: Option<String>,
 }
 
 /// The root's end.
-pub(super) struct Root {
+pub(crate) struct Root {
     sealer: Sealer,
     feed: Feed,
     /// What was sealed, once more; `None` if it cannot be had.
@@ -59,7 +59,7 @@ pub(super) struct Root {
 }
 
 impl Root {
-    pub(super) fn new(sealer: Sealer, feed: Feed, threads: &Threads) -> io::Result<Self> {
+    pub(crate) fn new(sealer: Sealer, feed: Feed, threads: &Threads) -> io::Result<Self> {
         let again = feed.reread().then(|| Again::start(&sealer, threads)).transpose()?;
         Ok(Self {
             sealer,
@@ -74,18 +74,18 @@ impl Root {
     }
 
     /// The tape once more, if it can be had.
-    pub(super) fn again(&self) -> Option<&Again> {
+    pub(crate) fn again(&self) -> Option<&Again> {
         self.again.as_ref()
     }
 
     /// The same, to ask for parts of it.
-    pub(super) fn again_mut(&mut self) -> &mut Option<Again> {
+    pub(crate) fn again_mut(&mut self) -> &mut Option<Again> {
         &mut self.again
     }
 
     /// Reads as far as `window` allows beyond `end`, where the tape ends now; ready with the next items.
     /// `starving` says that a child has been sent everything there is.
-    pub(super) fn poll(
+    pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,
         window: &Window,
@@ -129,7 +129,7 @@ impl Root {
     }
 
     /// Ends the sources; says what went wrong with the spool.
-    pub(super) async fn stop(self) -> Result<(), String> {
+    pub(crate) async fn stop(self) -> Result<(), String> {
         self.feed.stop().await
     }
 

@@ -7,12 +7,12 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
 /// Whether the system says no because this process or its host has run out of something: nobody else is to blame.
-pub(super) fn exhausted(e: &io::Error) -> bool {
+pub(crate) fn exhausted(e: &io::Error) -> bool {
     matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS))
 }
 
 /// What the system refuses, why, and what helps if it is that this process has run out of it.
-pub(super) fn refused(what: &str, why: &io::Error) -> String {
+pub(crate) fn refused(what: &str, why: &io::Error) -> String {
     let mut words = format!("{what}: {why}");
     if why.raw_os_error() == Some(libc::EMFILE) {
         let may = getrlimit(Resource::Nofile).current.map_or_else(String::new, |n| format!(" {n}"));
@@ -22,7 +22,7 @@ pub(super) fn refused(what: &str, why: &io::Error) -> String {
 }
 
 /// Why a connection to another node's data port did not come about, and what to look at.
-pub(super) fn no_way(addr: SocketAddr, why: &io::Error, ports: &RangeInclusive<u16>) -> String {
+pub(crate) fn no_way(addr: SocketAddr, why: &io::Error, ports: &RangeInclusive<u16>) -> String {
     let (ip, port) = (addr.ip(), addr.port());
     let open = format!("nodes need TCP {}-{} open between them", ports.start(), ports.end());
     match why.kind() {
@@ -38,7 +38,7 @@ pub(super) fn no_way(addr: SocketAddr, why: &io::Error, ports: &RangeInclusive<u
 }
 
 /// What to look at if a server cannot be reached for this reason.
-pub(super) fn way_in(why: &io::Error) -> String {
+pub(crate) fn way_in(why: &io::Error) -> String {
     let (first, last) = (limits::DATA_PORT, limits::PORT_RANGE_LAST);
     let open = format!("a server needs TCP {first}-{last} and UDP {} open", limits::DISCOVERY_PORT);
     match why.kind() {

@@ -9,26 +9,26 @@
 
 use std::borrow::Cow;
 
-use super::transport::Cipher;
+use crate::net::noise::transport::Cipher;
 use crate::wire::data::{Header, Kind, Refuse};
 use crate::wire::{self, Plane, TAG_BYTES};
 
 /// One end's words, in the order in which they are said and heard.
-pub(super) struct Words(Option<Cipher>);
+pub(crate) struct Words(Option<Cipher>);
 
 impl Words {
     /// An insecure session's.
-    pub(super) fn open() -> Self {
+    pub(crate) fn open() -> Self {
         Self(None)
     }
 
     /// Those of two who have proved themselves to each other.
-    pub(super) fn sealed(cipher: Cipher) -> Self {
+    pub(crate) fn sealed(cipher: Cipher) -> Self {
         Self(Some(cipher))
     }
 
     /// The frame that says this.
-    pub(super) fn say(&mut self, kind: Kind, said: &[u8]) -> Vec<u8> {
+    pub(crate) fn say(&mut self, kind: Kind, said: &[u8]) -> Vec<u8> {
         // What is said is far shorter than what cannot be sealed.
         let sealed = self.0.as_mut().map(|cipher| cipher.sealing().seal(said).unwrap_or_default());
         let body = sealed.as_deref().unwrap_or(said);
@@ -36,7 +36,7 @@ impl Words {
     }
 
     /// What the other end says with the body of a frame; `None` if that is not what it said next.
-    pub(super) fn hear<'a>(&mut self, body: &'a [u8]) -> Option<Cow<'a, [u8]>> {
+    pub(crate) fn hear<'a>(&mut self, body: &'a [u8]) -> Option<Cow<'a, [u8]>> {
         match &mut self.0 {
             Some(cipher) => cipher.opening().open(body).map(Cow::Owned),
             None => Some(Cow::Borrowed(body)),
@@ -44,12 +44,12 @@ impl Words {
     }
 
     /// How long the body of a frame is that says so many bytes.
-    pub(super) fn body_bytes(&self, said: usize) -> usize {
+    pub(crate) fn body_bytes(&self, said: usize) -> usize {
         if self.0.is_some() { said + TAG_BYTES } else { said }
     }
 
     /// What a parent says first to a child that it takes.
-    pub(super) fn accept(&mut self) -> Vec<u8> {
+    pub(crate) fn accept(&mut self) -> Vec<u8> {
         match self.0 {
             Some(_) => self.say(Kind::Beat, &[]),
             None => wire::preface(Plane::Data).into(),
@@ -57,7 +57,7 @@ impl Words {
     }
 
     /// What a parent says to a child that it does not take.
-    pub(super) fn refuse(&mut self, why: &Refuse) -> Vec<u8> {
+    pub(crate) fn refuse(&mut self, why: &Refuse) -> Vec<u8> {
         let refusal = self.say(Kind::Refuse, &why.encode());
         match self.0 {
             Some(_) => refusal,

@@ -31,7 +31,7 @@ impl Host {
     ///
     /// # Errors
     /// The name does not resolve, or there is no such interface. Either may pass.
-    pub(super) async fn addrs(&self, threads: &Threads) -> io::Result<Vec<SocketAddr>> {
+    pub(crate) async fn addrs(&self, threads: &Threads) -> io::Result<Vec<SocketAddr>> {
         let all = match self {
             Self::Addr(ip) => vec![SocketAddr::new(*ip, 0)],
             Self::Linked(ip, zone) => interfaces::on_links((*ip, 0).into(), &[interfaces::index(zone)?]),
@@ -42,7 +42,7 @@ impl Host {
     }
 
     /// Whether it may be somewhere else later.
-    pub(super) fn moves(&self) -> bool {
+    pub(crate) fn moves(&self) -> bool {
         !matches!(self, Self::Addr(ip) if !interfaces::needs_scope(*ip))
     }
 }

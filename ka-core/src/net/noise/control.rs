@@ -39,7 +39,7 @@ const REST_BYTES: u64 = 4096;
 
 /// Why a node's side did not come to an end.
 #[derive(Debug)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     Io(io::Error),
     /// It is no server of ours, or of another version.
     Malformed(Malformed),
@@ -56,7 +56,7 @@ impl From<io::Error> for Fault {
 }
 
 /// The node's side.
-pub(super) async fn ask(stream: &mut TcpStream, key: &Key) -> Result<Cipher, Fault> {
+pub(crate) async fn ask(stream: &mut TcpStream, key: &Key) -> Result<Cipher, Fault> {
     let mut state = state(key, None).map_err(|_| Fault::Impostor)?;
     let mut first = [0; PREFACE_BYTES + FIRST_BYTES];
     let (head, body) = first.split_at_mut(PREFACE_BYTES);
@@ -82,7 +82,7 @@ pub(super) async fn ask(stream: &mut TcpStream, key: &Key) -> Result<Cipher, Fau
 }
 
 /// The server's side. Why somebody is not let in is in words.
-pub(super) async fn answer(stream: &mut TcpStream, key: &ServerKey) -> Result<Cipher, String> {
+pub(crate) async fn answer(stream: &mut TcpStream, key: &ServerKey) -> Result<Cipher, String> {
     let mut head = [0; PREFACE_BYTES];
     stream.read_exact(&mut head).await.map_err(words)?;
     match wire::check_preface(Plane::Control, &head) {
@@ -134,7 +134,7 @@ fn words(e: impl fmt::Display) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::identity::Identity;
+    use crate::net::noise::identity::Identity;
     use tokio::net::TcpListener;
 
     /// Both sides' ends, over loopback.

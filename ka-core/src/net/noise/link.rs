@@ -32,7 +32,7 @@ const NUMBER_BYTES: usize = 4;
 const MESSAGE_BYTES: usize = 32 + TAG_BYTES;
 
 /// The child's side. Why there is no link is in words.
-pub(super) async fn ask(
+pub(crate) async fn ask(
     stream: &mut TcpStream,
     key: &LinkKey,
     session: SessionId,
@@ -57,7 +57,7 @@ pub(super) async fn ask(
 }
 
 /// The parent's side, behind the child's preface: which child it is, if it is there. Why not is in words.
-pub(super) async fn answer(
+pub(crate) async fn answer(
     stream: &mut TcpStream,
     own: &LinkKey,
     session: SessionId,

@@ -12,15 +12,15 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
-use super::handshake::{self, Fault};
-use super::identity::ServerKey;
-use super::transport::{CHANGED, Cipher, Opening, Sealing};
 use crate::crypto::session_key::Key;
 use crate::limits;
+use crate::net::noise::control::{self, Fault};
+use crate::net::noise::identity::ServerKey;
+use crate::net::noise::transport::{CHANGED, Cipher, Opening, Sealing};
 use crate::wire::{Malformed, TAG_BYTES, codec};
 
 /// A connection whose other side has proved itself.
-pub(super) struct Connection {
+pub(crate) struct Connection {
     stream: TcpStream,
     cipher: Cipher,
     /// The other end: an IPv4 address as such, a link-local one with its scope.
@@ -29,44 +29,44 @@ pub(super) struct Connection {
 
 impl Connection {
     /// A node's, to a server at this address.
-    pub(super) async fn ask(mut stream: TcpStream, server: SocketAddr, key: &Key) -> Result<Self, Fault> {
-        let cipher = handshake::ask(&mut stream, key).await?;
+    pub(crate) async fn ask(mut stream: TcpStream, server: SocketAddr, key: &Key) -> Result<Self, Fault> {
+        let cipher = control::ask(&mut stream, key).await?;
         Ok(Self { stream, cipher, peer: server })
     }
 
     /// A server's, to somebody who knows its key, at this address.
-    pub(super) async fn answer(
+    pub(crate) async fn answer(
         mut stream: TcpStream,
         node: SocketAddr,
         key: &ServerKey,
     ) -> Result<Self, String> {
-        let cipher = handshake::answer(&mut stream, key).await?;
+        let cipher = control::answer(&mut stream, key).await?;
         Ok(Self { stream, cipher, peer: node })
     }
 
     /// Where its server is.
-    pub(super) fn server(&self) -> SocketAddr {
+    pub(crate) fn server(&self) -> SocketAddr {
         self.peer
     }
 
     /// Our own end.
-    pub(super) fn local(&self) -> io::Result<SocketAddr> {
+    pub(crate) fn local(&self) -> io::Result<SocketAddr> {
         self.stream.local_addr()
     }
 
     /// Says something before it is split.
-    pub(super) async fn send<T: Serialize>(&mut self, message: &T) -> io::Result<()> {
+    pub(crate) async fn send<T: Serialize>(&mut self, message: &T) -> io::Result<()> {
         let body = codec::encode_control(message).map_err(io::Error::other)?;
         self.stream.write_all(&frame(self.cipher.sealing(), &body)).await
     }
 
     /// Hears something before it is split.
-    pub(super) async fn receive<T: DeserializeOwned>(&mut self) -> Result<Option<T>, String> {
+    pub(crate) async fn receive<T: DeserializeOwned>(&mut self) -> Result<Option<T>, String> {
         receive(&mut self.stream, self.cipher.opening()).await
     }
 
     /// Both ways, for two tasks.
-    pub(super) fn split(self) -> (Mouth, Ear) {
+    pub(crate) fn split(self) -> (Mouth, Ear) {
         let (reader, writer) = self.stream.into_split();
         let (sealing, opening) = self.cipher.split();
         (Mouth(writer, sealing), Ear(reader, opening))
@@ -74,17 +74,17 @@ impl Connection {
 }
 
 /// The way out.
-pub(super) struct Mouth(OwnedWriteHalf, Sealing);
+pub(crate) struct Mouth(OwnedWriteHalf, Sealing);
 
 /// The way in.
-pub(super) struct Ear(OwnedReadHalf, Opening);
+pub(crate) struct Ear(OwnedReadHalf, Opening);
 
 impl Ear {
     /// Reads one message. `Ok(None)`: the other side closed the connection between two messages.
     ///
     /// # Errors
     /// In words: cut within a message, or not a message.
-    pub(super) async fn receive<T: DeserializeOwned>(&mut self) -> Result<Option<T>, String> {
+    pub(crate) async fn receive<T: DeserializeOwned>(&mut self) -> Result<Option<T>, String> {
         receive(&mut self.0, &mut self.1).await
     }
 }
@@ -93,12 +93,12 @@ impl Ear {
 ///
 /// Dropping the last clone closes the connection once everything is sent.
 #[derive(Clone, Debug)]
-pub(super) struct Outbox(mpsc::UnboundedSender<Vec<u8>>, AbortHandle);
+pub(crate) struct Outbox(mpsc::UnboundedSender<Vec<u8>>, AbortHandle);
 
 impl Outbox {
     /// Takes over the way out of a connection. `open` is dropped when everything is sent, or cannot be: a peer
     /// that is gone takes nothing and says nothing, so it gets no longer for it than it may be silent.
-    pub(super) fn start<T: Send + 'static>(mouth: Mouth, open: T) -> Self {
+    pub(crate) fn start<T: Send + 'static>(mouth: Mouth, open: T) -> Self {
         let Mouth(mut half, mut sealing) = mouth;
         let (tx, mut rx) = mpsc::unbounded_channel::<Vec<u8>>();
         let writer = tokio::spawn(async move {
@@ -116,17 +116,17 @@ impl Outbox {
     }
 
     /// Gives up what is not sent yet.
-    pub(super) fn abort(&self) {
+    pub(crate) fn abort(&self) {
         self.1.abort();
     }
 
     /// Whether somebody can still send on it: a handle for whoever reads the same connection.
-    pub(super) fn watch(&self) -> OutboxWatch {
+    pub(crate) fn watch(&self) -> OutboxWatch {
         OutboxWatch(self.0.downgrade())
     }
 
     /// Sends a message. What cannot be sent any more is noticed by whoever reads the connection.
-    pub(super) fn send<T: Serialize>(&self, message: &T) {
+    pub(crate) fn send<T: Serialize>(&self, message: &T) {
         if let Ok(body) = codec::encode_control(message) {
             let _ = self.0.send(body);
         }
@@ -135,10 +135,10 @@ impl Outbox {
 
 /// Tells whether an [`Outbox`] is still held by somebody.
 #[derive(Debug)]
-pub(super) struct OutboxWatch(mpsc::WeakUnboundedSender<Vec<u8>>);
+pub(crate) struct OutboxWatch(mpsc::WeakUnboundedSender<Vec<u8>>);
 
 impl OutboxWatch {
-    pub(super) fn hung_up(&self) -> bool {
+    pub(crate) fn hung_up(&self) -> bool {
         self.0.upgrade().is_none()
     }
 }
@@ -183,11 +183,11 @@ fn cut(e: io::Error) -> String {
 }
 
 /// The other end of a connection, with an IPv4 address as such.
-pub(super) fn canonical(addr: SocketAddr) -> SocketAddr {
+pub(crate) fn canonical(addr: SocketAddr) -> SocketAddr {
     SocketAddr::new(addr.ip().to_canonical(), addr.port())
 }
 
 /// Our own address on a connection.
-pub(super) fn local_ip(stream: &TcpStream) -> io::Result<IpAddr> {
+pub(crate) fn local_ip(stream: &TcpStream) -> io::Result<IpAddr> {
     Ok(stream.local_addr()?.ip().to_canonical())
 }

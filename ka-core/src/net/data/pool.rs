@@ -12,7 +12,7 @@ use crate::wire::data::HEADER_BYTES;
 
 /// Bytes of a buffer: four blocks a read, so that a system call costs little beside hashing what it brought, and what
 /// may come with their announcement.
-pub(super) const BUFFER_BYTES: usize = 4 * (HEADER_BYTES + BLOCK_BYTES) + (4 << 10);
+pub(crate) const BUFFER_BYTES: usize = 4 * (HEADER_BYTES + BLOCK_BYTES) + (4 << 10);
 
 /// Free buffers a pool keeps: enough for a small window to pass through without asking the system for memory. What
 /// a stall needed beyond that is given back.
@@ -22,7 +22,7 @@ const KEEP: usize = 64;
 ///
 /// A buffer that is used up is free once all that was split off it is dropped, which happens in order.
 #[derive(Debug, Default)]
-pub(super) struct ReadPool {
+pub(crate) struct ReadPool {
     used_up: VecDeque<BytesMut>,
     /// The last one freed is the hottest, and the next to go.
     free: Vec<BytesMut>,
@@ -30,7 +30,7 @@ pub(super) struct ReadPool {
 
 impl ReadPool {
     /// Replaces a buffer that has too little room: what is left in it moves to the new one.
-    pub(super) fn renew(&mut self, buffer: &mut BytesMut) {
+    pub(crate) fn renew(&mut self, buffer: &mut BytesMut) {
         while let Some(mut oldest) = self.used_up.pop_front() {
             if !oldest.try_reclaim(BUFFER_BYTES) {
                 self.used_up.push_front(oldest);
@@ -48,16 +48,16 @@ impl ReadPool {
 }
 
 /// Bytes of a source's buffer: larger, because each goes from one thread to another, which costs more than its size.
-pub(super) const LEASE_BYTES: usize = 1 << 20;
+pub(crate) const LEASE_BYTES: usize = 1 << 20;
 
 /// Buffers for a source's thread, which fills one at a time and sends it off. The last one back is the
 /// hottest, and the next to go.
 #[derive(Clone, Debug, Default)]
-pub(super) struct LeasePool(Arc<Mutex<Vec<Vec<u8>>>>);
+pub(crate) struct LeasePool(Arc<Mutex<Vec<Vec<u8>>>>);
 
 impl LeasePool {
     /// A buffer of [`LEASE_BYTES`]; what it holds is of no meaning.
-    pub(super) fn lease(&self) -> Lease {
+    pub(crate) fn lease(&self) -> Lease {
         let free = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
         Lease { buffer: free.unwrap_or_else(|| vec![0; LEASE_BYTES]), pool: self.clone() }
     }
@@ -65,19 +65,19 @@ impl LeasePool {
 
 /// A buffer that goes back to its pool when it is dropped.
 #[derive(Debug)]
-pub(super) struct Lease {
+pub(crate) struct Lease {
     buffer: Vec<u8>,
     pool: LeasePool,
 }
 
 impl Lease {
-    pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.buffer
     }
 
     /// The first `len` bytes, to be shared. A mostly empty buffer is copied from, not given away: a source
     /// that trickles must not hold a whole one for each drop.
-    pub(super) fn freeze(self, len: usize) -> Bytes {
+    pub(crate) fn freeze(self, len: usize) -> Bytes {
         if len <= LEASE_BYTES / 4 {
             return Bytes::copy_from_slice(&self.buffer[..len]);
         }

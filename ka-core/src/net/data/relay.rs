@@ -19,19 +19,19 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 
-use super::again::Again;
 use super::child::Child;
 use super::child::broken;
 use super::ends::{Drain, Feed, Job, Sunk};
-use super::link::Link;
+use super::low_water::set_receive_low_water;
+use super::place::Tape;
 use super::pool::{BUFFER_BYTES, ReadPool};
+use super::reread::Again;
 use super::root::Root;
-use super::socket::set_receive_low_water;
-use super::tape::Tape;
-use super::threads::Threads;
-use super::transport::CHANGED;
-use super::words::Words;
 use crate::limits;
+use crate::net::host::threads::Threads;
+use crate::net::link::dial::Link;
+use crate::net::link::frames::Words;
+use crate::net::noise::transport::CHANGED;
 use crate::proto::Node;
 use crate::proto::node::Input;
 use crate::tape::chain::{Checker, Sealer, Statement, StreamEnd, StreamInfo};
@@ -43,7 +43,7 @@ use crate::wire::control::LinkFault;
 use crate::wire::data::{Grant, HEADER_BYTES, Header, Kind};
 
 /// The data plane.
-pub(super) struct Relay {
+pub(crate) struct Relay {
     ring: Ring,
     origin: Origin,
     children: Vec<Child>,
@@ -78,12 +78,12 @@ impl Relay {
     ///
     /// # Errors
     /// The system gives no thread.
-    pub(super) fn root(sealer: Sealer, feed: Feed, threads: &Threads) -> io::Result<Self> {
+    pub(crate) fn root(sealer: Sealer, feed: Feed, threads: &Threads) -> io::Result<Self> {
         Ok(Self::new(Origin::Source(Box::new(Root::new(sealer, feed, threads)?)), None))
     }
 
     /// A node's: checks what comes from the parent, and feeds the sinks.
-    pub(super) fn node(checker: Checker, drain: Drain) -> Self {
+    pub(crate) fn node(checker: Checker, drain: Drain) -> Self {
         let origin = Origin::Parent { checker: Box::new(checker), link: None, pool: ReadPool::default() };
         Self::new(origin, Some(drain))
     }
@@ -101,7 +101,7 @@ impl Relay {
     }
 
     /// The link to the parent is up.
-    pub(super) fn set_parent(&mut self, id: LinkId, parent: Link) {
+    pub(crate) fn set_parent(&mut self, id: LinkId, parent: Link) {
         if let Origin::Parent { link, .. } = &mut self.origin {
             *link = Some(Box::new(ParentLink {
                 id,
@@ -116,12 +116,12 @@ impl Relay {
     }
 
     /// A child is accepted, whose claim was [believed](Self::believe) just now.
-    pub(super) fn add_child(&mut self, id: LinkId, link: Link, claim: Grant) {
+    pub(crate) fn add_child(&mut self, id: LinkId, link: Link, claim: Grant) {
         self.children.push(Child::new(id, link, claim, self.ring.end()));
     }
 
     /// What can be believed of a child that wants to attach; `None` if it names a place that is none of this tape.
-    pub(super) fn believe(&self, claim: Grant) -> Option<Grant> {
+    pub(crate) fn believe(&self, claim: Grant) -> Option<Grant> {
         self.tape().believe(claim)
     }
 
@@ -130,7 +130,7 @@ impl Relay {
     }
 
     /// Closes a link, whoever is at its other end.
-    pub(super) fn drop_link(&mut self, id: LinkId) {
+    pub(crate) fn drop_link(&mut self, id: LinkId) {
         self.children.retain(|c| c.id() != id);
         if let Origin::Parent { link, .. } = &mut self.origin {
             link.take_if(|l| l.id == id);
@@ -138,7 +138,7 @@ impl Relay {
     }
 
     /// Tells the parent how far this node is. (The source is asked for more as the window grows, and needs no telling.)
-    pub(super) fn grant(&mut self, grant: Grant) {
+    pub(crate) fn grant(&mut self, grant: Grant) {
         if let Origin::Parent { link: Some(link), .. } = &mut self.origin {
             let said = link.words.say(Kind::Grant, &grant.encode());
             link.grants.extend_from_slice(&said);
@@ -146,7 +146,7 @@ impl Relay {
     }
 
     /// Lets idle children know that this node lives, and hears of less than a whole frame from a silent parent.
-    pub(super) fn live(&mut self) {
+    pub(crate) fn live(&mut self) {
         self.children.iter_mut().for_each(Child::live);
         if let Origin::Parent { link: Some(link), .. } = &mut self.origin {
             link.live();
@@ -154,24 +154,24 @@ impl Relay {
     }
 
     /// Drops what nobody needs any more.
-    pub(super) fn forget(&mut self, upto: Position) {
+    pub(crate) fn forget(&mut self, upto: Position) {
         self.ring.forget(upto);
     }
 
     /// The sink's stream will not be completed.
-    pub(super) fn abort_sink(&mut self) {
+    pub(crate) fn abort_sink(&mut self) {
         if let Some(drain) = &mut self.drain {
             drain.abort();
         }
     }
 
     /// What has happened since the last call.
-    pub(super) fn happened(&mut self) -> Option<Input> {
+    pub(crate) fn happened(&mut self) -> Option<Input> {
         self.happened.pop_front()
     }
 
     /// A stream that began.
-    pub(super) fn begun(&mut self) -> Option<StreamInfo> {
+    pub(crate) fn begun(&mut self) -> Option<StreamInfo> {
         // In the order in which they came.
         (!self.begun.is_empty()).then(|| self.begun.remove(0))
     }
@@ -180,7 +180,7 @@ impl Relay {
     ///
     /// # Errors
     /// What went wrong with a spool that was to be kept.
-    pub(super) async fn end(self) -> Result<(), String> {
+    pub(crate) async fn end(self) -> Result<(), String> {
         if let Some(drain) = self.drain {
             drain.ended().await;
         }
@@ -191,7 +191,7 @@ impl Relay {
     }
 
     /// Moves what can be moved; ready when something happened.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, node: &Node) -> Poll<()> {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, node: &Node) -> Poll<()> {
         // Reading on while a read brings something: after the last one that did not, the socket will wake us.
         loop {
             let read = self.poll_origin(cx, node);

@@ -12,11 +12,11 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 
-use super::link::Link;
-use super::tape::{Place, Tape};
-use super::transport::CHANGED;
-use super::words::Words;
+use super::place::{Place, Tape};
 use crate::limits::{self, BLOCK_BYTES};
+use crate::net::link::dial::Link;
+use crate::net::link::frames::Words;
+use crate::net::noise::transport::CHANGED;
 use crate::proto::Node;
 use crate::proto::node::Input;
 use crate::tape::ring::{Item, Ring};
@@ -31,7 +31,7 @@ const AGAIN_BYTES: u64 = (limits::SEGMENT_BLOCKS * BLOCK_BYTES) as u64;
 const WRITE_ITEMS: usize = 32;
 
 /// A child's connection.
-pub(super) struct Child {
+pub(crate) struct Child {
     id: LinkId,
     stream: TcpStream,
     words: Words,
@@ -63,7 +63,7 @@ struct Out {
 
 impl Child {
     /// One whose claim was [believed](Tape::believe); the tape is here up to `end`.
-    pub(super) fn new(id: LinkId, link: Link, claim: Grant, end: Position) -> Self {
+    pub(crate) fn new(id: LinkId, link: Link, claim: Grant, end: Position) -> Self {
         let Grant { floors, upto } = claim;
         let Link { stream, mut words } = link;
         let head = BytesMut::from(&words.accept()[..]);
@@ -84,17 +84,17 @@ impl Child {
     }
 
     /// Its link.
-    pub(super) fn id(&self) -> LinkId {
+    pub(crate) fn id(&self) -> LinkId {
         self.id
     }
 
     /// The next item it is to be sent.
-    pub(super) fn next(&self) -> Position {
+    pub(crate) fn next(&self) -> Position {
         self.out.next
     }
 
     /// Reads what it says, writes what it may have; what that means goes to `happened`.
-    pub(super) fn poll(
+    pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,
         tape: Tape<'_>,
@@ -237,7 +237,7 @@ impl Child {
     }
 
     /// The item that is now asked for, if the ring has forgotten it and little is left of what came before.
-    pub(super) fn wants_again(&mut self, ring: &Ring) -> Option<u64> {
+    pub(crate) fn wants_again(&mut self, ring: &Ring) -> Option<u64> {
         let next = self.out.next;
         if next.item >= ring.first().item {
             self.again = Ring::new();
@@ -252,7 +252,7 @@ impl Child {
     }
 
     /// What was asked for is here.
-    pub(super) fn take_again(&mut self, part: &Ring) {
+    pub(crate) fn take_again(&mut self, part: &Ring) {
         self.asked = false;
         if self.again.end() != part.first() {
             self.again = Ring::from_place(part.first());
@@ -261,7 +261,7 @@ impl Child {
     }
 
     /// Says that this node lives, if nothing else was said since the last time.
-    pub(super) fn live(&mut self) {
+    pub(crate) fn live(&mut self) {
         if !std::mem::take(&mut self.wrote) && self.out.written == 0 && self.out.head.is_empty() {
             self.out.head.extend_from_slice(&self.words.say(Kind::Beat, &[]));
         }
@@ -295,6 +295,6 @@ fn header_of(item: &Item) -> Header {
     Header { kind, len: item.body().len() }
 }
 
-pub(super) fn broken(e: &io::Error) -> LinkFault {
+pub(crate) fn broken(e: &io::Error) -> LinkFault {
     LinkFault::Broken(e.to_string())
 }

@@ -15,7 +15,7 @@ use super::refused::{exhausted, refused};
 use crate::limits;
 
 /// Listens for this service, and says where.
-pub(super) fn listen(
+pub(crate) fn listen(
     service: Service,
     wanted: Option<u16>,
     usual: u16,

@@ -11,33 +11,33 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::connect::{connect, first};
-use super::pairing;
-use super::refused::{exhausted, no_way};
-use super::transport::CHANGED;
-use super::words::Words;
+use super::frames::Words;
 use crate::crypto::link_keys::LinkKey;
 use crate::limits;
+use crate::net::host::connect::{connect, first};
+use crate::net::host::refused::{exhausted, no_way};
+use crate::net::noise::link;
+use crate::net::noise::transport::CHANGED;
 use crate::wire::control::LinkFault;
 use crate::wire::data::{Attach, HEADER_BYTES, Header, Kind, Refuse};
 use crate::wire::{self, Malformed, PREFACE_BYTES, Plane};
 
 /// A data link, and what its two ends say to each other on it.
-pub(super) struct Link {
-    pub(super) stream: TcpStream,
-    pub(super) words: Words,
+pub(crate) struct Link {
+    pub(crate) stream: TcpStream,
+    pub(crate) words: Words,
 }
 
 impl Link {
     /// Tells a child why it may not attach, as far as its socket takes that without waiting.
-    pub(super) fn refuse(mut self, why: &Refuse) {
+    pub(crate) fn refuse(mut self, why: &Refuse) {
         let _ = self.stream.try_write(&self.words.refuse(why));
     }
 }
 
 /// Why there is no link to a parent.
 #[derive(Debug)]
-pub(super) enum NoLink {
+pub(crate) enum NoLink {
     /// For this reason, which the coordinator should know.
     Fault(LinkFault),
     /// This host has run out of what a connection takes. No other parent would help.
@@ -46,12 +46,12 @@ pub(super) enum NoLink {
 
 /// Where a parent listens, and by what it is known.
 #[derive(Clone, Debug)]
-pub(super) struct Way {
+pub(crate) struct Way {
     /// Where it may be reached, the likeliest first.
-    pub(super) addrs: Vec<SocketAddr>,
-    pub(super) key: Option<LinkKey>,
+    pub(crate) addrs: Vec<SocketAddr>,
+    pub(crate) key: Option<LinkKey>,
     /// The ports that nodes listen on, for people.
-    pub(super) ports: RangeInclusive<u16>,
+    pub(crate) ports: RangeInclusive<u16>,
 }
 
 /// Dials a parent, attaches, and waits for its word that it accepts.
@@ -59,7 +59,7 @@ pub(super) struct Way {
 /// # Errors
 /// [`LinkFault::Gone`] if it does not hold what the child lacks, [`LinkFault::Unreachable`] for any other reason that is
 /// not this host's own.
-pub(super) async fn dial(way: Way, attach: Attach) -> Result<Link, NoLink> {
+pub(crate) async fn dial(way: Way, attach: Attach) -> Result<Link, NoLink> {
     let mut stream = match first(&way.addrs, connect).await {
         Ok(stream) => stream,
         Err(why) => return Err(not_connected(why, &way.ports)),
@@ -99,7 +99,7 @@ fn unreachable(why: impl ToString) -> LinkFault {
 /// Attaches to a parent that proves itself. Its first word is a sign of life, or a refusal.
 async fn attach_sealed(stream: &mut TcpStream, key: &LinkKey, attach: Attach) -> Result<Words, LinkFault> {
     let Attach { session, child, .. } = attach;
-    let cipher = pairing::ask(stream, key, session, child).await.map_err(unreachable)?;
+    let cipher = link::ask(stream, key, session, child).await.map_err(unreachable)?;
     let mut words = Words::sealed(cipher);
     let hello = words.say(Kind::Attach, &attach.encode());
     stream.write_all(&hello).await.map_err(unreachable)?;
@@ -150,16 +150,14 @@ fn refusal(said: &[u8]) -> LinkFault {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::door::Own;
-    use crate::net::door::hear_child;
+    use crate::net::accept::{Own, hear_child};
     use crate::types::SessionId;
-    use crate::wire::data::ATTACH_BYTES;
-    use tokio::net::TcpListener;
-    use tokio::time::Instant;
-
     use crate::types::{Epoch, Floors, NodeId, Offset, Position};
     use crate::wire::TAG_BYTES;
+    use crate::wire::data::ATTACH_BYTES;
     use crate::wire::data::Grant;
+    use tokio::net::TcpListener;
+    use tokio::time::Instant;
 
     const SESSION: SessionId = SessionId([7; 16]);
     const CHILD: NodeId = NodeId(3);
@@ -275,7 +273,7 @@ mod tests {
         let mut stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let key = own.key.clone().unwrap().of_child(CHILD);
         let child = tokio::spawn(async move {
-            let mut words = Words::sealed(pairing::ask(&mut stream, &key, SESSION, CHILD).await.unwrap());
+            let mut words = Words::sealed(link::ask(&mut stream, &key, SESSION, CHILD).await.unwrap());
             let attach = Attach { child: NodeId(4), ..attach() };
             stream.write_all(&words.say(Kind::Attach, &attach.encode())).await.unwrap();
             hear(&mut stream, &mut words).await
@@ -296,7 +294,7 @@ mod tests {
             let key = own.key.clone().unwrap().of_child(CHILD);
             let child = tokio::spawn(async move {
                 let mut stream = TcpStream::connect(addr).await.unwrap();
-                let mut words = Words::sealed(pairing::ask(&mut stream, &key, SESSION, CHILD).await.unwrap());
+                let mut words = Words::sealed(link::ask(&mut stream, &key, SESSION, CHILD).await.unwrap());
                 let frame = words.say(Kind::Attach, &attach().encode());
                 stream.write_all(&frame[..n]).await.unwrap();
             });

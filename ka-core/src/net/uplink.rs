@@ -17,13 +17,13 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::sleep;
 
-use super::control::{Connection, Ear, Outbox};
+use super::control::connection::{Connection, Ear, Outbox};
+use super::control::seek::{exchange, meet};
 use super::discovery;
 use super::error::JoinError;
+use super::host::interfaces::{self, reach, with_port};
 use super::incoming::{Incoming, NotBack, Task};
-use super::interfaces::{self, reach, with_port};
-use super::link::Way;
-use super::seek::{exchange, meet};
+use super::link::dial::Way;
 use super::session::ClientConfig;
 use crate::crypto::session_key::Key;
 use crate::limits;

@@ -69,14 +69,14 @@ pub fn carries(only: &[String]) -> Option<u64> {
 
 /// Whether a connection to this address of ours is one to this host itself or to one of the interfaces `only`, as they
 /// are now; any is, if none is named.
-pub(super) fn takes(only: &[String], local: SocketAddr) -> bool {
+pub(crate) fn takes(only: &[String], local: SocketAddr) -> bool {
     let ip = local.ip().to_canonical();
     let same = |i: &Interface| i.addr == ip && (!needs_scope(ip) || i.at(0) == with_port(local, 0));
     only.is_empty() || ip.is_loopback() || usable(only).is_ok_and(|all| all.iter().any(same))
 }
 
 /// Where a neighbour is reached: a link-local IPv6 address without a scope may be on any of these links.
-pub(super) fn on_links(addr: SocketAddr, links: &[u32]) -> Vec<SocketAddr> {
+pub(crate) fn on_links(addr: SocketAddr, links: &[u32]) -> Vec<SocketAddr> {
     match addr {
         SocketAddr::V6(v6) if needs_scope(addr.ip()) && v6.scope_id() == 0 => {
             links.iter().map(|link| on_link(addr, *link)).collect()
@@ -87,7 +87,7 @@ pub(super) fn on_links(addr: SocketAddr, links: &[u32]) -> Vec<SocketAddr> {
 
 /// The links that a connection between `server` and `local`, our end, may lead over: the one it says, else the one that
 /// has our address, else all of `interfaces` but loopback.
-pub(super) fn links(server: SocketAddr, local: SocketAddr, interfaces: &[Interface]) -> Vec<u32> {
+pub(crate) fn links(server: SocketAddr, local: SocketAddr, interfaces: &[Interface]) -> Vec<u32> {
     match server {
         SocketAddr::V6(v6) if v6.scope_id() != 0 => return vec![v6.scope_id()],
         _ => {}
@@ -100,7 +100,7 @@ pub(super) fn links(server: SocketAddr, local: SocketAddr, interfaces: &[Interfa
 }
 
 /// The number of an interface, by its name or as its number.
-pub(super) fn index(zone: &str) -> io::Result<u32> {
+pub(crate) fn index(zone: &str) -> io::Result<u32> {
     if let Ok(number) = zone.parse() {
         return Ok(number);
     }
@@ -114,7 +114,7 @@ pub(super) fn index(zone: &str) -> io::Result<u32> {
 
 /// How far an address reaches, the one to prefer first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Reach {
+pub(crate) enum Reach {
     /// This very host is best reached without leaving it.
     Here,
     Ipv4,
@@ -123,7 +123,7 @@ pub(super) enum Reach {
     Link,
 }
 
-pub(super) fn reach(addr: IpAddr) -> Reach {
+pub(crate) fn reach(addr: IpAddr) -> Reach {
     match addr {
         addr if addr.is_loopback() => Reach::Here,
         IpAddr::V4(v4) if v4.is_link_local() => Reach::Link,
@@ -134,7 +134,7 @@ pub(super) fn reach(addr: IpAddr) -> Reach {
 }
 
 /// Whether an address means something on one link only.
-pub(super) fn needs_scope(ip: IpAddr) -> bool {
+pub(crate) fn needs_scope(ip: IpAddr) -> bool {
     matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local())
 }
 
@@ -148,7 +148,7 @@ fn on_link(addr: SocketAddr, link: u32) -> SocketAddr {
 }
 
 /// The same host and link, and another port.
-pub(super) fn with_port(mut addr: SocketAddr, port: u16) -> SocketAddr {
+pub(crate) fn with_port(mut addr: SocketAddr, port: u16) -> SocketAddr {
     addr.set_port(port);
     addr
 }

@@ -15,8 +15,8 @@ use bytes::Bytes;
 use crossbeam_channel as crossbeam;
 use tokio::sync::mpsc;
 
-use super::threads::Threads;
 use crate::limits::BLOCK_BYTES;
+use crate::net::host::threads::Threads;
 use crate::stream::Reread;
 use crate::tape::chain::{self, Hash, Sealer, Segment, Statement};
 use crate::tape::index::{Blocks, Index, Part};
@@ -24,7 +24,7 @@ use crate::tape::ring::{Item, Ring};
 use crate::types::{LinkId, Position};
 
 /// The data loop's end of the thread.
-pub(super) struct Again {
+pub(crate) struct Again {
     index: Index,
     jobs: crossbeam::Sender<Job>,
     done: mpsc::UnboundedReceiver<Done>,
@@ -42,7 +42,7 @@ type Done = (LinkId, Result<Ring, String>);
 
 impl Again {
     /// Starts the thread; `sealer` lends its key.
-    pub(super) fn start(sealer: &Sealer, threads: &Threads) -> io::Result<Self> {
+    pub(crate) fn start(sealer: &Sealer, threads: &Threads) -> io::Result<Self> {
         let (jobs, rx) = crossbeam::unbounded();
         let (tx, done) = mpsc::unbounded_channel();
         let sealer = sealer.from(Hash::default());
@@ -51,24 +51,24 @@ impl Again {
     }
 
     /// A stream begins that can be read again here.
-    pub(super) fn stream(&mut self, source: Box<dyn Reread>) {
+    pub(crate) fn stream(&mut self, source: Box<dyn Reread>) {
         let _ = self.jobs.send(Job::Stream(source));
     }
 
     /// Notes what was sealed.
-    pub(super) fn note(&mut self, statement: &Statement, sealed: &Bytes, chain: (Hash, Hash)) {
+    pub(crate) fn note(&mut self, statement: &Statement, sealed: &Bytes, chain: (Hash, Hash)) {
         self.index.note(statement, sealed, chain);
     }
 
     /// Asks for the part of the tape with item number `item`, for the child of this link.
-    pub(super) fn ask(&mut self, link: LinkId, item: u64) {
+    pub(crate) fn ask(&mut self, link: LinkId, item: u64) {
         if let Some(part) = self.index.part(item) {
             let _ = self.jobs.send(Job::Part(link, part));
         }
     }
 
     /// What was asked for, if some of it is there; or why nothing more will come.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(LinkId, Ring), String>> {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(LinkId, Ring), String>> {
         self.done.poll_recv(cx).map(|done| match done {
             Some((link, part)) => part.map(|part| (link, part)),
             None => Err("the thread that reads it has ended".into()),
@@ -76,7 +76,7 @@ impl Again {
     }
 
     /// Where everything is.
-    pub(super) fn index(&self) -> &Index {
+    pub(crate) fn index(&self) -> &Index {
         &self.index
     }
 }

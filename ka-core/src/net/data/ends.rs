@@ -20,10 +20,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, Sleep};
 
 use super::pool::{LEASE_BYTES, Lease, LeasePool};
-use super::session::Stream;
-use super::threads::Threads;
 use crate::crypto::payload::{Keystream, Part, PayloadKey};
 use crate::limits::{self, BLOCK_BYTES};
+use crate::net::host::threads::Threads;
+use crate::net::session::Stream;
 use crate::stream::{Reread, Sink, Source, Spool, Stop};
 use crate::tape::chain::StreamInfo;
 use crate::types::Position;
@@ -34,7 +34,7 @@ const LOOK: Duration = Duration::from_millis(100);
 // ---- sources ----
 
 /// What comes from the sources' thread.
-pub(super) enum Fed {
+pub(crate) enum Fed {
     /// With its bytes once more, if they can be read again.
     Begin(StreamInfo, Option<Box<dyn Reread>>),
     Bytes(Bytes),
@@ -47,7 +47,7 @@ pub(super) enum Fed {
 }
 
 /// The data loop's end of the sources' thread.
-pub(super) struct Feed {
+pub(crate) struct Feed {
     fed: mpsc::Receiver<Fed>,
     /// Whether every stream can be read again.
     reread: bool,
@@ -62,7 +62,7 @@ pub(super) struct Feed {
 impl Feed {
     /// Starts reading the streams, one after the other, a few buffers ahead of whoever takes them. What cannot be read
     /// again goes to the spool, too, if there is one.
-    pub(super) fn start(
+    pub(crate) fn start(
         streams: Vec<Stream>,
         spool: Option<Spool>,
         payload: PayloadKey,
@@ -84,7 +84,7 @@ impl Feed {
     }
 
     /// What comes next, if something is there.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Fed>> {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Fed>> {
         let fed = ready!(self.fed.poll_recv(cx));
         if std::mem::replace(&mut self.over, matches!(fed, None | Some(Fed::Close))) {
             return Poll::Ready(None);
@@ -94,13 +94,13 @@ impl Feed {
     }
 
     /// Whether every stream can be read again.
-    pub(super) fn reread(&self) -> bool {
+    pub(crate) fn reread(&self) -> bool {
         self.reread
     }
 
     /// Ends the thread and whatever it reads from; waits for it a little longer than a command may take to stop. What
     /// went wrong with the spool is worth a word.
-    pub(super) async fn stop(mut self) -> Result<(), String> {
+    pub(crate) async fn stop(mut self) -> Result<(), String> {
         self.fed.close();
         self.stop.set();
         match tokio::time::timeout(limits::STOP_GRACE + limits::CONNECT, self.ended).await {
@@ -223,7 +223,7 @@ fn fill(source: &mut dyn Source, buffer: &mut [u8], stop: &Stop) -> std::io::Res
 
 /// What the data loop hands to the sinks' thread.
 #[derive(Debug)]
-pub(super) enum Job {
+pub(crate) enum Job {
     Begin(StreamInfo),
     Block(Bytes),
     /// The stream is here, whole, and its source ended well.
@@ -234,13 +234,13 @@ pub(super) enum Job {
 
 /// What comes back.
 #[derive(Debug)]
-pub(super) enum Sunk {
+pub(crate) enum Sunk {
     Took(Position),
     Ended(Result<(), String>),
 }
 
 /// Opens a node's sinks: called on the sinks' thread as each stream begins.
-pub(super) type OpenSink = Box<dyn FnMut(&StreamInfo) -> Result<Box<dyn Sink>, String> + Send>;
+pub(crate) type OpenSink = Box<dyn FnMut(&StreamInfo) -> Result<Box<dyn Sink>, String> + Send>;
 
 /// Some jobs; with each, the place on the tape behind it.
 type Batch = Vec<(Position, Job)>;
@@ -250,7 +250,7 @@ type Batch = Vec<(Position, Job)>;
 /// Waking the thread for every block would cost more than the block: jobs are collected, and go over when
 /// there are enough of them, when a stream ends, or when they have waited for [`LINGER`].
 #[derive(Debug)]
-pub(super) struct Drain {
+pub(crate) struct Drain {
     /// `None` once the thread is to end.
     jobs: Option<crossbeam::Sender<Batch>>,
     batch: Batch,
@@ -270,7 +270,7 @@ const LINGER: Duration = Duration::from_millis(50);
 
 impl Drain {
     /// Starts the thread, for a window of so many bytes.
-    pub(super) fn start(
+    pub(crate) fn start(
         open: OpenSink,
         window_bytes: u64,
         payload: PayloadKey,
@@ -302,7 +302,7 @@ impl Drain {
     }
 
     /// Hands over the next job. Nothing is taken after a failure or [`abort`](Self::abort).
-    pub(super) fn push(&mut self, behind: Position, job: Job) {
+    pub(crate) fn push(&mut self, behind: Position, job: Job) {
         let statement = !matches!(job, Job::Block(_));
         self.batch.push((behind, job));
         if statement || self.batch.len() >= self.enough {
@@ -318,7 +318,7 @@ impl Drain {
         self.linger.as_mut().reset(Instant::now() + LINGER);
     }
 
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Sunk> {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Sunk> {
         if !self.batch.is_empty() && self.linger.as_mut().poll(cx).is_ready() {
             self.flush();
         }
@@ -333,13 +333,13 @@ impl Drain {
     }
 
     /// Its streams will not be completed.
-    pub(super) fn abort(&mut self) {
+    pub(crate) fn abort(&mut self) {
         self.stop.set();
         self.jobs = None;
     }
 
     /// Waits until the thread has ended its sink, a little longer than a command may take to stop.
-    pub(super) async fn ended(mut self) {
+    pub(crate) async fn ended(mut self) {
         self.abort();
         let _ = tokio::time::timeout(limits::STOP_GRACE + limits::CONNECT, &mut self.ended).await;
     }

@@ -14,7 +14,7 @@ use crate::limits;
 ///
 /// # Errors
 /// Why none did, in the order of the addresses.
-pub(super) async fn first<T, E, A>(
+pub(crate) async fn first<T, E, A>(
     addrs: &[SocketAddr],
     attempt: impl Fn(SocketAddr) -> A,
 ) -> Result<T, Vec<(SocketAddr, E)>>
@@ -45,7 +45,7 @@ where
 
 /// Connects within [`limits::CONNECT`], without delay for small messages. If this host has run out of what that takes, it
 /// waits until all connections that strangers may hold are gone.
-pub(super) async fn connect(addr: SocketAddr) -> io::Result<TcpStream> {
+pub(crate) async fn connect(addr: SocketAddr) -> io::Result<TcpStream> {
     let patience = Instant::now() + limits::PREFACE;
     let stream = loop {
         let silence = || io::Error::new(io::ErrorKind::TimedOut, "no answer within a second");

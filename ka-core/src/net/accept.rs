@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,17 +14,15 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{sleep, timeout};
 
-use super::control;
-use super::control::Connection;
-use super::control::Outbox;
-use super::identity::ServerKey;
+use super::control::connection::{self, Connection, Outbox};
+use super::host::interfaces;
+use super::host::refused::{exhausted, refused};
 use super::incoming::Incoming;
-use super::interfaces;
-use super::link::Link;
-use super::pairing;
-use super::refused::{exhausted, refused};
-use super::transport::CHANGED;
-use super::words::Words;
+use super::link::dial::Link;
+use super::link::frames::Words;
+use super::noise::identity::ServerKey;
+use super::noise::link;
+use super::noise::transport::CHANGED;
 use crate::crypto::link_keys::LinkKey;
 use crate::limits;
 use crate::proto::roster::Conn;
@@ -38,8 +38,6 @@ use crate::wire::data::Attach;
 use crate::wire::data::HEADER_BYTES;
 use crate::wire::data::Header;
 use crate::wire::data::Kind;
-use std::sync::atomic::AtomicU32;
-use std::sync::atomic::Ordering;
 
 /// A listener, and whom it takes.
 pub(super) struct Door {
@@ -189,7 +187,7 @@ pub(super) async fn accept_control(
         let conn = Conn(next.fetch_add(1, Ordering::Relaxed) + 1);
         let (key, sender, writing) = (key.clone(), sender.clone(), writing.clone());
         async move {
-            let _ = hear_node(conn, stream, &key, control::canonical(addr), sender, writing).await;
+            let _ = hear_node(conn, stream, &key, connection::canonical(addr), sender, writing).await;
         }
     })
     .await;
@@ -204,7 +202,7 @@ pub(super) async fn hear_node(
     sender: mpsc::Sender<Incoming>,
     writing: mpsc::Sender<()>,
 ) -> Result<(), String> {
-    let server_ip = control::local_ip(&stream).map_err(|e| e.to_string())?;
+    let server_ip = connection::local_ip(&stream).map_err(|e| e.to_string())?;
     let mut connection = Connection::answer(stream, addr, key).await?;
     let Some(ToCoordinator::Hello(hello)) = connection.receive().await? else {
         return Err("no hello".into());
@@ -262,7 +260,7 @@ pub(super) async fn hear_child(stream: &mut TcpStream, own: &Own) -> Result<(Wor
     }
     let (number, mut words) = match &own.key {
         Some(key) => {
-            let (child, cipher) = pairing::answer(stream, key, own.session).await?;
+            let (child, cipher) = link::answer(stream, key, own.session).await?;
             (Some(child), Words::sealed(cipher))
         }
         None => (None, Words::open()),

@@ -9,18 +9,18 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::accept::{self, Door, Own, accept_control};
 use super::clock::Clock;
+use super::data::ends::Feed;
+use super::data::relay::Relay;
 use super::discovery::{self, Responder, Unanswered};
-use super::door::{self, Door, Own, accept_control};
 use super::driver::{Brain, Driver, End, Host};
-use super::ends::Feed;
 use super::error::ServeError;
-use super::identity::ServerKey;
+use super::host::interfaces::{self, Interface};
+use super::host::memory::default_window_bytes;
+use super::host::ports::{self, PortError, Service};
 use super::incoming::Incoming;
-use super::interfaces::{self, Interface};
-use super::memory::default_window_bytes;
-use super::ports::{self, PortError, Service};
-use super::relay::Relay;
+use super::noise::identity::ServerKey;
 use super::session::{Command, Control, Inbox, ServerConfig, ServerEvent, Stream};
 use crate::crypto::link_keys::LinkKey;
 use crate::crypto::payload::PayloadKey;
@@ -88,7 +88,7 @@ pub async fn serve(
     let (writing, mut written) = mpsc::channel::<()>(1);
     tasks.spawn(accept_control(control, server_key.clone(), sender.clone(), writing));
     let own = Own { session, key: links.as_ref().map(|secret| secret.of_node(NodeId::ROOT)) };
-    tasks.spawn(door::accept_children(data, own, sender.clone()));
+    tasks.spawn(accept::accept_children(data, own, sender.clone()));
 
     let thread = |e| ServeError::Io("cannot start a thread".into(), e);
     let bytes = streams.iter().map(|s| s.source.size()).sum();

@@ -130,12 +130,12 @@ impl ServerKey {
     }
 
     /// The secret half of its identity.
-    pub(super) fn secret(&self) -> &[u8; 32] {
+    pub(crate) fn secret(&self) -> &[u8; 32] {
         self.identity.secret.as_bytes()
     }
 
     /// What it has in common with the owner of `public` and with nobody else (X25519).
-    pub(super) fn agree(&self, public: &[u8; 32]) -> Zeroizing<[u8; 32]> {
+    pub(crate) fn agree(&self, public: &[u8; 32]) -> Zeroizing<[u8; 32]> {
         Zeroizing::new(self.identity.secret.diffie_hellman(&PublicKey::from(*public)).to_bytes())
     }
 }

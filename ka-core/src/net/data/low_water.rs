@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 /// Sets `SO_RCVLOWAT`: the socket counts as readable only when so many bytes are there, or when it was closed.
 #[allow(unsafe_code)]
-pub(super) fn set_receive_low_water(stream: &TcpStream, bytes: usize) -> io::Result<()> {
+pub(crate) fn set_receive_low_water(stream: &TcpStream, bytes: usize) -> io::Result<()> {
     let value = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
     // SAFETY: the descriptor is open as long as `stream` is borrowed; the option's value is a `c_int` that
     // outlives the call, and its length is given.

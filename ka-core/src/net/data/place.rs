@@ -6,7 +6,7 @@ use crate::types::{Floors, Position};
 use crate::wire::data::Grant;
 
 /// Where a place that somebody claims is, as seen from a ring.
-pub(super) enum Place {
+pub(crate) enum Place {
     Forgotten,
     Held,
     Ahead,
@@ -16,11 +16,11 @@ pub(super) enum Place {
 
 /// What is known of the tape.
 #[derive(Clone, Copy)]
-pub(super) struct Tape<'a> {
+pub(crate) struct Tape<'a> {
     /// What is held of it.
-    pub(super) ring: &'a Ring,
+    pub(crate) ring: &'a Ring,
     /// Where everything on it is, if the source can be read again.
-    pub(super) index: Option<&'a Index>,
+    pub(crate) index: Option<&'a Index>,
 }
 
 impl Tape<'_> {
@@ -28,7 +28,7 @@ impl Tape<'_> {
     ///
     /// One that lacks what is forgotten is for the node to refuse. One that is ahead is put at the end of what is here:
     /// it waits there until the tape has come to its place, and only then is it known whether that is one.
-    pub(super) fn believe(&self, claim: Grant) -> Option<Grant> {
+    pub(crate) fn believe(&self, claim: Grant) -> Option<Grant> {
         let Grant { mut floors, upto } = claim;
         let known = Floors::all(Position::END);
         floors.0[0] = match self.place(known.held(), floors.held()) {
@@ -41,7 +41,7 @@ impl Tape<'_> {
     }
 
     /// Where `at` is; `known` is a place to begin to look from.
-    pub(super) fn place(&self, known: Position, at: Position) -> Place {
+    pub(crate) fn place(&self, known: Position, at: Position) -> Place {
         let (first, end) = (self.ring.first(), self.ring.end());
         if at.item < first.item {
             let is_none = self.index.is_some_and(|index| index.place(at.item) != Some(at));
@@ -56,7 +56,7 @@ impl Tape<'_> {
 
     /// `floors` with the levels below the first as they can be known here: no further back and no further ahead than
     /// what is held. `None` if one of them is no place of this tape.
-    pub(super) fn floors_below(&self, known: &Floors, floors: &Floors) -> Option<Floors> {
+    pub(crate) fn floors_below(&self, known: &Floors, floors: &Floors) -> Option<Floors> {
         let mut believed = *floors;
         for (at, known) in believed.0.iter_mut().zip(known.0).skip(1).filter(|(at, _)| **at != Position::END)
         {

@@ -18,17 +18,17 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::connect::{connect, first};
-use super::control::Connection;
-use super::discovery::{self, AskError, Found, Other, Target, UnknownKey};
-use super::error::JoinError;
-use super::handshake::Fault;
-use super::host::Host;
-use super::interfaces::with_port;
-use super::refused::exhausted;
-use super::session::{ClientConfig, ClientEvent};
+use super::connection::Connection;
 use crate::crypto::session_key::Key;
 use crate::limits;
+use crate::net::discovery::{self, AskError, Found, Other, Target, UnknownKey};
+use crate::net::error::JoinError;
+use crate::net::host::connect::{connect, first};
+use crate::net::host::interfaces::with_port;
+use crate::net::host::name::Host;
+use crate::net::host::refused::exhausted;
+use crate::net::noise::control::Fault;
+use crate::net::session::{ClientConfig, ClientEvent};
 use crate::types::SessionId;
 use crate::wire::Malformed;
 use crate::wire::control::{Hello, ToCoordinator, ToNode};
@@ -50,7 +50,7 @@ struct Places {
 }
 
 /// Finds the server, says hello, and returns its answer.
-pub(super) async fn get_in(
+pub(crate) async fn get_in(
     config: &ClientConfig,
     key: &Key,
     hello: &Hello,
@@ -136,7 +136,7 @@ async fn find(
 }
 
 /// Whether a session may be joined. What a server says of itself while it is looked for is as true as what it says later.
-pub(super) fn not_again(config: &ClientConfig, session: SessionId) -> Result<(), JoinError> {
+pub(crate) fn not_again(config: &ClientConfig, session: SessionId) -> Result<(), JoinError> {
     if config.done.contains(&session) { Err(JoinError::Done(session)) } else { Ok(()) }
 }
 
@@ -180,7 +180,7 @@ async fn say_hello(
 ///
 /// # Errors
 /// The most telling one of all addresses.
-pub(super) async fn meet(addrs: &[SocketAddr], key: &Key, limit: Duration) -> Result<Connection, JoinError> {
+pub(crate) async fn meet(addrs: &[SocketAddr], key: &Key, limit: Duration) -> Result<Connection, JoinError> {
     let proves_itself = |addr| {
         let key = key.clone();
         async move {
@@ -220,7 +220,7 @@ async fn shake_hands(stream: TcpStream, addr: SocketAddr, key: &Key) -> Result<C
 }
 
 /// Says hello and hears the answer.
-pub(super) async fn exchange(
+pub(crate) async fn exchange(
     connection: &mut Connection,
     hello: &Hello,
     limit: Duration,

@@ -1,0 +1,9 @@
+//! Who has which key: handshakes, and the connections that they leave, by the crate `snow`.
+//!
+//! [`identity`]: a server's. [`control`]: a node and its server. [`link`]: a child and its parent. [`transport`]: sealed
+//! messages afterwards.
+
+pub(crate) mod control;
+pub(crate) mod identity;
+pub(crate) mod link;
+pub(crate) mod transport;
