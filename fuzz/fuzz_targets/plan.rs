@@ -1,8 +1,8 @@
 //! A golden node's plan and boot records: any bytes are refused in words, or fit together and are read back as they are.
 #![no_main]
 
-use ka_client::plan::Plan;
-use ka_client::record::{check, relocate};
+use ka_desc::boot::{check, relocate};
+use ka_desc::manifest::Plan;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -4,11 +4,11 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::{ArgAction, CommandFactory, Parser};
+use ka_core::cli::args::wrong;
+use ka_core::console::exit::Exit;
 use ka_core::stream::StdoutSink;
-use ka_desc::cli::pages::Rows;
+use ka_desc::cli::pages::{Generate, Page, Rows};
 
-use crate::console::args::{Generate, Page, wrong};
-use crate::console::exit::Exit;
 use crate::session::JoinArgs;
 
 /// Where the default command unpacks.

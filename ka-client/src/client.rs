@@ -2,6 +2,9 @@
 
 use std::io;
 
+use ka_core::console::exit::Exit;
+use ka_core::console::reporter::Tell;
+use ka_core::console::{key, local, run, units};
 use ka_core::net::{self, JoinError};
 use ka_core::stream::{CommandSink, FileSink, Sink, StdoutSink};
 use ka_core::tape::chain::StreamInfo;
@@ -9,9 +12,6 @@ use ka_core::types::SessionName;
 
 use crate::PROGRAM;
 use crate::cli::{Options, Output};
-use crate::console::exit::Exit;
-use crate::console::tell::Tell;
-use crate::console::{key, local, run, units};
 use crate::json::Event;
 use crate::receive::{self, Sinks, exit_of, receive};
 

@@ -1,14 +1,13 @@
 //! The JSON of `ka-d-client`, of which `docs/json.md` lists all. The parts that it shares with `ka-d-server` are in
-//! [`crate::console::json`].
+//! [`ka_core::console::json`].
 
 use std::net::{IpAddr, SocketAddr};
 
+use ka_core::console::json::{Counters, Ending};
 use ka_core::net::ClientEvent;
 use ka_core::net::discovery::Other;
+use ka_desc::manifest::Purpose;
 use serde::Serialize;
-
-use crate::console::json::{Counters, Ending};
-use crate::console::meter::Total;
 
 /// An event.
 #[derive(Clone, Debug, Serialize)]
@@ -68,7 +67,7 @@ impl<'a> Event<'a> {
                 number: info.number,
                 name: &info.name,
                 size: info.size,
-                estimate: matches!(Total::of(info), Total::About(_)),
+                estimate: info.size.is_some() && Purpose::is_estimate(&info.metadata),
             },
             ClientEvent::Progress(p) => Self::Progress { received: p.received.0, sunk: p.sunk.0 },
             ClientEvent::Complete => Self::Complete,

@@ -2,28 +2,26 @@
 //!
 //! ```text
 //! cli ──▶ client ──▶ receive ──▶ ka_core::net::join ──▶ sink (a command's input, a file, standard output)
-//!                        └──▶ view (what people see), json (what programs read), console (how both are told)
+//!                        └──▶ view (what people see), json (what programs read)
 //! ```
 //!
-//! [`console`] is what `ka-d-server` has in common with it.
+//! What it shares with `ka-d-server` is in [`ka_core::console`].
 
 use std::ffi::OsString;
 
 pub mod cli;
 mod client;
-pub mod console;
 pub mod finish;
 pub mod install;
 pub mod json;
-pub mod plan;
 mod receive;
-pub mod record;
 pub mod session;
 mod view;
 
 use cli::Options;
-use console::exit::Exit;
-use console::{args, run};
+use ka_core::cli::args;
+use ka_core::console::exit::Exit;
+use ka_core::console::run;
 
 /// The program's name.
 pub const PROGRAM: &str = "ka-d-client";

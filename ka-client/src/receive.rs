@@ -5,6 +5,13 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ka_core::console::clock::Time;
+use ka_core::console::exit::Exit;
+use ka_core::console::json::{Counters, Ending, VERSION, seconds};
+use ka_core::console::privileges;
+use ka_core::console::report::ReportFile;
+use ka_core::console::reporter::Tell;
+use ka_core::console::run::{self, Moment};
 use ka_core::net::discovery::AskError;
 use ka_core::net::{self, ClientConfig, ClientEvent, Control, JoinError, NodeEnd};
 use ka_core::stream::Sink;
@@ -12,13 +19,6 @@ use ka_core::tape::chain::StreamInfo;
 use ka_core::types::SessionId;
 use ka_core::wire::control::Outcome;
 
-use crate::console::apart;
-use crate::console::clock::Time;
-use crate::console::exit::Exit;
-use crate::console::json::{Counters, Ending, VERSION, seconds};
-use crate::console::report::ReportFile;
-use crate::console::run::{self, Moment};
-use crate::console::tell::Tell;
 use crate::json::{Event, Report};
 use crate::session::JoinArgs;
 use crate::view::{Target, View};
@@ -155,7 +155,7 @@ async fn session(
         }
     };
     let tell = lock(watch).tell.clone();
-    let joined = apart::session(tell, move |threads| {
+    let joined = privileges::session(tell, move |threads| {
         net::join(ClientConfig { threads, done, ..config }, open, inbox, events)
     });
     let end = run::supervise(signals, joined, |moment| match moment {

@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use clap::Args;
+use ka_core::cli::args::{NetArgs, TellArgs, session};
+use ka_core::cli::key::KeyArgs;
+use ka_core::console::units;
 use ka_core::crypto::session_key::Key;
 use ka_core::net::{ClientConfig, Host, Threads};
 use ka_core::types::SessionName;
-
-use crate::console::args::{NetArgs, TellArgs, session};
-use crate::console::key::KeyArgs;
-use crate::console::units;
 
 /// Which session, how to find it and get in.
 #[derive(Args, Clone, Debug)]

@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
+use ka_core::console::clock::Time;
+use ka_core::console::meter::{Meter, Total, average};
+use ka_core::console::printer::{Styled, Tone};
+use ka_core::console::reporter::Line;
+use ka_core::console::shell::quoted;
+use ka_core::console::units;
 use ka_core::net::ClientEvent;
 use ka_core::types::{NodeId, SessionId, SessionName};
 use ka_core::wire::control::Outcome;
-
-use crate::console::clock::Time;
-use crate::console::meter::{Meter, Total, average};
-use crate::console::printer::{Styled, Tone};
-use crate::console::tell::Line;
-use crate::console::{args, units};
+use ka_desc::manifest::Purpose;
 
 /// What is known of the session.
 #[derive(Debug)]
@@ -126,7 +127,7 @@ impl View {
                 Some(Line::Note(format!("linked to {}", parent.who)))
             }
             ClientEvent::Stream(info) => {
-                let total = Total::of(info);
+                let total = Total::new(info.size, Purpose::is_estimate(&info.metadata));
                 let name = if info.number == 0 { String::new() } else { format!("{}: ", info.name) };
                 let before = (info.number == 0).then_some(0);
                 self.stream = Some(Stream { name, total, before });
@@ -206,7 +207,7 @@ impl View {
         let text = format!("{node} is in; waiting for the session to start with {}", units::nodes(expected));
         match &self.target.name {
             Some(name) if expected > 1 => {
-                let name = args::quoted(name.as_str().as_ref());
+                let name = quoted(name.as_str().as_ref());
                 format!("{text} (with fewer: `ka-d-client -g -s {name}` on the server's host)")
             }
             _ => text,
@@ -256,10 +257,10 @@ impl View {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::Purpose;
     use ka_core::tape::chain::StreamInfo;
     use ka_core::types::Offset;
     use ka_core::wire::control::{Progress, Reason};
+    use ka_desc::manifest::Purpose;
     use proptest::prelude::*;
 
     fn view() -> View {

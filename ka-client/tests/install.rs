@@ -8,13 +8,13 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
-use ka_client::plan::{
-    Boot, DiskFacts, Files, Firmware, Form, Need, Part, Plan, Purpose, Raw, VERSION, topic,
-};
 use ka_core::net::{Control, Ports, ServerConfig, ServerEvent, ServerKey, Stream, serve};
 use ka_core::proto::{Event, Report};
 use ka_core::stream::{CommandSource, FileSource, Source};
 use ka_core::types::SessionName;
+use ka_desc::manifest::{
+    Boot, DiskFacts, Files, Firmware, Form, Need, Part, Plan, Purpose, Raw, VERSION, topic,
+};
 use ka_desc::run::{Call, Here, Runner};
 
 /// Whether disks can be made here. If not, it is said, past the test runner; with `KA_EVERYTHING` it is a failure.

@@ -29,11 +29,14 @@
 //! - [`crypto`]: what lets a node in, and why nobody reads along.
 //! - `net`: the sockets that move the bytes (feature `io`). `stream`: the two ends of the pipe (feature `io`).
 //! - `sim`: a world of thousands of nodes (feature `sim`).
+//! - `console`: what programs around a session share: how they report, and how they end (feature `console`). `cli`: the
+//!   options that they share (feature `cli`).
 //! - [`limits`]: every number. [`types`]: the nouns. [`time`]: instants, as arguments.
 //!
 //! ## What is absent
 //! Without the feature `io` this crate is `no_std`: it cannot open a file or a socket, start a thread or read a
-//! clock. With it, it still never prints, exits, installs a signal handler or starts a global runtime.
+//! clock. With it, it still never prints, exits, installs a signal handler or starts a global runtime: `console` alone
+//! prints, handles signals and starts a runtime.
 
 #![cfg_attr(not(feature = "io"), no_std)]
 
@@ -47,6 +50,10 @@ pub mod time;
 pub mod types;
 pub mod wire;
 
+#[cfg(feature = "cli")]
+pub mod cli;
+#[cfg(feature = "console")]
+pub mod console;
 #[cfg(feature = "io")]
 pub mod net;
 #[cfg(feature = "sim")]

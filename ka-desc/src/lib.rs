@@ -34,12 +34,14 @@
 //!
 //! What is absent: LVM, software RAID and LUKS, which are recognised and refused; moving and resizing what is there.
 
+pub mod boot;
 pub mod capture;
 pub mod cli;
 pub mod disk;
 pub mod language;
 pub mod layout;
 pub mod limits;
+pub mod manifest;
 pub mod private;
 pub mod run;
 pub mod show;

@@ -4,9 +4,10 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser};
-use ka_client::console::args::{Generate, Page, quoted, wrong};
-use ka_client::console::exit::Exit;
-use ka_desc::cli::pages::Rows;
+use ka_core::cli::args::wrong;
+use ka_core::console::exit::Exit;
+use ka_core::console::shell::quoted;
+use ka_desc::cli::pages::{Generate, Page, Rows};
 
 use crate::PROGRAM;
 use crate::invite::Words;

@@ -1,7 +1,7 @@
 //! What is said when a session is open: how nodes join it, and how to start with fewer. Pure.
 
-use ka_client::console::args::quoted;
-use ka_client::console::units;
+use ka_core::console::shell::quoted;
+use ka_core::console::units;
 use ka_core::crypto::session_key::Key;
 use ka_core::limits;
 

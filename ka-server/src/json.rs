@@ -1,15 +1,15 @@
 //! The JSON of `ka-d-server`, of which `docs/json.md` lists all. The parts that it shares with `ka-d-client` are in
-//! [`ka_client::console::json`].
+//! [`ka_core::console::json`].
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use ka_client::console::exit::Exit;
-use ka_client::console::json::{Counters, Ending, VERSION, seconds};
-use ka_client::console::meter::Total;
+use ka_core::console::exit::Exit;
+use ka_core::console::json::{Counters, Ending, VERSION, seconds};
 use ka_core::net::ServerEvent;
 use ka_core::proto::{self, NodeReport};
 use ka_core::time::Instant;
+use ka_desc::manifest::Purpose;
 use serde::Serialize;
 
 use crate::report;
@@ -142,7 +142,7 @@ impl<'a> Event<'a> {
                 number: info.number,
                 name: &info.name,
                 size: info.size,
-                estimate: matches!(Total::of(info), Total::About(_)),
+                estimate: info.size.is_some() && Purpose::is_estimate(&info.metadata),
             },
             ServerEvent::Nameless(addrs) => Self::Nameless { addrs },
             ServerEvent::Warning(text) => Self::Warning { text },
@@ -326,12 +326,11 @@ fn source<'a>(serving: &dyn Serving, root: Option<&'a NodeReport>) -> SourceEnd<
 
 #[cfg(test)]
 mod tests {
-    use ka_client::console::clock::Time;
-    use ka_core::types::NodeId;
-    use ka_core::wire::control::{Outcome, Reason};
-
     use super::*;
     use crate::report::tests::{options, report};
+    use ka_core::console::clock::Time;
+    use ka_core::types::NodeId;
+    use ka_core::wire::control::{Outcome, Reason};
 
     #[test]
     fn a_line_of_an_event() {
@@ -345,7 +344,7 @@ mod tests {
         let (event, options) = (ServerEvent::Session(joined), options(&[]));
         let event = Event::of(&event, &options).unwrap();
         let time = Time::since_1970(Duration::from_secs(1_782_914_710));
-        let line = ka_client::console::json::line(&event, Duration::from_millis(250), time);
+        let line = ka_core::console::json::line(&event, Duration::from_millis(250), time);
         let expected = concat!(
             r#"{"event":"joined","node":1,"addr":"10.0.0.5:30764","label":"pc05","ready":1,"expected":3,"#,
             r#""t":0.25,"time":"2026-07-01T14:05:10.000Z"}"#,

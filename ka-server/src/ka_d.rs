@@ -4,10 +4,10 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 
 use clap::{Args, Command, FromArgMatches};
-use ka_client::console::args::Page;
-use ka_client::console::exit::Exit;
-use ka_client::console::{args, run};
-use ka_desc::cli::pages::{asked, with_pages};
+use ka_core::cli::args;
+use ka_core::console::exit::Exit;
+use ka_core::console::run;
+use ka_desc::cli::pages::{Page, asked, with_pages};
 use ka_desc::run::Here;
 
 use crate::{clone, rescue};

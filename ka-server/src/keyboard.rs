@@ -6,7 +6,7 @@
 
 use std::io::{self, IsTerminal, Stdin};
 
-use ka_client::console::tell::Tell;
+use ka_core::console::reporter::Tell;
 use rustix::process::getpgrp;
 use rustix::termios::{
     LocalModes, OptionalActions, QueueSelector, SpecialCodeIndex, Termios, tcflush, tcgetattr, tcgetpgrp,

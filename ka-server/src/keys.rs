@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 pub(crate) use exposed::{Sent, is_exposed};
-use ka_client::console::args::quoted;
-use ka_client::console::key::{self, InsecureArgs};
+use ka_core::cli::key::InsecureArgs;
+use ka_core::console::key;
+use ka_core::console::shell::quoted;
 use ka_core::net::{Identity, ServerKey};
 pub(crate) use place::Place;
 use zeroize::Zeroizing;

@@ -10,7 +10,7 @@
 //! The same crate has [`ka_d`], the program for the golden node: [`mod@clone`] serves its clones, of which [`golden`] knows
 //! what they become; [`rescue`] makes what nodes boot.
 //!
-//! What it has in common with `ka-d-client` is in [`ka_client::console`].
+//! What it has in common with `ka-d-client` is in [`ka_core::console`].
 
 use std::ffi::OsString;
 
@@ -31,8 +31,9 @@ pub mod session;
 mod socket;
 
 use cli::Options;
-use ka_client::console::exit::Exit;
-use ka_client::console::{args, run};
+use ka_core::cli::args;
+use ka_core::console::exit::Exit;
+use ka_core::console::run;
 
 /// The program's name.
 pub const PROGRAM: &str = "ka-d-server";

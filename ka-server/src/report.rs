@@ -1,9 +1,9 @@
 //! What people read at the end: what became of each node, and what to do about those that failed.
 
-use ka_client::console::exit::Exit;
-use ka_client::console::meter::average;
-use ka_client::console::printer::{Styled, Tone};
-use ka_client::console::units;
+use ka_core::console::exit::Exit;
+use ka_core::console::meter::average;
+use ka_core::console::printer::{Styled, Tone};
+use ka_core::console::units;
 use ka_core::proto::{NodeReport, Report};
 use ka_core::time::Instant;
 use ka_core::types::NodeId;

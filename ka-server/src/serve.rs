@@ -4,17 +4,17 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ka_client::console::apart;
-use ka_client::console::exit::Exit;
-use ka_client::console::meter::Total;
-use ka_client::console::report::ReportFile;
-use ka_client::console::run::{self, Moment};
-use ka_client::console::tell::{Line, Tell};
-use ka_client::console::units;
+use ka_core::console::exit::Exit;
+use ka_core::console::meter::Total;
+use ka_core::console::report::ReportFile;
+use ka_core::console::reporter::{Line, Tell};
+use ka_core::console::run::{self, Moment};
+use ka_core::console::{privileges, units};
 use ka_core::net::{self, Control, ServeError, ServerConfig, ServerEvent, Stream};
 use ka_core::proto::Report;
 use ka_core::stream::Spool;
 use ka_core::time::Instant;
+use ka_desc::manifest::Purpose;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::board::Board;
@@ -95,7 +95,9 @@ async fn session(
     let keyboard = Keyboard::open(&tell, serving.reads_stdin());
     {
         let mut watch = lock(watch);
-        watch.board.expect(streams.iter().map(|s| Total::new(s.source.size(), &s.metadata)).collect());
+        watch.board.expect(
+            streams.iter().map(|s| Total::new(s.source.size(), Purpose::is_estimate(&s.metadata))).collect(),
+        );
         watch.start = Start { key: keyboard.is_some(), local: here.is_some() };
     }
     if spool.is_some() && streams.iter().all(|stream| stream.source.again().is_some()) {
@@ -106,7 +108,7 @@ async fn session(
         move |event: ServerEvent| lock(&watch).take(&event)
     };
     let config = ServerConfig { spool, key, finish: serving.finish(), ..args.config() };
-    let served = apart::session(tell, move |threads| {
+    let served = privileges::session(tell, move |threads| {
         net::serve(ServerConfig { threads, ..config }, streams, inbox, events)
     });
     let end = run::supervise(signals, served, |moment| match moment {

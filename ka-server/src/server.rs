@@ -5,12 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ka_client::console::exit::Exit;
-use ka_client::console::run;
-use ka_client::console::tell::Tell;
-use ka_client::plan::OWN;
+use ka_core::console::exit::Exit;
+use ka_core::console::reporter::Tell;
+use ka_core::console::run;
 use ka_core::net::Stream;
 use ka_core::stream::{self, CommandSource, FileSource, Reread, StdinSource};
+use ka_desc::manifest::OWN;
 
 use crate::PROGRAM;
 use crate::cli::{Options, Source};

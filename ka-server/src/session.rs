@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command};
-use ka_client::console::args::{NetArgs, TellArgs, number, quoted, session};
-use ka_client::console::units;
+use ka_core::cli::args::{NetArgs, TellArgs, number, session};
+use ka_core::console::shell::quoted;
+use ka_core::console::units;
 use ka_core::limits;
 use ka_core::net::{ServerConfig, ServerEvent, Threads};
 use ka_core::proto::coordinator::Slow;

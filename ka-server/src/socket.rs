@@ -17,7 +17,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ka_client::console::{local, units};
+use ka_core::console::{local, units};
 use ka_core::types::SessionName;
 use rustix::fs::{Mode, fchmod};
 use rustix::io::Errno;

@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
+use ka_desc::manifest::{Firmware, Place, Plan};
 use ka_desc::run::Runner;
 use ka_desc::write::Prepared;
 
 use super::inside::Inside;
 use super::tree::Tree;
 use super::{Clone, uuids};
-use crate::plan::{Firmware, Place, Plan};
 
 /// Before the clone's tools look: whoever runs them must see which device has which UUID.
 pub(super) fn prepare(clone: &Clone<'_>, runner: &mut dyn Runner) -> Result<(), String> {
@@ -101,7 +101,7 @@ fn mounts(disk: &Prepared, path: &str) -> bool {
 mod tests {
     use super::*;
     use crate::finish::tests::{plan, prepared};
-    use crate::plan::{Part, Piece, Uefi};
+    use ka_desc::manifest::{Part, Piece, Uefi};
 
     #[test]
     fn what_mkinitrd_was_told_in_2001_are_modules() {

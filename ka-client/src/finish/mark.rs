@@ -6,9 +6,9 @@
 use std::path::Path;
 
 use ka_core::types::SessionId;
+use ka_desc::manifest::OWN;
 
 use super::tree::Tree;
-use crate::plan::OWN;
 
 const MARK: &str = "/etc/ka/clone";
 

@@ -31,10 +31,9 @@ mod uuids;
 use std::path::Path;
 
 use ka_desc::disk::Machine;
+use ka_desc::manifest::{Firmware, Plan};
 use ka_desc::run::Runner;
 use ka_desc::write::Prepared;
-
-use crate::plan::{Firmware, Plan};
 pub(crate) use records::misfits;
 use tree::Tree;
 

@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
+use ka_desc::boot::relocate;
+use ka_desc::manifest::{Firmware, Piece, Place, Plan};
 use ka_desc::run::Runner;
 use ka_desc::write::{Options, Prepared, record, record_rooms};
 
 use super::{Clone, disk};
-use crate::plan::{Firmware, Piece, Place, Plan};
-use crate::record::relocate;
 
 /// Why the golden node's boot records cannot be put on these disks, if this node needs them. Pure.
 pub(crate) fn misfits(plan: &Plan, disks: &[Prepared], firmware: Firmware) -> Vec<String> {
@@ -88,7 +88,7 @@ fn start(disk: &Prepared, piece: &Piece) -> Result<u64, String> {
 mod tests {
     use super::super::tests::{plan, prepared};
     use super::*;
-    use crate::plan::Install;
+    use ka_desc::manifest::Install;
 
     #[test]
     fn a_loader_that_does_not_fit_is_known_before_anything_is_written() {

@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use ka_desc::disk::{Facts, Sort};
 use ka_desc::language::parse;
 use ka_desc::layout::{self, Geometry};
+use ka_desc::manifest::{Boot, DiskFacts, Files, GoldenUuid, Install, Part, Uefi, VERSION};
 use ka_desc::run::{Call, Failure};
 use tempfile::TempDir;
 
 use super::*;
-use crate::plan::{Boot, DiskFacts, Files, GoldenUuid, Install, Part, Uefi, VERSION};
 
 const OLD: &str = "8d3f2c1e-5b6a-4c7d-9e8f-0a1b2c3d4e5f";
 const NEW: &str = "11111111-2222-3333-4444-555555555555";

@@ -3,6 +3,7 @@
 use std::fs;
 
 use ka_desc::disk::Sort;
+use ka_desc::manifest::Uefi;
 use ka_desc::run::{Call, Runner};
 use ka_desc::write::look;
 
@@ -10,7 +11,6 @@ use super::Clone;
 use super::inside::EFIVARS;
 use super::tree::Tree;
 use super::uuids::{Change, LOADER_BYTES_MAX, speaks_of};
-use crate::plan::Uefi;
 
 /// What every firmware starts when it knows nothing else.
 const FALLBACK: &str = "BOOTX64.EFI";

@@ -1,12 +1,12 @@
 //! References to UUIDs that the golden node has and the clone has not.
 
 use ka_desc::disk::Sort;
+use ka_desc::manifest::Firmware;
 use ka_desc::run::Runner;
 use ka_desc::write::look;
 
 use super::Clone;
 use super::tree::{TEXT_BYTES_MAX, Tree};
-use crate::plan::Firmware;
 
 /// The golden node's UUID, and the clone's.
 pub(super) type Change = (String, String);

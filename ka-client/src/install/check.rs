@@ -2,13 +2,13 @@
 
 use std::io::{self, Write};
 
+use ka_core::console::exit::Exit;
+use ka_core::console::units;
 use ka_desc::disk::Machine;
 use ka_desc::run::{Here, Runner};
 use ka_desc::write::READERS;
 
 use super::PROGRAM;
-use crate::console::exit::Exit;
-use crate::console::units;
 
 /// What some plans need, and others do not; with Debian's package.
 const SOMETIMES: [(&str, &str); 13] = [

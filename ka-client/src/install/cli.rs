@@ -4,12 +4,13 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, ValueEnum};
+use ka_core::cli::args::wrong;
+use ka_core::console::exit::Exit;
+use ka_desc::cli::pages::{Generate, Page};
 use ka_desc::disk::{DeviceName, Named};
 use ka_desc::write;
 
 use crate::cli::{ENVIRONMENT, FILES};
-use crate::console::args::{Generate, Page, wrong};
-use crate::console::exit::Exit;
 use crate::session::JoinArgs;
 
 /// Makes this machine a clone of a golden node: ITS DISK IS ERASED.

@@ -2,10 +2,9 @@
 
 use std::path::PathBuf;
 
+use ka_core::console::units;
 use ka_desc::disk::Facts;
 use ka_desc::write::Want;
-
-use crate::console::units;
 
 /// The disks that are meant, before it is known which ones the golden node has. If there are none it is said why, and
 /// whether that may change.

@@ -6,11 +6,10 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ka_core::console::clock::Time;
+use ka_core::console::reporter::{Line, Tell};
 use ka_core::net::Control;
-
-use crate::console::clock::Time;
-use crate::console::tell::{Line, Tell};
-use crate::plan::{Stage, topic};
+use ka_desc::manifest::{Stage, topic};
 
 /// Lines of one program that are passed on; a tar that complains of each file would fill a disk.
 const LINES: usize = 200;

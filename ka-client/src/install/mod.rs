@@ -30,9 +30,10 @@ mod sinks;
 mod unpack;
 mod work;
 
-use crate::console::exit::Exit;
-use crate::console::{args, run as runtime};
 use cli::Options;
+use ka_core::cli::args;
+use ka_core::console::exit::Exit;
+use ka_core::console::run as runtime;
 
 /// The program's name.
 pub const PROGRAM: &str = "ka-d-install";

@@ -7,12 +7,12 @@ use std::process::Command;
 
 use bytes::Bytes;
 use ka_core::stream::{CommandSink, Sink, Stop};
+use ka_desc::manifest::{Form, PARTCLONE, Plan, Raw};
 use ka_desc::run::{Here, Runner};
 use ka_desc::write::Node;
 use rustix::fs::{FallocateFlags, fallocate};
 
 use super::log::Log;
-use crate::plan::{Form, PARTCLONE, Plan, Raw};
 
 /// Runs of zeros are looked for in pieces of so many bytes.
 const RUN_BYTES: usize = 64 << 10;

@@ -7,7 +7,11 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, TryLockError};
 
+use ka_core::console::exit::Exit;
+use ka_core::console::reporter::Tell;
+use ka_core::console::run;
 use ka_desc::disk::Machine;
+use ka_desc::manifest::Firmware;
 use ka_desc::run::Here;
 use rustix::system::{RebootCommand, reboot};
 
@@ -16,10 +20,6 @@ use super::log::Log;
 use super::sinks;
 use super::work::{Work, firmware};
 use super::{PROGRAM, early, own};
-use crate::console::exit::Exit;
-use crate::console::run;
-use crate::console::tell::Tell;
-use crate::plan::Firmware;
 use crate::receive::{self, Sinks, receive};
 
 /// Whether systemd runs this machine; a rescue system has none.

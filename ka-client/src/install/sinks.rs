@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use ka_core::stream::{Sink, Stop};
 use ka_core::tape::chain::StreamInfo;
+use ka_desc::manifest::{BOOT_BYTES_MAX, PLAN_BYTES_MAX, Purpose};
 
 use super::work::Work;
-use crate::plan::{BOOT_BYTES_MAX, PLAN_BYTES_MAX, Purpose};
 
 /// Opens the sink of each stream, in the order of the plan.
 pub(super) fn open(work: &Arc<Mutex<Work>>, info: &StreamInfo) -> Result<Box<dyn Sink>, String> {

@@ -7,9 +7,11 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use ka_core::console::units;
 use ka_core::types::SessionId;
 use ka_desc::disk::Machine;
 use ka_desc::language::Action;
+use ka_desc::manifest::{Firmware, Need, Plan, Purpose, Stage};
 use ka_desc::run::{Here, Runner};
 use ka_desc::write::{self, Prepared, Step};
 use rustix::fs::{statvfs, syncfs};
@@ -19,9 +21,7 @@ use super::disks;
 use super::log::Log;
 use super::raw::{self, RawSink};
 use super::unpack::Unpack;
-use crate::console::units;
 use crate::finish::{Clone, finish, mark, misfits};
-use crate::plan::{Firmware, Need, Plan, Purpose, Stage};
 
 /// How far behind the golden node's clock ours may be, in seconds. Files from the future confuse many a tool; a clock
 /// that is ahead does no harm while a clone is made.

@@ -12,9 +12,9 @@
 //!   repair; slow nodes; the end.
 //! - [`Node`]: one relay. The server's own is the root of the tree; its parent is the source.
 //! - [`Window`]: positions only: how far the parent may send, what may be forwarded, what may be forgotten.
-//! - [`topology`]: who is whose parent at the start. [`roster`]: who is here, and how each one stands. [`tempo`]: how
+//! - [`topology`]: who is whose parent at the start. [`roster`]: who is here, and how each one stands. [`throughput`]: how
 //!   fast a node is, and what holds it. [`arrival`]: whether anything reaches it. [`release`]: who may leave when.
-//! - [`pace`]: the rate limit. [`timer`]: what is waited for. [`event`]: what an application sees.
+//! - [`rate_limit`]: the rate limit. [`timer`]: what is waited for. [`event`]: what an application sees.
 //!
 //! Offsets pass through here, bytes do not: a decision costs the same for one byte and for a thousand
 //! blocks, and a simulated node costs bytes instead of a whole window.

@@ -27,7 +27,7 @@ pub struct Violation {
     pub what: String,
     /// The command that repeats the run.
     pub repeat: String,
-    /// What had happened until then, if the world was [`traced`](World::traced).
+    /// What had happened until then, if the world was [`traced`](super::World::traced).
     pub trace: String,
 }
 

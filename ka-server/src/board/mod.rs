@@ -8,15 +8,14 @@ mod table;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ka_client::console::meter::{Meter, Total};
-use ka_client::console::tell::Line;
-use ka_client::console::units;
-use ka_client::plan::{Stage, topic};
+use ka_core::console::meter::{Meter, Total};
+use ka_core::console::reporter::Line;
+use ka_core::console::units;
 use ka_core::net::ServerEvent;
 use ka_core::proto::Event;
 use ka_core::types::NodeId;
 use ka_core::wire::control::{Outcome, Reason};
-
+use ka_desc::manifest::{Purpose, Stage, topic};
 use row::Row;
 
 /// What is known of the session.
@@ -87,7 +86,7 @@ impl Board {
         match event {
             ServerEvent::Session(event) => self.take_session(event),
             ServerEvent::Stream(info) => {
-                let total = Total::of(info);
+                let total = Total::new(info.size, Purpose::is_estimate(&info.metadata));
                 if let Some(expected) = self.totals.get_mut(info.number as usize) {
                     *expected = total;
                 }

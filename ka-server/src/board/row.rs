@@ -2,11 +2,11 @@
 
 use std::net::SocketAddr;
 
-use ka_client::console::printer::Tone;
-use ka_client::plan::{self, topic};
+use ka_core::console::printer::Tone;
 use ka_core::proto::Event;
 use ka_core::types::NodeId;
 use ka_core::wire::control::Outcome;
+use ka_desc::manifest::{self, topic};
 
 use crate::report::briefly;
 
@@ -111,8 +111,8 @@ impl Row {
     }
 
     /// The stage of its application, if it said one.
-    pub(super) fn stage(&self) -> Option<plan::Stage> {
-        self.doing.as_deref().and_then(plan::Stage::of_word)
+    pub(super) fn stage(&self) -> Option<manifest::Stage> {
+        self.doing.as_deref().and_then(manifest::Stage::of_word)
     }
 
     /// Trouble first, then those that are farthest behind; those that are done last.

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use ka_client::console::meter::Total;
-use ka_client::console::printer::{Size, Styled, fitted, width};
-use ka_client::console::units;
-use ka_client::plan::Stage;
+use ka_core::console::meter::Total;
+use ka_core::console::printer::{Size, Styled, fitted, width};
+use ka_core::console::units;
 use ka_core::types::NodeId;
+use ka_desc::manifest::Stage;
 
 use super::Board;
 use super::row::{Row, Urgency};

@@ -1,6 +1,6 @@
 //! What a board says, and what it shows.
 
-use ka_client::console::printer::{Size, Styled, Tone, width};
+use ka_core::console::printer::{Size, Styled, Tone, width};
 use ka_core::tape::chain::StreamInfo;
 use ka_core::types::Offset;
 use ka_core::wire::control::{Note, Progress};

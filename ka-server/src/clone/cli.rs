@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{ArgAction, ArgMatches, CommandFactory, FromArgMatches, Parser};
-use ka_client::console::args::Page;
-use ka_client::console::exit::Exit;
-use ka_client::console::units;
+use ka_core::console::exit::Exit;
+use ka_core::console::units;
 use ka_core::types::SessionName;
+use ka_desc::cli::pages::Page;
 
 use crate::cli::ENVIRONMENT;
 use crate::golden::choice::Typed;

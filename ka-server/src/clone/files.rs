@@ -6,8 +6,8 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ka_client::plan::OWN;
 use ka_core::stream::{CommandSource, Source};
+use ka_desc::manifest::OWN;
 
 use super::nodes::Nodes;
 use crate::golden::facts::{Golden, Mount};

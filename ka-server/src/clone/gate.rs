@@ -11,8 +11,7 @@ use std::time::Duration;
 use ka_core::proto::Event;
 use ka_core::stream::Source;
 use ka_core::types::NodeId;
-
-use ka_client::plan::{Stage, topic};
+use ka_desc::manifest::{Stage, topic};
 
 /// A node that is not heard is waited for so long; it may only have lost its link for a moment.
 const AWAY: Duration = Duration::from_secs(10);
@@ -179,7 +178,7 @@ impl Source for Gated {
         self.source()?.ready(timeout)
     }
 
-    /// An estimate, as everybody knows of [`Purpose::Files`](ka_client::plan::Purpose::Files).
+    /// An estimate, as everybody knows of [`Purpose::Files`](ka_desc::manifest::Purpose::Files).
     fn size(&self) -> Option<u64> {
         Some(self.about)
     }

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-use ka_client::console::clock::Time;
+use ka_core::console::clock::Time;
 
 /// One node's log is at most this long, in bytes.
 const LOG_BYTES: usize = 4 << 20;

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use ka_client::console::units;
-use ka_client::plan::{PARTCLONE, Stage, topic};
+use ka_core::console::units;
 use ka_core::proto::Event;
 use ka_core::types::NodeId;
+use ka_desc::manifest::{PARTCLONE, Stage, topic};
 
 use super::logs::Logs;
 

@@ -9,8 +9,8 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ka_client::plan::{Form, Raw};
 use ka_core::stream::{CommandSource, Reread, Source};
+use ka_desc::manifest::{Form, Raw};
 use ka_desc::run::{Here, Runner};
 use rustix::fs::{Advice, fadvise};
 

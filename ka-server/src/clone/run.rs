@@ -6,14 +6,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ka_client::console::exit::Exit;
-use ka_client::console::run::{self, block_on};
-use ka_client::console::tell::{Line, Tell};
-use ka_client::plan::{OWN, Plan, Raw};
-use ka_client::record::pieces;
+use ka_core::console::exit::Exit;
+use ka_core::console::reporter::{Line, Tell};
+use ka_core::console::run::{self, block_on};
 use ka_core::net::ServerEvent;
+use ka_core::proto::coordinator::Slow;
 use ka_core::types::NodeId;
+use ka_desc::boot::pieces;
 use ka_desc::disk::Machine;
+use ka_desc::manifest::{OWN, Plan, Raw};
 use ka_desc::run::{Here, Runner};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -39,7 +40,6 @@ use crate::invite::Words;
 use crate::keys::{Place, Sent, is_exposed};
 use crate::serve::serve;
 use crate::session::{Serving, SessionArgs};
-use ka_core::proto::coordinator::Slow;
 
 /// Where the nodes' logs are kept unless another place is given.
 const LOGS: &str = "/var/log/ka";

@@ -3,9 +3,9 @@
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ka_client::plan::{Plan, Purpose};
 use ka_core::net::Stream;
 use ka_core::stream::{Reread, Source};
+use ka_desc::manifest::{Plan, Purpose};
 
 use super::files::Files;
 use super::gate::{Gated, Shared};

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use ka_client::plan::{Boot, Firmware, Install, Piece, Place, Uefi};
-use ka_client::record::check;
+use ka_desc::boot::check;
 use ka_desc::language::{Action, Desc, Kind};
+use ka_desc::manifest::{Boot, Firmware, Install, Piece, Place, Uefi};
 
 use super::choice::Choice;
 use super::facts::{Golden, GoldenDisk, Mount};

@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ka_client::plan::Part;
 use ka_desc::disk::DeviceName;
 use ka_desc::language::{Desc, parse};
 use ka_desc::limits::TEXT_BYTES_MAX;
+use ka_desc::manifest::Part;
 
 use super::facts::Golden;
 use super::fstab;
@@ -213,15 +213,13 @@ fn bootloader(text: &str) -> Result<Vec<String>, String> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
-
-    use ka_client::plan::Firmware;
-    use ka_desc::language::Table;
-    use ka_desc::layout::{Found, FoundPartition, Geometry};
-    use tempfile::TempDir;
-
     use super::*;
     use crate::golden::facts::GoldenDisk;
+    use ka_desc::language::Table;
+    use ka_desc::layout::{Found, FoundPartition, Geometry};
+    use ka_desc::manifest::Firmware;
+    use std::os::unix::fs::symlink;
+    use tempfile::TempDir;
 
     /// A golden node whose disks are files, each with a partition 3.
     fn golden(folder: &Path, disks: &[&str]) -> Golden {

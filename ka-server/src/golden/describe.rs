@@ -1,12 +1,12 @@
 //! The desc of the clones' disks: as it was given or captured, with what the golden node has on the same partitions. Pure.
 
-use ka_client::plan::{GoldenUuid, Part};
 use ka_desc::capture::capture;
 use ka_desc::language::{
     Action, Desc, Disk, Fs, Kind, LEGACY_BOOT_BIT, Partition, Size, Subvolume, Table, faults,
 };
 use ka_desc::layout::{Contents, Found};
 use ka_desc::limits::MIB_BYTES;
+use ka_desc::manifest::{GoldenUuid, Part};
 
 use super::choice::Choice;
 use super::facts::{Golden, GoldenDisk, Mount};

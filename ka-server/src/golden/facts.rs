@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use ka_client::plan::{Firmware, Part, Piece};
 use ka_desc::layout::{Contents, Found, FoundPartition, Geometry};
+use ka_desc::manifest::{Firmware, Part, Piece};
 
 /// A golden node.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use ka_client::plan::{Need, Part};
 use ka_desc::language::bytes::people;
 use ka_desc::language::{Desc, Disk, Fs, Partition, Size};
 use ka_desc::layout;
+use ka_desc::manifest::{Need, Part};
 
 use super::choice::Choice;
 use super::facts::{Golden, Used};

@@ -7,9 +7,9 @@ use std::os::unix::fs::FileExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use ka_client::plan::{Firmware, Part, Piece};
 use ka_desc::disk::{Machine, unescape};
 use ka_desc::layout::{Found, Geometry};
+use ka_desc::manifest::{Firmware, Part, Piece};
 use ka_desc::run::{Call, Runner};
 use ka_desc::write;
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use ka_client::plan::{DiskFacts, Files, PARTCLONE, Part, Plan, Raw, VERSION};
+use ka_desc::manifest::{DiskFacts, Files, PARTCLONE, Part, Plan, Raw, VERSION};
 
 use super::boot::boot;
 use super::choice::Choice;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ka_client::plan::{OWN, Part};
+use ka_desc::manifest::{OWN, Part};
 use serde::Serialize;
 
 use super::choice::{Choice, disks};

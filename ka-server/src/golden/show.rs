@@ -2,10 +2,10 @@
 
 use std::fmt::Write;
 
-use ka_client::plan::{Need, Plan};
 use ka_desc::language::bytes::people;
 use ka_desc::language::{Desc, Disk};
 use ka_desc::layout;
+use ka_desc::manifest::{Need, Plan};
 use ka_desc::show::{after, bar, json, plan_table};
 use serde::Serialize;
 

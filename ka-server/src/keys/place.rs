@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use ka_client::plan::OWN;
+use ka_desc::manifest::OWN;
 use rustix::process::geteuid;
 
 use super::{make, named};

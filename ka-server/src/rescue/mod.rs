@@ -28,7 +28,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use cpio::{Archive, Content, Entry, Mode};
-use ka_client::console::units;
+use ka_core::console::units;
 use ka_desc::run::{Call, Runner};
 use kernel::{Kernel, Sizes};
 pub use options::Options;

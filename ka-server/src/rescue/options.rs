@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use ka_client::console::args::{self, Page};
-use ka_client::console::key::InsecureArgs;
+use ka_core::cli::args;
+use ka_core::cli::key::InsecureArgs;
 use ka_core::types::SessionName;
+use ka_desc::cli::pages::Page;
 
 use crate::clone::cli::SESSION;
 

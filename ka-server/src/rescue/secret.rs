@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use ka_client::console::key;
+use ka_core::console::key;
 use zeroize::Zeroizing;
 
 use super::Options;

@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ka_client::plan::{Firmware, Part, Piece, Place};
 use ka_desc::language::{Table, TableId};
 use ka_desc::layout::{Contents, Found, FoundPartition, Geometry};
+use ka_desc::manifest::{Firmware, Part, Piece, Place};
 use ka_server::golden::choice::{Choice, Typed};
 use ka_server::golden::facts::{Golden, GoldenDisk, Mount, On, Used};
 use ka_server::golden::plan::{Planned, plan};

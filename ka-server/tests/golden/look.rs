@@ -5,8 +5,8 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use ka_client::plan::Firmware;
 use ka_desc::disk::Machine;
+use ka_desc::manifest::Firmware;
 use ka_desc::run::Here;
 use ka_server::golden::busy::{Busy, busy};
 use ka_server::golden::choice::{Choice, Typed};

@@ -1,7 +1,7 @@
 //! What clones become: the command lines of 2001, and every reason to refuse one.
 
-use ka_client::plan::{Firmware, Part, Place, Plan};
 use ka_desc::language::Table;
+use ka_desc::manifest::{Firmware, Part, Place, Plan};
 use ka_server::golden::busy::Busy;
 use ka_server::golden::facts::{On, Used};
 use ka_server::golden::show;

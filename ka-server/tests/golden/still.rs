@@ -8,8 +8,8 @@ use std::sync::mpsc;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use ka_client::plan::Firmware;
 use ka_desc::disk::Machine;
+use ka_desc::manifest::Firmware;
 use ka_desc::run::Here;
 use ka_desc::write::{self, Options};
 use ka_server::golden::choice::Choice;

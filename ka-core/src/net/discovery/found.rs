@@ -11,7 +11,7 @@ use crate::net::host::interfaces::Interface;
 use crate::types::SessionId;
 use crate::wire::Malformed;
 
-/// Where [`ask`] asks.
+/// Where [`ask`](super::ask()) asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     /// Every neighbour on every usable interface, and this host, at this port.

@@ -1,17 +1,15 @@
 //! The options that both programs have, and what a wrong one is told.
 
-use std::ffi::OsStr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, error::ErrorKind};
-use ka_core::limits;
-use ka_core::net::Ports;
-use ka_core::types::SessionName;
-pub use ka_desc::cli::pages::{Generate, Page};
 
-use super::exit::Exit;
-use super::units;
+use crate::console::exit::Exit;
+use crate::console::units;
+use crate::limits;
+use crate::net::Ports;
+use crate::types::SessionName;
 
 /// Where to listen and to ask, and how much to hold.
 #[derive(Args, Clone, Debug)]
@@ -124,46 +122,4 @@ fn window(text: &str) -> Result<u64, String> {
         return Err(format!("a window has at least {}", units::size(limits::WINDOW_BYTES_MIN)));
     }
     Ok(bytes)
-}
-
-/// A word as a shell takes it.
-#[must_use]
-pub fn quoted(word: &OsStr) -> String {
-    let word = word.to_string_lossy();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_@%+=:,./-".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.into_owned()
-    } else if word.chars().any(char::is_control) {
-        let escaped: String =
-            word.chars().map(|c| if c == '\'' { r"\'".into() } else { escaped(c) }).collect();
-        format!("$'{escaped}'")
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
-    }
-}
-
-fn escaped(c: char) -> String {
-    match c {
-        '\\' => r"\\".into(),
-        c if c.is_control() => format!(r"\u{:04x}", u32::from(c)),
-        c => c.into(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_come_through_a_shell() {
-        for (word, text) in [
-            ("abc-1.2", "abc-1.2"),
-            ("", "''"),
-            ("(cd /dir && tar c *)", "'(cd /dir && tar c *)'"),
-            ("it's", r"'it'\''s'"),
-            ("a\nb'\\", r"$'a\u000ab\'\\'"),
-        ] {
-            assert_eq!(quoted(OsStr::new(word)), text);
-        }
-    }
 }

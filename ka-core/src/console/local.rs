@@ -8,12 +8,12 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ka_core::types::SessionName;
 use rustix::process::geteuid;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 use super::key::env;
+use crate::types::SessionName;
 
 /// Where root's is. It is the same for a service and for a shell, which have different environments.
 const ROOTS: &str = "/run/ka";

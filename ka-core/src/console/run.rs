@@ -5,11 +5,11 @@ use std::io::{self, Write};
 use std::pin::pin;
 use std::time::Duration;
 
-use ka_core::stream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::exit::Exit;
+use crate::stream;
 
 /// How often the live view is drawn.
 const TICK: Duration = Duration::from_millis(200);

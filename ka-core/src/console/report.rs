@@ -3,8 +3,9 @@
 use std::io;
 use std::path::Path;
 
-use ka_core::stream::{FileSink, Sink, Stop};
 use serde::Serialize;
+
+use crate::stream::{FileSink, Sink, Stop};
 
 /// Room that a report needs at least: a node's, or a server's of some hundred nodes.
 const ROOM: u64 = 64 << 10;

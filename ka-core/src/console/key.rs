@@ -1,56 +1,22 @@
-//! Keys on command lines, in files, in the environment, and on the kernel's command line.
+//! Keys in files, in the environment, and on the kernel's command line.
 
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use clap::Args;
-use ka_core::crypto::session_key::Key;
 use zeroize::Zeroizing;
+
+use crate::crypto::session_key::Key;
 
 /// Longer than any key, however it is written.
 const FILE_BYTES: u64 = 4096;
 
 /// Where boot loaders put a key.
-const KERNEL: &str = "/proc/cmdline";
+pub(crate) const KERNEL: &str = "/proc/cmdline";
 
 /// The word before it there.
 const PARAMETER: &str = "ka.key=";
-
-/// What lets this node in.
-#[derive(Args, Clone)]
-#[command(next_help_heading = "Security")]
-pub struct KeyArgs {
-    /// The key that ka-d-server printed; others on this host can see it, so --key-file, KA_KEY or `ka.key=` on the
-    /// kernel's command line are better places
-    #[arg(long, value_name = "KEY")]
-    key: Option<String>,
-
-    /// Read the key from FILE, or from standard input if it is `-` (or name it in KA_KEY_FILE)
-    #[arg(long, value_name = "FILE")]
-    key_file: Option<PathBuf>,
-
-    #[command(flatten)]
-    insecure: InsecureArgs,
-}
-
-/// Doing without.
-#[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Security")]
-pub struct InsecureArgs {
-    /// No key on either side: anybody on this network can read, join and forge the session (or set KA_INSECURE=1)
-    #[arg(long)]
-    insecure: bool,
-}
-
-impl InsecureArgs {
-    /// Whether it was asked for, on the command line or in the environment.
-    #[must_use]
-    pub fn insecure(&self) -> bool {
-        self.insecure || env("KA_INSECURE").is_some_and(|value| value == "1")
-    }
-}
 
 /// What the environment says, if that is anything. (Read here, not by the parser of the command line, to which it would
 /// be an option that was given.)
@@ -59,41 +25,11 @@ pub fn env(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
-/// Shows no secret.
-impl std::fmt::Debug for KeyArgs {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("KeyArgs").field("insecure", &self.insecure).finish_non_exhaustive()
-    }
-}
-
-impl KeyArgs {
-    /// Whether there is to be none.
-    #[must_use]
-    pub fn is_insecure(&self) -> bool {
-        self.insecure.insecure()
-    }
-
-    /// The key, from where there is one.
-    ///
-    /// # Errors
-    /// In words: there is none, there are too many, or it is mistyped.
-    pub fn key(&self) -> Result<Key, String> {
-        self.find()?.ok_or_else(|| NONE.into())
-    }
-
-    /// The same, or `None` if nothing is said of a key anywhere.
-    ///
-    /// # Errors
-    /// In words: there are too many, or it is mistyped.
-    pub fn find(&self) -> Result<Option<Key>, String> {
-        let text = |name| env(name).map(|value| value.to_string_lossy().into_owned());
-        let key = self.key.clone().or_else(|| text("KA_KEY"));
-        let file = self.key_file.clone().or_else(|| env("KA_KEY_FILE").map(Into::into));
-        choose(key, file, self.is_insecure(), &|| fs::read_to_string(KERNEL).unwrap_or_default())
-    }
-}
-
-fn choose(
+/// The one key of all that are given, in words or in a file, or `None` if nothing is said of a key anywhere.
+///
+/// # Errors
+/// In words: there are too many, or it is mistyped.
+pub(crate) fn choose(
     key: Option<String>,
     file: Option<PathBuf>,
     insecure: bool,
@@ -141,7 +77,7 @@ pub fn read(path: &Path) -> Result<Key, String> {
     parse(text.trim()).map_err(|e| named(&e))
 }
 
-fn parse(text: &str) -> Result<Key, String> {
+pub(crate) fn parse(text: &str) -> Result<Key, String> {
     Key::parse(text).map_err(|e| format!("{e}; copy the one that ka-d-server printed"))
 }
 

@@ -3,10 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use ka_core::tape::chain::StreamInfo;
-
 use super::units;
-use crate::plan::Purpose;
 
 /// The rate shown is that of so long a time: short enough to see a stall, long enough to be read.
 const SPAN: Duration = Duration::from_secs(10);
@@ -129,17 +126,11 @@ pub enum Total {
 }
 
 impl Total {
-    /// Of a stream.
+    /// The total of a stream of this size, which may be an estimate.
     #[must_use]
-    pub fn of(info: &StreamInfo) -> Self {
-        Self::new(info.size, &info.metadata)
-    }
-
-    /// Of a stream of this size and with this metadata, which says what it is for.
-    #[must_use]
-    pub fn new(size: Option<u64>, metadata: &[u8]) -> Self {
+    pub fn new(size: Option<u64>, estimate: bool) -> Self {
         match size {
-            Some(size) if Purpose::from_metadata(metadata) == Ok(Purpose::Files) => Self::About(size),
+            Some(size) if estimate => Self::About(size),
             Some(size) => Self::Known(size),
             None => Self::Unknown,
         }
@@ -332,12 +323,11 @@ mod tests {
 
     #[test]
     fn files_are_an_estimate_and_so_is_what_contains_them() {
-        let of = |purpose: Purpose| Total::new(Some(5), &purpose.to_metadata());
-        assert_eq!((of(Purpose::Files), of(Purpose::Plan)), (Total::About(5), Total::Known(5)));
-        assert_eq!(Total::new(Some(5), b""), Total::Known(5));
-        assert_eq!(of(Purpose::Plan).and(of(Purpose::Files)).and(of(Purpose::Boot)), Total::About(15));
-        assert_eq!(of(Purpose::Plan).and(of(Purpose::Boot)), Total::Known(10));
-        assert_eq!(of(Purpose::Files).and(Total::Unknown), Total::Unknown);
+        let (exact, estimate) = (Total::new(Some(5), false), Total::new(Some(5), true));
+        assert_eq!((estimate, exact), (Total::About(5), Total::Known(5)));
+        assert_eq!(exact.and(estimate).and(exact), Total::About(15));
+        assert_eq!(exact.and(exact), Total::Known(10));
+        assert_eq!(estimate.and(Total::new(None, true)), Total::Unknown);
     }
 
     proptest! {

@@ -15,7 +15,6 @@ use std::io;
 use std::sync::mpsc;
 use std::thread;
 
-use ka_core::net::{Threads, Work};
 use landlock::{
     ABI, Access, AccessFs, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError,
     RulesetStatus, path_beneath_rules,
@@ -28,7 +27,8 @@ use rustix::thread::{
 };
 use tokio::sync::oneshot;
 
-use super::tell::Tell;
+use super::reporter::Tell;
+use crate::net::{Threads, Work};
 
 /// Whoever is nobody, on every Linux.
 const NOBODY: u32 = 65_534;

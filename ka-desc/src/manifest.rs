@@ -14,9 +14,10 @@
 
 use std::fmt;
 
-use ka_desc::language::{Desc, parse};
-use ka_desc::limits::DISK_BYTES_MAX;
 use serde::{Deserialize, Serialize};
+
+use crate::language::{Desc, parse};
+use crate::limits::DISK_BYTES_MAX;
 
 /// The version of the plan's format. A node refuses any other.
 pub const VERSION: u32 = 1;
@@ -266,6 +267,13 @@ impl Purpose {
     #[must_use]
     pub fn to_metadata(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("plain data")
+    }
+
+    /// Whether a stream with this metadata has an estimate for its size: what the files of a running system become is
+    /// known at their end.
+    #[must_use]
+    pub fn is_estimate(metadata: &[u8]) -> bool {
+        Self::from_metadata(metadata) == Ok(Self::Files)
     }
 
     /// From a stream's metadata.

@@ -11,8 +11,9 @@ use std::sync::mpsc::{self, Sender, SyncSender};
 use std::thread;
 use std::time::Duration;
 
-use ka_core::types::printable;
 use rustix::termios::tcgetwinsize;
+
+use crate::types::printable;
 
 /// How long the end of the program may wait for a slow reader.
 const LINGER: Duration = Duration::from_secs(5);

@@ -16,11 +16,10 @@
 use std::io;
 use std::ops::Range;
 
-use ka_desc::language::{Guid, Kind, Table};
-use ka_desc::layout::{Found, Geometry};
-use ka_desc::write::CODE_BYTES;
-
-use crate::plan::{Piece, Place};
+use crate::language::{Guid, Kind, Table};
+use crate::layout::{Found, Geometry};
+use crate::manifest::{Piece, Place};
+use crate::write::CODE_BYTES;
 
 /// Bytes of a sector, as firmware and boot loaders count.
 const SECTOR: u64 = 512;
@@ -194,7 +193,7 @@ fn moved(pieces: &[Piece], starts: &[u64], disk: &str, sector: u64, sectors: u64
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ka_desc::layout::FoundPartition;
+    use crate::layout::FoundPartition;
     use proptest::prelude::*;
 
     /// A disk whose first partition, or whose BIOS boot partition, begins at sector `at`; GRUB's core is `core` sectors

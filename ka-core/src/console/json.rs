@@ -4,10 +4,10 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use ka_core::wire::control;
 use serde::Serialize;
 
 use super::clock::Time;
+use crate::wire::control;
 
 /// The version of the reports' form.
 pub const VERSION: u32 = 1;
@@ -56,7 +56,6 @@ impl<'a> From<&'a control::Reason> for Reason<'a> {
             control::Reason::Interrupted(text) => ("interrupted", None, text.as_str()),
             control::Reason::Slow(text) => ("slow", None, text.as_str()),
             control::Reason::Missing(..) => ("missing", None, ""),
-            _ => ("other", None, ""),
         };
         let text = if text.is_empty() { reason.to_string().into() } else { text.into() };
         Self { kind, node, text }
@@ -112,10 +111,9 @@ pub fn seconds(time: Duration) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use ka_core::types::{NodeId, Offset};
-    use ka_core::wire::control::{Outcome, Reason};
-
     use super::*;
+    use crate::types::{NodeId, Offset};
+    use crate::wire::control::{Outcome, Reason};
 
     fn ending(outcome: &Outcome) -> String {
         serde_json::to_string(&Ending::from(outcome)).unwrap()

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use ka_core::wire::control::{Outcome, Reason};
+use crate::wire::control::{Outcome, Reason};
 
 /// How a program ends. The number is the exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,9 +82,8 @@ impl From<Exit> for ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use ka_core::types::{NodeId, Offset};
-
     use super::*;
+    use crate::types::{NodeId, Offset};
 
     #[test]
     fn the_table_has_every_status_once_and_in_order() {

@@ -1,0 +1,24 @@
+//! What programs around a session share: how they report, and how they end. The only part of this crate that prints.
+//!
+//! - [`reporter`]: lines, the live view and JSON, by way of a [`printer`] that no terminal can hold up.
+//! - [`meter`]: how fast, how long yet. [`clock`]: the time of day. [`units`]: sizes, rates and times as people write them.
+//! - [`json`]: the objects. [`report`]: the file they end in. [`shell`]: words as a shell takes them.
+//! - [`local`]: how a server is reached from its own host. [`key`]: where a node's key comes from.
+//! - [`exit`]: the statuses. [`run`]: the runtime and the signals. [`privileges`]: a session with fewer rights.
+
+// The clocks of people: how long a program has run, and what time it is.
+#![allow(clippy::disallowed_methods)]
+
+pub mod clock;
+pub mod exit;
+pub mod json;
+pub mod key;
+pub mod local;
+pub mod meter;
+pub mod printer;
+pub mod privileges;
+pub mod report;
+pub mod reporter;
+pub mod run;
+pub mod shell;
+pub mod units;

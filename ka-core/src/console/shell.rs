@@ -1,0 +1,45 @@
+//! A word as a shell takes it.
+
+use std::ffi::OsStr;
+
+/// A word as a shell takes it.
+#[must_use]
+pub fn quoted(word: &OsStr) -> String {
+    let word = word.to_string_lossy();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_@%+=:,./-".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.into_owned()
+    } else if word.chars().any(char::is_control) {
+        let escaped: String =
+            word.chars().map(|c| if c == '\'' { r"\'".into() } else { escaped(c) }).collect();
+        format!("$'{escaped}'")
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+pub(crate) fn escaped(c: char) -> String {
+    match c {
+        '\\' => r"\\".into(),
+        c if c.is_control() => format!(r"\u{:04x}", u32::from(c)),
+        c => c.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_come_through_a_shell() {
+        for (word, text) in [
+            ("abc-1.2", "abc-1.2"),
+            ("", "''"),
+            ("(cd /dir && tar c *)", "'(cd /dir && tar c *)'"),
+            ("it's", r"'it'\''s'"),
+            ("a\nb'\\", r"$'a\u000ab\'\\'"),
+        ] {
+            assert_eq!(quoted(OsStr::new(word)), text);
+        }
+    }
+}
