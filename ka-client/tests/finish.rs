@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use ka_client::finish::{Clone, finish};
 use ka_desc::boot::{check, pieces};
-use ka_desc::disk::Machine;
 use ka_desc::layout::{Found, Geometry};
+use ka_desc::machine::Machine;
 use ka_desc::manifest::{Boot, DiskFacts, Files, Firmware, GoldenUuid, Part, Piece, Plan, VERSION};
 use ka_desc::run::Here;
 use ka_desc::write::{Options, Prepared, look, mount, unmount};

@@ -6,6 +6,7 @@ use crate::language::{
 use crate::layout::{Contents, Found, FoundPartition, Geometry};
 use crate::limits::MIB_BYTES;
 use crate::show::is_frame;
+use crate::system::fstab::{self, Entry};
 
 /// A captured disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,13 +37,14 @@ pub fn capture(
     let logical = |p: &FoundPartition| found.table == Table::Mbr && p.number > 4;
     // Lines stand in the disk's order, the frame before what is in it.
     list.sort_by_key(|p| (p.start, logical(p)));
-    let mut notes: Vec<String> = by_device(fstab).collect();
+    let fstab = fstab::read(fstab);
+    let mut notes: Vec<String> = by_device(&fstab).collect();
     let mut partitions = Vec::new();
     for p in &list {
         let mut line = line(p, found.table, geometry, &mut notes);
         line.logical = logical(p);
         line.number = (!line.logical).then_some(p.number);
-        mounts(&mut line, p, fstab);
+        mounts(&mut line, p, &fstab);
         partitions.push(line);
     }
     let mut disk =
@@ -154,68 +156,27 @@ fn uuid(contents: &Contents, fs: Option<Fs>) -> Option<String> {
 }
 
 /// Where a partition is mounted, and its subvolumes.
-fn mounts(line: &mut Partition, p: &FoundPartition, fstab: &str) {
+fn mounts(line: &mut Partition, p: &FoundPartition, fstab: &[Entry]) {
     if line.file_system().is_none_or(|fs| fs == Fs::Swap) {
         return;
     }
-    for entry in fstab.lines() {
-        let fields: Vec<&str> = entry.split_whitespace().collect();
-        let [spec, path, _, options, ..] = fields[..] else { continue };
-        if spec.starts_with('#') || !path.starts_with('/') || !is(spec, p) {
-            continue;
-        }
-        let path = Some(unescape(path));
-        let subvolume =
-            options.split(',').find_map(|o| o.strip_prefix("subvol=")).map(|s| s.trim_start_matches('/'));
-        let others: Vec<&str> = options
-            .split(',')
-            .filter(|o| *o != "defaults" && !o.starts_with("subvol") && !o.is_empty())
-            .collect();
-        let options = (!others.is_empty()).then(|| others.join(","));
-        match subvolume.filter(|name| !name.is_empty()) {
-            Some(name) => {
-                line.subvolumes.push(Subvolume { name: unescape(name), mount: path, options });
-            }
+    // The names of devices change from boot to boot, and mean nothing on an image.
+    for entry in fstab.iter().filter(|entry| entry.at.starts_with('/') && entry.means(p, "")) {
+        let (path, options) = (Some(entry.at.clone()), entry.desc_options());
+        match entry.subvolume() {
+            Some(name) => line.subvolumes.push(Subvolume { name: name.into(), mount: path, options }),
             None if line.mount.is_none() => (line.mount, line.options) = (path, options),
             None => {}
         }
     }
 }
 
-/// Whether the first field of an fstab means this partition.
-fn is(spec: &str, p: &FoundPartition) -> bool {
-    let contents = p.contents.as_ref();
-    let same = |is: Option<&String>, text: &str| {
-        is.is_some_and(|is| is.eq_ignore_ascii_case(text.trim_matches('"')))
-    };
-    match spec.split_once('=') {
-        Some(("UUID", text)) => same(contents.and_then(|c| c.uuid.as_ref()), text),
-        Some(("LABEL", text)) => {
-            contents.and_then(|c| c.label.clone()) == Some(unescape(text.trim_matches('"')))
-        }
-        Some(("PARTUUID", text)) => same(p.partuuid.as_ref(), text),
-        Some(("PARTLABEL", text)) => p.name == Some(unescape(text.trim_matches('"'))),
-        _ => false,
-    }
-}
-
-/// What the fstab mounts by the names of devices, which change from boot to boot and mean nothing on an image.
-fn by_device(fstab: &str) -> impl Iterator<Item = String> {
-    fstab.lines().filter_map(|entry| {
-        let mut fields = entry.split_whitespace();
-        let (spec, path) = (fields.next()?, fields.next()?);
-        let named = spec.starts_with("/dev/") && path.starts_with('/');
-        named.then(|| {
-            format!(
-                "the fstab mounts {spec} at {path}: if it is of this disk, add `mount {path}` to its line"
-            )
-        })
+/// What the fstab mounts by the names of devices.
+fn by_device(fstab: &[Entry]) -> impl Iterator<Item = String> {
+    fstab.iter().filter(|entry| entry.spec.starts_with("/dev/") && entry.at.starts_with('/')).map(|entry| {
+        let (spec, path) = (&entry.spec, &entry.at);
+        format!("the fstab mounts {spec} at {path}: if it is of this disk, add `mount {path}` to its line")
     })
-}
-
-/// fstab writes blanks in octal.
-fn unescape(text: &str) -> String {
-    text.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\")
 }
 
 /// What the frame needs with our alignment, which may be more than it had.

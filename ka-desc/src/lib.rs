@@ -37,12 +37,14 @@
 pub mod boot;
 pub mod capture;
 pub mod cli;
-pub mod disk;
 pub mod language;
 pub mod layout;
 pub mod limits;
+pub mod machine;
 pub mod manifest;
 pub mod private;
 pub mod run;
 pub mod show;
+pub mod system;
+pub mod used;
 pub mod write;

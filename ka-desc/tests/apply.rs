@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ka_desc::capture::capture;
-use ka_desc::disk::Machine;
 use ka_desc::layout::{Contents, Found};
+use ka_desc::machine::Machine;
 use ka_desc::run::{Call, Failure, Here, Runner};
 use ka_desc::write::{Error, Options, apply, look, mount, unmount};
 use lab::{Lab, applied, can_run, digest, run, sfdisk, whole};

@@ -7,7 +7,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use ka_desc::disk::{Machine, expectations};
+use ka_desc::machine::{Machine, expectations};
 use ka_desc::run::{Call, DryRun, Failure, Here, Runner};
 use ka_desc::write::{Error, Options, Prepared, Want, apply, find, prepare};
 use lab::{Lab, can_run, disk, run, sfdisk, whole};

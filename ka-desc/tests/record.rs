@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 
-use ka_desc::disk::Machine;
+use ka_desc::machine::Machine;
 use ka_desc::run::{DryRun, Here, Runner};
 use ka_desc::write::{Options, Prepared, record};
 use lab::{Lab, applied, can_run, sfdisk, whole};

@@ -2,7 +2,7 @@
 //!
 //! The host name and the keys by which ssh knows a host stay: an admin may want either.
 
-use super::tree::Tree;
+use ka_desc::system::tree::Tree;
 
 /// Files that hold what only one machine may have, and are made anew when they are missing: where, how their names
 /// begin and end, and what they are.
@@ -60,7 +60,7 @@ mod tests {
     #[test]
     fn only_what_is_there_is_changed_and_told() {
         let dir = tempfile::tempdir().unwrap();
-        let tree = Tree::open(dir.path()).unwrap();
+        let tree = Tree::open(dir.path(), "the clone").unwrap();
         assert_eq!(make(&tree, None).unwrap(), [""; 0]);
         let file = |path: &str| {
             let path = dir.path().join(path);

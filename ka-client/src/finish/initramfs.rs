@@ -6,12 +6,12 @@
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
-use ka_desc::disk::Sort;
+use ka_desc::machine::DiskKind;
+use ka_desc::system::drivers::{self, Kernel};
+use ka_desc::system::tree::{TEXT_BYTES_MAX, Tree};
 
 use super::Clone;
-use super::hardware::{self, Kernel};
 use super::inside::Inside;
-use super::tree::{TEXT_BYTES_MAX, Tree};
 
 /// Where initramfs-tools reads which modules are always in.
 const MODULES: &str = "/etc/initramfs-tools/modules";
@@ -38,7 +38,7 @@ pub(super) fn fit(
         return Ok(Vec::new());
     };
     let kernel = Kernel::read(tree, &version)?;
-    if let Some(strange) = wanted.iter().find(|module| !kernel.has(&hardware::plain(module))) {
+    if let Some(strange) = wanted.iter().find(|module| !kernel.has(&drivers::plain(module))) {
         return Err(format!(
             "-r asks for the module {strange}, which the clone's kernel {version} has not: leave it out"
         ));
@@ -85,10 +85,10 @@ fn needed(
     wanted: &[String],
     tell: &mut dyn FnMut(&str),
 ) -> BTreeSet<String> {
-    let mut needed: BTreeSet<String> = wanted.iter().map(|module| hardware::plain(module)).collect();
+    let mut needed: BTreeSet<String> = wanted.iter().map(|module| drivers::plain(module)).collect();
     for disk in clone.disks {
-        let Sort::Disk(name) = &disk.facts.sort else { continue };
-        let (modules, unknown) = kernel.needs(&hardware::disk(clone.machine, name));
+        let DiskKind::Disk(name) = &disk.facts.kind else { continue };
+        let (modules, unknown) = kernel.needs(&drivers::disk(clone.machine, name));
         needed.extend(modules);
         if !unknown.is_empty() {
             let (path, version) = (disk.facts.path.display(), &kernel.version);
@@ -104,7 +104,7 @@ fn needed(
 /// A card that the clone's kernel does not know keeps it from the network, not from booting. The modules of the others
 /// are found when the clone's files are there.
 fn warn_of_cards(clone: &Clone<'_>, kernel: &Kernel, tell: &mut dyn FnMut(&str)) {
-    for (card, devices) in hardware::cards(clone.machine) {
+    for (card, devices) in drivers::cards(clone.machine) {
         let (_, unknown) = kernel.needs(&devices);
         if !unknown.is_empty() {
             let (list, version) = (unknown.join(", "), &kernel.version);

@@ -3,9 +3,9 @@
 use std::fs;
 
 use ka_desc::run::{Call, Failure, Runner};
+use ka_desc::system::tree::Tree;
 
 use super::Clone;
-use super::tree::Tree;
 
 /// What programs that install boot loaders and build initramfs look at.
 const BINDS: [&str; 4] = ["/dev", "/proc", "/sys", "/run"];

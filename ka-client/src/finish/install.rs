@@ -4,10 +4,10 @@ use std::path::Path;
 
 use ka_desc::manifest::{Firmware, Place, Plan};
 use ka_desc::run::Runner;
+use ka_desc::system::tree::Tree;
 use ka_desc::write::Prepared;
 
 use super::inside::Inside;
-use super::tree::Tree;
 use super::{Clone, uuids};
 
 /// Before the clone's tools look: whoever runs them must see which device has which UUID.

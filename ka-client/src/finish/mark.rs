@@ -7,8 +7,7 @@ use std::path::Path;
 
 use ka_core::types::SessionId;
 use ka_desc::manifest::OWN;
-
-use super::tree::Tree;
+use ka_desc::system::tree::Tree;
 
 const MARK: &str = "/etc/ka/clone";
 
@@ -19,7 +18,7 @@ const WORD: &str = "session ";
 
 /// Leaves the mark in the clone that is mounted at `root`, and says so in a sentence.
 pub(crate) fn leave(root: &Path, session: SessionId) -> Result<String, String> {
-    let tree = Tree::open(root)?;
+    let tree = Tree::open(root, "the clone")?;
     tree.make_dir(OWN)?;
     tree.set_mode(OWN, 0o700)?;
     tree.replace(MARK, format!("{WORD}{session}\n").as_bytes())?;
@@ -28,12 +27,12 @@ pub(crate) fn leave(root: &Path, session: SessionId) -> Result<String, String> {
 
 /// Takes the mark away again, as far as that is possible.
 pub(crate) fn take_away(root: &Path) {
-    let _ = Tree::open(root).and_then(|tree| tree.remove(MARK));
+    let _ = Tree::open(root, "the clone").and_then(|tree| tree.remove(MARK));
 }
 
 /// The session of which the system at `root` is a clone.
 pub(crate) fn read(root: &Path) -> Option<SessionId> {
-    let bytes = Tree::open(root).ok()?.read(MARK, MARK_BYTES_MAX).ok()??;
+    let bytes = Tree::open(root, "the clone").ok()?.read(MARK, MARK_BYTES_MAX).ok()??;
     String::from_utf8_lossy(&bytes).lines().find_map(|line| parse(line.strip_prefix(WORD)?))
 }
 

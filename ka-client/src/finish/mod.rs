@@ -18,24 +18,22 @@
 //! others.
 
 mod distinct;
-mod hardware;
 mod initramfs;
 mod inside;
 mod install;
 pub(crate) mod mark;
 mod records;
-mod tree;
 mod uefi;
 mod uuids;
 
 use std::path::Path;
 
-use ka_desc::disk::Machine;
+use ka_desc::machine::Machine;
 use ka_desc::manifest::{Firmware, Plan};
 use ka_desc::run::Runner;
+use ka_desc::system::tree::Tree;
 use ka_desc::write::Prepared;
 pub(crate) use records::misfits;
-use tree::Tree;
 
 /// A clone whose bytes are all there.
 #[derive(Clone, Copy, Debug)]
@@ -81,7 +79,7 @@ pub fn finish(
     runner: &mut dyn Runner,
     tell: &mut dyn FnMut(&str),
 ) -> Result<Vec<String>, String> {
-    let tree = Tree::open(clone.root)?;
+    let tree = Tree::open(clone.root, "the clone")?;
     let uuids = uuids::changes(clone, runner)?;
     uuids::refuse_built_in(clone, &tree, &uuids)?;
     records::write(clone, boot, runner, tell)?;

@@ -4,9 +4,9 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
-use ka_desc::disk::{Facts, Sort};
 use ka_desc::language::parse;
 use ka_desc::layout::{self, Geometry};
+use ka_desc::machine::{DiskKind, Facts};
 use ka_desc::manifest::{Boot, DiskFacts, Files, GoldenUuid, Install, Part, Uefi, VERSION};
 use ka_desc::run::{Call, Failure};
 use tempfile::TempDir;
@@ -45,7 +45,7 @@ pub(super) fn prepared(desc: &str) -> Vec<Prepared> {
             expect: Vec::new(),
             facts: Facts {
                 path: format!("/dev/{name}").into(),
-                sort: Sort::Disk(name),
+                kind: DiskKind::Disk(name),
                 geometry,
                 read_only: false,
                 removable: false,

@@ -2,14 +2,14 @@
 
 use std::fs;
 
-use ka_desc::disk::Sort;
+use ka_desc::machine::DiskKind;
 use ka_desc::manifest::Uefi;
 use ka_desc::run::{Call, Runner};
+use ka_desc::system::tree::Tree;
 use ka_desc::write::look;
 
 use super::Clone;
 use super::inside::EFIVARS;
-use super::tree::Tree;
 use super::uuids::{Change, LOADER_BYTES_MAX, speaks_of};
 
 /// What every firmware starts when it knows nothing else.
@@ -73,7 +73,7 @@ pub(super) fn enter(clone: &Clone<'_>, uefi: &Uefi, runner: &mut dyn Runner, tel
 fn entries(clone: &Clone<'_>, uefi: &Uefi, runner: &mut dyn Runner) -> Result<String, String> {
     let disk = clone.disk(&uefi.esp.disk)?;
     let path = disk.facts.path.display().to_string();
-    if !matches!(disk.facts.sort, Sort::Disk(_)) {
+    if !matches!(disk.facts.kind, DiskKind::Disk(_)) {
         return Err(format!("{path} is no disk that firmware knows"));
     }
     let found = look(runner, &disk.facts).map_err(|e| e.to_string())?;

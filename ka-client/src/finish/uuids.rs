@@ -1,12 +1,12 @@
 //! References to UUIDs that the golden node has and the clone has not.
 
-use ka_desc::disk::Sort;
+use ka_desc::machine::DiskKind;
 use ka_desc::manifest::Firmware;
 use ka_desc::run::Runner;
+use ka_desc::system::tree::{TEXT_BYTES_MAX, Tree};
 use ka_desc::write::look;
 
 use super::Clone;
-use super::tree::{TEXT_BYTES_MAX, Tree};
 
 /// The golden node's UUID, and the clone's.
 pub(super) type Change = (String, String);
@@ -177,7 +177,7 @@ fn replaced(text: &[u8], changes: &[Change]) -> Option<Vec<u8>> {
 pub(super) fn name_devices(clone: &Clone<'_>, runner: &mut dyn Runner) -> Result<(), String> {
     let folder = clone.machine.path("dev/disk/by-uuid");
     for disk in clone.disks {
-        let Sort::Disk(name) = &disk.facts.sort else { continue };
+        let DiskKind::Disk(name) = &disk.facts.kind else { continue };
         let found = look(runner, &disk.facts).map_err(|e| e.to_string())?;
         for p in found.iter().flat_map(|found| &found.partitions) {
             let uuid = p.contents.as_ref().and_then(|contents| contents.uuid.as_ref());

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use ka_core::console::exit::Exit;
 use ka_core::console::units;
-use ka_desc::disk::Machine;
+use ka_desc::machine::Machine;
 use ka_desc::run::{Here, Runner};
 use ka_desc::write::READERS;
 

@@ -7,7 +7,7 @@ use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, ValueEnum};
 use ka_core::cli::args::wrong;
 use ka_core::console::exit::Exit;
 use ka_desc::cli::pages::{Generate, Page};
-use ka_desc::disk::{DeviceName, Named};
+use ka_desc::machine::{DeviceName, Named};
 use ka_desc::write;
 
 use crate::cli::{ENVIRONMENT, FILES};

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use ka_core::console::units;
-use ka_desc::disk::Facts;
+use ka_desc::machine::Facts;
 use ka_desc::write::Want;
 
 /// The disks that are meant, before it is known which ones the golden node has. If there are none it is said why, and
@@ -110,15 +110,14 @@ pub(super) fn listed(here: &[Facts], before: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use ka_desc::disk::Sort;
-    use ka_desc::layout::Geometry;
-
     use super::*;
+    use ka_desc::layout::Geometry;
+    use ka_desc::machine::DiskKind;
 
     fn facts(name: &str, usb: bool) -> Facts {
         Facts {
             path: PathBuf::from("/dev").join(name),
-            sort: Sort::Disk(name.into()),
+            kind: DiskKind::Disk(name.into()),
             geometry: Geometry { disk_bytes: 1 << 30, sector_bytes: 512 },
             read_only: false,
             removable: false,

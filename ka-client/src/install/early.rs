@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ka_desc::disk::{Facts, Machine};
+use ka_desc::machine::{Facts, Machine};
 use ka_desc::run::{Here, Runner};
 use ka_desc::write;
 use rustix::process::geteuid;

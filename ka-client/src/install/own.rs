@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use ka_core::types::SessionId;
-use ka_desc::disk::{Facts, Machine};
+use ka_desc::machine::{Facts, Machine};
 use ka_desc::run::{Call, Here, Runner};
 use ka_desc::write;
 

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, TryLockError};
 use ka_core::console::exit::Exit;
 use ka_core::console::reporter::Tell;
 use ka_core::console::run;
-use ka_desc::disk::Machine;
+use ka_desc::machine::Machine;
 use ka_desc::manifest::Firmware;
 use ka_desc::run::Here;
 use rustix::system::{RebootCommand, reboot};

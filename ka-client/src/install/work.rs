@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use ka_core::console::units;
 use ka_core::types::SessionId;
-use ka_desc::disk::Machine;
 use ka_desc::language::Action;
+use ka_desc::machine::Machine;
 use ka_desc::manifest::{Firmware, Need, Plan, Purpose, Stage};
 use ka_desc::run::{Here, Runner};
 use ka_desc::write::{self, Prepared, Step};

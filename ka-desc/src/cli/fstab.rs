@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::disk::{Facts, How, LEFTOVER, Machine};
 use crate::layout::{Found, FoundPartition};
+use crate::machine::{Facts, How, LEFTOVER, Machine};
 use crate::private;
 use crate::run::Here;
 use crate::write;

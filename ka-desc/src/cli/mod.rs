@@ -17,11 +17,11 @@ pub use options::{Command, Options, command, page};
 use pages::asked;
 
 use crate::capture::capture;
-use crate::disk::{DeviceName, Machine, Refusal};
 use crate::language::bytes::people;
 use crate::language::{Desc, Disk, parse};
 use crate::layout::{Found, Geometry, Plan as DiskPlan};
 use crate::limits::TEXT_BYTES_MAX;
+use crate::machine::{DeviceName, Machine, Refusal};
 use crate::run::{DryRun, Here, Runner};
 use crate::show::{self, json};
 use crate::write::{self, Error, Prepared, Want};
@@ -196,7 +196,7 @@ fn capture_disk(args: &Capture) -> Ended {
     let path = device(&machine, &args.device)?;
     let io = |e| ended(&Error::Io(path.clone(), e));
     let facts = machine.facts(&path, args.sector_size).map_err(io)?;
-    let refusals = crate::disk::refusals(&facts, &crate::disk::Conditions::default());
+    let refusals = crate::machine::refusals(&facts, &crate::machine::Conditions::default());
     let no_disk = |r: &Refusal| matches!(r, Refusal::Partition(..) | Refusal::NoDisk(_) | Refusal::Empty(_));
     if let Some(refusal) = refusals.into_iter().find(no_disk) {
         return Err(ended(&Error::Refused(vec![refusal])));

@@ -6,8 +6,8 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use super::exit::Exit;
 use super::pages::{Page, Rows, with_pages};
-use crate::disk::{DeviceName, Expectation, Named, expectations};
 use crate::language::bytes;
+use crate::machine::{DeviceName, Expectation, Named, expectations};
 
 /// Partitions disks as a desc file says: a few lines of text.
 ///

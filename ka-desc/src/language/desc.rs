@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::Guid;
+use super::guid::Guid;
+use super::words::Table;
 use super::words::{Fs, Kind};
 
 /// A whole desc: one disk, or several.
@@ -25,15 +26,6 @@ pub struct Disk {
     pub sector_bytes: Option<u32>,
     /// Its partitions, in the order in which they lie on the disk.
     pub partitions: Vec<Partition>,
-}
-
-/// The two kinds of partition table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Table {
-    /// Four primaries, a chain of logicals, 2 TiB. What the desc of 2001 made.
-    Mbr,
-    /// 128 partitions, GUIDs, a copy at the disk's end.
-    Gpt,
 }
 
 /// What names a table.
@@ -213,15 +205,6 @@ impl Partition {
     #[must_use]
     pub fn is_mounted(&self) -> bool {
         self.mount.is_some() || self.subvolumes.iter().any(|s| s.mount.is_some())
-    }
-}
-
-impl fmt::Display for Table {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Mbr => "mbr",
-            Self::Gpt => "gpt",
-        })
     }
 }
 

@@ -1,10 +1,12 @@
 //! The line of one partition: what it is for, how large it is, and its options.
 
+use super::bytes;
 use super::check::Field;
+use super::desc::{Action, Partition, Size};
+use super::guid::Guid;
 use super::lex::{Rest, Word, wrong};
 use super::problem::{Problem, Span};
 use super::words::{Fs, Kind, near, refused};
-use super::{Action, Guid, Partition, Size, bytes};
 
 /// The words that begin a line, besides the kinds.
 const STARTS: [&str; 7] = ["desc", "disk", "table", "keep", "reuse", "logical", "subvol"];

@@ -20,8 +20,8 @@ mod words;
 
 pub(crate) use check::unprintable;
 pub use check::{Fault, Field, Place, faults};
-pub use desc::{Action, Desc, Disk, LEGACY_BOOT_BIT, Partition, Size, Subvolume, Table, TableId};
+pub use desc::{Action, Desc, Disk, LEGACY_BOOT_BIT, Partition, Size, Subvolume, TableId};
 pub use guid::{Guid, NotAGuid};
 pub use parse::{VERSION, parse};
 pub use problem::{Problem, Problems, Span};
-pub use words::{Fs, Kind};
+pub use words::{Fs, Kind, Table};

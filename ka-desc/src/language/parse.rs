@@ -7,10 +7,11 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::check::{self, Field, Gaps, Place};
+use super::desc::{Desc, Disk, Subvolume, TableId};
 use super::lex::{Rest, Word, words, wrong};
 use super::line;
 use super::problem::{Problem, Problems, Span};
-use super::{Desc, Disk, Subvolume, Table, TableId};
+use super::words::Table;
 use crate::limits::TEXT_BYTES_MAX;
 
 /// The version of the language that this crate reads. It contains the language of ka-deploy 0.94.

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use super::bytes::Written;
+use super::desc::{Action, Desc, Disk, Partition, Size, Subvolume};
 use super::lex::quote;
-use super::{Action, Desc, Disk, Partition, Size, Subvolume};
 
 impl fmt::Display for Desc {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

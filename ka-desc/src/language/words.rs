@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Guid, Table};
+use super::guid::Guid;
 
 /// What a partition is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -232,6 +232,24 @@ pub(super) fn near<'a>(word: &str, words: impl IntoIterator<Item = &'a str>) -> 
     let word = word.to_lowercase();
     let distances = words.into_iter().map(|w| (strsim::damerau_levenshtein(&word, w), w));
     distances.filter(|(distance, w)| *distance <= 1 + w.len() / 4).min().map(|(_, w)| w)
+}
+
+/// The two kinds of partition table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Table {
+    /// Four primaries, a chain of logicals, 2 TiB. What the desc of 2001 made.
+    Mbr,
+    /// 128 partitions, GUIDs, a copy at the disk's end.
+    Gpt,
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Mbr => "mbr",
+            Self::Gpt => "gpt",
+        })
+    }
 }
 
 #[cfg(test)]

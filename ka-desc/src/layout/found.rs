@@ -1,6 +1,6 @@
 //! What is on a disk now, and whether that is what a desc keeps.
 
-use super::Geometry;
+use super::geometry::Geometry;
 use crate::language::{Action, LEGACY_BOOT_BIT, Partition, Size, Table, TableId};
 
 /// A partition table as it is on a disk.

@@ -11,13 +11,14 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, flock, fsync};
 use rustix::io::Errno;
 
+use super::error::Error;
+use super::format::{Tool, format};
 use super::nodes::{self, Node};
 use super::prepare::{Options, Prepared, conditions, facts, look, need, refuse};
-use super::{Error, Tool, format};
-use crate::disk::{Facts, How, LEFTOVER, Machine, Refusal, Sort, probe, refusals};
 use crate::language::{Action, Fs, Kind};
 use crate::layout::Placed;
 use crate::limits::LOCK_WAIT_MS;
+use crate::machine::{DiskKind, Facts, How, LEFTOVER, Machine, Refusal, probe, refusals};
 use crate::run::{Call, Runner};
 use crate::show::script;
 
@@ -181,7 +182,7 @@ fn look_again(
     // A dry run has stopped nothing.
     let options = Options { deactivate: options.deactivate && runner.is_dry(), ..options.clone() };
     refuse(refusals(&now, &conditions(&disk.expect, &options, Some(&disk.plan))))?;
-    let identity = |facts: &Facts| (facts.sort.clone(), facts.serial.clone(), facts.wwn.clone());
+    let identity = |facts: &Facts| (facts.kind.clone(), facts.serial.clone(), facts.wwn.clone());
     if identity(&now) != identity(&disk.facts) || look(runner, &now)? != disk.found {
         return Err(Error::Refused(vec![Refusal::Changed(now.path)]));
     }
@@ -196,7 +197,7 @@ fn write_disk(
     tell: &mut dyn FnMut(&Step),
 ) -> Result<(), Error> {
     let (path, plan) = (&disk.facts.path, &disk.plan);
-    let node = nodes::disk(runner, path, &disk.facts.sort, plan.geometry)?;
+    let node = nodes::disk(runner, path, &disk.facts.kind, plan.geometry)?;
     tell(&Step::Table(path.clone()));
     if !plan.keeps() {
         runner.write(&Call::new("wipefs", ["--all", "--quiet", &node.arg()]))?;
@@ -210,8 +211,8 @@ fn write_disk(
             return Err(Error::Wrong(path.clone(), differences));
         }
     }
-    let kernel = match &disk.facts.sort {
-        Sort::Disk(name) if !nodes::need_loops(&disk.facts.sort) => Some(name.as_str()),
+    let kernel = match &disk.facts.kind {
+        DiskKind::Disk(name) if !nodes::need_loops(&disk.facts.kind) => Some(name.as_str()),
         _ => None,
     };
     if let Some(name) = kernel {
@@ -245,8 +246,8 @@ pub(super) fn partition(
     whole: &Node,
 ) -> Result<Node, Error> {
     let plan = &disk.plan;
-    match &disk.facts.sort {
-        Sort::Disk(name) if !nodes::need_loops(&disk.facts.sort) => {
+    match &disk.facts.kind {
+        DiskKind::Disk(name) if !nodes::need_loops(&disk.facts.kind) => {
             // In a dry run there is none yet; its name is the disk's and the number, or so.
             let infix = if name.ends_with(|c: char| c.is_ascii_digit()) { "p" } else { "" };
             let node = nodes::partition(machine, name, p.number);

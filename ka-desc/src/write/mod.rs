@@ -8,111 +8,21 @@
 //! `record.rs` does, where neither a table nor a partition with contents is.
 
 mod apply;
+mod error;
 mod format;
+mod made;
 mod mount;
 mod nodes;
 mod peek;
 mod prepare;
 mod record;
 
-use std::fmt;
-use std::io;
-use std::path::PathBuf;
-
 pub use apply::{Step, apply};
+pub use error::Error;
 pub use format::{READERS, Tool, format, tools};
+pub use made::partition;
 pub use mount::{mount, unmount};
 pub use nodes::{Node, partition as kernel_node};
-pub use peek::{peek, quiet_options};
+pub use peek::peek;
 pub use prepare::{Options, Prepared, Want, check, find, look, prepare, survey};
 pub use record::{CODE_BYTES, record, record_rooms};
-
-use crate::disk::{Machine, Refusal};
-use crate::layout::Misfit;
-use crate::run::{Failure, Runner};
-
-/// The node of one partition of a disk that was written: the kernel's, or a loop device where there is none.
-///
-/// # Errors
-/// The plan has no such partition, or a loop device cannot be had.
-pub fn partition(
-    machine: &Machine,
-    runner: &mut dyn Runner,
-    disk: &Prepared,
-    number: u32,
-) -> Result<Node, Error> {
-    let placed =
-        disk.plan.partitions.iter().find(|placed| placed.number == number).ok_or_else(|| {
-            Error::Names(format!("{} gets no partition {number}", disk.facts.path.display()))
-        })?;
-    let whole = nodes::disk(runner, &disk.facts.path, &disk.facts.sort, disk.plan.geometry)?;
-    apply::partition(machine, runner, disk, placed, &whole)
-}
-
-/// Why a disk was not written, or not to its end.
-#[derive(Debug)]
-pub enum Error {
-    /// It might be the wrong disk. Nothing was written.
-    Refused(Vec<Refusal>),
-    /// Desc and disk do not fit together. Nothing was written.
-    Misfit(PathBuf, Vec<Misfit>),
-    /// Programs are missing. Nothing was written.
-    Missing(Vec<Tool>),
-    /// The desc and what was named for it do not go together. Nothing was written.
-    Names(String),
-    /// A device or a directory cannot be used.
-    Io(PathBuf, io::Error),
-    /// A command failed before anything was written.
-    Early(Failure),
-    /// A command failed on the way.
-    Failed(Failure),
-    /// What was written is not what was planned.
-    Wrong(PathBuf, Vec<String>),
-}
-
-impl Error {
-    /// The same, if nothing was written yet.
-    fn early(self) -> Self {
-        match self {
-            Self::Failed(failure) => Self::Early(failure),
-            other => other,
-        }
-    }
-}
-
-impl From<Failure> for Error {
-    fn from(failure: Failure) -> Self {
-        Self::Failed(failure)
-    }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fn lines(list: impl IntoIterator<Item = impl fmt::Display>) -> String {
-            list.into_iter().map(|line| line.to_string()).collect::<Vec<_>>().join("\n")
-        }
-        match self {
-            Self::Refused(list) => f.write_str(&lines(list)),
-            Self::Misfit(path, list) => {
-                f.write_str(&lines(list.iter().map(|m| format!("{}: {m}", path.display()))))
-            }
-            Self::Missing(list) => {
-                let tool = |t: &Tool| {
-                    format!("there is no {}: install it (Debian's package {})", t.program, t.package)
-                };
-                f.write_str(&lines(list.iter().map(tool)))
-            }
-            Self::Names(what) => f.write_str(what),
-            Self::Io(path, e) if e.kind() == io::ErrorKind::PermissionDenied => {
-                write!(f, "{}: {e}; run it as root, or as somebody who may", path.display())
-            }
-            Self::Io(path, e) => write!(f, "{}: {e}", path.display()),
-            Self::Early(failure) | Self::Failed(failure) => failure.fmt(f),
-            Self::Wrong(path, list) => {
-                write!(f, "{} has not become what was planned: {}", path.display(), list.join("; "))
-            }
-        }
-    }
-}
-
-impl std::error::Error for Error {}

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::apply::partition;
+use super::error::Error;
 use super::nodes::{self, Node};
-use super::{Error, Prepared};
-use crate::disk::Machine;
+use super::prepare::Prepared;
 use crate::language::Fs;
 use crate::layout::Placed;
+use crate::machine::Machine;
 use crate::run::{Call, Runner};
 
 /// One mount.
@@ -82,7 +83,7 @@ fn one<'a>(
     let known = match known {
         Some(known) => known,
         None => {
-            let whole = nodes::disk(runner, disk, &mount.disk.facts.sort, mount.disk.plan.geometry)?;
+            let whole = nodes::disk(runner, disk, &mount.disk.facts.kind, mount.disk.plan.geometry)?;
             let node = partition(machine, runner, mount.disk, mount.placed, &whole)?;
             nodes.push(Known { disk, number, node });
             nodes.len() - 1

@@ -7,10 +7,10 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::Error;
-use crate::disk::{Machine, Sort};
+use super::error::Error;
 use crate::layout::Geometry;
 use crate::limits::NODES_WAIT_MS;
+use crate::machine::{DiskKind, Machine};
 use crate::run::{Call, Runner};
 
 /// A node, for as long as this lives.
@@ -72,11 +72,11 @@ pub(super) fn detach(runner: &mut dyn Runner, node: &Path) -> Result<(), Error> 
 pub(super) fn disk(
     runner: &mut dyn Runner,
     path: &Path,
-    sort: &Sort,
+    kind: &DiskKind,
     geometry: Geometry,
 ) -> Result<Node, Error> {
-    match sort {
-        Sort::Image if geometry.sector_bytes != 512 => {
+    match kind {
+        DiskKind::Image if geometry.sector_bytes != 512 => {
             Node::attach(runner, path, None, geometry.sector_bytes)
         }
         _ => Ok(Node::own(path.into())),
@@ -84,9 +84,9 @@ pub(super) fn disk(
 }
 
 /// Whether partitions of such a disk have no nodes of their own.
-pub(super) fn need_loops(sort: &Sort) -> bool {
-    match sort {
-        Sort::Disk(name) => name.starts_with("loop"),
+pub(super) fn need_loops(kind: &DiskKind) -> bool {
+    match kind {
+        DiskKind::Disk(name) => name.starts_with("loop"),
         _ => true,
     }
 }

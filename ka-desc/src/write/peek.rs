@@ -2,24 +2,11 @@
 
 use std::path::Path;
 
-use crate::disk::{Facts, Machine, Sort};
-use crate::layout::FoundPartition;
-use crate::run::{Call, Runner};
-
 use super::nodes;
-
-/// The options with which a file system of this type is mounted without a write, of a btrfs what is topmost; `None` if it
-/// is none that can be looked into.
-#[must_use]
-pub fn quiet_options(fs: &str) -> Option<&'static str> {
-    Some(match fs {
-        "ext3" | "ext4" => "ro,noload",
-        "xfs" => "ro,norecovery,nouuid",
-        "btrfs" => "ro,rescue=nologreplay",
-        "ext2" | "vfat" | "f2fs" | "jfs" => "ro",
-        _ => return None,
-    })
-}
+use crate::layout::FoundPartition;
+use crate::machine::{DiskKind, Facts, Machine};
+use crate::run::{Call, Runner};
+use crate::system::mount_options::quiet_options;
 
 /// Mounts a partition at `at` for as long as `look` takes; of a btrfs what is topmost. `None`: it cannot be mounted.
 pub fn peek<T>(
@@ -35,8 +22,8 @@ pub fn peek<T>(
     if fs == "btrfs" {
         options += ",subvolid=5";
     }
-    let node = match &facts.sort {
-        Sort::Disk(name) => nodes::partition(machine, name, partition.number),
+    let node = match &facts.kind {
+        DiskKind::Disk(name) => nodes::partition(machine, name, partition.number),
         _ => None,
     };
     let source = node.unwrap_or_else(|| {

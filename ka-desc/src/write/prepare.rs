@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Error, READERS, Tool, nodes, tools};
-use crate::disk::{Conditions, Expectation, Facts, Machine, Refusal, Sort, probe, refusals};
+use super::error::Error;
+use super::format::{READERS, Tool, tools};
+use super::nodes;
 use crate::language::Disk;
 use crate::layout::{Found, Plan};
+use crate::machine::{Conditions, DiskKind, Expectation, Facts, Machine, Refusal, probe, refusals};
 use crate::run::Runner;
 
 /// Which device is meant for a disk of the desc.
@@ -123,7 +125,7 @@ pub fn survey(
     let facts = facts(machine, &path, options)?;
     let refusals = refusals(&facts, &conditions(&expect, options, None));
     // What is no disk has nothing to be read.
-    if !matches!(facts.sort, Sort::Image | Sort::Disk(_)) || facts.geometry.disk_bytes == 0 {
+    if !matches!(facts.kind, DiskKind::Image | DiskKind::Disk(_)) || facts.geometry.disk_bytes == 0 {
         return Err(Error::Refused(refusals));
     }
     need(runner, &READERS)?;
@@ -161,8 +163,8 @@ pub fn prepare(
     check(machine, &meant.1, &meant.2, options)?;
     let (prepared, refusals) = survey(machine, runner, meant, options)?;
     refuse(refusals)?;
-    let device = matches!(prepared.facts.sort, Sort::Disk(_));
-    let loops = nodes::need_loops(&prepared.facts.sort);
+    let device = matches!(prepared.facts.kind, DiskKind::Disk(_));
+    let loops = nodes::need_loops(&prepared.facts.kind);
     need(runner, &tools(&prepared.plan, device, loops, !options.table_only))?;
     Ok(prepared)
 }
@@ -177,11 +179,11 @@ pub(super) fn facts(machine: &Machine, path: &Path, options: &Options) -> Result
 /// # Errors
 /// A tool failed.
 pub fn look(runner: &mut dyn Runner, facts: &Facts) -> Result<Option<Found>, Error> {
-    if facts.geometry.sector_bytes == 512 || facts.sort != Sort::Image {
+    if facts.geometry.sector_bytes == 512 || facts.kind != DiskKind::Image {
         return probe(runner, &facts.path, facts.geometry.sector_bytes).map_err(Error::Early);
     }
     // Reading needs a real one, even when nothing is to be written.
-    let node = nodes::disk(&mut crate::run::Here, &facts.path, &facts.sort, facts.geometry);
+    let node = nodes::disk(&mut crate::run::Here, &facts.path, &facts.kind, facts.geometry);
     let node = node.map_err(Error::early)?;
     probe(runner, &node.path, facts.geometry.sector_bytes).map_err(Error::Early)
 }

@@ -1,4 +1,4 @@
-//! Bytes of boot records, on a disk that was written by [`apply`](super::apply()): the only bytes that no command
+//! Bytes of boot records, on a disk that was written by [`apply`](super::apply::apply()): the only bytes that no command
 //! writes.
 //!
 //! ```text
@@ -16,11 +16,11 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::{Advice, fadvise};
 
 use super::apply::lock;
-use super::prepare::{facts, look, refuse};
-use super::{Error, Options, Prepared};
-use crate::disk::{Facts, Machine, Refusal};
+use super::error::Error;
+use super::prepare::{Options, Prepared, facts, look, refuse};
 use crate::language::{Action, Kind, Table};
 use crate::layout::{Placed, Plan};
+use crate::machine::{Facts, Machine, Refusal};
 use crate::run::Runner;
 
 /// Bytes of a first sector that are code. The table's identity and the table follow.
@@ -69,7 +69,7 @@ pub fn record(
     }
     let _lock = lock(path)?;
     let now = facts(machine, path, options)?;
-    let identity = |f: &Facts| (f.sort.clone(), f.serial.clone(), f.wwn.clone(), f.geometry);
+    let identity = |f: &Facts| (f.kind.clone(), f.serial.clone(), f.wwn.clone(), f.geometry);
     if identity(&now) != identity(&disk.facts) {
         refuse(vec![Refusal::Changed(path.clone())])?;
     }

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-use ka_desc::disk::Machine;
 use ka_desc::language::{Disk, parse};
+use ka_desc::machine::Machine;
 use ka_desc::run::Here;
 use ka_desc::write::{Error, Options, Prepared, apply, prepare, unmount};
 use tempfile::TempDir;

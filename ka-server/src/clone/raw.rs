@@ -12,10 +12,10 @@ use std::time::Duration;
 use ka_core::stream::{CommandSource, Reread, Source};
 use ka_desc::manifest::{Form, Raw};
 use ka_desc::run::{Here, Runner};
+use ka_desc::used::ntfs;
 use rustix::fs::{Advice, fadvise};
 
 use crate::golden::image::attach;
-use crate::golden::ntfs;
 
 /// A part of a disk or an image.
 #[derive(Clone, Debug)]

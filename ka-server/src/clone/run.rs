@@ -13,7 +13,7 @@ use ka_core::net::ServerEvent;
 use ka_core::proto::coordinator::Slow;
 use ka_core::types::NodeId;
 use ka_desc::boot::pieces;
-use ka_desc::disk::Machine;
+use ka_desc::machine::Machine;
 use ka_desc::manifest::{OWN, Plan, Raw};
 use ka_desc::run::{Here, Runner};
 use rustix::time::{ClockId, clock_gettime};

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use ka_desc::disk::Machine;
+use ka_desc::machine::Machine;
 use serde::Serialize;
 
 use super::facts::Mount;

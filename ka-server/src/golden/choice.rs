@@ -3,13 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ka_desc::disk::DeviceName;
 use ka_desc::language::{Desc, parse};
 use ka_desc::limits::TEXT_BYTES_MAX;
+use ka_desc::machine::DeviceName;
 use ka_desc::manifest::Part;
+use ka_desc::system::fstab;
 
 use super::facts::Golden;
-use super::fstab;
 use super::look::CODE_BYTES;
 use super::weigh::{Weight, weigh};
 

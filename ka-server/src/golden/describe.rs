@@ -7,11 +7,11 @@ use ka_desc::language::{
 use ka_desc::layout::{Contents, Found};
 use ka_desc::limits::MIB_BYTES;
 use ka_desc::manifest::{GoldenUuid, Part};
+use ka_desc::system::fstab::{self, Entry};
 
 use super::choice::Choice;
 use super::facts::{Golden, GoldenDisk, Mount};
 use super::fit;
-use super::fstab::{self, Entry};
 use super::scope::Scope;
 
 /// What clones' disks become.

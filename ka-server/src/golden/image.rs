@@ -6,13 +6,14 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use ka_desc::disk::{How, Machine, Use};
 use ka_desc::layout::{Found, FoundPartition, Geometry};
+use ka_desc::machine::{How, Machine, Use};
 use ka_desc::run::{Call, Runner};
+use ka_desc::system::fstab::{self, Entry};
+use ka_desc::system::mount_options::quiet_options;
 use ka_desc::write;
 use rustix::mount::{UnmountFlags, unmount};
 
-use super::fstab::{self, Entry};
 use super::private::Private;
 
 /// A mounted image.
@@ -226,7 +227,7 @@ fn is_writable(machine: &Machine, u: &Use) -> bool {
 
 /// The options with which a partition is mounted without a write.
 fn options(p: &FoundPartition) -> Option<&'static str> {
-    write::quiet_options(&p.contents.as_ref()?.fs)
+    quiet_options(&p.contents.as_ref()?.fs)
 }
 
 /// The subvolume with an fstab; an empty name is the topmost, or any other file system.

@@ -7,16 +7,17 @@ use std::os::unix::fs::FileExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use ka_desc::disk::{Machine, unescape};
 use ka_desc::layout::{Found, Geometry};
+use ka_desc::machine::device::{self, Spot};
+use ka_desc::machine::mountinfo::{self, FsKind, Line};
+use ka_desc::machine::{Machine, unescape};
 use ka_desc::manifest::{Firmware, Part, Piece};
 use ka_desc::run::{Call, Runner};
+use ka_desc::system::drivers;
 use ka_desc::write;
 
-use super::device::{self, Spot};
 use super::facts::{Golden, GoldenDisk, Mount, On, Used};
 use super::image::Image;
-use super::mountinfo::{self, Line, Sort};
 use super::private::Private;
 
 /// What is cloned.
@@ -92,7 +93,7 @@ impl Look<'_> {
         let text = self.machine.mountinfo().map_err(|e| format!("what is mounted cannot be read: {e}"))?;
         let lines: Vec<(PathBuf, Line)> = mountinfo::read(&text)
             .into_iter()
-            .filter(|line| line.sort() != Sort::Virtual)
+            .filter(|line| line.kind() != FsKind::Virtual)
             .filter_map(|line| Some((self.inside(&line.at)?, line)))
             .collect();
         let spots: Vec<Spot> = lines.iter().map(|(_, line)| self.spot(line)).collect();
@@ -102,9 +103,9 @@ impl Look<'_> {
             .into_iter()
             .zip(&spots)
             .map(|((at, line), spot)| {
-                let on = match line.sort() {
-                    Sort::Network => On::Network,
-                    Sort::Pool => On::Built { what: line.fs.to_uppercase(), disks: Vec::new() },
+                let on = match line.kind() {
+                    FsKind::Network => On::Network,
+                    FsKind::Pool => On::Built { what: line.fs.to_uppercase(), disks: Vec::new() },
                     _ => self.on(spot, &disks),
                 };
                 self.mount(at, line, on)
@@ -163,8 +164,8 @@ impl Look<'_> {
     }
 
     fn spot(&self, line: &Line) -> Spot {
-        match line.sort() {
-            Sort::Device => device::spot(self.machine, &line.number, &line.source),
+        match line.kind() {
+            FsKind::Device => device::spot(self.machine, &line.number, &line.source),
             _ => Spot::Unknown,
         }
     }
@@ -229,7 +230,10 @@ impl Look<'_> {
             geometry: facts.geometry,
             found,
             portable: facts.removable || facts.usb,
-            modules: device::modules(self.machine, &path),
+            modules: self
+                .machine
+                .name_of(&path)
+                .map_or_else(Vec::new, |name| drivers::disk_modules(self.machine, &name)),
             code,
             records,
             path,

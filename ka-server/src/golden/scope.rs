@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use ka_desc::manifest::{OWN, Part};
+use ka_desc::system::fstab::{self, Entry};
 use serde::Serialize;
 
 use super::choice::{Choice, disks};
 use super::facts::{Golden, GoldenDisk, Mount, On};
-use super::fstab::{self, Entry};
 
 /// What is cloned.
 #[derive(Clone, Debug, Default)]

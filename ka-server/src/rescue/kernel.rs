@@ -4,11 +4,11 @@ use std::fs;
 use std::path::PathBuf;
 
 use ka_desc::run::{Call, Runner};
+use ka_desc::system::modules::{self, Modules};
+use ka_desc::system::tree::Tree;
 
 use super::cpio::{Archive, Content, Entry, Mode};
-use super::modules::{self, Modules};
 use super::programs::merged;
-use super::tree::Tree;
 
 /// The indices by which modprobe finds modules. They know more modules than go along; a missing one is no harm.
 const INDICES: [&str; 5] = [
@@ -48,7 +48,8 @@ impl Kernel {
     /// There is none, or it is not clear which: a sentence.
     pub(super) fn find(tree: &Tree, asked: Option<&str>, running: Option<&str>) -> Result<Self, String> {
         let there: Vec<String> = tree
-            .names("/lib/modules")
+            .list("/lib/modules")
+            .unwrap_or_default()
             .into_iter()
             .filter(|v| tree.file(&format!("/boot/vmlinuz-{v}")).is_ok())
             .collect();
@@ -175,7 +176,7 @@ mod tests {
             )
             .unwrap();
         }
-        let tree = Tree::new(dir.path());
+        let tree = Tree::open(dir.path(), "the system").unwrap();
         (dir, tree)
     }
 
@@ -207,7 +208,7 @@ mod tests {
         fs::create_dir_all(dir.path().join("lib/firmware/x")).unwrap();
         fs::write(dir.path().join("lib/firmware/x/new.bin.xz"), "1234").unwrap();
         std::os::unix::fs::symlink("x/new.bin.xz", dir.path().join("lib/firmware/old.bin.xz")).unwrap();
-        let (tree, mut archive) = (Tree::new(dir.path()), Archive::default());
+        let (tree, mut archive) = (Tree::open(dir.path(), "the system").unwrap(), Archive::default());
         let bytes = ["old.bin", "x/new.bin", "none.bin"].map(|name| add_firmware(&tree, name, &mut archive));
         assert_eq!(bytes, [4, 0, 0]);
         assert!(archive.has("usr/lib/firmware/old.bin.xz") && archive.has("usr/lib/firmware/x/new.bin.xz"));

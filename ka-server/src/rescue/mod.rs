@@ -14,13 +14,11 @@ mod elf;
 mod entry;
 mod iso;
 mod kernel;
-mod modules;
 mod options;
 mod parts;
 mod programs;
 mod secret;
 mod tools;
-mod tree;
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter};
@@ -30,13 +28,13 @@ use std::path::{Path, PathBuf};
 use cpio::{Archive, Content, Entry, Mode};
 use ka_core::console::units;
 use ka_desc::run::{Call, Runner};
+use ka_desc::system::tree::Tree;
 use kernel::{Kernel, Sizes};
 pub use options::Options;
 pub(crate) use options::page;
 use parts::Parts;
 use programs::Programs;
 use secret::Origin;
-use tree::Tree;
 use zeroize::Zeroizing;
 
 /// The first program that runs on the node.
@@ -60,7 +58,7 @@ pub fn build(
     runner: &mut dyn Runner,
     tell: &mut dyn FnMut(&str),
 ) -> Result<Zeroizing<String>, String> {
-    let tree = Tree::new(options.root.as_deref().unwrap_or(Path::new("/")));
+    let tree = Tree::open(options.root.as_deref().unwrap_or(Path::new("/")), "the system")?;
     let origin = Origin::of(options)?;
     let Parts { binaries, kernel, tools, absent } =
         parts::find(options, origin.is_known(), &tree, runner).map_err(|wrong| wrong.join("\n"))?;

@@ -5,11 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ka_desc::run::Runner;
+use ka_desc::system::tree::{PROGRAMS, Tree};
 use ka_desc::write::Tool;
 
 use super::elf::Elf;
 use super::kernel::Kernel;
-use super::tree::{PROGRAMS, Tree};
 use super::{Options, iso, tools};
 
 /// What a rescue system is made of.
@@ -104,7 +104,8 @@ fn lookup(tree: &Tree, list: &[Tool]) -> (Vec<Tool>, Vec<String>) {
 
 /// The programs whose names begin as the family's do.
 fn family(tree: &Tree) -> Vec<String> {
-    let names: BTreeSet<String> = PROGRAMS.iter().flat_map(|folder| tree.names(folder)).collect();
+    let names: BTreeSet<String> =
+        PROGRAMS.iter().flat_map(|folder| tree.list(folder).unwrap_or_default()).collect();
     let family = names.iter().filter(|name| name.starts_with(tools::FAMILY));
     family.filter_map(|name| tree.program(name)).collect()
 }

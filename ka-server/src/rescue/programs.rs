@@ -5,9 +5,10 @@
 
 use std::fs;
 
+use ka_desc::system::tree::Tree;
+
 use super::cpio::{Archive, Content, Entry, Mode};
 use super::elf::Elf;
-use super::tree::Tree;
 
 /// Directories that are links in a system with one `/usr`. The archive has one, whatever the system has.
 pub(super) const MERGED: [&str; 4] = ["bin", "sbin", "lib", "lib64"];
@@ -136,7 +137,7 @@ fn configured(tree: &Tree, path: &str, depth: u32) -> Vec<String> {
                     true => name.starts_with(begin) && name.ends_with(end),
                     false => name == file,
                 };
-                for name in tree.names(folder).iter().filter(|name| fits(name)) {
+                for name in tree.list(folder).unwrap_or_default().iter().filter(|name| fits(name)) {
                     folders.extend(configured(tree, &format!("{folder}/{name}"), depth + 1));
                 }
             }
@@ -150,6 +151,7 @@ fn configured(tree: &Tree, path: &str, depth: u32) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     #[test]
     fn paths_of_a_system_with_one_usr() {
@@ -171,13 +173,13 @@ mod tests {
         fs::write(dir.path().join("etc/ld.so.conf"), "include /etc/ld.so.conf.d/*.conf\n").unwrap();
         fs::write(dir.path().join("etc/ld.so.conf.d/a.conf"), "# ours\n/usr/local/lib\n/opt/x/\n").unwrap();
         fs::write(dir.path().join("etc/ld.so.conf.d/b.bak"), "/none\ninclude /etc/ld.so.conf\n").unwrap();
-        let tree = Tree::new(dir.path());
+        let tree = Tree::open(dir.path(), "the system").unwrap();
         assert_eq!(configured(&tree, "/etc/ld.so.conf", 0), ["/usr/local/lib", "/opt/x"]);
     }
 
     #[test]
     fn a_program_of_this_machine_comes_with_its_libraries() {
-        let (tree, mut archive) = (Tree::new("/"), Archive::default());
+        let (tree, mut archive) = (Tree::open(Path::new("/"), "the system").unwrap(), Archive::default());
         let Some(path) = tree.program("tar") else { return };
         Programs::new(&tree, &mut archive).add(&path).unwrap();
         assert!(archive.has(&merged(&path)));

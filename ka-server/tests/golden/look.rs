@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use ka_desc::disk::Machine;
+use ka_desc::machine::Machine;
 use ka_desc::manifest::Firmware;
 use ka_desc::run::Here;
 use ka_server::golden::busy::{Busy, busy};

@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use ka_desc::disk::Machine;
+use ka_desc::machine::Machine;
 use ka_desc::manifest::Firmware;
 use ka_desc::run::Here;
 use ka_desc::write::{self, Options};

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use ka_desc::disk::Machine;
 use ka_desc::language::parse;
+use ka_desc::machine::Machine;
 use ka_desc::private;
 use ka_desc::run::{Call, Here, Runner};
 use ka_desc::write::{self, Options};

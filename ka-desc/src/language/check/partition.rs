@@ -1,8 +1,10 @@
 //! The rules of one partition: within its table, by itself, and for what is on it.
 
-use super::{Check, Field, is_path};
-use crate::language::words::{Fs, Kind};
-use crate::language::{Action, LEGACY_BOOT_BIT, Partition, Size, Table, bytes};
+use super::fault::Field;
+use super::whole::{Check, is_path};
+use crate::language::bytes;
+use crate::language::desc::{Action, LEGACY_BOOT_BIT, Partition, Size};
+use crate::language::words::{Fs, Kind, Table};
 use crate::limits::SUBVOLUMES_MAX;
 
 impl Check<'_> {

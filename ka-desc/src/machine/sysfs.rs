@@ -1,11 +1,11 @@
-//! What the kernel says of a disk, from `/sys` and `/proc`.
+//! A machine as its kernel tells of it, in `/sys` and `/proc`.
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
-use super::uses::{self, Use};
+use super::mountinfo;
 use crate::layout::Geometry;
 
 /// The machine whose disks are looked at.
@@ -13,44 +13,6 @@ use crate::layout::Geometry;
 pub struct Machine {
     /// Where its `/sys`, `/proc` and `/dev` are; `/` but in tests.
     root: PathBuf,
-}
-
-/// What a path is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Sort {
-    /// A file with a disk's contents.
-    Image,
-    /// A disk, by the kernel's name for it.
-    Disk(String),
-    /// A partition, and the disk it is on.
-    Partition(String),
-    /// Nothing that has partitions.
-    Other,
-}
-
-/// What is known of a disk.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Facts {
-    /// Where it is, without symbolic links.
-    pub path: PathBuf,
-    /// What it is.
-    pub sort: Sort,
-    /// How large it is.
-    pub geometry: Geometry,
-    /// The kernel does not let it be written.
-    pub read_only: bool,
-    /// Its medium can be taken out.
-    pub removable: bool,
-    /// It is connected by USB.
-    pub usb: bool,
-    /// Its serial numbers, in the forms that are known.
-    pub serial: Vec<String>,
-    /// Its model.
-    pub model: Vec<String>,
-    /// Its world wide names.
-    pub wwn: Vec<String>,
-    /// Who uses it, or a part of it.
-    pub uses: Vec<Use>,
 }
 
 impl Default for Machine {
@@ -64,47 +26,6 @@ impl Machine {
     #[must_use]
     pub fn at(root: &Path) -> Self {
         Self { root: root.into() }
-    }
-
-    /// All that is known of the disk at `path`. `image_sector_bytes` is what a file counts by, which it does not say.
-    ///
-    /// # Errors
-    /// It is not there, or the kernel does not say how large it is.
-    pub fn facts(&self, path: &Path, image_sector_bytes: u32) -> io::Result<Facts> {
-        let path = fs::canonicalize(path)?;
-        let meta = fs::metadata(&path)?;
-        let name = self.name_of(&path);
-        let sort = match &name {
-            Some(name) if self.block(name).join("partition").exists() => Sort::Partition(self.disk_of(name)),
-            Some(name) => Sort::Disk(name.clone()),
-            None if meta.is_file() => Sort::Image,
-            None => Sort::Other,
-        };
-        let geometry = match &sort {
-            Sort::Disk(name) => self.geometry(name)?,
-            _ => Geometry { disk_bytes: meta.len(), sector_bytes: image_sector_bytes },
-        };
-        let flag = |what: &str| name.as_ref().is_some_and(|n| self.line(n, what).as_deref() == Some("1"));
-        let bus = name.as_ref().and_then(|name| fs::canonicalize(self.block(name)).ok());
-        let usb = |bus: &Path| bus.components().any(|c| c.as_os_str().to_string_lossy().starts_with("usb"));
-        let identity = |files: &[&str], udev: &[&str]| {
-            name.as_ref().map_or(Vec::new(), |n| self.identity(n, files, udev))
-        };
-        Ok(Facts {
-            read_only: if sort == Sort::Image { meta.permissions().readonly() } else { flag("ro") },
-            removable: flag("removable"),
-            usb: bus.is_some_and(|bus| usb(&bus)),
-            serial: identity(
-                &["device/serial", "serial", "device/vpd_pg80"],
-                &["ID_SERIAL_SHORT", "ID_SERIAL"],
-            ),
-            model: identity(&["device/model"], &["ID_MODEL"]),
-            wwn: identity(&["device/wwid", "wwid"], &["ID_WWN", "ID_WWN_WITH_EXTENSION"]),
-            uses: uses::of(self, &path, name.as_deref()),
-            path,
-            sort,
-            geometry,
-        })
     }
 
     /// The disks of this machine that could be meant when none is named: those with a size that do not live in memory
@@ -141,8 +62,7 @@ impl Machine {
     /// There is no `/proc`.
     pub(crate) fn mounted_below(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
         let table = self.mountinfo()?;
-        let target = |line: &str| Some(uses::unescape(line.split(' ').nth(4)?));
-        Ok(table.lines().filter_map(target).filter(|at| at.starts_with(dir)).collect())
+        Ok(mountinfo::lines(&table).map(|line| line.at).filter(|at| at.starts_with(dir)).collect())
     }
 
     /// Where the file is that this machine has at `path`.
@@ -211,21 +131,18 @@ impl Machine {
     }
 
     /// Whether nodes here are those of the running kernel.
-    pub(super) fn is_real(&self) -> bool {
+    pub(crate) fn is_real(&self) -> bool {
         self.root == Path::new("/")
     }
 
-    fn disk_of(&self, partition: &str) -> String {
-        let disk = fs::canonicalize(self.block(partition))
-            .ok()
-            .and_then(|p| Some(p.parent()?.file_name()?.to_owned()));
-        disk.map_or_else(
-            || "its disk".into(),
-            |name| self.node(&name.to_string_lossy()).display().to_string(),
-        )
+    /// The disk that a partition is on, by the kernel's names for them.
+    #[must_use]
+    pub fn disk_of(&self, partition: &str) -> Option<String> {
+        let real = fs::canonicalize(self.block(partition)).ok()?;
+        Some(real.parent()?.file_name()?.to_string_lossy().into_owned())
     }
 
-    fn geometry(&self, name: &str) -> io::Result<Geometry> {
+    pub(super) fn geometry(&self, name: &str) -> io::Result<Geometry> {
         let missing = |what: &str| {
             let path = self.block(name).join(what);
             io::Error::new(io::ErrorKind::InvalidData, format!("{} says nothing", path.display()))
@@ -240,7 +157,7 @@ impl Machine {
     }
 
     /// What identifies a disk: in the kernel's files, and in udev's, if there is one.
-    fn identity(&self, name: &str, files: &[&str], udev: &[&str]) -> Vec<String> {
+    pub(super) fn identity(&self, name: &str, files: &[&str], udev: &[&str]) -> Vec<String> {
         let read = |file: &&str| {
             let bytes = fs::read(self.block(name).join(file)).ok()?;
             // A page of vital product data has a header of four bytes.

@@ -1,7 +1,7 @@
 //! The lines of an fstab. Pure.
 
-use ka_desc::disk::unescape;
-use ka_desc::layout::FoundPartition;
+use crate::layout::FoundPartition;
+use crate::machine::unescape;
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,9 +86,8 @@ pub fn device(disk: &str, number: u32) -> String {
 
 #[cfg(test)]
 mod tests {
-    use ka_desc::layout::Contents;
-
     use super::*;
+    use crate::layout::Contents;
 
     #[test]
     fn lines_are_read_and_mean_partitions() {

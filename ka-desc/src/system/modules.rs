@@ -99,7 +99,7 @@ const UNWANTED: &[&str] = &[
 
 /// What is known of a kernel's modules.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Modules {
+pub struct Modules {
     /// By path within the kernel's directory: what each needs, with all that these need.
     needs: BTreeMap<String, Vec<String>>,
     /// Paths by name, and by every alias without wildcards.
@@ -110,7 +110,7 @@ pub(super) struct Modules {
 
 impl Modules {
     /// Reads `modules.dep`, `modules.alias` and `modules.softdep`.
-    pub(super) fn parse(dep: &str, alias: &str, softdep: &str) -> Self {
+    pub fn parse(dep: &str, alias: &str, softdep: &str) -> Self {
         let mut modules = Self::default();
         for (path, needs) in dep.lines().filter_map(|line| line.split_once(':')) {
             modules.paths.entry(name(path)).or_default().push(path.to_owned());
@@ -136,7 +136,7 @@ impl Modules {
     ///
     /// # Errors
     /// The names that no module has.
-    pub(super) fn choose(&self, also: &[String]) -> Result<BTreeSet<String>, Vec<String>> {
+    pub fn choose(&self, also: &[String]) -> Result<BTreeSet<String>, Vec<String>> {
         let unknown: Vec<String> =
             also.iter().filter(|n| !self.paths.contains_key(&name(n))).cloned().collect();
         if !unknown.is_empty() {
@@ -176,7 +176,7 @@ fn is_wanted(path: &str) -> bool {
 }
 
 /// The firmware that a module asks for, as its file says.
-pub(super) fn firmware(module: &[u8]) -> Vec<String> {
+pub fn firmware(module: &[u8]) -> Vec<String> {
     const WORD: &[u8] = b"\0firmware=";
     let mut names = Vec::new();
     for at in (0..module.len()).filter(|at| module[*at] == 0 && module[*at..].starts_with(WORD)) {

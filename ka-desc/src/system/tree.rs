@@ -1,12 +1,14 @@
-//! Files of a clone: read and changed below its root, wherever its symbolic links point.
+//! A system's files: read and changed below its root, wherever its symbolic links point.
 //!
-//! Links are followed as the clone itself would: an absolute one begins at the clone's root, and none leads out of it.
+//! Links are followed as that system itself would: an absolute one begins at its root, and none leads out of it.
 
 use std::ffi::OsString;
-use std::fs::File;
+use std::fmt;
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
@@ -15,8 +17,8 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-/// The longest text of a clone that is read. A `grub.cfg` of many kernels has a tenth of it.
-pub(super) const TEXT_BYTES_MAX: u64 = 4 << 20;
+/// The longest text of a system that is read. A `grub.cfg` of many kernels has a tenth of it.
+pub const TEXT_BYTES_MAX: u64 = 4 << 20;
 
 /// Links of a path's last name that are followed, as the kernel does.
 const LINKS_MAX: usize = 40;
@@ -24,50 +26,128 @@ const LINKS_MAX: usize = 40;
 /// Where a file is written before it takes the place of another one.
 const NEW: &str = ".ka-new";
 
-/// A clone's files.
-pub(super) struct Tree {
+/// Where programs are, those for root first.
+pub const PROGRAMS: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+
+/// A file of a system that cannot be used.
+#[derive(Debug)]
+pub struct FileError {
+    /// The path below the system's root.
+    pub path: String,
+    /// Which system it is, for people.
+    pub system: &'static str,
+    /// Why.
+    pub cause: io::Error,
+}
+
+impl fmt::Display for FileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {}: {}", self.path, self.system, self.cause)
+    }
+}
+
+impl std::error::Error for FileError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.cause)
+    }
+}
+
+/// A system's files.
+#[derive(Debug)]
+pub struct Tree {
     root: OwnedFd,
+    /// The root's path on this machine, without symbolic links.
+    path: PathBuf,
+    system: &'static str,
 }
 
 impl Tree {
-    /// The tree at `root`.
-    pub(super) fn open(root: &Path) -> Result<Self, String> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = openat(CWD, root, flags, Mode::empty())
-            .map_err(|e| said(&root.display().to_string(), e.into()))?;
-        Ok(Self { root })
+    /// The system below `root`, which errors call `system`: "the clone".
+    ///
+    /// # Errors
+    /// There is no such directory.
+    pub fn open(root: &Path, system: &'static str) -> Result<Self, FileError> {
+        let open = || -> io::Result<Self> {
+            let path = fs::canonicalize(root)?;
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            Ok(Self { root: openat(CWD, &path, flags, Mode::empty())?, path, system })
+        };
+        open().map_err(|cause| FileError { path: root.display().to_string(), system, cause })
+    }
+
+    /// Where `path` really is in the system, with all links followed; `None`: nowhere.
+    #[must_use]
+    pub fn real(&self, path: &str) -> Option<String> {
+        let file = self.at(path, OFlags::PATH).ok()?;
+        let real = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()?;
+        Some(format!("/{}", real.strip_prefix(&self.path).ok()?.to_str()?))
+    }
+
+    /// The path on this machine of what is in the system at `real`, which follows no links: one that
+    /// [`real`](Self::real) has returned.
+    #[must_use]
+    pub fn host(&self, real: &str) -> PathBuf {
+        self.path.join(real.trim_start_matches('/'))
+    }
+
+    /// The path on this machine of a regular file.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn file(&self, path: &str) -> Result<PathBuf, FileError> {
+        let file = self.real(path).map(|real| self.host(&real)).filter(|file| file.is_file());
+        file.ok_or_else(|| self.missing(path))
+    }
+
+    /// The contents of a text file; what is no UTF-8 is replaced.
+    ///
+    /// # Errors
+    /// There is none, it is longer than [`TEXT_BYTES_MAX`], or it cannot be read.
+    pub fn text(&self, path: &str) -> Result<String, FileError> {
+        let bytes = self.read(path, TEXT_BYTES_MAX)?.ok_or_else(|| self.missing(path))?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// The path of an executable in one of [`PROGRAMS`].
+    #[must_use]
+    pub fn program(&self, name: &str) -> Option<String> {
+        let can_start = |file: &Path| {
+            fs::metadata(file).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+        };
+        let mut paths = PROGRAMS.iter().map(|folder| format!("{folder}/{name}"));
+        paths.find(|path| self.file(path).is_ok_and(|file| can_start(&file)))
     }
 
     /// A file's bytes; `None` if there is no such file.
-    pub(super) fn read(&self, path: &str, bytes_max: u64) -> Result<Option<Vec<u8>>, String> {
-        let Some(file) = absent(path, self.at(path, OFlags::RDONLY | OFlags::NONBLOCK))? else {
+    pub fn read(&self, path: &str, bytes_max: u64) -> Result<Option<Vec<u8>>, FileError> {
+        let Some(file) = self.absent(path, self.at(path, OFlags::RDONLY | OFlags::NONBLOCK))? else {
             return Ok(None);
         };
-        let meta = fstat(&file).map_err(|e| said(path, e.into()))?;
+        let meta = fstat(&file).map_err(|e| self.error(path, e))?;
         if FileType::from_raw_mode(meta.st_mode) != FileType::RegularFile {
             return Ok(None);
         }
         if meta.st_size as u64 > bytes_max {
-            return Err(format!("{path} of the clone is longer than {bytes_max} bytes"));
+            return Err(self.error(path, io::Error::other(format!("it is longer than {bytes_max} bytes"))));
         }
         let mut bytes = Vec::new();
-        File::from(file).take(bytes_max).read_to_end(&mut bytes).map_err(|e| said(path, e))?;
+        File::from(file).take(bytes_max).read_to_end(&mut bytes).map_err(|e| self.error(path, e))?;
         Ok(Some(bytes))
     }
 
     /// Whether there is a file, a link to one, or a directory.
-    pub(super) fn has(&self, path: &str) -> bool {
+    pub fn has(&self, path: &str) -> bool {
         self.at(path, OFlags::PATH).is_ok()
     }
 
     /// The names in a directory, sorted; none if there is no such directory.
-    pub(super) fn list(&self, path: &str) -> Result<Vec<String>, String> {
-        let Some(dir) = absent(path, self.at(path, OFlags::RDONLY | OFlags::DIRECTORY))? else {
+    pub fn list(&self, path: &str) -> Result<Vec<String>, FileError> {
+        let Some(dir) = self.absent(path, self.at(path, OFlags::RDONLY | OFlags::DIRECTORY))? else {
             return Ok(Vec::new());
         };
         let mut names = Vec::new();
-        for entry in Dir::new(dir).map_err(|e| said(path, e.into()))? {
-            let name = entry.map_err(|e| said(path, e.into()))?.file_name().to_string_lossy().into_owned();
+        for entry in Dir::new(dir).map_err(|e| self.error(path, e))? {
+            let name = entry.map_err(|e| self.error(path, e))?.file_name().to_string_lossy().into_owned();
             if name != "." && name != ".." {
                 names.push(name);
             }
@@ -77,7 +157,7 @@ impl Tree {
     }
 
     /// A path as its names are written, found without regard to case, as vfat does; `None` if there is none.
-    pub(super) fn find(&self, path: &str) -> Result<Option<String>, String> {
+    pub fn find(&self, path: &str) -> Result<Option<String>, FileError> {
         let mut found = String::new();
         for name in path.split('/').filter(|name| !name.is_empty()) {
             let names = self.list(if found.is_empty() { "/" } else { &found })?;
@@ -92,9 +172,9 @@ impl Tree {
 
     /// Puts `bytes` in the place of a file, in one step. Owner, mode and extended attributes stay what they were; a
     /// new file is root's, and readable.
-    pub(super) fn replace(&self, path: &str, bytes: &[u8]) -> Result<(), String> {
+    pub fn replace(&self, path: &str, bytes: &[u8]) -> Result<(), FileError> {
         let path = self.behind_links(path)?;
-        self.replace_file(&path, bytes).map_err(|e| said(&path, e))
+        self.replace_file(&path, bytes).map_err(|e| self.error(&path, e))
     }
 
     fn replace_file(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
@@ -122,27 +202,27 @@ impl Tree {
     }
 
     /// Takes away a file or a link; whether there was one.
-    pub(super) fn remove(&self, path: &str) -> Result<bool, String> {
+    pub fn remove(&self, path: &str) -> Result<bool, FileError> {
         let removed = self.parent(path).and_then(|(dir, name)| Ok(unlinkat(dir, name, AtFlags::empty())?));
-        Ok(absent(path, removed)?.is_some())
+        Ok(self.absent(path, removed)?.is_some())
     }
 
     /// Whether it is a file, and no link to one.
-    pub(super) fn is_own_file(&self, path: &str) -> bool {
+    pub fn is_own_file(&self, path: &str) -> bool {
         let meta =
             self.parent(path).and_then(|(dir, name)| Ok(statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?));
         meta.is_ok_and(|meta| FileType::from_raw_mode(meta.st_mode) == FileType::RegularFile)
     }
 
     /// Makes a directory and those above it, where they are missing.
-    pub(super) fn make_dir(&self, path: &str) -> Result<(), String> {
+    pub fn make_dir(&self, path: &str) -> Result<(), FileError> {
         let mut at = String::new();
         for name in path.split('/').filter(|name| !name.is_empty()) {
             at = format!("{at}/{name}");
             let made =
                 self.parent(&at).and_then(|(dir, name)| Ok(mkdirat(dir, name, Mode::from_raw_mode(0o755))?));
             match made {
-                Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(said(&at, e)),
+                Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(self.error(&at, e)),
                 _ => {}
             }
         }
@@ -150,27 +230,27 @@ impl Tree {
     }
 
     /// Says who may do what with a directory.
-    pub(super) fn set_mode(&self, path: &str, mode: u32) -> Result<(), String> {
-        let dir = self.at(path, OFlags::RDONLY | OFlags::DIRECTORY).map_err(|e| said(path, e))?;
-        fchmod(dir, Mode::from_raw_mode(mode)).map_err(|e| said(path, e.into()))
+    pub fn set_mode(&self, path: &str, mode: u32) -> Result<(), FileError> {
+        let dir = self.at(path, OFlags::RDONLY | OFlags::DIRECTORY).map_err(|e| self.error(path, e))?;
+        fchmod(dir, Mode::from_raw_mode(mode)).map_err(|e| self.error(path, e))
     }
 
     /// Whether each name of the path is a directory's, and no link.
-    pub(super) fn is_real_dir(&self, path: &str) -> bool {
+    pub fn is_real_dir(&self, path: &str) -> bool {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
         openat2(&self.root, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty(), resolve)
             .is_ok()
     }
 
     /// What a link says, if it is one.
-    pub(super) fn link(&self, path: &str) -> Option<String> {
+    pub fn link(&self, path: &str) -> Option<String> {
         let (dir, name) = self.parent(path).ok()?;
         let target = readlinkat(dir, name, Vec::new()).ok()?;
         String::from_utf8(target.into_bytes()).ok()
     }
 
     /// The path of what a link stands for, of that one's, and so on.
-    fn behind_links(&self, path: &str) -> Result<String, String> {
+    fn behind_links(&self, path: &str) -> Result<String, FileError> {
         let mut path = path.to_owned();
         for _ in 0..LINKS_MAX {
             let Some(target) = self.link(&path) else { return Ok(path) };
@@ -180,7 +260,7 @@ impl Tree {
                 _ => target,
             };
         }
-        Err(format!("{path} of the clone is a circle of symbolic links"))
+        Err(self.error(&path, io::Error::other("a circle of symbolic links")))
     }
 
     /// The directory that a path's last name is in, and that name.
@@ -189,6 +269,23 @@ impl Tree {
         let name = path.file_name().ok_or(Errno::INVAL)?.to_owned();
         let parent = path.parent().map_or_else(|| "/".into(), |dir| dir.display().to_string());
         Ok((self.at(&parent, OFlags::PATH | OFlags::DIRECTORY)?, OsString::from_vec(name.into_vec())))
+    }
+
+    fn missing(&self, path: &str) -> FileError {
+        self.error(path, io::Error::new(io::ErrorKind::NotFound, "there is no such file"))
+    }
+
+    fn error(&self, path: &str, cause: impl Into<io::Error>) -> FileError {
+        FileError { path: path.into(), system: self.system, cause: cause.into() }
+    }
+
+    /// A missing file is no failure.
+    fn absent<T>(&self, path: &str, result: io::Result<T>) -> Result<Option<T>, FileError> {
+        match result {
+            Ok(value) => Ok(Some(value)),
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+            Err(e) => Err(self.error(path, e)),
+        }
     }
 
     fn at(&self, path: &str, flags: OFlags) -> io::Result<OwnedFd> {
@@ -222,17 +319,10 @@ fn like(new: &File, old: &OwnedFd) -> io::Result<()> {
     Ok(())
 }
 
-/// What is not there is no failure.
-fn absent<T>(path: &str, result: io::Result<T>) -> Result<Option<T>, String> {
-    match result {
-        Ok(value) => Ok(Some(value)),
-        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
-        Err(e) => Err(said(path, e)),
+impl From<FileError> for String {
+    fn from(error: FileError) -> Self {
+        error.to_string()
     }
-}
-
-fn said(path: &str, e: io::Error) -> String {
-    format!("{path} of the clone: {e}")
 }
 
 #[cfg(test)]
@@ -245,7 +335,7 @@ mod tests {
     fn tree() -> (tempfile::TempDir, Tree) {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir_all(dir.path().join("clone/etc")).unwrap();
-        let tree = Tree::open(&dir.path().join("clone")).unwrap();
+        let tree = Tree::open(&dir.path().join("clone"), "the clone").unwrap();
         (dir, tree)
     }
 
@@ -293,7 +383,7 @@ mod tests {
         assert!(!tree.remove("/etc/fstab").unwrap());
         symlink("b", clone.join("a")).unwrap();
         symlink("a", clone.join("b")).unwrap();
-        assert!(tree.replace("/a", b"x").unwrap_err().contains("circle"));
+        assert!(tree.replace("/a", b"x").unwrap_err().to_string().contains("circle"));
         assert!(tree.is_real_dir("/etc") && !tree.is_real_dir("/folder"));
         assert_eq!(fs::read_to_string(outside.join("fstab")).unwrap(), "the node's own");
     }
@@ -308,5 +398,41 @@ mod tests {
         assert_eq!(tree.find("/boot/efi/EFI/debian").unwrap(), None);
         tree.make_dir("/boot/efi/EFI/a/b").unwrap();
         assert!(tree.has("/boot/efi/EFI/a/b"));
+    }
+
+    #[test]
+    fn links_stay_within_the_system() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        fs::create_dir_all(root.join("usr/bin")).unwrap();
+        fs::create_dir_all(root.join("etc")).unwrap();
+        for (target, link) in [
+            ("usr/bin", "bin"),
+            ("/bin/real", "usr/bin/absolute"),
+            ("../../../../usr/bin/real", "usr/bin/above"),
+            ("circle", "usr/bin/circle"),
+            ("/etc/passwd", "usr/bin/outside"),
+        ] {
+            symlink(target, root.join(link)).unwrap();
+        }
+        fs::write(root.join("usr/bin/real"), "x").unwrap();
+        let tree = Tree::open(root, "the system").unwrap();
+        for path in ["/bin/real", "bin/absolute", "/usr/bin/above", "/bin/../bin/./real"] {
+            assert_eq!(tree.real(path).as_deref(), Some("/usr/bin/real"), "{path}");
+        }
+        assert_eq!(tree.real("/bin/circle"), None);
+        assert_eq!(tree.real("/bin/outside"), None, "there is a passwd outside, and none inside");
+        assert_eq!(tree.text("/bin/absolute").unwrap(), "x");
+        assert!(
+            tree.text("/bin/outside")
+                .unwrap_err()
+                .to_string()
+                .contains("outside of the system: there is no such file")
+        );
+        assert_eq!(tree.program("real"), None, "nobody may start it");
+        fs::set_permissions(root.join("usr/bin/real"), fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(tree.program("real").as_deref(), Some("/usr/bin/real"));
+        assert_eq!(tree.list("/bin").unwrap(), ["above", "absolute", "circle", "outside", "real"]);
+        assert!(tree.list("/none").unwrap().is_empty());
     }
 }

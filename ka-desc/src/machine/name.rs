@@ -11,7 +11,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::Machine;
+use super::sysfs::Machine;
 
 /// A disk, a partition or an image, as it was typed.
 #[derive(Clone, Debug, PartialEq, Eq)]

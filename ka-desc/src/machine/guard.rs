@@ -4,7 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::expect::Expectation;
-use super::{Facts, How, Sort, Use};
+use super::facts::{DiskKind, Facts};
+use super::uses::{How, Use};
 use crate::language::bytes::people;
 use crate::layout::Geometry;
 
@@ -59,10 +60,10 @@ pub enum Refusal {
 pub fn refusals(facts: &Facts, conditions: &Conditions) -> Vec<Refusal> {
     let path = || facts.path.clone();
     let mut list = Vec::new();
-    match &facts.sort {
-        Sort::Partition(disk) => return vec![Refusal::Partition(path(), disk.clone())],
-        Sort::Other => return vec![Refusal::NoDisk(path())],
-        Sort::Image | Sort::Disk(_) => {}
+    match &facts.kind {
+        DiskKind::Partition(disk) => return vec![Refusal::Partition(path(), disk.clone())],
+        DiskKind::Other => return vec![Refusal::NoDisk(path())],
+        DiskKind::Image | DiskKind::Disk(_) => {}
     }
     if facts.geometry.disk_bytes == 0 {
         list.push(Refusal::Empty(path()));

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::Facts;
+use super::facts::Facts;
 use crate::language::bytes;
 
 /// One thing that the disk must be.

@@ -7,13 +7,12 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ka_desc::disk::Machine;
-
 use super::tree::Tree;
+use crate::machine::Machine;
 
 /// A device between a disk and the machine's root, with what drives it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Device {
+pub struct Device {
     /// The driver's module; `None` if it is built in here.
     module: Option<String>,
     /// The driver.
@@ -23,7 +22,7 @@ pub(super) struct Device {
 }
 
 /// The devices that the disk called `name` depends on.
-pub(super) fn disk(machine: &Machine, name: &str) -> Vec<Device> {
+pub fn disk(machine: &Machine, name: &str) -> Vec<Device> {
     let mut devices = Vec::new();
     let Ok(at) = fs::canonicalize(machine.path("sys/class/block").join(name)) else { return devices };
     chain(machine, &at, &mut devices);
@@ -37,8 +36,20 @@ pub(super) fn disk(machine: &Machine, name: &str) -> Vec<Device> {
     devices
 }
 
+/// The modules that drive the disk called `name`, from its own driver up to its bus.
+#[must_use]
+pub fn disk_modules(machine: &Machine, name: &str) -> Vec<String> {
+    let mut modules: Vec<String> = Vec::new();
+    for module in disk(machine, name).into_iter().filter_map(|device| device.module) {
+        if !modules.contains(&module) {
+            modules.push(module);
+        }
+    }
+    modules
+}
+
 /// The network cards, each with the devices that it depends on.
-pub(super) fn cards(machine: &Machine) -> Vec<(String, Vec<Device>)> {
+pub fn cards(machine: &Machine) -> Vec<(String, Vec<Device>)> {
     let mut cards = Vec::new();
     for entry in fs::read_dir(machine.path("sys/class/net")).into_iter().flatten().flatten() {
         if let (Ok(at), true) = (fs::canonicalize(entry.path()), entry.path().join("device").exists()) {
@@ -71,9 +82,9 @@ fn chain(machine: &Machine, at: &Path, devices: &mut Vec<Device>) {
 
 /// What the clone's kernel has.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Kernel {
+pub struct Kernel {
     /// Its version.
-    pub(super) version: String,
+    pub version: String,
     /// The names of its modules.
     modules: BTreeSet<String>,
     /// The names of those that are no files.
@@ -84,7 +95,7 @@ pub(super) struct Kernel {
 
 impl Kernel {
     /// The clone's kernel of this version.
-    pub(super) fn read(tree: &Tree, version: &str) -> Result<Self, String> {
+    pub fn read(tree: &Tree, version: &str) -> Result<Self, String> {
         let list = |name: &str| {
             let bytes = tree.read(&format!("/lib/modules/{version}/{name}"), 64 << 20)?;
             Ok::<_, String>(String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned())
@@ -106,7 +117,7 @@ impl Kernel {
     }
 
     /// The modules that these devices need, and the drivers of those for which it has none.
-    pub(super) fn needs(&self, devices: &[Device]) -> (BTreeSet<String>, Vec<String>) {
+    pub fn needs(&self, devices: &[Device]) -> (BTreeSet<String>, Vec<String>) {
         let (mut modules, mut unknown) = (BTreeSet::new(), Vec::new());
         for device in devices {
             let here = plain(device.module.as_ref().unwrap_or(&device.driver));
@@ -134,12 +145,12 @@ impl Kernel {
     }
 
     /// Whether it has a module of this name, or what it would do built in.
-    pub(super) fn has(&self, module: &str) -> bool {
+    pub fn has(&self, module: &str) -> bool {
         self.modules.contains(module) || self.builtin.contains(module)
     }
 
     /// Which of these it has neither in `files`, the paths of an initramfs, nor built in.
-    pub(super) fn missing(&self, modules: &BTreeSet<String>, files: &str) -> Vec<String> {
+    pub fn missing(&self, modules: &BTreeSet<String>, files: &str) -> Vec<String> {
         let there: BTreeSet<String> =
             files.lines().filter_map(|line| module_of(line.split_whitespace().last()?)).collect();
         modules
@@ -164,7 +175,7 @@ fn module_of(path: &str) -> Option<String> {
 }
 
 /// Modules are written with either, and mean the same.
-pub(super) fn plain(module: &str) -> String {
+pub fn plain(module: &str) -> String {
     module.replace('-', "_")
 }
 

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::Machine;
+use super::mountinfo::{self, Line, unescape};
+use super::sysfs::Machine;
 
 /// A use of a disk, or of something on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +54,7 @@ pub enum How {
 pub(crate) const LEFTOVER: &str = "ka-desc-subvolumes-";
 
 /// Whoever uses the disk at `path`, from the top down: who uses what is built on it comes before that.
-pub(super) fn of(machine: &Machine, path: &Path, name: Option<&str>) -> Vec<Use> {
+pub(crate) fn of(machine: &Machine, path: &Path, name: Option<&str>) -> Vec<Use> {
     let mut look = Look { machine, family: Vec::new(), uses: Vec::new() };
     match name {
         Some(disk) => {
@@ -158,18 +159,13 @@ impl Look<'_> {
     fn mounts(&self, name: &str) -> Vec<(PathBuf, PathBuf)> {
         let number = self.machine.line(name, "dev");
         let table = self.machine.mountinfo().unwrap_or_default();
-        let mount = |line: &str| {
-            // 36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw
-            let (fields, rest) = line.split_once(" - ")?;
-            let fields: Vec<&str> = fields.split(' ').collect();
-            let source = unescape(rest.split(' ').nth(1)?);
-            // btrfs has a number of its own, and others may have another name.
-            let ours = number.as_deref() == Some(*fields.get(2)?)
-                || source == self.machine.node(name)
-                || self.machine.name_of(&source).as_deref() == Some(name);
-            ours.then(|| (self.machine.node(name), unescape(fields[4])))
+        // btrfs has a number of its own, and others may have another name.
+        let ours = |line: &Line| {
+            number.as_deref() == Some(line.number.as_str())
+                || line.source == self.machine.node(name)
+                || self.machine.name_of(&line.source).as_deref() == Some(name)
         };
-        table.lines().filter_map(mount).collect()
+        mountinfo::lines(&table).filter(ours).map(|line| (self.machine.node(name), line.at)).collect()
     }
 }
 
@@ -186,25 +182,4 @@ impl How {
 fn is_claimed(node: &Path) -> bool {
     let flags = OFlags::RDONLY | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NONBLOCK;
     matches!(rustix::fs::open(node, flags, Mode::empty()), Err(Errno::BUSY))
-}
-
-/// `/proc` writes blanks and backslashes in octal: `\040`.
-#[must_use]
-pub fn unescape(text: &str) -> PathBuf {
-    let mut out = Vec::new();
-    let mut bytes = text.as_bytes();
-    while let Some((&first, rest)) = bytes.split_first() {
-        let octal = rest.get(..3).filter(|d| first == b'\\' && d.iter().all(|c| (b'0'..=b'7').contains(c)));
-        match octal {
-            Some(d) => {
-                out.push(d.iter().fold(0_u8, |n, c| n.wrapping_mul(8).wrapping_add(c - b'0')));
-                bytes = &rest[3..];
-            }
-            None => {
-                out.push(first);
-                bytes = rest;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned().into()
 }

@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 
-use ka_desc::disk::unescape;
-
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
@@ -24,12 +22,17 @@ pub struct Line {
 /// What is mounted, in its order; what is hidden below a later mount at the same place is left out.
 #[must_use]
 pub fn read(text: &str) -> Vec<Line> {
-    let mut lines: Vec<Line> = Vec::new();
-    for line in text.lines().filter_map(line) {
-        lines.retain(|earlier| earlier.at != line.at);
-        lines.push(line);
+    let mut visible: Vec<Line> = Vec::new();
+    for line in lines(text) {
+        visible.retain(|earlier| earlier.at != line.at);
+        visible.push(line);
     }
-    lines
+    visible
+}
+
+/// All lines, with what is hidden.
+pub(crate) fn lines(text: &str) -> impl Iterator<Item = Line> {
+    text.lines().filter_map(line)
 }
 
 fn line(text: &str) -> Option<Line> {
@@ -51,7 +54,7 @@ fn line(text: &str) -> Option<Line> {
 
 /// Where a file system's bytes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sort {
+pub enum FsKind {
     /// On a block device.
     Device,
     /// On devices that it manages itself.
@@ -89,12 +92,12 @@ const NETWORK: [&str; 17] = [
 impl Line {
     /// Where its bytes are.
     #[must_use]
-    pub fn sort(&self) -> Sort {
+    pub fn kind(&self) -> FsKind {
         match self.fs.as_str() {
-            fs if NETWORK.contains(&fs) => Sort::Network,
-            "zfs" => Sort::Pool,
-            fs if NUMBERED.contains(&fs) || !self.number.starts_with("0:") => Sort::Device,
-            _ => Sort::Virtual,
+            fs if NETWORK.contains(&fs) => FsKind::Network,
+            "zfs" => FsKind::Pool,
+            fs if NUMBERED.contains(&fs) || !self.number.starts_with("0:") => FsKind::Device,
+            _ => FsKind::Virtual,
         }
     }
 
@@ -118,6 +121,27 @@ impl Line {
     }
 }
 
+/// `/proc` writes blanks and backslashes in octal: `\040`.
+#[must_use]
+pub fn unescape(text: &str) -> PathBuf {
+    let mut out = Vec::new();
+    let mut bytes = text.as_bytes();
+    while let Some((&first, rest)) = bytes.split_first() {
+        let octal = rest.get(..3).filter(|d| first == b'\\' && d.iter().all(|c| (b'0'..=b'7').contains(c)));
+        match octal {
+            Some(d) => {
+                out.push(d.iter().fold(0_u8, |n, c| n.wrapping_mul(8).wrapping_add(c - b'0')));
+                bytes = &rest[3..];
+            }
+            None => {
+                out.push(first);
+                bytes = rest;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned().into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,17 +162,17 @@ mod tests {
     #[test]
     fn each_line_is_known_for_what_it_is() {
         let lines = read(TEXT);
-        let all: Vec<_> = lines.iter().map(|l| (l.at.to_str().unwrap(), l.sort(), l.is_partial())).collect();
+        let all: Vec<_> = lines.iter().map(|l| (l.at.to_str().unwrap(), l.kind(), l.is_partial())).collect();
         let expected = [
-            ("/proc", Sort::Virtual, false),
-            ("/", Sort::Device, false),
-            ("/efi", Sort::Device, false),
-            ("/home", Sort::Device, false),
-            ("/srv/a b", Sort::Device, true),
-            ("/top", Sort::Device, false),
-            ("/x", Sort::Device, true),
-            ("/net", Sort::Network, false),
-            ("/tank", Sort::Pool, false),
+            ("/proc", FsKind::Virtual, false),
+            ("/", FsKind::Device, false),
+            ("/efi", FsKind::Device, false),
+            ("/home", FsKind::Device, false),
+            ("/srv/a b", FsKind::Device, true),
+            ("/top", FsKind::Device, false),
+            ("/x", FsKind::Device, true),
+            ("/net", FsKind::Network, false),
+            ("/tank", FsKind::Pool, false),
         ];
         assert_eq!(all, expected);
         assert_eq!((lines[3].subvolume(), lines[5].subvolume()), (Some("@home"), None));

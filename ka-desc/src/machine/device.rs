@@ -1,14 +1,13 @@
 //! Which disk, and which partition of it, a block device is: the kernel's own, a loop device over a part of an image,
 //! or something that is built on others.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use ka_desc::disk::Machine;
+use super::sysfs::Machine;
 
 /// Where a block device's bytes are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Spot {
+pub enum Spot {
     /// The partition of this number of a disk.
     Number(PathBuf, u32),
     /// What begins at this byte of a disk or an image.
@@ -21,7 +20,7 @@ pub(super) enum Spot {
 
 impl Spot {
     /// The disks that it is on.
-    pub(super) fn disks(&self) -> &[PathBuf] {
+    pub fn disks(&self) -> &[PathBuf] {
         match self {
             Self::Number(disk, _) | Self::Byte(disk, _) => std::slice::from_ref(disk),
             Self::Built(_, disks) => disks,
@@ -31,7 +30,7 @@ impl Spot {
 }
 
 /// Where the device with this number is; that at `path`, if there is none.
-pub(super) fn spot(machine: &Machine, number: &str, path: &Path) -> Spot {
+pub fn spot(machine: &Machine, number: &str, path: &Path) -> Spot {
     let has = |name: &String| machine.line(name, "dev").as_deref() == Some(number);
     match machine.list("", "").into_iter().find(has).or_else(|| machine.name_of(path)) {
         Some(name) => of_block(machine, &name),
@@ -40,13 +39,13 @@ pub(super) fn spot(machine: &Machine, number: &str, path: &Path) -> Spot {
 }
 
 /// Where the device at `path` is.
-pub(super) fn spot_of_node(machine: &Machine, path: &Path) -> Spot {
+pub fn spot_of_node(machine: &Machine, path: &Path) -> Spot {
     machine.name_of(path).map_or(Spot::Unknown, |name| of_block(machine, &name))
 }
 
 fn of_block(machine: &Machine, name: &str) -> Spot {
     if let Some(number) = machine.partition_number(name) {
-        return match disk_of(machine, name) {
+        return match machine.disk_of(name) {
             Some(disk) => Spot::Number(machine.node(&disk), number),
             None => Spot::Unknown,
         };
@@ -95,30 +94,9 @@ fn below(machine: &Machine, name: &str, disks: &mut Vec<PathBuf>) {
             continue;
         }
         let disk =
-            if machine.partition_number(&slave).is_some() { disk_of(machine, &slave) } else { Some(slave) };
+            if machine.partition_number(&slave).is_some() { machine.disk_of(&slave) } else { Some(slave) };
         if let Some(disk) = disk.map(|name| machine.node(&name)).filter(|disk| !disks.contains(disk)) {
             disks.push(disk);
         }
     }
-}
-
-/// The disk of a partition.
-fn disk_of(machine: &Machine, partition: &str) -> Option<String> {
-    let real = fs::canonicalize(machine.block(partition)).ok()?;
-    Some(real.parent()?.file_name()?.to_string_lossy().into_owned())
-}
-
-/// The kernel modules that drive a disk, from its own driver up to its bus.
-pub(super) fn modules(machine: &Machine, disk: &Path) -> Vec<String> {
-    let Some(name) = machine.name_of(disk) else { return Vec::new() };
-    let Ok(real) = fs::canonicalize(machine.block(&name)) else { return Vec::new() };
-    let mut modules: Vec<String> = Vec::new();
-    for at in real.ancestors().take_while(|at| at.starts_with(machine.path("sys"))) {
-        for driver in ["driver/module", "device/driver/module"] {
-            let module = fs::read_link(at.join(driver)).ok();
-            let module = module.and_then(|link| Some(link.file_name()?.to_string_lossy().into_owned()));
-            modules.extend(module.filter(|module| !modules.contains(module)));
-        }
-    }
-    modules
 }

@@ -1,0 +1,10 @@
+//! The size of a disk.
+
+/// How large a disk is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    /// All of it, in bytes.
+    pub disk_bytes: u64,
+    /// One sector (a logical one, as the kernel has it), in bytes.
+    pub sector_bytes: u32,
+}

@@ -1,0 +1,3 @@
+//! What of a file system is in use. Pure over a function that reads.
+
+pub mod ntfs;
