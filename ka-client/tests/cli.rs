@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use ka_client::cli::{self, Options};
+use ka_client::cli::receive::{self, Options};
 use ka_core::crypto::session_key::Key;
 use ka_core::net::Host;
 
@@ -29,10 +29,10 @@ fn the_command_lines_of_2001() {
     let options = parse(&["-w", "-s", "kainstall1", "-e", "(cd /x && tar xf -)"]);
     assert!(options.wait && !options.go);
     assert_eq!(options.join.session.as_ref().unwrap().as_str(), "kainstall1");
-    assert_eq!(options.output(), cli::Output::Command("(cd /x && tar xf -)".into()));
+    assert_eq!(options.output(), receive::Output::Command("(cd /x && tar xf -)".into()));
 
     let options = parse(&["-h", "10.0.0.1", "-e", "cat", "-p", "4000", "-P", "4001"]);
-    let config = options.join.config(Key::insecure(), "pc05".into(), options.wait);
+    let config = options.join.client(Key::insecure(), "pc05".into(), options.wait);
     assert_eq!(config.server, Some(Ipv4Addr::new(10, 0, 0, 1).into()));
     assert_eq!((config.ports.control, config.ports.data), (Some(4000), Some(4001)));
     assert_eq!(config.session, None);
@@ -56,8 +56,8 @@ fn what_came_since() {
         "--report=r",
         "--json",
     ]);
-    let config = options.join.config(Key::insecure(), String::new(), options.wait);
-    assert_eq!(options.output(), cli::Output::File("f".into()));
+    let config = options.join.client(Key::insecure(), String::new(), options.wait);
+    assert_eq!(options.output(), receive::Output::File("f".into()));
     assert_eq!(config.window_bytes, Some(64 << 20));
     assert_eq!(config.ports.interfaces, ["eth0", "eth1"]);
     assert_eq!(config.ports.range, 4000..=4010);
@@ -70,8 +70,8 @@ fn what_came_since() {
 #[test]
 fn what_is_not_said_has_a_default() {
     let options = parse(&["-s", "x", "--output", "-"]);
-    let config = options.join.config(Key::insecure(), String::new(), options.wait);
-    assert_eq!(options.output(), cli::Output::Stdout);
+    let config = options.join.client(Key::insecure(), String::new(), options.wait);
+    assert_eq!(options.output(), receive::Output::Stdout);
     assert_eq!(config.discover_timeout, Some(Duration::from_secs(300)));
     assert_eq!((config.window_bytes, config.ports.control, config.ports.data), (None, None, None));
     assert_eq!(config.ports.range, 30764..=31275);

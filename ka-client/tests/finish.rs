@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use ka_client::finish::{Clone, finish};
+use ka_client::finish::{Target, finish};
 use ka_desc::boot::{check, pieces};
 use ka_desc::layout::{Found, Geometry};
 use ka_desc::machine::Machine;
@@ -102,7 +102,7 @@ fn finished(
 ) -> Result<(Vec<String>, Vec<String>), String> {
     let machine = Machine::default();
     let disks = std::slice::from_ref(disk);
-    let clone = Clone { plan, root, disks, machine: &machine, firmware: Firmware::Bios };
+    let clone = Target { plan, root, disks, machine: &machine, firmware: Firmware::Bios };
     let mut told = Vec::new();
     let changed = finish(&clone, boot, &mut Here, &mut |line| told.push(line.to_owned()))?;
     Ok((changed, told))

@@ -12,15 +12,17 @@
 //! ```text
 //! text ──language──▶ Desc ──layout──▶ Plan ──show──▶ sfdisk script, table, picture, JSON
 //!                              ▲         │
-//!      disk: what the disk is ─┘         └──write──▶ disk
+//!   machine: what the disk is ─┘         └──write──▶ disk
 //! ```
 //!
 //! - [`language`]: the text, its types, its errors. [`layout`]: which sectors. [`show`]: plans as text. All pure.
-//! - [`disk`]: what a disk is, who uses it, whether it may be written. Reads only.
+//! - [`machine`]: what a disk is, who uses it, whether it may be written. Reads only.
 //! - [`mod@write`]: the commands. One file of it writes to devices, through a [`run::Runner`] that programs may supply;
 //!   another one writes the bytes of boot records, which no command does.
 //! - [`private`]: mounts that nobody else sees, and that go with the program. [`mod@capture`]: the way back, from a disk to
-//!   its desc. [`cli`]: the program `ka-desc`.
+//!   its desc. `cli`: the program `ka-desc` (feature `cli`).
+//! - [`manifest`]: what a golden node tells its clones. [`boot`]: the pieces of boot records. [`system`]: an installed
+//!   system's files. [`used`]: what of a file system is in use.
 //!
 //! ```
 //! use ka_desc::language::parse;
@@ -36,6 +38,7 @@
 
 pub mod boot;
 pub mod capture;
+#[cfg(feature = "cli")]
 pub mod cli;
 pub mod language;
 pub mod layout;

@@ -5,7 +5,7 @@ use std::fs;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use ka_server::cli::{Options, Source};
+use ka_server::cli::server::{Options, Source};
 
 fn parse(args: &[&str]) -> Options {
     let all = [&["ka-d-server"], args].concat();

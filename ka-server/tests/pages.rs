@@ -4,11 +4,10 @@ use std::fs;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use ka_client::cli as client;
-use ka_client::install::cli as install;
+use ka_client::cli::{install, receive as client};
 use ka_desc::cli as desc;
 use ka_desc::cli::pages::{Generate, Page, Shell, asked};
-use ka_server::{cli as server, ka_d};
+use ka_server::cli::{ka_d, server};
 use tempfile::TempDir;
 
 /// A program: its command line, and what its pages say, by subcommand.

@@ -1,7 +1,7 @@
-//! See [`ka_client`].
+//! See [`ka_client::cli::client`].
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    ka_client::main(std::env::args_os()).into()
+    ka_client::cli::client::main(std::env::args_os()).into()
 }

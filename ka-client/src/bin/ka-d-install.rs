@@ -1,7 +1,7 @@
-//! See [`ka_client::install`].
+//! See [`ka_client::cli::installer`].
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    ka_client::install::main(std::env::args_os()).into()
+    ka_client::cli::installer::main(std::env::args_os()).into()
 }

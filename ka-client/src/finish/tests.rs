@@ -12,6 +12,9 @@ use ka_desc::run::{Call, Failure};
 use tempfile::TempDir;
 
 use super::*;
+use ka_desc::machine::Machine;
+use ka_desc::manifest::Plan;
+use ka_desc::write::Prepared;
 
 const OLD: &str = "8d3f2c1e-5b6a-4c7d-9e8f-0a1b2c3d4e5f";
 const NEW: &str = "11111111-2222-3333-4444-555555555555";
@@ -156,7 +159,7 @@ impl Lab {
     fn finish(&mut self, firmware: Firmware, runner: &mut Recorder) -> Result<Vec<String>, String> {
         let root = self.root();
         let clone =
-            Clone { plan: &self.plan, root: &root, disks: &self.disks, machine: &self.machine, firmware };
+            Target { plan: &self.plan, root: &root, disks: &self.disks, machine: &self.machine, firmware };
         let told = &mut self.told;
         let done = finish(&clone, &[], runner, &mut |line| told.push(line.into()));
         for call in &mut runner.calls {

@@ -1,14 +1,9 @@
 //! `--check`: is everything here that a clone may need?
 
-use std::io::{self, Write};
-
-use ka_core::console::exit::Exit;
 use ka_core::console::units;
 use ka_desc::machine::Machine;
 use ka_desc::run::{Here, Runner};
 use ka_desc::write::READERS;
-
-use super::PROGRAM;
 
 /// What some plans need, and others do not; with Debian's package.
 const SOMETIMES: [(&str, &str); 13] = [
@@ -40,8 +35,17 @@ pub(super) fn needed() -> Vec<(&'static str, &'static str)> {
     always
 }
 
-/// Lists them. The exit status says whether what is always needed is here.
-pub(super) fn check() -> Exit {
+/// What is here of what clones need.
+pub struct Checked {
+    /// The programs that are missing or absent, and the disks, a line each.
+    pub text: String,
+    /// How many programs are missing that are always needed.
+    pub missing: usize,
+}
+
+/// Lists what is missing on this machine, and its disks.
+#[must_use]
+pub fn check() -> Checked {
     let always = needed();
     let mut text = String::new();
     let mut missing = 0;
@@ -69,9 +73,5 @@ pub(super) fn check() -> Exit {
         }
     }
     text += if missing == 0 { "ok       everything that is always needed is here\n" } else { "" };
-    if io::stdout().write_all(text.as_bytes()).is_err() || missing > 0 {
-        let _ = writeln!(io::stderr(), "{PROGRAM}: {missing} programs are missing");
-        return Exit::NoStart;
-    }
-    Exit::Fine
+    Checked { text, missing }
 }

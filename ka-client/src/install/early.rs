@@ -10,7 +10,7 @@ use ka_desc::write;
 use rustix::process::geteuid;
 
 use super::check::needed;
-use super::cli::Options;
+use super::config::Config;
 use super::disks::{listed, meant};
 use super::work::empty_directory;
 
@@ -40,15 +40,15 @@ enum Lack {
 ///
 /// # Errors
 /// Everything that is wrong, as sentences.
-pub(super) fn look(options: &Options, machine: &Machine, say: &mut dyn FnMut(&str)) -> Result<Known, String> {
+pub(super) fn look(config: &Config, machine: &Machine, say: &mut dyn FnMut(&str)) -> Result<Known, String> {
     let mut wrong = Vec::new();
     if !geteuid().is_root() {
         wrong.push("disks are written by root: run it as root".to_owned());
     }
     wrong.extend(missing(&Here));
-    let root = &options.root;
+    let root = &config.root;
     wrong.extend(empty_directory(root).err().map(|e| format!("--root {}: {e}", root.display())));
-    match disks_with_patience(options, machine, say) {
+    match disks_with_patience(config, machine, say) {
         Ok(known) if wrong.is_empty() => return Ok(known),
         Ok(_) => {}
         Err(why) => wrong.push(why),
@@ -65,13 +65,13 @@ fn missing(runner: &dyn Runner) -> Option<String> {
 }
 
 fn disks_with_patience(
-    options: &Options,
+    config: &Config,
     machine: &Machine,
     say: &mut dyn FnMut(&str),
 ) -> Result<Known, String> {
     let mut told = false;
     loop {
-        match disks(options, machine) {
+        match disks(config, machine) {
             Ok(known) => return Ok(known),
             Err(Lack::Wrong(why)) => return Err(why),
             Err(Lack::Absent(why)) if up_s(machine) >= APPEAR_S => return Err(why),
@@ -88,11 +88,11 @@ fn disks_with_patience(
     }
 }
 
-fn disks(options: &Options, machine: &Machine) -> Result<Known, Lack> {
+fn disks(config: &Config, machine: &Machine) -> Result<Known, Lack> {
     let here = machine.disks().unwrap_or_default();
     let here: Vec<Facts> = here.iter().filter_map(|path| machine.facts(path, 512).ok()).collect();
     let mut given = Vec::new();
-    for disk in &options.disk {
+    for disk in &config.disks {
         let path = disk.value.find(machine).map_err(|e| {
             let why = format!("--disk {disk}: {e}{}", listed(&here, "; this machine has "));
             if e.kind() == io::ErrorKind::NotFound { Lack::Absent(why) } else { Lack::Wrong(why) }
@@ -103,7 +103,7 @@ fn disks(options: &Options, machine: &Machine) -> Result<Known, Lack> {
         .map_err(|(may_appear, why)| if may_appear { Lack::Absent(why) } else { Lack::Wrong(why) })?;
     let (mut disks, mut wrong) = (Vec::new(), Vec::new());
     for path in paths {
-        match write::check(machine, &path, &[], &options.how()) {
+        match write::check(machine, &path, &[], &config.how) {
             Ok(facts) if disks.iter().any(|other: &Facts| other.path == facts.path) => {
                 wrong.push(format!("{} is named twice", facts.path.display()));
             }

@@ -16,12 +16,12 @@ use ka_desc::run::{Here, Runner};
 use ka_desc::write::{self, Prepared, Step};
 use rustix::fs::{statvfs, syncfs};
 
-use super::cli::Options;
+use super::config::Config;
 use super::disks;
 use super::log::Log;
 use super::raw::{self, RawSink};
 use super::unpack::Unpack;
-use crate::finish::{Clone, finish, mark, misfits};
+use crate::finish::{Target, finish, mark, misfits};
 
 /// How far behind the golden node's clock ours may be, in seconds. Files from the future confuse many a tool; a clock
 /// that is ahead does no harm while a clone is made.
@@ -32,7 +32,7 @@ const EFI: &str = "/sys/firmware/efi";
 
 /// The state of this machine on its way to be a clone.
 pub(super) struct Work {
-    options: Options,
+    config: Config,
     /// The devices that were named, and for which of the golden node's disks.
     given: Vec<(Option<String>, PathBuf)>,
     machine: Machine,
@@ -54,13 +54,13 @@ pub(super) struct Work {
 
 impl Work {
     pub(super) fn new(
-        options: Options,
+        config: Config,
         given: Vec<(Option<String>, PathBuf)>,
         log: Log,
         touched: Arc<AtomicBool>,
     ) -> Self {
         Self {
-            options,
+            config,
             given,
             machine: Machine::default(),
             log,
@@ -135,12 +135,12 @@ impl Work {
         let here: Vec<_> = here.iter().filter_map(|path| self.machine.facts(path, 512).ok()).collect();
         let wants = disks::choose(&names, &self.given, &here)?;
         let found = write::find(&self.machine, &desc.disks, &wants).map_err(|e| e.to_string())?;
-        let how = self.options.how();
+        let how = &self.config.how;
         let mut runner = Here;
         let mut prepared = Vec::new();
         let mut refused = Vec::new();
         for meant in found {
-            match write::prepare(&self.machine, &mut runner, meant, &how) {
+            match write::prepare(&self.machine, &mut runner, meant, how) {
                 Ok(disk) => prepared.push(disk),
                 Err(e) => refused.push(e.to_string()),
             }
@@ -176,7 +176,7 @@ impl Work {
     }
 
     fn write(&mut self, disks: &[Prepared]) -> Result<(), String> {
-        let root = &self.options.root;
+        let root = &self.config.root;
         let (log, touched) = (self.log.clone(), Arc::clone(&self.touched));
         let mut runner = Here;
         let mut tell = |step: &Step| {
@@ -185,7 +185,7 @@ impl Work {
             }
             log.say(&step.to_string());
         };
-        write::apply(&self.machine, &mut runner, disks, &self.options.how(), &mut tell)
+        write::apply(&self.machine, &mut runner, disks, &self.config.how, &mut tell)
             .map_err(|e| e.to_string())?;
         write::mount(&self.machine, &mut runner, disks, root).map_err(|e| e.to_string())?;
         self.mounted = true;
@@ -222,7 +222,7 @@ impl Work {
             let Some(line) = line else { continue };
             let mount = line.mount.as_ref().or_else(|| line.subvolumes.iter().find_map(|s| s.mount.as_ref()));
             let Some(mount) = mount else { continue };
-            let at = self.options.root.join(mount.trim_start_matches('/'));
+            let at = self.config.root.join(mount.trim_start_matches('/'));
             let free = statvfs(&at).map_err(|e| format!("{}: {}", at.display(), io::Error::from(e)))?;
             let bytes = free.f_bfree.saturating_mul(free.f_frsize);
             if bytes < need.bytes || (free.f_files > 0 && free.f_ffree < need.inodes) {
@@ -247,7 +247,7 @@ impl Work {
             .args(["--xattrs", "--xattrs-include=*", "--delay-directory-restore"])
             .args(["--warning=no-timestamp", "--warning=no-unknown-keyword"])
             .arg("--directory")
-            .arg(&self.options.root)
+            .arg(&self.config.root)
             .env("LC_ALL", "C.UTF-8");
         let (said, theirs) = io::pipe().map_err(|e| e.to_string())?;
         tar.stderr(theirs);
@@ -279,9 +279,9 @@ impl Work {
                 plan.boot_bytes()
             ));
         }
-        let clone = Clone {
+        let clone = Target {
             plan,
-            root: &self.options.root,
+            root: &self.config.root,
             disks: &self.disks,
             machine: &self.machine,
             firmware: firmware(),
@@ -290,12 +290,12 @@ impl Work {
         changed.iter().for_each(|text| self.log.changed(text));
         self.settle()?;
         let session = self.session.ok_or("there is no session")?;
-        let marked = mark::leave(&self.options.root, session)
+        let marked = mark::leave(&self.config.root, session)
             .and_then(|said| self.settle().and_then(|()| self.unmount()).map(|()| said));
         match marked {
             Ok(said) => self.log.changed(&said),
             Err(why) => {
-                mark::take_away(&self.options.root);
+                mark::take_away(&self.config.root);
                 return Err(why);
             }
         }
@@ -308,7 +308,7 @@ impl Work {
         // What is open cannot be unmounted.
         self.written.clear();
         if std::mem::take(&mut self.mounted) {
-            write::unmount(&self.machine, &mut Here, &self.options.root).map_err(|e| e.to_string())?;
+            write::unmount(&self.machine, &mut Here, &self.config.root).map_err(|e| e.to_string())?;
         }
         Ok(())
     }
@@ -316,7 +316,7 @@ impl Work {
     /// Leaves nothing mounted.
     pub(super) fn leave(&mut self) {
         if let Err(why) = self.unmount() {
-            self.log.say(&format!("what is mounted below {} stays: {why}", self.options.root.display()));
+            self.log.say(&format!("what is mounted below {} stays: {why}", self.config.root.display()));
         }
     }
 }

@@ -1,11 +1,10 @@
 //! The options that name a key.
 
-use std::fs;
 use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::console::key::{KERNEL, NONE, choose, env};
+use crate::console::key::{NONE, env, find};
 use crate::crypto::session_key::Key;
 
 /// What lets this node in.
@@ -69,9 +68,6 @@ impl KeyArgs {
     /// # Errors
     /// In words: there are too many, or it is mistyped.
     pub fn find(&self) -> Result<Option<Key>, String> {
-        let text = |name| env(name).map(|value| value.to_string_lossy().into_owned());
-        let key = self.key.clone().or_else(|| text("KA_KEY"));
-        let file = self.key_file.clone().or_else(|| env("KA_KEY_FILE").map(Into::into));
-        choose(key, file, self.is_insecure(), &|| fs::read_to_string(KERNEL).unwrap_or_default())
+        find(self.key.clone(), self.key_file.clone(), self.is_insecure())
     }
 }

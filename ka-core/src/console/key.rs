@@ -13,7 +13,7 @@ use crate::crypto::session_key::Key;
 const FILE_BYTES: u64 = 4096;
 
 /// Where boot loaders put a key.
-pub(crate) const KERNEL: &str = "/proc/cmdline";
+const KERNEL: &str = "/proc/cmdline";
 
 /// The word before it there.
 const PARAMETER: &str = "ka.key=";
@@ -25,11 +25,19 @@ pub fn env(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
-/// The one key of all that are given, in words or in a file, or `None` if nothing is said of a key anywhere.
+/// The one key that is given: by an option (`key`, `file` or `insecure`), the environment, or the kernel's command line;
+/// `None` if nothing is said of a key anywhere.
 ///
 /// # Errors
 /// In words: there are too many, or it is mistyped.
-pub(crate) fn choose(
+pub fn find(key: Option<String>, file: Option<PathBuf>, insecure: bool) -> Result<Option<Key>, String> {
+    let text = |name| env(name).map(|value| value.to_string_lossy().into_owned());
+    let key = key.or_else(|| text("KA_KEY"));
+    let file = file.or_else(|| env("KA_KEY_FILE").map(Into::into));
+    choose(key, file, insecure, &|| fs::read_to_string(KERNEL).unwrap_or_default())
+}
+
+fn choose(
     key: Option<String>,
     file: Option<PathBuf>,
     insecure: bool,
@@ -77,7 +85,7 @@ pub fn read(path: &Path) -> Result<Key, String> {
     parse(text.trim()).map_err(|e| named(&e))
 }
 
-pub(crate) fn parse(text: &str) -> Result<Key, String> {
+fn parse(text: &str) -> Result<Key, String> {
     Key::parse(text).map_err(|e| format!("{e}; copy the one that ka-d-server printed"))
 }
 

@@ -1,7 +1,7 @@
-//! See [`ka_server`].
+//! See [`ka_server::cli::program`].
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    ka_server::main(std::env::args_os()).into()
+    ka_server::cli::program::main(std::env::args_os()).into()
 }

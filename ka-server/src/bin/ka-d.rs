@@ -1,7 +1,7 @@
-//! See [`ka_server::ka_d`].
+//! See [`ka_server::cli::ka_d`].
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    ka_server::ka_d::main(std::env::args_os()).into()
+    ka_server::cli::ka_d::main(std::env::args_os()).into()
 }

@@ -11,12 +11,12 @@ use ka_desc::manifest::OWN;
 
 use super::nodes::Nodes;
 use crate::golden::facts::{Golden, Mount};
-use crate::golden::look::Looked;
-use crate::golden::plan::Planned;
+use crate::golden::freeze::quiesce::Quiesced;
+use crate::golden::freeze::snapshot::DIRECTORY;
+use crate::golden::freeze::tree::Still;
+use crate::golden::inspect::look::Looked;
+use crate::golden::plan::make::Planned;
 use crate::golden::private::Private;
-use crate::golden::quiesce::Quiesced;
-use crate::golden::snapshot::DIRECTORY;
-use crate::golden::still::Still;
 
 /// The exit status of a tar whose files changed while it read them.
 const CHANGED: i32 = 1;

@@ -1,22 +1,20 @@
-//! `ka-d clone`: this machine, onto every node that joins.
+//! This machine, onto every node that joins.
 //!
 //! ```text
-//! cli ──▶ run ── golden: look, plan, show ──▶ files ──▶ streams ──▶ serve ──▶ ka_core::net::serve
-//!          │                                              ▲             │
-//!          │              gate: are they all formatted? ──┘◀── notes ───┤
-//!          └──────────────── nodes: stages, logs, what they changed ◀───┘
+//! run ── golden: look, plan, show ──▶ files ──▶ streams ──▶ serve ──▶ ka_core::net::serve
+//!  │                                              ▲             │
+//!  │              barrier: are they all formatted? ──┘◀── notes ───┤
+//!  └──────────────── nodes: stages, logs, what they changed ◀───┘
 //! ```
 
-pub mod cli;
+mod barrier;
+mod config;
 mod files;
-mod gate;
 mod logs;
 mod nodes;
 mod raw;
 mod run;
 mod streams;
 
-pub use run::run;
-
-/// The program's name.
-const PROGRAM: &str = "ka-d clone";
+pub use config::{Config, SESSION, System};
+pub use run::{Ready, clone, ready};

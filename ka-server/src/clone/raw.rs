@@ -15,7 +15,7 @@ use ka_desc::run::{Here, Runner};
 use ka_desc::used::ntfs;
 use rustix::fs::{Advice, fadvise};
 
-use crate::golden::image::attach;
+use crate::golden::inspect::image::attach;
 
 /// A part of a disk or an image.
 #[derive(Clone, Debug)]

@@ -7,8 +7,8 @@ use ka_core::net::Stream;
 use ka_core::stream::{Reread, Source};
 use ka_desc::manifest::{Plan, Purpose};
 
+use super::barrier::{Gated, Shared};
 use super::files::Files;
-use super::gate::{Gated, Shared};
 use super::nodes::Nodes;
 use super::raw::{Range, RawSource};
 

@@ -6,16 +6,16 @@ use std::path::{Path, PathBuf};
 
 /// A file system that is sent.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Sent<'a> {
+pub struct Sent<'a> {
     /// Where it is here.
-    pub(crate) here: &'a Path,
+    pub here: &'a Path,
     /// Where those who get it have it; `None` if they get its blocks.
-    pub(crate) at: Option<&'a Path>,
+    pub at: Option<&'a Path>,
 }
 
 /// Whether those who get these file systems have the file, too. `left_out` are directories, as they would have them.
 #[must_use]
-pub(crate) fn is_exposed(file: &Path, sent: &[Sent<'_>], left_out: &[&Path]) -> bool {
+pub fn is_exposed(file: &Path, sent: &[Sent<'_>], left_out: &[&Path]) -> bool {
     let (file, device) = located(file);
     let on: Vec<&Sent<'_>> = sent.iter().filter(|sent| located(sent.here).1 == device).collect();
     // A file on another device is in none of them. Of those on its device the nearest one contains it.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use ka_desc::manifest::OWN;
 use rustix::process::geteuid;
 
-use super::{make, named};
+use super::server::{make, named};
 
 /// The way out where such a directory cannot be had.
 const ELSEWHERE: &str = "to keep a key elsewhere: ka-d-server --identity ID --make-key KEY, then --key-file KEY (ka-d clone: \
@@ -20,30 +20,30 @@ const TRIES: u32 = 3;
 
 /// A directory with an identity and a key for it.
 #[derive(Clone, Debug)]
-pub(crate) struct Place(PathBuf);
+pub struct Place(PathBuf);
 
 impl Place {
     /// The one of this machine.
     #[must_use]
-    pub(crate) fn own() -> Self {
+    pub fn own() -> Self {
         Self(OWN.into())
     }
 
     /// Whether this process may use it: a session of clones is root's.
     #[must_use]
-    pub(crate) fn is_ours() -> bool {
+    pub fn is_ours() -> bool {
         geteuid().is_root()
     }
 
     /// The server's identity.
     #[must_use]
-    pub(crate) fn identity(&self) -> PathBuf {
+    pub fn identity(&self) -> PathBuf {
         self.0.join("identity")
     }
 
     /// The nodes' key.
     #[must_use]
-    pub(crate) fn key(&self) -> PathBuf {
+    pub fn key(&self) -> PathBuf {
         self.0.join("key")
     }
 
@@ -51,7 +51,7 @@ impl Place {
     ///
     /// # Errors
     /// In words, with the way out: it cannot be made, others can read it, or a part of it is gone.
-    pub(crate) fn ready(&self) -> Result<(), String> {
+    pub fn ready(&self) -> Result<(), String> {
         let dir = &self.0;
         match DirBuilder::new().mode(0o700).create(dir) {
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
@@ -103,10 +103,9 @@ fn private(path: &Path) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{PermissionsExt, symlink};
-
-    use super::super::choose;
+    use super::super::server::choose;
     use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     fn place() -> (tempfile::TempDir, Place) {
         let dir = tempfile::tempdir().unwrap();

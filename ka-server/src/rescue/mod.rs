@@ -9,12 +9,12 @@
 //! Nothing needs root or a network, and nothing is changed but the directory that is named. What is absent: loaders
 //! that are signed for Secure Boot, Wi-Fi, kernels of other processors than this one's.
 
+mod config;
 mod cpio;
 mod elf;
 mod entry;
 mod iso;
 mod kernel;
-mod options;
 mod parts;
 mod programs;
 mod secret;
@@ -25,13 +25,12 @@ use std::io::{self, BufWriter};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+pub use config::Config;
 use cpio::{Archive, Content, Entry, Mode};
 use ka_core::console::units;
 use ka_desc::run::{Call, Runner};
 use ka_desc::system::tree::Tree;
 use kernel::{Kernel, Sizes};
-pub use options::Options;
-pub(crate) use options::page;
 use parts::Parts;
 use programs::Programs;
 use secret::Origin;
@@ -54,14 +53,14 @@ const SETTINGS: [&str; 1] = ["/etc/mke2fs.conf"];
 /// # Errors
 /// Something is missing, or cannot be read or written: sentences, one a line.
 pub fn build(
-    options: &Options,
+    config: &Config,
     runner: &mut dyn Runner,
     tell: &mut dyn FnMut(&str),
 ) -> Result<Zeroizing<String>, String> {
-    let tree = Tree::open(options.root.as_deref().unwrap_or(Path::new("/")), "the system")?;
-    let origin = Origin::of(options)?;
+    let tree = Tree::open(config.root.as_deref().unwrap_or(Path::new("/")), "the system")?;
+    let origin = Origin::of(config)?;
     let Parts { binaries, kernel, tools, absent } =
-        parts::find(options, origin.is_known(), &tree, runner).map_err(|wrong| wrong.join("\n"))?;
+        parts::find(config, origin.is_known(), &tree, runner).map_err(|wrong| wrong.join("\n"))?;
     let key = origin.text()?;
     if !absent.is_empty() {
         tell(&format!("not there, and so not in the rescue: {}", tools::sentences(&absent).join(", ")));
@@ -80,10 +79,10 @@ pub fn build(
             archive.add(path, Entry::File(Content::Copy(file), Mode::Plain));
         }
     }
-    let sizes = kernel.add(&tree, runner, &options.module, &mut archive)?;
+    let sizes = kernel.add(&tree, runner, &config.modules, &mut archive)?;
 
     let named = |path: &Path, e: &io::Error| format!("{}: {e}", path.display());
-    let out = &options.out;
+    let out = &config.out;
     fs::create_dir_all(out).map_err(|e| named(out, &e))?;
     let [vmlinuz, initrd] = ["vmlinuz", "initrd"].map(|name| out.join(name));
     fs::copy(&kernel.image, part(&vmlinuz))
@@ -95,8 +94,8 @@ pub fn build(
     tell(&said(&kernel, &vmlinuz, &initrd, unpacked, sizes));
 
     let secret = origin.secret(key.as_deref().map(String::as_str));
-    let append = Zeroizing::new(entry::append(options.session.as_str(), secret, &options.append));
-    if options.iso {
+    let append = Zeroizing::new(entry::append(config.session.as_str(), secret, &config.append));
+    if config.iso {
         let disc = out.join("rescue.iso");
         // With the key in it, it is its owner's alone.
         let mode = if key.is_some() { 0o600 } else { 0o644 };

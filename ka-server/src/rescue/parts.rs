@@ -8,9 +8,10 @@ use ka_desc::run::Runner;
 use ka_desc::system::tree::{PROGRAMS, Tree};
 use ka_desc::write::Tool;
 
+use super::config::Config;
 use super::elf::Elf;
 use super::kernel::Kernel;
-use super::{Options, iso, tools};
+use super::{iso, tools};
 
 /// What a rescue system is made of.
 pub(super) struct Parts {
@@ -29,7 +30,7 @@ pub(super) struct Parts {
 /// # Errors
 /// What is missing or unfit: sentences.
 pub(super) fn find(
-    options: &Options,
+    config: &Config,
     key_is_known: bool,
     tree: &Tree,
     runner: &dyn Runner,
@@ -37,13 +38,13 @@ pub(super) fn find(
     let mut wrong = Vec::new();
     let mut binaries = Vec::new();
     for name in tools::BINARIES {
-        binary(options.bin.as_deref(), name)
+        binary(config.bin.as_deref(), name)
             .map_or_else(|why| wrong.push(why), |file| binaries.push((name, file)));
     }
     let (missing, mut tools) = lookup(tree, tools::REQUIRED);
     wrong.extend(tools::sentences(&missing).into_iter().map(|what| format!("the rescue needs {what}")));
     wrong.extend(busybox(tree));
-    if options.iso {
+    if config.iso {
         if !key_is_known {
             wrong.push(
                 "a disc needs the session's key, for nobody fills it in: run this as root, or give --key-file or --insecure"
@@ -53,8 +54,8 @@ pub(super) fn find(
         wrong.extend(iso::missing(runner).into_iter().map(|what| format!("a disc needs {what}")));
     }
     let uname = rustix::system::uname();
-    let running = options.root.is_none().then(|| uname.release().to_string_lossy());
-    let kernel = Kernel::find(tree, options.kernel.as_deref(), running.as_deref());
+    let running = config.root.is_none().then(|| uname.release().to_string_lossy());
+    let kernel = Kernel::find(tree, config.kernel.as_deref(), running.as_deref());
     match kernel {
         Ok(kernel) if wrong.is_empty() => {
             let (absent, there) = lookup(tree, tools::OPTIONAL);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use ka_core::console::key;
 use zeroize::Zeroizing;
 
-use super::Options;
+use super::config::Config;
 use super::entry::Secret;
 use crate::keys::Place;
 
@@ -23,13 +23,12 @@ pub(super) enum Origin {
 }
 
 impl Origin {
-    /// Reads the command line and the environment.
+    /// The origin that the configuration names.
     ///
     /// # Errors
     /// Both, a key and none, are asked for.
-    pub(super) fn of(options: &Options) -> Result<Self, String> {
-        let file = options.key_file.clone().or_else(|| key::env("KA_KEY_FILE").map(Into::into));
-        match (file, options.insecure.insecure()) {
+    pub(super) fn of(config: &Config) -> Result<Self, String> {
+        match (config.key_file.clone(), config.insecure) {
             (Some(_), true) => {
                 Err("--insecure (or KA_INSECURE) has no use for a key: leave one of them out".into())
             }

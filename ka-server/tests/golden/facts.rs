@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use ka_desc::language::{Table, TableId};
 use ka_desc::layout::{Contents, Found, FoundPartition, Geometry};
 use ka_desc::manifest::{Firmware, Part, Piece, Place};
-use ka_server::golden::choice::{Choice, Typed};
 use ka_server::golden::facts::{Golden, GoldenDisk, Mount, On, Used};
-use ka_server::golden::plan::{Planned, plan};
+use ka_server::golden::plan::choice::{Choice, Typed};
+use ka_server::golden::plan::make::{Planned, plan};
 use tempfile::TempDir;
 
 pub(crate) const MIB: u64 = 1 << 20;

@@ -8,11 +8,11 @@ use std::path::Path;
 use ka_desc::machine::Machine;
 use ka_desc::manifest::Firmware;
 use ka_desc::run::Here;
-use ka_server::golden::busy::{Busy, busy};
-use ka_server::golden::choice::{Choice, Typed};
 use ka_server::golden::facts::{Golden, On};
-use ka_server::golden::look::{Source, look};
-use ka_server::golden::plan::plan;
+use ka_server::golden::inspect::look::{Source, look};
+use ka_server::golden::inspect::open_files::{Busy, busy};
+use ka_server::golden::plan::choice::{Choice, Typed};
+use ka_server::golden::plan::make::plan;
 
 use super::facts::part;
 use super::lab::{Lab, can_run, sfdisk};

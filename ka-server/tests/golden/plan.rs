@@ -2,9 +2,9 @@
 
 use ka_desc::language::Table;
 use ka_desc::manifest::{Firmware, Part, Place, Plan};
-use ka_server::golden::busy::Busy;
 use ka_server::golden::facts::{On, Used};
-use ka_server::golden::show;
+use ka_server::golden::inspect::open_files::Busy;
+use ka_server::golden::plan::show;
 use proptest::prelude::*;
 
 use super::facts::{MIB, Old, disk, part, partition, uuid};

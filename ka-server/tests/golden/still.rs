@@ -12,13 +12,13 @@ use ka_desc::machine::Machine;
 use ka_desc::manifest::Firmware;
 use ka_desc::run::Here;
 use ka_desc::write::{self, Options};
-use ka_server::golden::choice::Choice;
 use ka_server::golden::facts::{Golden, Mount};
-use ka_server::golden::look::{Source, look};
-use ka_server::golden::plan::plan;
+use ka_server::golden::freeze::quiesce::Quiesced;
+use ka_server::golden::freeze::tree::{State, Still};
+use ka_server::golden::inspect::look::{Source, look};
+use ka_server::golden::plan::choice::Choice;
+use ka_server::golden::plan::make::plan;
 use ka_server::golden::private::Private;
-use ka_server::golden::quiesce::Quiesced;
-use ka_server::golden::still::{State, Still};
 
 use super::facts::part;
 use super::lab::{Lab, applied, can_run, run, wait_until_free, whole};
@@ -85,7 +85,7 @@ fn mount(image: &Path, number: u32, options: &str, at: &Path) {
     run("mount", &["-o", &options, image.to_str().unwrap(), at.to_str().unwrap()]);
 }
 
-fn golden_of(source: Source<'_>) -> (Golden, Option<ka_server::golden::image::Image>) {
+fn golden_of(source: Source<'_>) -> (Golden, Option<ka_server::golden::inspect::image::Image>) {
     let looked = look(&Machine::default(), &mut Here, source, |_, _, _, _| Ok(Vec::new())).unwrap();
     (looked.golden, looked.image)
 }

@@ -7,7 +7,7 @@ use crate::language::desc::{Desc, Disk, Size, TableId};
 use crate::language::words::Table;
 use crate::limits::{DISKS_MAX, MIB_BYTES, PARTITIONS_MAX, PRIMARIES_MAX};
 
-/// Everything that is wrong with a desc. What [`super::parse`] returns has no faults.
+/// Everything that is wrong with a desc. What [`parse`](crate::language::parse) returns has no faults.
 #[must_use]
 pub fn faults(desc: &Desc) -> Vec<Fault> {
     faults_but(desc, &Gaps::new())
