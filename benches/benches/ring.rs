@@ -7,7 +7,7 @@ use ka_core::limits::BLOCK_BYTES;
 use ka_core::proto::Window;
 use ka_core::tape::ring::{Item, Ring};
 use ka_core::time::Instant;
-use ka_core::types::{Floors, NodeId, Offset};
+use ka_core::types::{NodeId, Offset, Watermarks};
 use ka_core::wire::data::Grant;
 
 const BLOCKS: u64 = 1024;
@@ -30,7 +30,7 @@ fn ring(c: &mut Criterion) {
     group.bench_function("window: receive, send, hear, grant", |b| {
         b.iter(|| {
             let (child, now) = (NodeId(2), Instant::ZERO);
-            let grant = |at| Grant { floors: Floors::leaf(at), upto: Offset(u64::MAX) };
+            let grant = |at| Grant { watermarks: Watermarks::leaf(at), upto: Offset(u64::MAX) };
             let mut w = Window::new(16 << 20, true);
             w.set_children(now, &[child], false);
             w.attach(now, child, grant(w.low()));

@@ -97,7 +97,7 @@ fuzz_target!(|bytes: &[u8]| {
                 };
                 Input::Said(conn, ToCoordinator::Receipt(receipt))
             }
-            11 => Input::Said(conn, ToCoordinator::Holds(u64::from(step[2]))),
+            11 => Input::Said(conn, ToCoordinator::Stored(u64::from(step[2]))),
             _ => {
                 now = now + Duration::from_millis(u64::from(step[2]) * 20);
                 Input::Timeout

@@ -2,16 +2,16 @@
 #![no_main]
 
 use ka_desc::boot::{check, relocate};
-use ka_desc::manifest::Plan;
+use ka_desc::manifest::Manifest;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
     // A boot record behind the plan, if a zero parts the two.
     let cut = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
     let boot = bytes.get(cut + 1..).unwrap_or_default();
-    match Plan::from_bytes(&bytes[..cut]) {
+    match Manifest::from_bytes(&bytes[..cut]) {
         Ok(plan) => {
-            assert_eq!(Plan::from_bytes(&plan.to_bytes()).as_ref(), Ok(&plan));
+            assert_eq!(Manifest::from_bytes(&plan.to_bytes()).as_ref(), Ok(&plan));
             let _ = check(&plan.boot.pieces, boot);
             let starts: Vec<u64> = plan.boot.pieces.iter().map(|piece| piece.sector / 2).collect();
             let _ = relocate(&plan.boot.pieces, boot, &starts);

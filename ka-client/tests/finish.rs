@@ -9,7 +9,7 @@ use ka_client::finish::{Target, finish};
 use ka_desc::boot::{check, pieces};
 use ka_desc::layout::{Found, Geometry};
 use ka_desc::machine::Machine;
-use ka_desc::manifest::{Boot, DiskFacts, Files, Firmware, GoldenUuid, Part, Piece, Plan, VERSION};
+use ka_desc::manifest::{Boot, DiskFacts, Files, Firmware, GoldenUuid, Manifest, Part, Piece, VERSION};
 use ka_desc::run::Here;
 use ka_desc::write::{Options, Prepared, look, mount, unmount};
 use lab::{Lab, applied, can_run, output, run};
@@ -68,8 +68,8 @@ fn carried(image: &Path) -> (Vec<Piece>, Vec<u8>) {
     )
 }
 
-fn plan(desc: &str, pieces: Vec<Piece>) -> Plan {
-    Plan {
+fn plan(desc: &str, pieces: Vec<Piece>) -> Manifest {
+    Manifest {
         version: VERSION,
         golden: "golden".into(),
         time_s: 0,
@@ -95,7 +95,7 @@ fn mounted(lab: &Lab, name: &str, text: &str, mib: u64) -> (PathBuf, Prepared) {
 }
 
 fn finished(
-    plan: &Plan,
+    plan: &Manifest,
     root: &Path,
     disk: &Prepared,
     boot: &[u8],

@@ -13,7 +13,7 @@ use ka_core::proto::{Event, Report};
 use ka_core::stream::{CommandSource, FileSource, Source};
 use ka_core::types::SessionName;
 use ka_desc::manifest::{
-    Boot, DiskFacts, Files, Firmware, Form, Need, Part, Plan, Purpose, Raw, VERSION, topic,
+    Boot, DiskFacts, Files, Firmware, Manifest, Need, Part, Raw, RawFormat, StreamKind, VERSION, topic,
 };
 use ka_desc::run::{Call, Here, Runner};
 
@@ -93,14 +93,14 @@ impl Lab {
     }
 
     /// Serves `plan`, the golden tree and what is raw to the nodes, and gives the report and the nodes' notes.
-    fn serve(&self, plan: &Plan, raw: &[&Path], nodes: u32) -> (Report, Vec<(String, String)>) {
+    fn serve(&self, plan: &Manifest, raw: &[&Path], nodes: u32) -> (Report, Vec<(String, String)>) {
         struct Bytes(io::Cursor<Vec<u8>>);
         impl Source for Bytes {
             fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
                 io::Read::read(&mut self.0, buf)
             }
         }
-        let stream = |name: &str, purpose: Purpose, source: Box<dyn Source>| Stream {
+        let stream = |name: &str, purpose: StreamKind, source: Box<dyn Source>| Stream {
             name: name.into(),
             metadata: purpose.to_metadata(),
             source,
@@ -109,13 +109,13 @@ impl Lab {
         tar.args(["-c", "--format=posix", "-C"]).arg(self.path("golden")).arg(".");
         let bytes = |bytes: Vec<u8>| Box::new(Bytes(io::Cursor::new(bytes)));
         let mut streams = vec![
-            stream("plan", Purpose::Plan, bytes(plan.to_bytes())),
-            stream("files", Purpose::Files, Box::new(CommandSource::run(tar).unwrap())),
+            stream("plan", StreamKind::Manifest, bytes(plan.to_bytes())),
+            stream("files", StreamKind::Files, Box::new(CommandSource::run(tar).unwrap())),
         ];
         for (index, path) in raw.iter().enumerate() {
-            streams.push(stream("raw", Purpose::Raw(index), Box::new(FileSource::open(path).unwrap())));
+            streams.push(stream("raw", StreamKind::Raw(index), Box::new(FileSource::open(path).unwrap())));
         }
-        streams.push(stream("boot", Purpose::Boot, bytes(vec![0; plan.boot_bytes() as usize])));
+        streams.push(stream("boot", StreamKind::Boot, bytes(vec![0; plan.boot_bytes() as usize])));
         let config = ServerConfig {
             session: Some(SessionName::new(self.session.clone()).unwrap()),
             nodes,
@@ -163,8 +163,8 @@ fn pause() -> bool {
     false
 }
 
-fn plan(desc: &str) -> Plan {
-    Plan {
+fn plan(desc: &str) -> Manifest {
+    Manifest {
         version: VERSION,
         golden: "golden".into(),
         time_s: 0,
@@ -345,7 +345,7 @@ fn a_raw_partition_arrives_byte_for_byte() {
         (0..2_000_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
     bytes[1_000_000..3_000_000].fill(0);
     let raw = lab.path("raw");
-    fs::write(&raw, [&[Form::Bytes.byte()], &bytes[..]].concat()).unwrap();
+    fs::write(&raw, [&[RawFormat::Bytes.byte()], &bytes[..]].concat()).unwrap();
     let mut plan = plan("table mbr\nlinux 60 ext4 mount /\ndata fill\n");
     plan.raw =
         vec![Raw { part: Part { disk: "sda".into(), number: 2 }, bytes: bytes.len() as u64, fs: None }];

@@ -21,7 +21,7 @@ pub const SEGMENT_BLOCKS: usize = 64;
 /// A segment is closed early when somebody could send and the last one was closed this long ago.
 ///
 /// A source slower than the network would otherwise get a signature for each block it trickles.
-pub const SEGMENT_PACE: Duration = Duration::from_millis(20);
+pub const SEGMENT_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Streams of one session at most.
 pub const STREAMS: u32 = 4096;
@@ -60,7 +60,7 @@ pub const TEXT_BYTES: usize = 512;
 pub const NOTE_BYTES: usize = 1024;
 
 /// Notes of one node that the coordinator passes on within a second; the rest is dropped.
-pub const NOTES: u32 = 100;
+pub const NOTES_PER_SECOND: u32 = 100;
 
 // ---- the session ----
 
@@ -81,19 +81,19 @@ pub const WINDOW_BYTES_DEFAULT_MAX: u64 = 4 << 30;
 ///
 /// Memory that is not touched costs nothing: a relay that keeps to a few mebibytes works in the processor's cache.
 /// It must hold what [`LOSSES`] levels below have not confirmed yet, each about a block and a [`GRANT_STEP_BYTES`].
-pub const ROOM_BYTES: u64 = 4 << 20;
+pub const CREDIT_BYTES: u64 = 4 << 20;
 
 /// What a node holds beyond what anybody is known to need, in bytes: it costs little, and more than [`LOSSES`]
 /// neighbours may be lost at once.
 pub const HISTORY_BYTES: u64 = 2 << 20;
 
 /// A consumer that has taken nothing for so long while half the room is full is stalled: the room doubles, so that
-/// the stall does not reach the source. At 1 Gbit/s the other half of [`ROOM_BYTES`] takes 19 ms to fill, and each node
+/// the stall does not reach the source. At 1 Gbit/s the other half of [`CREDIT_BYTES`] takes 19 ms to fill, and each node
 /// above has as much again.
-pub const STALL: Duration = Duration::from_millis(40);
+pub const STALL_AFTER: Duration = Duration::from_millis(40);
 
 /// A consumer that moves but stays behind gets twice the room this often: it may be slow only for a while.
-pub const BEHIND: Duration = Duration::from_secs(1);
+pub const CREDIT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Adjacent nodes that may be lost at once without a byte being lost to those below them.
 ///
@@ -108,95 +108,95 @@ pub const LOSSES: usize = 3;
 pub const GRANT_STEP_BYTES: u64 = 512 << 10;
 
 /// What is not worth a grant of its own is told after so long, so that no window ever waits for it.
-pub const TELL: Duration = Duration::from_millis(50);
+pub const GRANT_DELAY: Duration = Duration::from_millis(50);
 
 /// A node tells the coordinator what it holds at least this often, in bytes: with what passes until the word is where it
 /// is needed, those above hold no more than their [`HISTORY_BYTES`] for it.
-pub const NEWS_BYTES: u64 = 1 << 20;
+pub const ACK_BYTES: u64 = 1 << 20;
 
 /// … or as often as this for each node of the session, if that is more and their windows allow it: at 1 Gbit/s the
 /// coordinator then gets no more than eight thousand words in a second, however many nodes there are.
-pub const NEWS_BYTES_PER_NODE: u64 = 16 << 10;
+pub const ACK_BYTES_PER_NODE: u64 = 16 << 10;
 
 // ---- delays ----
 
 /// The coordinator gets at most one word in so long about what is held, whoever tells and however fast the tape is: each
 /// node waits for as many times this as there are nodes.
-pub const NEWS: Duration = Duration::from_micros(10);
+pub const ACK_INTERVAL_PER_NODE: Duration = Duration::from_micros(10);
 
 /// … but no longer than this, half of a beat.
-pub const NEWS_MAX: Duration = Duration::from_millis(80);
+pub const ACK_INTERVAL_MAX: Duration = Duration::from_millis(80);
 
 /// When nothing has come for so long, or for four times as long as usually passes between two blocks, what is held is
 /// told, however little it is: a smaller window above may wait for it.
-pub const QUIET: Duration = Duration::from_millis(20);
+pub const ACK_DELAY: Duration = Duration::from_millis(20);
 
 /// How often a node tells the coordinator how far it is: five times before it is suspected.
-pub const BEAT: Duration = Duration::from_millis(160);
+pub const PROGRESS_INTERVAL: Duration = Duration::from_millis(160);
 
 /// How often the coordinator tells a node that it lives, and a parent an idle child.
-pub const LIVE: Duration = Duration::from_millis(250);
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(250);
 
 /// A node that the coordinator has not heard for so long is suspected: those below it get another parent. It is not
 /// given up: when it is heard again it gets a place again.
-pub const SUSPECT: Duration = Duration::from_millis(800);
+pub const SUSPECT_AFTER: Duration = Duration::from_millis(800);
 
 /// How often the coordinator looks who is silent.
-pub const LOOK: Duration = Duration::from_millis(50);
+pub const SILENCE_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Before the start nobody depends on a node: it is counted until it has been silent for so long, which a disk that
 /// stalls a whole machine for ten seconds is not.
-pub const SILENCE: Duration = Duration::from_secs(11);
+pub const GATHERING_TIMEOUT: Duration = Duration::from_secs(11);
 
 /// A data link that has been silent for so long is dialled again.
-pub const LINK_SILENCE: Duration = Duration::from_millis(1000);
+pub const LINK_TIMEOUT: Duration = Duration::from_millis(1000);
 
 /// A control connection that has been silent for so long is dialled again.
-pub const CONTROL_SILENCE: Duration = Duration::from_millis(1500);
+pub const CONTROL_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// How long a node goes on without the coordinator, or the coordinator without any node: longer than a switch port
 /// takes to forward again after a cut (30 to 50 s with spanning tree).
-pub const CUT_OFF: Duration = Duration::from_secs(90);
+pub const PARTITION_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// How long a node whose connection broke may take to come back before the session may end without it.
-pub const RETURN: Duration = Duration::from_secs(1);
+pub const RECONNECT_GRACE: Duration = Duration::from_secs(1);
 
 /// How long a node may be silent before the session may end without it: longer than a link that comes and goes.
-pub const FLAP: Duration = Duration::from_millis(3500);
+pub const SILENCE_GRACE: Duration = Duration::from_millis(3500);
 
 /// A timer that goes off so much too late tells that this machine stood still, not the others.
-pub const LATE: Duration = Duration::from_millis(200);
+pub const OWN_STALL_AFTER: Duration = Duration::from_millis(200);
 
 /// How long a node that is suspected again and again must be heard before it gets a place: doubled each time.
-pub const STEADY: Duration = Duration::from_millis(500);
+pub const RETURN_DELAY: Duration = Duration::from_millis(500);
 
 /// … but never more than this.
-pub const STEADY_MAX: Duration = Duration::from_secs(30);
+pub const RETURN_DELAY_MAX: Duration = Duration::from_secs(30);
 
 /// The pause before a data link is dialled again.
-pub const REDIAL: Duration = Duration::from_millis(500);
+pub const REDIAL_DELAY: Duration = Duration::from_millis(500);
 
 /// How long one attempt to connect may take.
-pub const CONNECT: Duration = Duration::from_secs(1);
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How much later than the one before it each address of a host is tried: one that is dead costs no more than this.
-pub const TURN: Duration = Duration::from_millis(100);
+pub const NEXT_ADDRESS_DELAY: Duration = Duration::from_millis(100);
 
 /// How long a node whose connection to the server broke dials it where it was before it also looks for it elsewhere: less
 /// than a dial takes to fail, more than one takes to succeed.
-pub const ASTRAY: Duration = Duration::from_millis(300);
+pub const SEARCH_DELAY: Duration = Duration::from_millis(300);
 
 /// How long a peer may take to say who it is once it has connected.
-pub const PREFACE: Duration = Duration::from_secs(3);
+pub const PREFACE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How long a child that dialled may wait until a view names it.
-pub const OFFER: Duration = Duration::from_secs(5);
+pub const OFFER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a client looks for its session unless told otherwise.
-pub const DISCOVER: Duration = Duration::from_secs(300);
+pub const DISCOVER_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// How long a server asks whether another one serves its session's name.
-pub const PROBE: Duration = Duration::from_secs(1);
+pub const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long a command that is told to stop may take before it is killed.
 pub const STOP_GRACE: Duration = Duration::from_secs(2);
@@ -204,22 +204,22 @@ pub const STOP_GRACE: Duration = Duration::from_secs(2);
 // ---- slow nodes ----
 
 /// A node's rate is measured over so long, and is too low when it has been so long.
-pub const TEMPO: Duration = Duration::from_secs(1);
+pub const RATE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A node that was as fast as others once is too slow when it has been so for so long.
-pub const SLOW: Duration = Duration::from_secs(3);
+pub const SLOW_AFTER: Duration = Duration::from_secs(3);
 
 /// A node this far behind its parent, in bytes, though it has room, has a slow link.
 pub const BEHIND_BYTES: u64 = 8 << 20;
 
 /// A sink that has taken nothing for so long is named.
-pub const STUCK: Duration = Duration::from_secs(5);
+pub const STUCK_AFTER: Duration = Duration::from_secs(5);
 
 /// A node that is stuck or far too slow, and holds up the others for so long, is done without.
-pub const BYPASS: Duration = Duration::from_secs(30);
+pub const BYPASS_AFTER: Duration = Duration::from_secs(30);
 
 /// A node that nothing has reached for so long, though it is heard and its parent has something for it, fails: bytes that
-/// arrive are progress, a link that comes up is not. After [`STUCK`], half of this, the server feeds it itself.
+/// arrive are progress, a link that comes up is not. After [`STUCK_AFTER`], half of this, the server feeds it itself.
 pub const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Blocks that a slow link must have had the time for before a node counts as one that nothing reaches.

@@ -75,12 +75,12 @@ impl Position {
 /// How far the tape is held at each level of a subtree: by its top node, by the slowest of that node's children,
 /// by the slowest of theirs, and so on; [`Position::END`] where nobody is.
 ///
-/// A node forgets a block only when every level of its children's floors is beyond it, so that whoever loses up to
+/// A node forgets a block only when every level of its children's watermarks is beyond it, so that whoever loses up to
 /// [`limits::LOSSES`] ancestors at once finds what it lacks with the next one above.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Floors(pub [Position; limits::LOSSES + 1]);
+pub struct Watermarks(pub [Position; limits::LOSSES + 1]);
 
-impl Floors {
+impl Watermarks {
     /// Every level at `at`: what must be assumed of a subtree that has not said anything.
     #[must_use]
     pub const fn all(at: Position) -> Self {
@@ -90,9 +90,9 @@ impl Floors {
     /// A node that holds `at` and has nobody below it.
     #[must_use]
     pub const fn leaf(at: Position) -> Self {
-        let mut floors = Self::all(Position::END);
-        floors.0[0] = at;
-        floors
+        let mut watermarks = Self::all(Position::END);
+        watermarks.0[0] = at;
+        watermarks
     }
 
     /// How far the top node is.

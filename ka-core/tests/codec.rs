@@ -8,7 +8,7 @@ use ka_core::crypto::link_keys::LinkKey;
 use ka_core::crypto::payload::PayloadKey;
 use ka_core::limits::{self, BLOCK_BYTES};
 use ka_core::tape::chain::{Checker, Hash, Sealer, Segment, Statement, StreamEnd, StreamInfo};
-use ka_core::types::{Epoch, Floors, NodeId, Offset, Position, SessionId, SessionName};
+use ka_core::types::{Epoch, NodeId, Offset, Position, SessionId, SessionName, Watermarks};
 use ka_core::wire::codec::{decode_control, encode_control};
 use ka_core::wire::control::{
     Blocked, Counters, Hello, LinkFault, Note, Outcome, Peer, Progress, Reason, Receipt, Refusal, Role,
@@ -119,7 +119,7 @@ fn to_coordinator() -> impl Strategy<Value = ToCoordinator> {
             }
         ),
         (text(), text()).prop_map(|(topic, text)| ToCoordinator::Note(Note { topic, text })),
-        any::<u64>().prop_map(ToCoordinator::Holds),
+        any::<u64>().prop_map(ToCoordinator::Stored),
     ]
 }
 
@@ -145,12 +145,12 @@ fn to_node() -> impl Strategy<Value = ToNode> {
         any::<u32>().prop_map(ToNode::Going),
         (any::<u32>(), proptest::option::of(peer), vec(node(), 0..limits::FAN_OUT as usize), any::<bool>())
             .prop_map(|(epoch, parent, children, keep)| {
-                ToNode::View(View { epoch: Epoch(epoch), parent, children, keep })
+                ToNode::View(View { epoch: Epoch(epoch), parent, children, retain: keep })
             }),
         Just(ToNode::Beat),
         reason().prop_map(ToNode::Abort),
         Just(ToNode::Release),
-        any::<u64>().prop_map(ToNode::Safe),
+        any::<u64>().prop_map(ToNode::Stable),
     ]
 }
 
@@ -178,7 +178,7 @@ fn statement() -> impl Strategy<Value = Statement> {
 fn grant() -> impl Strategy<Value = Grant> {
     let floor = prop_oneof![position(), Just(Position::END)];
     (proptest::array::uniform(floor), offset())
-        .prop_map(|(floors, upto)| Grant { floors: Floors(floors), upto })
+        .prop_map(|(watermarks, upto)| Grant { watermarks: Watermarks(watermarks), upto })
 }
 
 fn kind() -> impl Strategy<Value = Kind> {

@@ -10,7 +10,7 @@ use common::{Gate, LONG, Lab, NodeOutcome, NodeSink, noise};
 use ka_core::limits::{BLOCK_BYTES, SEGMENT_BLOCKS};
 use ka_core::net::ServerEvent;
 use ka_core::proto::{Event, Report};
-use ka_core::types::{Floors, NodeId, Offset, Position};
+use ka_core::types::{NodeId, Offset, Position, Watermarks};
 use ka_core::wire::control::{Outcome, Peer, Reason};
 use ka_core::wire::data::{Attach, Grant, Kind, Refuse};
 use tokio::time::timeout;
@@ -257,7 +257,7 @@ async fn a_child_cannot_be_where_it_was_never_sent() {
     let place = |item, offset| Position { item, offset: Offset(offset) };
     let below = |level: usize, at| {
         let mut grant = all(Position::START);
-        grant.floors.0[level] = at;
+        grant.watermarks.0[level] = at;
         grant
     };
     for grant in [
@@ -306,8 +306,8 @@ async fn a_child_cannot_be_where_it_was_never_sent() {
     }
 
     // And then it takes the tape like any other. What those below it hold may be behind the tape or ahead of it.
-    let far = Floors([Position::START, place(far, far), Position::END, Position::START]);
-    let grant = Grant { floors: far, ..honest.grant };
+    let far = Watermarks([Position::START, place(far, far), Position::END, Position::START]);
+    let grant = Grant { watermarks: far, ..honest.grant };
     let mut link = fake.attached(&peer, Attach { grant, ..honest }).await;
     gate.open();
     fake.takes_the_rest(&mut link, &bytes).await;

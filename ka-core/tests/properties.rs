@@ -8,13 +8,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use ka_core::crypto::payload::PayloadKey;
 use ka_core::limits::{self, BLOCK_BYTES};
-use ka_core::proto::rate_limit::Pace;
+use ka_core::proto::rate_limit::RateLimit;
 use ka_core::proto::{Window, topology};
 use ka_core::tape::chain::{Sealer, Segment, Statement, StreamEnd, StreamInfo};
 use ka_core::tape::index::{Blocks, Index, Part};
 use ka_core::tape::ring::{Item, Ring};
 use ka_core::time::Instant;
-use ka_core::types::{Floors, NodeId, Offset, Position, SessionId};
+use ka_core::types::{NodeId, Offset, Position, SessionId, Watermarks};
 use ka_core::wire::data::Grant;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -180,7 +180,7 @@ fn at(item: u64) -> Position {
 }
 
 fn leaf(held: u64) -> Grant {
-    Grant { floors: Floors::leaf(at(held)), upto: Offset(u64::MAX) }
+    Grant { watermarks: Watermarks::leaf(at(held)), upto: Offset(u64::MAX) }
 }
 
 impl Model {
@@ -228,7 +228,7 @@ impl Model {
     }
 
     fn wait(&mut self) {
-        self.now = self.now + limits::STALL;
+        self.now = self.now + limits::STALL_AFTER;
         self.window.open(self.now);
         self.grant();
     }
@@ -339,7 +339,7 @@ fn window_op() -> impl Strategy<Value = WindowOp> {
 #[derive(Debug)]
 struct Named {
     sent: Option<u64>,
-    floors: [u64; 4],
+    watermarks: [u64; 4],
 }
 
 /// A place between what can be served and what is here: no other reaches a window.
@@ -356,7 +356,7 @@ proptest! {
         let mut now = Instant::ZERO;
         let (mut received, mut sunk) = (0, 0);
         let mut named: BTreeMap<u32, Named> = BTreeMap::new();
-        let floors = |at_: [u64; 4]| Grant { floors: Floors(at_.map(at)), upto: Offset(u64::MAX) };
+        let watermarks = |at_: [u64; 4]| Grant { watermarks: Watermarks(at_.map(at)), upto: Offset(u64::MAX) };
         let _ = window.grant(true);
         for op in ops {
             match op.clone() {
@@ -373,23 +373,23 @@ proptest! {
                     window.set_children(now, &children.iter().map(|c| NodeId(*c)).collect::<Vec<_>>(), keep);
                     named.retain(|c, _| children.contains(c));
                     for c in children {
-                        named.entry(c).or_insert(Named { sent: None, floors: [low; 4] });
+                        named.entry(c).or_insert(Named { sent: None, watermarks: [low; 4] });
                     }
                 }
                 WindowOp::Attach(c, parts) => if let Some(child) = named.get_mut(&c) {
                     let said = parts.map(|part| place(&window, part));
-                    window.attach(now, NodeId(c), floors(said));
-                    *child = Named { sent: Some(said[0]), floors: said };
+                    window.attach(now, NodeId(c), watermarks(said));
+                    *child = Named { sent: Some(said[0]), watermarks: said };
                 },
                 WindowOp::Send(c, n) => if let Some(Named { sent: Some(sent), .. }) = named.get_mut(&c) {
                     *sent = (*sent + n).min(received);
                     window.sent(NodeId(c), at(*sent));
                 },
                 WindowOp::Grant(c, parts) => {
-                    if let Some(Named { sent: Some(sent), floors: old }) = named.get_mut(&c) {
+                    if let Some(Named { sent: Some(sent), watermarks: old }) = named.get_mut(&c) {
                         let mut said = parts.map(|part| place(&window, part));
                         said[0] = said[0].clamp(old[0], *sent);
-                        prop_assert!(window.child_granted(now, NodeId(c), floors(said)));
+                        prop_assert!(window.child_granted(now, NodeId(c), watermarks(said)));
                         *old = said;
                     }
                 }
@@ -406,7 +406,7 @@ proptest! {
             let _ = window.grant(false);
             let kept = window.kept();
             for (c, child) in &named {
-                let lowest = at(*child.floors.iter().min().unwrap());
+                let lowest = at(*child.watermarks.iter().min().unwrap());
                 prop_assert!(kept <= lowest, "after {op:?}: {kept:?} is kept, but child {c} has {child:?}");
             }
             prop_assert!(kept <= at(sunk), "after {op:?}: {kept:?} is kept, but the sink has {sunk}");
@@ -425,7 +425,7 @@ proptest! {
         rate in 1_000..2_000_000_000_u64,
         steps in vec((0..50_000_u64, 0..=100_u64), 1..200),
     ) {
-        let mut pace = Pace::new(rate, Instant::ZERO, Offset::ZERO);
+        let mut pace = RateLimit::new(rate, Instant::ZERO, Offset::ZERO);
         let burst = (rate / 50).max(2 * BLOCK) + BLOCK;
         let (mut now, mut sent) = (Instant::ZERO, Offset::ZERO);
         for (micros, percent) in steps {
@@ -440,7 +440,7 @@ proptest! {
     /// Who sends all it may gets the rate, too.
     #[test]
     fn a_pace_is_reached(rate in 100_000..2_000_000_000_u64, step_us in 500..10_000_u64) {
-        let mut pace = Pace::new(rate, Instant::ZERO, Offset::ZERO);
+        let mut pace = RateLimit::new(rate, Instant::ZERO, Offset::ZERO);
         let mut sent = Offset::ZERO;
         for i in 1..=1_000_000 / step_us {
             sent = pace.ceiling(Instant(i * step_us * 1000), sent);

@@ -313,7 +313,7 @@ fn the_servers_cable_may_be_out_for_ten_seconds_or_sixty() {
 
 #[test]
 fn who_is_without_the_server_for_too_long_gives_up() {
-    let lasts = limits::CUT_OFF + secs(60);
+    let lasts = limits::PARTITION_TIMEOUT + secs(60);
     let world = chain(3).with(Fault::Cut { node: 0, at: secs(1), lasts }).run();
     assert!((1..=3).all(|n| !world.outcome(n).is_ok()));
     assert!(

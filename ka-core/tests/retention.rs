@@ -11,11 +11,11 @@
 //!
 //!     as the server counts:            depth 1         depth 2         depth 3
 //!     its horizon, if F = 1:           ├─────────────────────┤
-//!     the floors it has from node 1:   3               2
+//!     the watermarks it has from node 1:   3               2
 //! ```
 //!
 //! A place *holds* the blocks before a number and has forgotten those before its *low*. It tells its parent its
-//! *floors*: what it holds itself, and for each depth below it the least that is known to be held there. Floors
+//! *watermarks*: what it holds itself, and for each depth below it the least that is known to be held there. Watermarks
 //! end at the *horizon*, which is one depth more than the crashes to be covered (the protocol's F). What a parent
 //! knows may be older than the truth, and it forgets as soon as the rules let it: the worst case.
 //!
@@ -27,7 +27,7 @@
 //! - Bytes, statements and sinks: a sink takes a block at once.
 //! - Time: what can happen may happen next, so deadlines do not show. Nor is it asked whether a run goes round
 //!   in circles, only whether it stops too early.
-//! - Messages under way: one is delivered at once, or later with what is true then, or never. Floors that were
+//! - Messages under way: one is delivered at once, or later with what is true then, or never. Watermarks that were
 //!   told earlier could only have done their harm earlier.
 //! - What the coordinator does not know: it learns late of crashes, but at once of all else.
 //! - The view that names a replacement. A parent holds until the replacement has attached or the coordinator
@@ -53,7 +53,7 @@ const NOBODY: u8 = u8::MAX;
 const SERVER: usize = 0;
 
 /// For each depth below a parent, from its child on, the least that is known to be held there.
-type Floors = [u8; DEPTHS];
+type Watermarks = [u8; DEPTHS];
 
 /// The rules of retention and repair, each of which can be taken away.
 #[derive(Clone, Copy, Debug)]
@@ -65,7 +65,7 @@ struct Rules {
     hold_after_a_loss: bool,
     /// R3: while so holding publish no position higher than before the loss.
     publish_no_higher_while_holding: bool,
-    /// R4: an attach carries the floors of the whole subtree, and the parent pins before it answers.
+    /// R4: an attach carries the watermarks of the whole subtree, and the parent pins before it answers.
     /// Without: only what the node itself holds; the rest follows later.
     attach_with_the_subtree: bool,
     /// R5: a node that has everything but unfinished descendants must re-attach, too.
@@ -130,7 +130,7 @@ struct Place {
     /// It lost a child; the replacement has not attached, and no view has said that there is none.
     bereaved: bool,
     /// What it knows of each of its children and of those below it.
-    children: [Option<Floors>; PLACES],
+    children: [Option<Watermarks>; PLACES],
 }
 
 impl Place {
@@ -147,7 +147,7 @@ impl Place {
     }
 
     /// What is known of the children, and of those below them.
-    fn known(&self) -> impl Iterator<Item = &Floors> {
+    fn known(&self) -> impl Iterator<Item = &Watermarks> {
         self.children.iter().flatten()
     }
 }
@@ -168,11 +168,11 @@ struct State {
 enum Step {
     Produce,
     Receive { node: usize, parent: usize },
-    Publish { node: usize, parent: usize, floors: Floors },
+    Publish { node: usize, parent: usize, watermarks: Watermarks },
     MissParent { node: usize, parent: usize },
     MissChild { node: usize, parent: usize },
     Bury { node: usize },
-    Attach { node: usize, parent: usize, floors: Floors },
+    Attach { node: usize, parent: usize, watermarks: Watermarks },
     MeetGap { node: usize, parent: usize },
     EndHolding { place: usize },
     Leave { node: usize },
@@ -197,7 +197,7 @@ impl Model {
         }
         let mut state = State { places, suspicions: 0 };
         for node in self.nodes().rev() {
-            state.places[node - 1].children[node] = Some(self.floors(&state, node));
+            state.places[node - 1].children[node] = Some(self.watermarks(&state, node));
         }
         state
     }
@@ -258,9 +258,9 @@ impl Model {
         if child.holds < feeder.holds && self.has_room(child) {
             steps.push(Step::Receive { node, parent });
         }
-        let floors = self.floors_to_publish(state, node, &known);
-        if floors != known {
-            steps.push(Step::Publish { node, parent, floors });
+        let watermarks = self.floors_to_publish(state, node, &known);
+        if watermarks != known {
+            steps.push(Step::Publish { node, parent, watermarks });
         }
         if state.suspicions < self.suspicions {
             steps.push(Step::SuspectParent { node, parent });
@@ -291,7 +291,7 @@ impl Model {
         Some(if is_gap {
             Step::MeetGap { node, parent }
         } else {
-            Step::Attach { node, parent, floors: self.floors_to_attach(state, node) }
+            Step::Attach { node, parent, watermarks: self.floors_to_attach(state, node) }
         })
     }
 
@@ -304,7 +304,7 @@ impl Model {
         match step {
             Step::Produce => places[SERVER].holds += 1,
             Step::Receive { node, .. } => places[node].holds += 1,
-            Step::Publish { node, parent, floors } => places[parent].children[node] = Some(floors),
+            Step::Publish { node, parent, watermarks } => places[parent].children[node] = Some(watermarks),
             Step::MissParent { node, .. } => places[node].parent = None,
             Step::MissChild { node, parent } => {
                 let left = places[node].life == Life::Left;
@@ -312,9 +312,9 @@ impl Model {
                 places[parent].bereaved |= !left;
             }
             Step::Bury { node } => places[node] = Place::gone(Life::Buried),
-            Step::Attach { node, parent, floors } => {
+            Step::Attach { node, parent, watermarks } => {
                 places[node].parent = Some(parent as u8);
-                places[parent].children[node] = Some(floors);
+                places[parent].children[node] = Some(watermarks);
             }
             Step::MeetGap { node, .. } => places[node] = Place::gone(Life::Failed),
             Step::EndHolding { place } => places[place].bereaved = false,
@@ -342,50 +342,51 @@ impl Model {
             return;
         }
         let depths = if self.rules.keep_for_the_horizon { self.horizon() } else { 1 };
-        let needed = place.known().flat_map(|floors| &floors[..depths]).copied().min().unwrap_or(NOBODY);
+        let needed =
+            place.known().flat_map(|watermarks| &watermarks[..depths]).copied().min().unwrap_or(NOBODY);
         place.low = place.low.max(needed.min(place.holds));
     }
 
     // ---- what is said ----
 
     /// What a node holds, and what it knows to be held below it.
-    fn floors(&self, state: &State, node: usize) -> Floors {
+    fn watermarks(&self, state: &State, node: usize) -> Watermarks {
         let place = &state.places[node];
-        let mut floors = [NOBODY; DEPTHS];
-        floors[0] = place.holds;
+        let mut watermarks = [NOBODY; DEPTHS];
+        watermarks[0] = place.holds;
         for depth in 1..self.horizon() {
-            floors[depth] = place.known().map(|below| below[depth - 1]).min().unwrap_or(NOBODY);
+            watermarks[depth] = place.known().map(|below| below[depth - 1]).min().unwrap_or(NOBODY);
         }
-        floors
+        watermarks
     }
 
     /// R3: a node that lost a child says of its descendants no more than it `said` before.
-    fn floors_to_publish(&self, state: &State, node: usize, said: &Floors) -> Floors {
-        let mut floors = self.floors(state, node);
+    fn floors_to_publish(&self, state: &State, node: usize, said: &Watermarks) -> Watermarks {
+        let mut watermarks = self.watermarks(state, node);
         if self.rules.publish_no_higher_while_holding && state.places[node].bereaved {
-            for (floor, said) in floors.iter_mut().zip(said).skip(1) {
+            for (floor, said) in watermarks.iter_mut().zip(said).skip(1) {
                 *floor = (*floor).min(*said);
             }
         }
-        floors
+        watermarks
     }
 
     /// R4, and R3 towards a new parent: no more than was said to the old one, which was at least what the node
     /// itself still keeps.
-    fn floors_to_attach(&self, state: &State, node: usize) -> Floors {
+    fn floors_to_attach(&self, state: &State, node: usize) -> Watermarks {
         let place = &state.places[node];
         if !self.rules.attach_with_the_subtree {
-            let mut floors = [NOBODY; DEPTHS];
-            floors[0] = place.holds;
-            return floors;
+            let mut watermarks = [NOBODY; DEPTHS];
+            watermarks[0] = place.holds;
+            return watermarks;
         }
-        let mut floors = self.floors(state, node);
+        let mut watermarks = self.watermarks(state, node);
         if self.rules.publish_no_higher_while_holding && place.bereaved {
-            for floor in &mut floors[1..self.horizon()] {
+            for floor in &mut watermarks[1..self.horizon()] {
                 *floor = (*floor).min(place.low);
             }
         }
-        floors
+        watermarks
     }
 
     // ---- what is so ----
@@ -422,7 +423,7 @@ impl Model {
 
     /// Whether all descendants down to a depth are known to hold everything.
     fn are_done_below(&self, place: &Place, depths: usize) -> bool {
-        place.known().flat_map(|floors| &floors[..depths]).all(|floor| *floor >= self.blocks)
+        place.known().flat_map(|watermarks| &watermarks[..depths]).all(|floor| *floor >= self.blocks)
     }
 
     /// Whether the coordinator expects a node to attach to a place to which it has not attached.
@@ -576,14 +577,19 @@ impl fmt::Display for Step {
         match *self {
             Self::Produce => write!(f, "the source gives a block to the server"),
             Self::Receive { node, parent } => write!(f, "node {node} receives a block from {}", name(parent)),
-            Self::Publish { node, parent, floors } => {
-                write!(f, "node {node} tells {} its floors: {}", name(parent), list(&floors))
+            Self::Publish { node, parent, watermarks } => {
+                write!(f, "node {node} tells {} its watermarks: {}", name(parent), list(&watermarks))
             }
             Self::MissParent { node, parent } => write!(f, "node {node} misses its parent, {}", name(parent)),
             Self::MissChild { node, parent } => write!(f, "{} misses its child, node {node}", name(parent)),
             Self::Bury { node } => write!(f, "the coordinator notices that node {node} crashed"),
-            Self::Attach { node, parent, floors } => {
-                write!(f, "node {node} attaches to {} with the floors {}", name(parent), list(&floors))
+            Self::Attach { node, parent, watermarks } => {
+                write!(
+                    f,
+                    "node {node} attaches to {} with the watermarks {}",
+                    name(parent),
+                    list(&watermarks)
+                )
             }
             Self::MeetGap { node, parent } => {
                 write!(f, "GAP: {} has forgotten what node {node} lacks, which fails", name(parent))
@@ -605,9 +611,9 @@ fn name(place: usize) -> String {
     if place == SERVER { "the server".to_owned() } else { format!("node {place}") }
 }
 
-/// Floors for people: a depth without anybody is a dash.
-fn list(floors: &Floors) -> String {
-    floors.map(|floor| if floor == NOBODY { "-".to_owned() } else { floor.to_string() }).join(" ")
+/// Watermarks for people: a depth without anybody is a dash.
+fn list(watermarks: &Watermarks) -> String {
+    watermarks.map(|floor| if floor == NOBODY { "-".to_owned() } else { floor.to_string() }).join(" ")
 }
 
 // ---- all rules ----

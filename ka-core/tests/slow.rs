@@ -238,7 +238,7 @@ fn who_says_to_have_less_than_it_has_is_done_without_and_nobody_else_is() {
                     assert!(outcome.is_ok(), "{fault:?}, {window}: {other}: {outcome}");
                 }
                 println!("{fault:?} {window} {} {}", world.outcome(node), world.now());
-                let end = limits::BYPASS * 3 + secs(15);
+                let end = limits::BYPASS_AFTER * 3 + secs(15);
                 assert!(world.now() < Instant::ZERO + end, "{fault:?}, {window}: {}", world.now());
                 // While the source can be read again nobody waits even for it.
                 let world = World::chain(5).stream(512 * MIB).window(window).rereadable().with(fault).run();

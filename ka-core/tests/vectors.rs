@@ -15,7 +15,7 @@ use ka_core::crypto::session_key::Key;
 use ka_core::limits::{BLOCK_BYTES, DISCOVERY_BYTES};
 use ka_core::net::Identity;
 use ka_core::tape::chain::{Checker, Sealer, Segment, Statement, StreamEnd, StreamInfo, hash};
-use ka_core::types::{Epoch, Floors, NodeId, Offset, Position, SessionId, SessionName};
+use ka_core::types::{Epoch, NodeId, Offset, Position, SessionId, SessionName, Watermarks};
 use ka_core::wire::codec::{decode_control, encode_control};
 use ka_core::wire::control::{
     Blocked, Counters, Hello, LinkFault, Note, Outcome, Peer, Progress, Reason, Receipt, Refusal, Role,
@@ -154,7 +154,7 @@ receipt-unknown
   0700000000000000
 note
   060000000500000000000000737461676505000000000000007265616479
-holds
+stored
   070000001400000000000000
 welcome-aes
   0000000003000000000102030405060708090a0b0c0d0e0fcd14b37f956e9531
@@ -220,9 +220,9 @@ abort-missing
   050000000600000000800000000000000000010000000000
 release
   06000000
-safe
+stable
   070000001300000000000000
-safe-nobody
+stable-nobody
   07000000ffffffffffffffff
 header-attach
   0100000060000000
@@ -423,7 +423,7 @@ fn to_coordinator() -> Vec<(&'static str, ToCoordinator)> {
         ("receipt-failed", receipt(Outcome::Failed(lost, Offset(32768)), 0, [0; 32])),
         ("receipt-unknown", receipt(Outcome::Unknown, 0, [0; 32])),
         ("note", T::Note(Note { topic: "stage".into(), text: "ready".into() })),
-        ("holds", T::Holds(20)),
+        ("stored", T::Stored(20)),
     ]
 }
 
@@ -433,7 +433,7 @@ fn to_node() -> Vec<(&'static str, ToNode)> {
     let v6 = SocketAddr::from((Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 5), 30764));
     let view = |parent: Option<Peer>, children: &[u32], keep| {
         let children = children.iter().map(|c| NodeId(*c)).collect();
-        T::View(View { epoch: Epoch(1), parent, children, keep })
+        T::View(View { epoch: Epoch(1), parent, children, retain: keep })
     };
     let peer = |addr, key| Some(Peer { node: PARENT, addr, key });
     let key = Sealer::new(SESSION, secret(), PayloadKey::Plain).public_key();
@@ -466,8 +466,8 @@ fn to_node() -> Vec<(&'static str, ToNode)> {
         ("abort-slow", T::Abort(Reason::Slow("1 MB/s".into()))),
         ("abort-missing", T::Abort(Reason::Missing(Offset(32768), Offset(65536)))),
         ("release", T::Release),
-        ("safe", T::Safe(19)),
-        ("safe-nobody", T::Safe(u64::MAX)),
+        ("stable", T::Stable(19)),
+        ("stable-nobody", T::Stable(u64::MAX)),
     ]
 }
 
@@ -476,13 +476,13 @@ fn attach() -> Attach {
         session: SESSION,
         child: NodeId(3),
         epoch: Epoch(1),
-        grant: Grant { floors: Floors::leaf(at(4, 65536)), upto: Offset(67_174_400) },
+        grant: Grant { watermarks: Watermarks::leaf(at(4, 65536)), upto: Offset(67_174_400) },
     }
 }
 
 fn grant() -> Grant {
-    let floors = Floors([at(20, 589_824), at(19, 524_288), at(3, 65536), Position::END]);
-    Grant { floors, upto: Offset(67_698_688) }
+    let watermarks = Watermarks([at(20, 589_824), at(19, 524_288), at(3, 65536), Position::END]);
+    Grant { watermarks, upto: Offset(67_698_688) }
 }
 
 fn at(item: u64, offset: u64) -> Position {

@@ -3,7 +3,7 @@
 use ka_core::limits::{self, BLOCK_BYTES};
 use ka_core::proto::Window;
 use ka_core::time::Instant;
-use ka_core::types::{Floors, NodeId, Offset, Position};
+use ka_core::types::{NodeId, Offset, Position, Watermarks};
 use ka_core::wire::control::Blocked;
 use ka_core::wire::data::Grant;
 
@@ -18,7 +18,7 @@ fn at(block: u64) -> Position {
 }
 
 fn holds(block: u64) -> Grant {
-    Grant { floors: Floors::leaf(at(block)), upto: Offset(u64::MAX) }
+    Grant { watermarks: Watermarks::leaf(at(block)), upto: Offset(u64::MAX) }
 }
 
 /// A window of so many blocks with a sink that has told its parent what there is to tell.
@@ -88,14 +88,14 @@ fn who_would_take_the_room_that_is_promised_is_not_covered() {
 fn a_child_is_believed_neither_items_nor_bytes_that_it_was_not_sent() {
     let mut window = with_child(SIZE, 1);
     for held in [Position { item: 2, ..at(1) }, Position { item: 1, ..at(2) }] {
-        assert!(!window.child_granted(NOW, CHILD, Grant { floors: Floors::leaf(held), ..holds(0) }));
+        assert!(!window.child_granted(NOW, CHILD, Grant { watermarks: Watermarks::leaf(held), ..holds(0) }));
     }
     assert!(window.child_granted(NOW, CHILD, holds(1)));
 }
 
 #[test]
 fn a_child_that_comes_back_behind_gets_no_more_room_than_it_takes() {
-    let room = limits::ROOM_BYTES / BLOCK;
+    let room = limits::CREDIT_BYTES / BLOCK;
     let mut window = window(4 * room, &[]);
     window.receive(NOW, at(room), false);
     (1..=room).for_each(|n| window.sink_took(NOW, at(n)));
@@ -116,9 +116,9 @@ fn for_somebody_far_below_as_much_is_held_as_there_is_room_for() {
     }
     let _ = window.grant(false);
     assert_eq!(window.from(), at(SIZE / 2).offset);
-    let mut floors = Floors::leaf(at(SIZE));
-    floors.0[1] = at(1);
-    assert!(window.child_granted(NOW, CHILD, Grant { floors, ..holds(SIZE) }));
+    let mut watermarks = Watermarks::leaf(at(SIZE));
+    watermarks.0[1] = at(1);
+    assert!(window.child_granted(NOW, CHILD, Grant { watermarks, ..holds(SIZE) }));
     assert_eq!((window.low(), window.kept()), (at(SIZE / 2), at(0)));
 }
 
@@ -127,7 +127,7 @@ fn for_somebody_far_below_as_much_is_held_as_there_is_room_for() {
 /// With one child that holds everything and says that all below it do: so many blocks have come.
 fn child_that_boasts(blocks: u64, received: u64, safe: u64) -> Window {
     let mut window = window(blocks, &[CHILD]);
-    window.set_safe(NOW, safe);
+    window.set_stable(NOW, safe);
     window.attach(NOW, CHILD, holds(0));
     for n in 1..=received {
         window.receive(NOW, at(n), false);
@@ -144,14 +144,14 @@ fn what_a_child_says_of_those_below_it_makes_nobody_forget() {
     let history = limits::HISTORY_BYTES / BLOCK;
     let mut window = child_that_boasts(4 * history, 2 * history, 1);
     assert_eq!((window.low(), window.kept()), (at(2 * history), at(0)));
-    window.set_safe(NOW, 2 * history - 1);
+    window.set_stable(NOW, 2 * history - 1);
     assert_eq!(window.kept(), at(history - 1));
     // Less than was said before: what is left stays.
-    window.set_safe(NOW, 1);
+    window.set_stable(NOW, 1);
     window.receive(NOW, at(2 * history + 1), false);
     window.sink_took(NOW, at(2 * history + 1));
     assert_eq!(window.kept(), at(history - 1));
-    window.set_safe(NOW, u64::MAX);
+    window.set_stable(NOW, u64::MAX);
     assert_eq!(window.kept(), at(history));
 }
 
@@ -161,7 +161,7 @@ fn no_more_is_taken_in_than_fits_behind_what_is_safe() {
     assert_eq!((window.granted(), window.low()), (at(2 + SIZE).offset, at(SIZE * 3 / 4)));
     // Nobody whom it sees is to blame for that.
     assert_eq!(window.blocked(), Blocked::Below);
-    window.set_safe(NOW, SIZE * 3 / 4);
+    window.set_stable(NOW, SIZE * 3 / 4);
     assert_eq!(window.blocked(), Blocked::No);
     assert_eq!(window.grant(false).expect("there is room").upto, at(SIZE * 5 / 4).offset);
 }
@@ -171,7 +171,7 @@ fn who_becomes_a_child_finds_what_its_own_word_has_kept() {
     const ORPHAN: NodeId = NodeId(2);
     let mut window = child_that_boasts(SIZE, SIZE / 2, 3);
     window.set_children(NOW, &[ORPHAN], false);
-    window.set_safe(NOW, u64::MAX);
+    window.set_stable(NOW, u64::MAX);
     assert_eq!(window.low(), at(3));
     assert!(window.covers(at(3)));
     window.attach(NOW, ORPHAN, holds(3));
@@ -190,7 +190,7 @@ fn what_is_worth_a_message_is_told_at_once_and_the_rest_when_asked() {
     let statement = Position { item: 1, ..at(0) };
     window.receive(NOW, statement, false);
     assert!(window.untold() && window.grant(false).is_none());
-    assert_eq!(window.grant(true).expect("asked for").floors.held(), statement);
+    assert_eq!(window.grant(true).expect("asked for").watermarks.held(), statement);
     // A sink that takes a block makes room, and nothing more is held.
     let block = Position { item: 2, ..at(1) };
     window.receive(NOW, block, false);
@@ -204,7 +204,7 @@ fn what_is_worth_a_message_is_told_at_once_and_the_rest_when_asked() {
     window.receive(NOW, Position { item: 1 + step, ..at(step) }, false);
     assert!(window.grant(false).is_none(), "less than a step");
     window.receive(NOW, far, false);
-    assert_eq!(window.grant(false).expect("a step").floors.held(), far);
+    assert_eq!(window.grant(false).expect("a step").watermarks.held(), far);
     window.sink_took(NOW, far);
     assert!(window.grant(false).is_some());
     // The end is told, however near.
@@ -219,7 +219,7 @@ fn who_comes_and_lacks_more_is_told_of_at_once() {
     window.attach(NOW, CHILD, holds(2));
     assert!(window.grant(true).is_some());
     window.attach(NOW, CHILD, holds(1));
-    assert_eq!(window.grant(false).expect("its parent must not forget").floors.0[1], at(1));
+    assert_eq!(window.grant(false).expect("its parent must not forget").watermarks.0[1], at(1));
 }
 
 // ---- how far it opens, and what keeps it full ----
@@ -230,10 +230,10 @@ fn it_opens_once_more_than_half_of_its_room_is_taken_for_a_moment() {
     window.receive(NOW, at(SIZE / 4), false);
     assert_eq!(window.opens(), None);
     window.receive(NOW, at(SIZE / 4 + 1), false);
-    assert_eq!(window.opens(), Some(NOW + limits::STALL));
+    assert_eq!(window.opens(), Some(NOW + limits::STALL_AFTER));
     window.open(NOW);
     assert_eq!(window.attach_grant().upto, at(SIZE / 2).offset, "too soon");
-    window.open(NOW + limits::STALL);
+    window.open(NOW + limits::STALL_AFTER);
     assert_eq!(window.attach_grant().upto, at(SIZE).offset);
     assert_eq!(window.opens(), None, "that is less than half");
 }
@@ -242,11 +242,11 @@ fn it_opens_once_more_than_half_of_its_room_is_taken_for_a_moment() {
 fn a_consumer_that_moves_gets_more_room_later_but_gets_it() {
     let mut window = window(SIZE, &[]);
     window.receive(NOW, at(SIZE / 2), false);
-    let soon = NOW + limits::STALL / 2;
+    let soon = NOW + limits::STALL_AFTER / 2;
     window.sink_took(soon, at(1));
-    assert_eq!(window.opens(), Some(soon + limits::STALL));
-    window.sink_took(NOW + limits::BEHIND, at(2));
-    assert_eq!(window.opens(), Some(NOW + limits::BEHIND));
+    assert_eq!(window.opens(), Some(soon + limits::STALL_AFTER));
+    window.sink_took(NOW + limits::CREDIT_INTERVAL, at(2));
+    assert_eq!(window.opens(), Some(NOW + limits::CREDIT_INTERVAL));
 }
 
 #[test]

@@ -23,7 +23,7 @@ use crate::limits::DISK_BYTES_MAX;
 pub const VERSION: u32 = 1;
 
 /// The longest plan, in bytes.
-pub const PLAN_BYTES_MAX: usize = 1 << 20;
+pub const MANIFEST_BYTES_MAX: usize = 1 << 20;
 
 /// The most bytes of all boot records together.
 pub const BOOT_BYTES_MAX: u64 = 16 << 20;
@@ -37,7 +37,7 @@ const UUID_CHARS_MIN: usize = 9;
 /// What a clone becomes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Plan {
+pub struct Manifest {
     /// [`VERSION`].
     pub version: u32,
     /// The golden node's host name, for people.
@@ -144,14 +144,14 @@ pub const PARTCLONE: [&str; 3] = ["exfat", "ntfs", "vfat"];
 /// In which form a raw partition comes: the first byte of its stream. It is known only when all nodes have said which
 /// programs they have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub enum RawFormat {
     /// All its bytes follow.
     Bytes,
     /// What partclone makes of it follows.
     Partclone,
 }
 
-impl Form {
+impl RawFormat {
     /// As the first byte of the stream.
     #[must_use]
     pub fn byte(self) -> u8 {
@@ -251,18 +251,19 @@ pub struct Install {
 /// What a stream of the session is for: its metadata.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Purpose {
-    /// A [`Plan`].
-    Plan,
-    /// [`Plan::files`].
+pub enum StreamKind {
+    /// A [`Manifest`].
+    #[serde(rename = "plan")]
+    Manifest,
+    /// [`Manifest::files`].
     Files,
-    /// The one of [`Plan::raw`] with this index.
+    /// The one of [`Manifest::raw`] with this index.
     Raw(usize),
     /// [`Boot::pieces`]; when it ends, the clone is finished.
     Boot,
 }
 
-impl Purpose {
+impl StreamKind {
     /// As a stream's metadata.
     #[must_use]
     pub fn to_metadata(&self) -> Vec<u8> {
@@ -287,7 +288,7 @@ impl Purpose {
     }
 }
 
-impl Plan {
+impl Manifest {
     /// As the stream's bytes.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
@@ -303,8 +304,8 @@ impl Plan {
         struct Versioned {
             version: u32,
         }
-        if bytes.len() > PLAN_BYTES_MAX {
-            return Err(format!("the plan is longer than {PLAN_BYTES_MAX} bytes"));
+        if bytes.len() > MANIFEST_BYTES_MAX {
+            return Err(format!("the plan is longer than {MANIFEST_BYTES_MAX} bytes"));
         }
         let wrong = |e: serde_json::Error| format!("the plan cannot be read: {e}");
         let Versioned { version } = serde_json::from_slice(bytes).map_err(wrong)?;
@@ -449,9 +450,9 @@ impl fmt::Display for Stage {
 mod tests {
     use super::*;
 
-    pub(crate) fn plan() -> Plan {
+    pub(crate) fn plan() -> Manifest {
         let part = |number| Part { disk: "sda".into(), number };
-        Plan {
+        Manifest {
             version: VERSION,
             golden: "golden".into(),
             time_s: 1_790_000_000,
@@ -473,12 +474,12 @@ mod tests {
 
     #[test]
     fn a_plan_arrives_as_it_was() {
-        assert_eq!(Plan::from_bytes(&plan().to_bytes()), Ok(plan()));
-        for purpose in [Purpose::Plan, Purpose::Files, Purpose::Raw(3), Purpose::Boot] {
-            assert_eq!(Purpose::from_metadata(&purpose.to_metadata()), Ok(purpose));
+        assert_eq!(Manifest::from_bytes(&plan().to_bytes()), Ok(plan()));
+        for purpose in [StreamKind::Manifest, StreamKind::Files, StreamKind::Raw(3), StreamKind::Boot] {
+            assert_eq!(StreamKind::from_metadata(&purpose.to_metadata()), Ok(purpose));
         }
-        for form in [Form::Bytes, Form::Partclone] {
-            assert_eq!(Form::of_byte(form.byte()), Some(form));
+        for form in [RawFormat::Bytes, RawFormat::Partclone] {
+            assert_eq!(RawFormat::of_byte(form.byte()), Some(form));
         }
         for (stage, word) in STAGES {
             assert_eq!((Stage::of_word(word), stage.word()), (Some(stage), word));
@@ -487,10 +488,10 @@ mod tests {
 
     #[test]
     fn a_plan_that_does_not_fit_together_is_refused_with_the_reason() {
-        let said = |change: fn(&mut Plan)| {
+        let said = |change: fn(&mut Manifest)| {
             let mut plan = plan();
             change(&mut plan);
-            Plan::from_bytes(&plan.to_bytes()).unwrap_err()
+            Manifest::from_bytes(&plan.to_bytes()).unwrap_err()
         };
         assert!(said(|p| p.version = 2).contains("version 2"));
         assert!(said(|p| p.desc = "linux".into()).contains("desc is wrong"));
@@ -503,9 +504,9 @@ mod tests {
         assert!(said(|p| p.raw = vec![p.raw[0].clone(); 257]).contains("256 entries"));
         assert!(said(|p| p.raw[0].bytes = u64::MAX).contains("larger than any disk"));
         assert!(said(|p| p.raw[0].fs = Some("../sh".into())).contains("cannot mean"));
-        assert!(Plan::from_bytes(b"{}").unwrap_err().contains("version"));
-        assert!(Plan::from_bytes(&vec![b' '; PLAN_BYTES_MAX + 1]).unwrap_err().contains("longer"));
+        assert!(Manifest::from_bytes(b"{}").unwrap_err().contains("version"));
+        assert!(Manifest::from_bytes(&vec![b' '; MANIFEST_BYTES_MAX + 1]).unwrap_err().contains("longer"));
         let stranger = br#"{"version":1,"run":"rm -rf /"}"#;
-        assert!(Plan::from_bytes(stranger).is_err());
+        assert!(Manifest::from_bytes(stranger).is_err());
     }
 }

@@ -8,7 +8,7 @@ use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use ka_core::limits::PROBE;
+use ka_core::limits::PROBE_TIMEOUT;
 use processes::{Lan, Running, bare_server, codes, json, noise};
 use rustix::process::Signal;
 
@@ -164,7 +164,7 @@ fn two_servers_of_one_name_are_one_too_many() {
     // The end of the short source.
     first.until("ended");
     // While both are still asking, the smaller id wins.
-    while first.until("progress")["t"].as_f64().unwrap() < 2.0 * PROBE.as_secs_f64() {}
+    while first.until("progress")["t"].as_f64().unwrap() < 2.0 * PROBE_TIMEOUT.as_secs_f64() {}
     let second = lan.server(&["-e", "echo"]).end();
     assert_eq!(second.code, 4);
     assert!(second.stderr.contains("already serves a session named"), "{}", second.stderr);

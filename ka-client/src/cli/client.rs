@@ -5,7 +5,7 @@ use std::io;
 
 use ka_core::cli::args;
 use ka_core::console::exit::Exit;
-use ka_core::console::reporter::Tell;
+use ka_core::console::reporter::Reporter;
 use ka_core::console::{key, local, run as runtime, units};
 use ka_core::net::{self, JoinError};
 use ka_core::stream::{CommandSink, FileSink, Sink, StdoutSink};
@@ -33,7 +33,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
 
 /// Runs what the command line says.
 async fn run(options: Options) -> Exit {
-    let tell = match Tell::new(PROGRAM, options.join.tell.json) {
+    let tell = match Reporter::new(PROGRAM, options.join.tell.json) {
         Ok(tell) => tell,
         Err(e) => return runtime::no_start(PROGRAM, &e),
     };
@@ -50,7 +50,7 @@ async fn run(options: Options) -> Exit {
 }
 
 /// Receives the one stream.
-async fn run_node(config: Config, options: &Options, tell: &Tell) -> Exit {
+async fn run_node(config: Config, options: &Options, tell: &Reporter) -> Exit {
     let received = receive(config, tell, |_| {
         let mut opener = Opener::new(options)?;
         Ok(Sinks::new(move |info| opener.open(info)))
@@ -59,7 +59,7 @@ async fn run_node(config: Config, options: &Options, tell: &Tell) -> Exit {
 }
 
 /// `--go`: has the session start.
-async fn go(options: &Options, tell: &Tell) -> Exit {
+async fn go(options: &Options, tell: &Reporter) -> Exit {
     let key = match (options.join.key.find(), &options.join.session) {
         (Ok(Some(key)), _) => key,
         (Ok(None), Some(name)) if options.join.host.is_none() => return go_here(name, tell).await,
@@ -78,7 +78,7 @@ async fn go(options: &Options, tell: &Tell) -> Exit {
 }
 
 /// The same without a key, which needs none on the server's own host.
-async fn go_here(name: &SessionName, tell: &Tell) -> Exit {
+async fn go_here(name: &SessionName, tell: &Reporter) -> Exit {
     match local::go(name).await {
         local::Answer::Going(nodes) => going(tell, nodes),
         local::Answer::Refused(why) => fail(tell, &format!("refused: {why}"), Exit::Refused),
@@ -89,13 +89,13 @@ async fn go_here(name: &SessionName, tell: &Tell) -> Exit {
     }
 }
 
-fn going(tell: &Tell, nodes: u32) -> Exit {
+fn going(tell: &Reporter, nodes: u32) -> Exit {
     tell.say(format!("the session starts with {}", units::nodes(nodes)));
     tell.event(&Event::Going { nodes });
     Exit::Fine
 }
 
-fn fail(tell: &Tell, why: &str, exit: Exit) -> Exit {
+fn fail(tell: &Reporter, why: &str, exit: Exit) -> Exit {
     tell.fail(why, exit);
     exit
 }

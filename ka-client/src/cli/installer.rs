@@ -8,7 +8,7 @@ use std::process::Command;
 
 use ka_core::cli::args;
 use ka_core::console::exit::Exit;
-use ka_core::console::reporter::Tell;
+use ka_core::console::reporter::Reporter;
 use ka_core::console::run as runtime;
 use ka_desc::private;
 use rustix::system::{RebootCommand, reboot};
@@ -56,7 +56,7 @@ fn check() -> Exit {
 
 /// Runs what the command line says.
 async fn run(options: Options) -> Exit {
-    let tell = match Tell::new(PROGRAM, options.join.tell.json) {
+    let tell = match Reporter::new(PROGRAM, options.join.tell.json) {
         Ok(tell) => tell,
         Err(e) => return runtime::no_start(PROGRAM, &e),
     };

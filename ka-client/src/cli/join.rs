@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use ka_core::cli::args::{NetArgs, TellArgs, session};
+use ka_core::cli::args::{NetArgs, OutputArgs, session};
 use ka_core::cli::key::KeyArgs;
 use ka_core::console::units;
 use ka_core::crypto::session_key::Key;
@@ -38,7 +38,7 @@ pub struct JoinArgs {
 
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment would become help")]
-    pub tell: TellArgs,
+    pub tell: OutputArgs,
 }
 
 impl JoinArgs {

@@ -3,14 +3,14 @@
 use std::path::Path;
 
 use ka_desc::machine::Machine;
-use ka_desc::manifest::{Firmware, Plan};
+use ka_desc::manifest::{Firmware, Manifest};
 use ka_desc::write::Prepared;
 
 /// A clone whose bytes are all there.
 #[derive(Clone, Copy, Debug)]
 pub struct Target<'a> {
     /// What it becomes.
-    pub plan: &'a Plan,
+    pub plan: &'a Manifest,
     /// Where it is mounted.
     pub root: &'a Path,
     /// Its disks, in the plan's order.
@@ -33,7 +33,7 @@ impl Target<'_> {
     }
 }
 
-pub(super) fn disk<'a>(plan: &Plan, disks: &'a [Prepared], name: &str) -> Result<&'a Prepared, String> {
+pub(super) fn disk<'a>(plan: &Manifest, disks: &'a [Prepared], name: &str) -> Result<&'a Prepared, String> {
     let at = plan.disks.iter().position(|facts| facts.name == name);
     at.and_then(|at| disks.get(at)).ok_or_else(|| format!("this node has no disk for the plan's {name}"))
 }

@@ -13,16 +13,16 @@ use tempfile::TempDir;
 
 use super::*;
 use ka_desc::machine::Machine;
-use ka_desc::manifest::Plan;
+use ka_desc::manifest::Manifest;
 use ka_desc::write::Prepared;
 
 const OLD: &str = "8d3f2c1e-5b6a-4c7d-9e8f-0a1b2c3d4e5f";
 const NEW: &str = "11111111-2222-3333-4444-555555555555";
 
 /// A plan with this desc, and nothing else in it.
-pub(super) fn plan(desc: &str) -> Plan {
+pub(super) fn plan(desc: &str) -> Manifest {
     let names = parse(desc).unwrap().disks.into_iter().map(|disk| disk.name.unwrap());
-    Plan {
+    Manifest {
         version: VERSION,
         golden: "golden".into(),
         time_s: 0,
@@ -113,7 +113,7 @@ impl Runner for Recorder {
 struct Lab {
     dir: TempDir,
     machine: Machine,
-    plan: Plan,
+    plan: Manifest,
     disks: Vec<Prepared>,
     told: Vec<String>,
 }

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ka_core::console::clock::Time;
-use ka_core::console::reporter::{Line, Tell};
+use ka_core::console::reporter::{Line, Reporter};
 use ka_core::net::Control;
 use ka_desc::manifest::{Stage, topic};
 
@@ -23,7 +23,7 @@ const AGAIN: u32 = 10;
 /// A log. Clones write the same one.
 #[derive(Clone)]
 pub(super) struct Log {
-    tell: Tell,
+    tell: Reporter,
     control: Control,
     shared: Arc<Mutex<Shared>>,
 }
@@ -37,7 +37,7 @@ struct Shared {
 }
 
 impl Log {
-    pub(super) fn open(tell: &Tell, control: Control, path: Option<&Path>) -> io::Result<Self> {
+    pub(super) fn open(tell: &Reporter, control: Control, path: Option<&Path>) -> io::Result<Self> {
         let open = |path: &Path| {
             OpenOptions::new()
                 .append(true)

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use bytes::Bytes;
 use ka_core::stream::{CommandSink, Sink, Stop};
-use ka_desc::manifest::{Form, PARTCLONE, Plan, Raw};
+use ka_desc::manifest::{Manifest, PARTCLONE, Raw, RawFormat};
 use ka_desc::run::{Here, Runner};
 use ka_desc::write::Node;
 use rustix::fs::{FallocateFlags, fallocate};
@@ -23,7 +23,7 @@ fn program(fs: &str) -> String {
 }
 
 /// The file systems of the plan's raw partitions whose used blocks can be written here.
-pub(super) fn tools(plan: &Plan, runner: &dyn Runner) -> Vec<&'static str> {
+pub(super) fn tools(plan: &Manifest, runner: &dyn Runner) -> Vec<&'static str> {
     let wanted = |fs: &&str| plan.raw.iter().any(|raw| raw.fs.as_deref() == Some(fs));
     PARTCLONE.into_iter().filter(wanted).filter(|fs| runner.has(&program(fs))).collect()
 }
@@ -50,19 +50,19 @@ impl RawSink {
     }
 
     fn begin(&self, form: u8) -> io::Result<Writer> {
-        match (Form::of_byte(form), &self.fs) {
-            (Some(Form::Bytes), _) => {
+        match (RawFormat::of_byte(form), &self.fs) {
+            (Some(RawFormat::Bytes), _) => {
                 let file = OpenOptions::new().write(true).open(self.node.path())?;
                 Ok(Writer::Blocks(Blocks { file, at: 0, bytes: self.bytes }))
             }
-            (Some(Form::Partclone), Some(fs)) if !Here.has(&program(fs)) => {
+            (Some(RawFormat::Partclone), Some(fs)) if !Here.has(&program(fs)) => {
                 let why = format!(
                     "only its used blocks come, and there is no {} (Debian's package partclone)",
                     program(fs)
                 );
                 Err(io::Error::other(why))
             }
-            (Some(Form::Partclone), Some(fs)) => {
+            (Some(RawFormat::Partclone), Some(fs)) => {
                 let mut partclone = Command::new(program(fs));
                 partclone.args([
                     "--restore",

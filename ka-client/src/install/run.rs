@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, TryLockError};
 
 use ka_core::console::exit::Exit;
-use ka_core::console::reporter::Tell;
+use ka_core::console::reporter::Reporter;
 use ka_desc::machine::Machine;
 use ka_desc::manifest::Firmware;
 use ka_desc::run::Here;
@@ -31,7 +31,7 @@ pub struct Installed {
 }
 
 /// Makes this machine a clone of the golden node whose session it receives.
-pub async fn install(config: Config, session: receive::Config, tell: &Tell) -> Installed {
+pub async fn install(config: Config, session: receive::Config, tell: &Reporter) -> Installed {
     let (mut kept, mut spoken) = (None, None);
     let touched = Arc::new(AtomicBool::new(false));
     let writes = Arc::clone(&touched);

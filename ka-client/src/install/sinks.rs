@@ -6,23 +6,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use ka_core::stream::{Sink, Stop};
 use ka_core::tape::chain::StreamInfo;
-use ka_desc::manifest::{BOOT_BYTES_MAX, PLAN_BYTES_MAX, Purpose};
+use ka_desc::manifest::{BOOT_BYTES_MAX, MANIFEST_BYTES_MAX, StreamKind};
 
 use super::work::Work;
 
 /// Opens the sink of each stream, in the order of the plan.
 pub(super) fn open(work: &Arc<Mutex<Work>>, info: &StreamInfo) -> Result<Box<dyn Sink>, String> {
-    let purpose = Purpose::from_metadata(&info.metadata)?;
+    let purpose = StreamKind::from_metadata(&info.metadata)?;
     let whole = |bytes_max: usize, then: Then| -> Box<dyn Sink> {
         Box::new(Whole { bytes: Vec::new(), bytes_max, work: Arc::clone(work), then })
     };
     let mut now = lock(work);
     now.expect(&purpose)?;
     match purpose {
-        Purpose::Plan => Ok(whole(PLAN_BYTES_MAX, Work::prepare)),
-        Purpose::Files => Ok(Box::new(now.unpack()?)),
-        Purpose::Raw(index) => Ok(Box::new(now.raw(index)?)),
-        Purpose::Boot => Ok(whole(BOOT_BYTES_MAX as usize, Work::finish)),
+        StreamKind::Manifest => Ok(whole(MANIFEST_BYTES_MAX, Work::prepare)),
+        StreamKind::Files => Ok(Box::new(now.unpack()?)),
+        StreamKind::Raw(index) => Ok(Box::new(now.raw(index)?)),
+        StreamKind::Boot => Ok(whole(BOOT_BYTES_MAX as usize, Work::finish)),
     }
 }
 

@@ -11,7 +11,7 @@ use ka_core::console::units;
 use ka_core::types::SessionId;
 use ka_desc::language::Action;
 use ka_desc::machine::Machine;
-use ka_desc::manifest::{Firmware, Need, Plan, Purpose, Stage};
+use ka_desc::manifest::{Firmware, Manifest, Need, Stage, StreamKind};
 use ka_desc::run::{Here, Runner};
 use ka_desc::write::{self, Prepared, Step};
 use rustix::fs::{statvfs, syncfs};
@@ -41,7 +41,7 @@ pub(super) struct Work {
     pub(super) session: Option<SessionId>,
     /// Set when the first byte is about to be written to a disk.
     touched: Arc<AtomicBool>,
-    plan: Option<Plan>,
+    plan: Option<Manifest>,
     disks: Vec<Prepared>,
     mounted: bool,
     /// A directory of each file system, open since before anything was written to it: what could not be written later is
@@ -81,13 +81,13 @@ impl Work {
     }
 
     /// Whether the next stream may be for this: the plan first, then what it says, in its order.
-    pub(super) fn expect(&mut self, purpose: &Purpose) -> Result<(), String> {
+    pub(super) fn expect(&mut self, purpose: &StreamKind) -> Result<(), String> {
         let raw = self.plan.as_ref().map_or(0, |plan| plan.raw.len());
         let next = match self.begun {
-            0 => Purpose::Plan,
-            1 => Purpose::Files,
-            n if n - 2 < raw => Purpose::Raw(n - 2),
-            _ => Purpose::Boot,
+            0 => StreamKind::Manifest,
+            1 => StreamKind::Files,
+            n if n - 2 < raw => StreamKind::Raw(n - 2),
+            _ => StreamKind::Boot,
         };
         if *purpose != next || self.done || (self.begun > 0 && self.plan.is_none()) {
             return Err(format!("the golden node sends {purpose:?} where {next:?} is due"));
@@ -98,7 +98,7 @@ impl Work {
 
     /// The plan is here: everything is looked at before anything is written.
     pub(super) fn prepare(&mut self, bytes: &[u8]) -> Result<(), String> {
-        let plan = Plan::from_bytes(bytes)?;
+        let plan = Manifest::from_bytes(bytes)?;
         self.log.say(&format!("this machine becomes a clone of {}", plan.golden));
         self.set_clock(plan.time_s);
         suits(&plan, firmware())?;
@@ -128,7 +128,7 @@ impl Work {
     }
 
     /// Looks at the disks; every reason against each of them is told at once.
-    fn look(&self, plan: &Plan) -> Result<Vec<Prepared>, String> {
+    fn look(&self, plan: &Manifest) -> Result<Vec<Prepared>, String> {
         let desc = plan.desc()?;
         let names: Vec<String> = desc.disks.iter().filter_map(|disk| disk.name.clone()).collect();
         let here = self.machine.disks().unwrap_or_default();
@@ -259,7 +259,7 @@ impl Work {
         self.log.stage(Stage::Streaming);
         let raw =
             self.plan.as_ref().and_then(|plan| plan.raw.get(index)).ok_or("there is no such partition")?;
-        let desc = self.plan.as_ref().map_or_else(|| Err("no plan".into()), Plan::desc)?;
+        let desc = self.plan.as_ref().map_or_else(|| Err("no plan".into()), Manifest::desc)?;
         let at = desc.disks.iter().position(|disk| disk.name.as_ref() == Some(&raw.part.disk));
         let disk = at.and_then(|at| self.disks.get(at)).ok_or("there is no such disk")?;
         let node =
@@ -327,7 +327,7 @@ pub(super) fn firmware() -> Firmware {
 }
 
 /// Whether what the plan makes can boot here.
-fn suits(plan: &Plan, here: Firmware) -> Result<(), String> {
+fn suits(plan: &Manifest, here: Firmware) -> Result<(), String> {
     let can = &plan.boot.firmware;
     if can.is_empty() || can.contains(&here) {
         return Ok(());

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use ka_core::console::json::{Counters, Ending};
 use ka_core::net::ClientEvent;
 use ka_core::net::discovery::Other;
-use ka_desc::manifest::Purpose;
+use ka_desc::manifest::StreamKind;
 use serde::Serialize;
 
 /// An event.
@@ -67,7 +67,7 @@ impl<'a> Event<'a> {
                 number: info.number,
                 name: &info.name,
                 size: info.size,
-                estimate: info.size.is_some() && Purpose::is_estimate(&info.metadata),
+                estimate: info.size.is_some() && StreamKind::is_estimate(&info.metadata),
             },
             ClientEvent::Progress(p) => Self::Progress { received: p.received.0, sunk: p.sunk.0 },
             ClientEvent::Complete => Self::Complete,

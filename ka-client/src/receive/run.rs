@@ -11,7 +11,7 @@ use ka_core::console::exit::Exit;
 use ka_core::console::json::{Counters, Ending, VERSION, seconds};
 use ka_core::console::privileges;
 use ka_core::console::report::ReportFile;
-use ka_core::console::reporter::Tell;
+use ka_core::console::reporter::Reporter;
 use ka_core::console::run::{self, Moment};
 use ka_core::crypto::session_key::Key;
 use ka_core::limits;
@@ -78,7 +78,7 @@ impl From<Exit> for Received {
 /// while it costs nothing.
 pub async fn receive(
     config: Config,
-    tell: &Tell,
+    tell: &Reporter,
     begin: impl FnOnce(Control) -> io::Result<Sinks>,
 ) -> Received {
     let (control, inbox) = Control::new();
@@ -203,7 +203,7 @@ fn lock(watch: &Mutex<Watch>) -> std::sync::MutexGuard<'_, Watch> {
 
 /// Sees the events, tells people and programs.
 struct Watch {
-    tell: Tell,
+    tell: Reporter,
     view: View,
     name: Option<SessionName>,
     secure: bool,
@@ -216,14 +216,14 @@ struct Watch {
 }
 
 impl Watch {
-    fn new(tell: Tell, config: &Config) -> Self {
+    fn new(tell: Reporter, config: &Config) -> Self {
         let Config { client, title, .. } = config;
         let secure = client.key.as_ref().is_some_and(Key::is_secure);
         let openly = if secure { "" } else { " (INSECURE: anybody can forge it)" };
         let view = View::new(Target {
             title: format!("{title}{openly}"),
             name: client.session.clone(),
-            patience: client.discover_timeout.unwrap_or(limits::DISCOVER),
+            patience: client.discover_timeout.unwrap_or(limits::DISCOVER_TIMEOUT),
             since: Time::now(),
         });
         let name = client.session.clone();
@@ -344,7 +344,7 @@ mod tests {
         let session = Some(SessionName::new("x").unwrap());
         let client = ClientConfig { session, key, ..ClientConfig::default() };
         let config = Config { client, title: "session `x`".into(), report: None };
-        Watch::new(Tell::new("ka-d-client", false).unwrap(), &config)
+        Watch::new(Reporter::new("ka-d-client", false).unwrap(), &config)
     }
 
     #[test]

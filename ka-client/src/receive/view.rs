@@ -11,7 +11,7 @@ use ka_core::console::units;
 use ka_core::net::ClientEvent;
 use ka_core::types::{NodeId, SessionId, SessionName};
 use ka_core::wire::control::Outcome;
-use ka_desc::manifest::Purpose;
+use ka_desc::manifest::StreamKind;
 
 /// What is known of the session.
 #[derive(Debug)]
@@ -127,7 +127,7 @@ impl View {
                 Some(Line::Note(format!("linked to {}", parent.who)))
             }
             ClientEvent::Stream(info) => {
-                let total = Total::new(info.size, Purpose::is_estimate(&info.metadata));
+                let total = Total::new(info.size, StreamKind::is_estimate(&info.metadata));
                 let name = if info.number == 0 { String::new() } else { format!("{}: ", info.name) };
                 let before = (info.number == 0).then_some(0);
                 self.stream = Some(Stream { name, total, before });
@@ -260,7 +260,7 @@ mod tests {
     use ka_core::tape::chain::StreamInfo;
     use ka_core::types::Offset;
     use ka_core::wire::control::{Progress, Reason};
-    use ka_desc::manifest::Purpose;
+    use ka_desc::manifest::StreamKind;
     use proptest::prelude::*;
 
     fn view() -> View {
@@ -351,9 +351,9 @@ mod tests {
         let second = Duration::from_secs;
         let mut view = view();
         [joined(), parent(0), ClientEvent::Linked].iter().for_each(|event| drop(view.take(second(0), event)));
-        view.take(second(0), &stream(0, "plan", &Purpose::Plan.to_metadata(), 2000));
+        view.take(second(0), &stream(0, "plan", &StreamKind::Manifest.to_metadata(), 2000));
         view.take(second(1), &progress(2000));
-        let line = view.take(second(1), &stream(1, "files", &Purpose::Files.to_metadata(), 4 << 20));
+        let line = view.take(second(1), &stream(1, "files", &StreamKind::Files.to_metadata(), 4 << 20));
         assert_eq!(line, Some(Line::Note("stream `files`, about 4 MiB".into())));
         view.take(second(2), &progress(2000));
         view.take(second(3), &progress(2000 + (1 << 20)));

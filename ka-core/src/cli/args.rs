@@ -58,7 +58,7 @@ impl NetArgs {
 /// What to tell programs.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Output")]
-pub struct TellArgs {
+pub struct OutputArgs {
     /// Write how it ended to FILE, as JSON (docs/json.md says what is in it); it appears when it is whole
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,

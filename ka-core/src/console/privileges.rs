@@ -27,7 +27,7 @@ use rustix::thread::{
 };
 use tokio::sync::oneshot;
 
-use super::reporter::Tell;
+use super::reporter::Reporter;
 use crate::net::{Threads, Work};
 
 /// Whoever is nobody, on every Linux.
@@ -44,7 +44,7 @@ const READABLE: [&str; 4] = ["/proc", "/sys", "/dev/random", "/dev/urandom"];
 ///
 /// # Errors
 /// The system gives no thread.
-pub async fn session<T, F>(tell: Tell, start: impl FnOnce(Threads) -> F + Send + 'static) -> io::Result<T>
+pub async fn session<T, F>(tell: Reporter, start: impl FnOnce(Threads) -> F + Send + 'static) -> io::Result<T>
 where
     F: Future<Output = T>,
     T: Send + 'static,
@@ -147,7 +147,7 @@ mod tests {
         let path = file.path().to_owned();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let opened =
-            runtime.block_on(session(Tell::new("test", false).unwrap(), move |threads| async move {
+            runtime.block_on(session(Reporter::new("test", false).unwrap(), move |threads| async move {
                 let here = File::open(&path).is_ok();
                 let (tx, rx) = mpsc::channel();
                 threads.start("there", move || tx.send(File::open(path).is_ok()).unwrap()).unwrap();

@@ -17,7 +17,7 @@ const LOG_PACE: Duration = Duration::from_secs(10);
 
 /// The voice of a program.
 #[derive(Clone, Debug)]
-pub struct Tell {
+pub struct Reporter {
     program: &'static str,
     people: Printer,
     programs: Option<Printer>,
@@ -35,7 +35,7 @@ pub enum Line {
     Note(String),
 }
 
-impl Tell {
+impl Reporter {
     /// The voice of `program`, which also prints JSON if `json` says so.
     ///
     /// # Errors

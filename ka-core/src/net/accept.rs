@@ -62,7 +62,7 @@ impl Door {
     /// Hangs up on whoever comes next.
     async fn send_away(&mut self) {
         if self.spare.take().is_some() {
-            let _ = timeout(limits::TURN, self.listener.accept()).await;
+            let _ = timeout(limits::NEXT_ADDRESS_DELAY, self.listener.accept()).await;
         }
         sleep(AFTER_ERROR).await;
         self.refill();
@@ -73,7 +73,7 @@ impl Door {
 const AFTER_ERROR: Duration = Duration::from_millis(10);
 
 /// Accepts connections for ever, and hears each out in a task of its own; at most [`limits::HALF_OPEN`] at a time,
-/// each for at most [`limits::PREFACE`]. Further ones wait in the kernel; those of a host that has its share are closed,
+/// each for at most [`limits::PREFACE_TIMEOUT`]. Further ones wait in the kernel; those of a host that has its share are closed,
 /// and those to an address that is not one of the door's interfaces'. If the system gives no more descriptors, those who
 /// come are closed, too, and `sender` is told once.
 pub(super) async fn accept<F, Fut>(mut door: Door, sender: mpsc::Sender<Incoming>, hear: F)
@@ -98,7 +98,7 @@ where
                 let heard = hear(stream, addr);
                 tokio::spawn(async move {
                     let _held = (permit, share);
-                    let _ = timeout(limits::PREFACE, heard).await;
+                    let _ = timeout(limits::PREFACE_TIMEOUT, heard).await;
                 });
             }
             Err(e) if exhausted(&e) => {
@@ -216,7 +216,7 @@ pub(super) async fn hear_node(
     tokio::spawn(async move {
         let why = loop {
             // About silence the coordinator decides. Whoever was hung up on is heard until it closes, but not for ever.
-            match timeout(limits::CUT_OFF, ear.receive()).await {
+            match timeout(limits::PARTITION_TIMEOUT, ear.receive()).await {
                 Ok(Ok(Some(message))) => {
                     if watch.hung_up() || sender.send(Incoming::Said(conn, message)).await.is_err() {
                         return;
@@ -224,7 +224,7 @@ pub(super) async fn hear_node(
                 }
                 Ok(Ok(None)) => break "it closed the connection".to_string(),
                 Ok(Err(why)) => break why,
-                Err(_) => break format!("it has said nothing for {} s", limits::CUT_OFF.as_secs()),
+                Err(_) => break format!("it has said nothing for {} s", limits::PARTITION_TIMEOUT.as_secs()),
             }
         };
         let _ = sender.send(Incoming::Gone(conn, why)).await;

@@ -85,7 +85,7 @@ pub async fn join(
         unreachable!("a node's brain is elsewhere");
     };
     // The receipt.
-    let _ = timeout(limits::CONNECT, written.recv()).await;
+    let _ = timeout(limits::CONNECT_TIMEOUT, written.recv()).await;
     Ok(NodeEnd { node, outcome, received: received.offset, counters })
 }
 

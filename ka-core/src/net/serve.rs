@@ -128,7 +128,7 @@ pub async fn serve(
     let (end, rival) = run_and_probe(driver, &mut inbox, rival).await;
     tasks.abort_all();
     // The last words to each node.
-    let _ = timeout(limits::CONNECT, written.recv()).await;
+    let _ = timeout(limits::CONNECT_TIMEOUT, written.recv()).await;
     match (end, rival) {
         (_, Some((name, addr))) => Err(ServeError::Rival(name, addr)),
         (End::Session(report), None) => Ok(report),

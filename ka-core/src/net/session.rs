@@ -143,7 +143,7 @@ pub struct ClientConfig {
     pub wait: bool,
     /// Bytes of the tape to hold at most. `None`: by the memory there is.
     pub window_bytes: Option<u64>,
-    /// How long to look for the server. `None`: [`limits::DISCOVER`].
+    /// How long to look for the server. `None`: [`limits::DISCOVER_TIMEOUT`].
     pub discover_timeout: Option<Duration>,
     /// The host's own name for itself, for people only.
     pub label: String,
@@ -291,7 +291,7 @@ pub enum ClientEvent {
     Linked,
     /// A stream begins to arrive.
     Stream(StreamInfo),
-    /// How far this node is, every [`limits::BEAT`].
+    /// How far this node is, every [`limits::PROGRESS_INTERVAL`].
     Progress(Progress),
     /// Everything is here; the sink may still be at work.
     Complete,

@@ -213,12 +213,12 @@ fn attend(
 
 /// Says hello again, as the node that is in already, at the first of these places where the server is.
 async fn come_back(server: &Server, places: &[SocketAddr]) -> Result<Connection, NotBack> {
-    let mut connection = meet(places, &server.key, limits::CONNECT).await.map_err(not_back)?;
+    let mut connection = meet(places, &server.key, limits::CONNECT_TIMEOUT).await.map_err(not_back)?;
     let mut hello = server.hello.clone();
     if let Role::Node { back, .. } = &mut hello.role {
         *back = Some(server.node);
     }
-    match exchange(&mut connection, &hello, limits::CONNECT).await.map_err(not_back)? {
+    match exchange(&mut connection, &hello, limits::CONNECT_TIMEOUT).await.map_err(not_back)? {
         ToNode::Welcome(w) if (w.session, w.node) == (server.session, server.node) => Ok(connection),
         ToNode::Refused(why) => Err(NotBack::Refused(why.to_string())),
         _ => Err(NotBack::Refused("another session is served there now".into())),
@@ -241,7 +241,7 @@ fn not_back(why: JoinError) -> NotBack {
 
 /// Finds places where the server is now: by its session, everywhere, and by its host's name, for ever.
 async fn look_elsewhere(server: Arc<Server>, port: u16, places: Places) {
-    sleep(limits::ASTRAY).await;
+    sleep(limits::SEARCH_DELAY).await;
     let config = &server.config;
     let by_session = async {
         let (ports, found) = (&config.ports, &mut |addr| places.add(addr));

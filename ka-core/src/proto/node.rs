@@ -18,13 +18,13 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use super::rate_limit::{PACE_STEP, Pace};
+use super::rate_limit::{PACE_STEP, RateLimit};
 use super::timer::{Timer, Timers};
 use super::window::Window;
 use crate::limits;
 use crate::tape::chain::Hash;
 use crate::time::{Duration, Instant};
-use crate::types::{Epoch, Floors, LinkId, NodeId, Offset, Position, SessionId, printable};
+use crate::types::{Epoch, LinkId, NodeId, Offset, Position, SessionId, Watermarks, printable};
 use crate::wire::control::{
     LinkFault, Outcome, Peer, Progress, Reason, Receipt, ToCoordinator, ToNode, View, Welcome,
 };
@@ -87,7 +87,7 @@ pub enum Output {
     /// Open a new connection to the coordinator.
     Rejoin,
     /// Accept an offered link: the tape behind what the child holds goes to it.
-    Accept(LinkId, NodeId, Floors),
+    Accept(LinkId, NodeId, Watermarks),
     /// Refuse an offered link.
     Refuse(LinkId, Refuse),
     /// Close a link.
@@ -125,13 +125,13 @@ pub struct Node {
     receipt: Option<Receipt>,
     finished: bool,
     /// What limits the root, if anything does.
-    pace: Option<Pace>,
+    pace: Option<RateLimit>,
     /// Up to where it told the coordinator that it holds the tape, for how many nodes there are to tell, how often it
     /// may, and when it may again.
-    told: Position,
+    acknowledged: Position,
     nodes: u32,
-    news: Duration,
-    news_at: Instant,
+    ack_interval: Duration,
+    ack_at: Instant,
     /// When the tape last came further, and how long that usually takes.
     came: Instant,
     gap: Duration,
@@ -172,9 +172,9 @@ impl Node {
         let mut node = Self::with(welcome.node, welcome.session, Window::new(window_bytes, true));
         node.control = Control::Up(now);
         node.nodes = welcome.expected.min(limits::NODES);
-        node.news = (node.nodes * limits::NEWS).min(limits::NEWS_MAX);
-        node.timers.set(Timer::Beat, now + limits::BEAT);
-        node.timers.set(Timer::Silence, now + limits::CONTROL_SILENCE);
+        node.ack_interval = (node.nodes * limits::ACK_INTERVAL_PER_NODE).min(limits::ACK_INTERVAL_MAX);
+        node.timers.set(Timer::Beat, now + limits::PROGRESS_INTERVAL);
+        node.timers.set(Timer::Silence, now + limits::CONTROL_TIMEOUT);
         node
     }
 
@@ -209,12 +209,12 @@ impl Node {
             receipt: None,
             finished: false,
             pace: None,
-            told: Position::START,
+            acknowledged: Position::START,
             nodes: 0,
-            news: limits::NEWS,
-            news_at: Instant::ZERO,
+            ack_interval: limits::ACK_INTERVAL_PER_NODE,
+            ack_at: Instant::ZERO,
             came: Instant::ZERO,
-            gap: limits::QUIET,
+            gap: limits::ACK_DELAY,
             timers: Timers::default(),
             outputs: VecDeque::new(),
         }
@@ -250,7 +250,7 @@ impl Node {
             Input::Received(upto) => {
                 self.heard = now;
                 self.window.receive(now, upto, false);
-                self.news(now);
+                self.acknowledge(now);
             }
             Input::Closed(chain) => {
                 self.chain = chain;
@@ -308,7 +308,7 @@ impl Node {
     fn control(&mut self, now: Instant, message: ToNode) {
         // Whoever is cut off together hears the last beat together, and so is back together: what is said to some of them
         // only is no sign of life.
-        if let (Control::Up(heard), false) = (&mut self.control, matches!(message, ToNode::Safe(_))) {
+        if let (Control::Up(heard), false) = (&mut self.control, matches!(message, ToNode::Stable(_))) {
             *heard = now;
         }
         match message {
@@ -321,7 +321,7 @@ impl Node {
                 self.end(now, Outcome::Unknown);
                 self.finish();
             }
-            ToNode::Safe(items) => self.window.set_safe(now, items),
+            ToNode::Stable(items) => self.window.set_stable(now, items),
             // Before a node exists, or only a sign of life.
             ToNode::Welcome(_) | ToNode::Refused(_) | ToNode::Going(_) | ToNode::Beat => {}
         }
@@ -331,7 +331,7 @@ impl Node {
         if matches!(self.control, Control::Up(_)) {
             self.control = Control::Lost;
             self.timers.stop(Timer::Silence);
-            self.timers.set(Timer::CutOff, now + limits::CUT_OFF);
+            self.timers.set(Timer::CutOff, now + limits::PARTITION_TIMEOUT);
             self.outputs.push_back(Output::Rejoin);
         }
     }
@@ -341,9 +341,9 @@ impl Node {
         self.control = Control::Up(now);
         self.timers.stop(Timer::CutOff);
         self.timers.stop(Timer::Rejoin);
-        self.timers.set(Timer::Silence, now + limits::CONTROL_SILENCE);
-        self.timers.set(Timer::Beat, now + limits::BEAT);
-        self.told = Position::START;
+        self.timers.set(Timer::Silence, now + limits::CONTROL_TIMEOUT);
+        self.timers.set(Timer::Beat, now + limits::PROGRESS_INTERVAL);
+        self.acknowledged = Position::START;
         self.tell_holds(now);
         self.tell(ToCoordinator::Progress(self.progress()));
         if self.window.closed() {
@@ -359,7 +359,7 @@ impl Node {
             return;
         }
         if again {
-            self.timers.set(Timer::Rejoin, now + limits::REDIAL);
+            self.timers.set(Timer::Rejoin, now + limits::REDIAL_DELAY);
         } else {
             self.fail(now, Reason::Lost(NodeId::ROOT, bounded(why)));
             self.finish();
@@ -371,18 +371,18 @@ impl Node {
             return;
         }
         self.epoch = view.epoch;
-        self.window.set_children(now, &view.children, view.keep);
+        self.window.set_children(now, &view.children, view.retain);
         let gone: Vec<_> = self.children.extract_if(.., |(n, _)| !view.children.contains(n)).collect();
         self.outputs.extend(gone.into_iter().map(|(_, link)| Output::Drop(link)));
         self.expected = view.children;
-        self.timers.start(Timer::Live, now + limits::LIVE);
+        self.timers.start(Timer::Live, now + limits::HEARTBEAT_INTERVAL);
         match view.parent {
             Some(peer) => self.follow(peer),
             None => self.unfollow(),
         }
         if let Some(pace) = &mut self.pace {
             *pace = pace.restarted(now, self.window.sent_furthest());
-            self.timers.set(Timer::Pace, now);
+            self.timers.set(Timer::RateLimit, now);
         }
         for (link, attach, _) in core::mem::take(&mut self.offers) {
             self.offered(now, link, attach);
@@ -439,7 +439,7 @@ impl Node {
         };
         self.parent = Parent::Linked(peer.clone(), link);
         self.heard = now;
-        self.timers.set(Timer::ParentSilence, now + limits::LINK_SILENCE);
+        self.timers.set(Timer::ParentSilence, now + limits::LINK_TIMEOUT);
         self.window.attached();
         self.tell(ToCoordinator::Linked(self.epoch));
     }
@@ -447,7 +447,7 @@ impl Node {
     fn dial_failed(&mut self, now: Instant, fault: LinkFault) {
         let Parent::Dialling(peer) = &self.parent else { return };
         self.parent = Parent::Lost(peer.clone());
-        self.timers.set(Timer::Redial, now + limits::REDIAL);
+        self.timers.set(Timer::Redial, now + limits::REDIAL_DELAY);
         self.report(fault);
     }
 
@@ -461,7 +461,7 @@ impl Node {
         let tainted = matches!(fault, LinkFault::Tainted(_));
         self.report(fault);
         if tainted {
-            self.timers.set(Timer::Redial, now + limits::REDIAL);
+            self.timers.set(Timer::Redial, now + limits::REDIAL_DELAY);
         } else {
             self.dial(peer);
         }
@@ -487,7 +487,7 @@ impl Node {
         } else if attach.epoch > self.epoch && self.offers.len() < limits::FAN_OUT as usize {
             // Its view was faster than ours.
             self.offers.push((link, attach, now));
-            self.timers.start(Timer::Offer, now + limits::OFFER);
+            self.timers.start(Timer::Offer, now + limits::OFFER_TIMEOUT);
         } else {
             self.refuse(link, None, format!("{} is not its parent", self.id));
         }
@@ -495,7 +495,7 @@ impl Node {
 
     fn accept(&mut self, now: Instant, link: LinkId, attach: Attach) {
         let Attach { child, grant, .. } = attach;
-        if !self.window.covers(grant.floors.held()) {
+        if !self.window.covers(grant.watermarks.held()) {
             let (kept, end) = (self.window.from(), self.window.received().offset);
             self.refuse(link, Some(kept), format!("{} holds bytes {kept} to {end} only", self.id));
             return;
@@ -506,7 +506,7 @@ impl Node {
         }
         self.children.push((child, link));
         self.window.attach(now, child, grant);
-        self.outputs.push_back(Output::Accept(link, child, grant.floors));
+        self.outputs.push_back(Output::Accept(link, child, grant.watermarks));
     }
 
     fn refuse(&mut self, link: LinkId, kept: Option<Offset>, why: String) {
@@ -546,26 +546,26 @@ impl Node {
     // ---- time ----
 
     fn set_rate(&mut self, now: Instant, rate: Option<u64>) {
-        self.pace = rate.map(|r| Pace::new(r, now, self.window.sent_furthest()));
+        self.pace = rate.map(|r| RateLimit::new(r, now, self.window.sent_furthest()));
         if self.pace.is_some() {
-            self.timers.set(Timer::Pace, now);
+            self.timers.set(Timer::RateLimit, now);
         } else {
-            self.timers.stop(Timer::Pace);
+            self.timers.stop(Timer::RateLimit);
             self.window.set_ceiling(None);
         }
     }
 
     fn timeout(&mut self, now: Instant) {
         if self.timers.due(Timer::Beat, now) {
-            self.timers.set(Timer::Beat, now + limits::BEAT);
+            self.timers.set(Timer::Beat, now + limits::PROGRESS_INTERVAL);
             self.tell_holds(now);
             self.tell(ToCoordinator::Progress(self.progress()));
         }
-        if self.timers.due(Timer::News, now) {
+        if self.timers.due(Timer::Ack, now) {
             self.tell_holds(now);
         }
         if self.timers.due(Timer::Live, now) {
-            self.timers.set(Timer::Live, now + limits::LIVE);
+            self.timers.set(Timer::Live, now + limits::HEARTBEAT_INTERVAL);
             self.outputs.push_back(Output::Live);
         }
         self.look_for_silence(now);
@@ -578,7 +578,7 @@ impl Node {
             self.outputs.push_back(Output::Rejoin);
         }
         if self.timers.due(Timer::CutOff, now) {
-            let why = format!("it could not be reached for {} s", limits::CUT_OFF.as_secs());
+            let why = format!("it could not be reached for {} s", limits::PARTITION_TIMEOUT.as_secs());
             self.fail(now, Reason::Lost(NodeId::ROOT, why));
             self.finish();
         }
@@ -590,26 +590,27 @@ impl Node {
             self.outputs.extend(grant.map(Output::Grant));
         }
         if self.timers.due(Timer::Offer, now) {
-            let late: Vec<_> = self.offers.extract_if(.., |(_, _, at)| *at + limits::OFFER <= now).collect();
+            let late: Vec<_> =
+                self.offers.extract_if(.., |(_, _, at)| *at + limits::OFFER_TIMEOUT <= now).collect();
             for (link, ..) in late {
                 self.refuse(link, None, format!("{} is not its parent", self.id));
             }
             if let Some((_, _, at)) = self.offers.first() {
-                self.timers.set(Timer::Offer, *at + limits::OFFER);
+                self.timers.set(Timer::Offer, *at + limits::OFFER_TIMEOUT);
             }
         }
-        if self.timers.due(Timer::Pace, now)
+        if self.timers.due(Timer::RateLimit, now)
             && let Some(pace) = &mut self.pace
         {
             self.window.set_ceiling(Some(pace.ceiling(now, self.window.sent_furthest())));
-            self.timers.set(Timer::Pace, now + PACE_STEP);
+            self.timers.set(Timer::RateLimit, now + PACE_STEP);
         }
     }
 
     /// Takes a connection that has been silent for too long for lost. If this machine stood still, what was sent
     /// meanwhile is not read yet, and the silence was its own.
     fn look_for_silence(&mut self, now: Instant) {
-        let late = |when: Option<Instant>| when.is_some_and(|when| now.since(when) > limits::LATE);
+        let late = |when: Option<Instant>| when.is_some_and(|when| now.since(when) > limits::OWN_STALL_AFTER);
         if late(self.timers.when(Timer::Silence))
             && let Control::Up(heard) = &mut self.control
         {
@@ -618,10 +619,10 @@ impl Node {
         if self.timers.due(Timer::Silence, now)
             && let Control::Up(heard) = self.control
         {
-            if heard + limits::CONTROL_SILENCE <= now {
+            if heard + limits::CONTROL_TIMEOUT <= now {
                 self.control_lost(now);
             } else {
-                self.timers.set(Timer::Silence, heard + limits::CONTROL_SILENCE);
+                self.timers.set(Timer::Silence, heard + limits::CONTROL_TIMEOUT);
             }
         }
         if late(self.timers.when(Timer::ParentSilence)) {
@@ -631,35 +632,38 @@ impl Node {
             && let Parent::Linked(peer, link) = &self.parent
         {
             let (peer, link) = (peer.clone(), *link);
-            if self.heard + limits::LINK_SILENCE <= now {
+            if self.heard + limits::LINK_TIMEOUT <= now {
                 self.outputs.push_back(Output::Drop(link));
-                let why = format!("it has been silent for {} ms", limits::LINK_SILENCE.as_millis());
+                let why = format!("it has been silent for {} ms", limits::LINK_TIMEOUT.as_millis());
                 self.parent_lost(now, peer, LinkFault::Broken(why));
             } else {
-                self.timers.set(Timer::ParentSilence, self.heard + limits::LINK_SILENCE);
+                self.timers.set(Timer::ParentSilence, self.heard + limits::LINK_TIMEOUT);
             }
         }
     }
 
     /// The tape has come further: tells the coordinator soon, at the latest when nothing more comes.
-    fn news(&mut self, now: Instant) {
+    fn acknowledge(&mut self, now: Instant) {
         let gap = now.since(core::mem::replace(&mut self.came, now)).min(2 * self.gap);
-        self.gap = ((7 * self.gap + gap) / 8).clamp(limits::NEWS, limits::QUIET);
-        let grown = self.window.received().offset - self.told.offset >= self.window.news(self.nodes);
+        self.gap = ((7 * self.gap + gap) / 8).clamp(limits::ACK_INTERVAL_PER_NODE, limits::ACK_DELAY);
+        let grown =
+            self.window.received().offset - self.acknowledged.offset >= self.window.ack_bytes(self.nodes);
         match grown {
-            true if self.news_at <= now => self.tell_holds(now),
-            true => self.timers.set(Timer::News, self.news_at),
-            false => self.timers.set(Timer::News, self.news_at.max(now + (4 * self.gap).min(limits::QUIET))),
+            true if self.ack_at <= now => self.tell_holds(now),
+            true => self.timers.set(Timer::Ack, self.ack_at),
+            false => {
+                self.timers.set(Timer::Ack, self.ack_at.max(now + (4 * self.gap).min(limits::ACK_DELAY)))
+            }
         }
     }
 
     /// Tells the coordinator what is held, if that is news.
     fn tell_holds(&mut self, now: Instant) {
         let received = self.window.received();
-        self.timers.stop(Timer::News);
-        if core::mem::replace(&mut self.told, received) != received {
-            self.news_at = now + self.news;
-            self.tell(ToCoordinator::Holds(received.item));
+        self.timers.stop(Timer::Ack);
+        if core::mem::replace(&mut self.acknowledged, received) != received {
+            self.ack_at = now + self.ack_interval;
+            self.tell(ToCoordinator::Stored(received.item));
         }
     }
 
@@ -713,7 +717,7 @@ impl Node {
             self.outputs.push_back(Output::Grant(grant));
             self.timers.stop(Timer::Tell);
         } else if self.window.untold() {
-            self.timers.start(Timer::Tell, now + limits::TELL);
+            self.timers.start(Timer::Tell, now + limits::GRANT_DELAY);
         }
     }
 

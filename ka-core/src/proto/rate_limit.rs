@@ -12,13 +12,13 @@ const BURST: Duration = Duration::from_millis(20);
 
 /// A limit in bytes per second, and what it has allowed so far.
 #[derive(Clone, Copy, Debug)]
-pub struct Pace {
+pub struct RateLimit {
     bytes_per_s: u64,
     allowed: Offset,
     last: Instant,
 }
 
-impl Pace {
+impl RateLimit {
     /// A limit that counts from `now`, when `sent` bytes are sent already.
     #[must_use]
     pub fn new(bytes_per_s: u64, now: Instant, sent: Offset) -> Self {
@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn over_a_second_the_limit_is_the_rate() {
-        let mut pace = Pace::new(10_000_000, Instant::ZERO, Offset::ZERO);
+        let mut pace = RateLimit::new(10_000_000, Instant::ZERO, Offset::ZERO);
         let mut sent = Offset::ZERO;
         for ms in 1..=1000 {
             sent = pace.ceiling(Instant(ms * 1_000_000), sent);
@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn an_idle_second_is_not_made_up_for() {
-        let mut pace = Pace::new(10_000_000, Instant::ZERO, Offset::ZERO);
+        let mut pace = RateLimit::new(10_000_000, Instant::ZERO, Offset::ZERO);
         let burst = pace.ceiling(Instant(1_000_000_000), Offset::ZERO);
         assert_eq!(burst.0, 200_000);
     }

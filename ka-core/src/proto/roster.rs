@@ -8,7 +8,7 @@ use core::net::{IpAddr, SocketAddr};
 
 use super::arrival::Arrival;
 use super::event::NodeReport;
-use super::throughput::Tempo;
+use super::throughput::Throughput;
 use crate::limits;
 use crate::time::{Duration, Instant};
 use crate::types::{Epoch, NodeId};
@@ -89,7 +89,7 @@ pub struct Member {
     /// When it came.
     pub joined: Instant,
     /// How fast it is.
-    pub tempo: Tempo,
+    pub throughput: Throughput,
     /// Whether anything reaches it.
     pub arrival: Arrival,
     /// It came after the start.
@@ -200,14 +200,14 @@ impl Member {
             joined: now,
             gone: None,
             notes: (0, now),
-            tempo: Tempo::new(now),
+            throughput: Throughput::new(now),
             arrival: Arrival::new(now),
             late: false,
             named: None,
             leaves: false,
             later: false,
             heard: now,
-            gap: limits::BEAT,
+            gap: limits::PROGRESS_INTERVAL,
             ended: None,
         }
     }

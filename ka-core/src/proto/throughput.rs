@@ -9,9 +9,9 @@ use crate::wire::control::{Blocked, Progress};
 /// after it.
 const BURST: Duration = Duration::from_millis(500);
 
-/// A node's tempo.
+/// A node's throughput.
 #[derive(Clone, Copy, Debug)]
-pub struct Tempo {
+pub struct Throughput {
     /// Where the present measurement began; `None` until the node has said where it is.
     from: Option<(Instant, Offset, Offset)>,
     /// Bytes per second that arrived, and that its sink took, in the last full measurement.
@@ -49,7 +49,7 @@ pub enum Limit {
     Link,
 }
 
-impl Tempo {
+impl Throughput {
     /// A node of which nothing is known.
     #[must_use]
     pub fn new(now: Instant) -> Self {
@@ -84,7 +84,7 @@ impl Tempo {
         }
         let (since, received, sunk) = *self.from.get_or_insert((now, progress.received, progress.sunk));
         let time = now.since(since);
-        if time >= limits::TEMPO {
+        if time >= limits::RATE_INTERVAL {
             self.received = Some(rate(progress.received - received, time));
             self.sunk = Some(rate(progress.sunk - sunk, time));
             self.best.sunk = self.best.sunk.max(rate(progress.sunk - sunk, time));
@@ -159,7 +159,7 @@ mod tests {
     fn a_burst_is_measured_though_what_it_ends_with_limits_the_node() {
         let at = |bytes| Progress { received: Offset(bytes), ..Progress::default() };
         let when = |millis| Instant::ZERO + Duration::from_millis(millis);
-        let mut tempo = Tempo::from_the_start(Instant::ZERO);
+        let mut throughput = Throughput::from_the_start(Instant::ZERO);
         let mut before = at(0);
         for (millis, bytes, limit) in [
             (500, 8_000_000, None),
@@ -167,33 +167,36 @@ mod tests {
             (700, 8_000_000, None),
             (1000, 9_000_000, None),
         ] {
-            tempo.limited_for(when(millis), limit, 1);
-            tempo.see(when(millis), &before, &at(bytes), false);
+            throughput.limited_for(when(millis), limit, 1);
+            throughput.see(when(millis), &before, &at(bytes), false);
             before = at(bytes);
         }
-        assert_eq!((tempo.fed(), tempo.best().fed, tempo.received()), (Some(2_000_000), 16_000_000, None));
+        assert_eq!(
+            (throughput.fed(), throughput.best().fed, throughput.received()),
+            (Some(2_000_000), 16_000_000, None)
+        );
     }
 
     #[test]
     fn a_measurement_begins_where_the_node_is() {
         let at = |bytes| Progress { received: Offset(bytes), sunk: Offset(bytes), ..Progress::default() };
-        let mut tempo = Tempo::new(Instant::ZERO);
+        let mut throughput = Throughput::new(Instant::ZERO);
         let mut before = at(0);
         for (second, bytes) in [(5, 5_000_000), (6, 6_000_000), (7, 8_000_000)] {
-            tempo.see(Instant::ZERO + Duration::from_secs(second), &before, &at(bytes), false);
+            throughput.see(Instant::ZERO + Duration::from_secs(second), &before, &at(bytes), false);
             before = at(bytes);
             let rate = [None, Some(1_000_000), Some(2_000_000)][second as usize - 5];
-            assert_eq!((tempo.received(), tempo.sunk()), (rate, rate));
+            assert_eq!((throughput.received(), throughput.sunk()), (rate, rate));
         }
     }
     #[test]
     fn a_sink_that_waits_for_bytes_is_not_stuck_and_one_that_has_them_all_is() {
         let progress = Progress { received: Offset(7), sunk: Offset(7), ..Progress::default() };
         let seconds = |n| Instant::ZERO + Duration::from_secs(n);
-        let mut tempo = Tempo::new(Instant::ZERO);
-        tempo.see(seconds(8), &progress, &progress, false);
-        assert_eq!(tempo.stuck(seconds(9)), Duration::from_secs(1));
-        tempo.see(seconds(20), &progress, &progress, true);
-        assert_eq!(tempo.stuck(seconds(20)), Duration::from_secs(12));
+        let mut throughput = Throughput::new(Instant::ZERO);
+        throughput.see(seconds(8), &progress, &progress, false);
+        assert_eq!(throughput.stuck(seconds(9)), Duration::from_secs(1));
+        throughput.see(seconds(20), &progress, &progress, true);
+        assert_eq!(throughput.stuck(seconds(20)), Duration::from_secs(12));
     }
 }

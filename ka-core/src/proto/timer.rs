@@ -23,13 +23,13 @@ pub enum Timer {
     /// Node: tell the parent what was not worth a message yet.
     Tell,
     /// Node: tell the coordinator what is held. Coordinator: tell the nodes what is safe.
-    News,
+    Ack,
     /// Node: a consumer stalls; give the parent more room.
     Room,
     /// Node: has a child been waiting too long for a view that names it?
     Offer,
     /// Root: the rate limit lets more through now.
-    Pace,
+    RateLimit,
     /// Coordinator: the time to start with fewer nodes has come.
     StartAfter,
     /// Coordinator: let the next waiting node go.

@@ -5,24 +5,24 @@
 //! ```text
 //!      forgotten │ not needed, still held │  needed: held by nobody below yet │ granted, not here yet │
 //!     ───────────┼────────────────────────┼───────────────────────────────────┼───────────────────────┼──▶ offset
-//!               kept                     low                               received             low + room
+//!               kept                     low                               received             low + credit
 //! ```
 //!
 //! The window answers three questions: how far may the parent send (a [`Grant`]), how far may each child be
 //! sent to, and what may be forgotten (everything below `kept`)? It never touches a byte; [`ring`](crate::tape::ring) does.
 //!
 //! **What is needed.** A consumer is the node's own sink, or a child with everybody below it as far as its
-//! [`Floors`] reach. A cursor stands at what its consumer *holds*, not at what was sent to it. A child's
+//! [`Watermarks`] reach. A cursor stands at what its consumer *holds*, not at what was sent to it. A child's
 //! cursor lives from the view that names the child to the view that no longer does: a child whose link broke
 //! in between keeps its place, and one that has not attached yet may need everything that is held.
 //!
 //! **Whose word counts.** A child speaks for itself: by what it says of itself it can harm itself only. What it says of
 //! those below it is not enough to forget anything, for they might lose it. What they say of themselves comes by
-//! the coordinator ([`set_safe`](Window::set_safe)), later than floors do. So floors say how much room there is, and both
+//! the coordinator ([`set_stable`](Window::set_stable)), later than watermarks do. So watermarks say how much room there is, and both
 //! together what may be forgotten; `upto` stays within a window's size of that.
 //!
 //! **Room.** A window as large as memory allows would touch all of it for nothing when a sink is slower than the
-//! network anyway. So a node gives [`limits::ROOM_BYTES`] at first, and opens up to the window's size when a consumer
+//! network anyway. So a node gives [`limits::CREDIT_BYTES`] at first, and opens up to the window's size when a consumer
 //! stalls or stays behind.
 
 use alloc::collections::VecDeque;
@@ -30,7 +30,7 @@ use alloc::vec::Vec;
 
 use crate::limits;
 use crate::time::Instant;
-use crate::types::{Floors, NodeId, Offset, Position};
+use crate::types::{NodeId, Offset, Position, Watermarks};
 use crate::wire::control::{Blocked, Counters};
 use crate::wire::data::Grant;
 
@@ -44,9 +44,9 @@ pub struct Window {
     /// Whether what is forgotten can be had from the source again.
     reread: bool,
     /// What is granted beyond `low` while nobody stalls, and now.
-    room_least: u64,
-    room: u64,
-    /// Since when more than half of the room is full, and when `low` last moved.
+    credit_min: u64,
+    credit: u64,
+    /// Since when more than half of the credit is full, and when `low` last moved.
     behind: Instant,
     moved: Instant,
     received: Position,
@@ -55,13 +55,13 @@ pub struct Window {
     kept: Position,
     /// So many items are held by everybody within the levels that is further below than the children, as they say
     /// themselves; `u64::MAX` where nobody is.
-    safe: u64,
-    /// What is before this may be forgotten: `low`, but no further than is `safe`.
-    sure: Position,
+    stable: u64,
+    /// What is before this may be forgotten: `low`, but no further than is `stable`.
+    evictable: Position,
     /// Places between `kept` and `received` up to which can be forgotten.
     marks: VecDeque<Position>,
     /// Forget nothing for which there is room.
-    keep: bool,
+    retain: bool,
     /// Nothing is forgotten while it is not known who the children are.
     waiting: bool,
     /// The node's own sink stands here; `None` for a node without one (the root, or after its sink failed).
@@ -69,7 +69,7 @@ pub struct Window {
     children: Vec<Child>,
     /// No child is sent further than this, whatever it granted: the rate limit.
     ceiling: Option<Offset>,
-    told: Grant,
+    last_grant: Grant,
     counters: Counters,
 }
 
@@ -78,7 +78,7 @@ struct Child {
     node: NodeId,
     linked: bool,
     sent: Position,
-    floors: Floors,
+    watermarks: Watermarks,
     upto: Offset,
 }
 
@@ -89,28 +89,28 @@ impl Window {
     #[must_use]
     pub fn new(size: u64, sink: bool) -> Self {
         let size = size.max(limits::WINDOW_BYTES_MIN);
-        let room = limits::ROOM_BYTES.min(size / 2);
+        let credit = limits::CREDIT_BYTES.min(size / 2);
         Self {
             size,
             root: !sink,
             reread: false,
-            room_least: room,
-            room,
+            credit_min: credit,
+            credit,
             behind: Instant::ZERO,
             moved: Instant::ZERO,
             received: Position::START,
             closed: false,
             low: Position::START,
             kept: Position::START,
-            safe: u64::MAX,
-            sure: Position::START,
+            stable: u64::MAX,
+            evictable: Position::START,
             marks: VecDeque::new(),
-            keep: false,
+            retain: false,
             waiting: true,
             sink: sink.then_some(Position::START),
             children: Vec::new(),
             ceiling: None,
-            told: Grant { floors: Floors::leaf(Position::START), upto: Offset::ZERO },
+            last_grant: Grant { watermarks: Watermarks::leaf(Position::START), upto: Offset::ZERO },
             counters: Counters::default(),
         }
     }
@@ -154,7 +154,7 @@ impl Window {
     /// How far the parent was told it may send.
     #[must_use]
     pub fn granted(&self) -> Offset {
-        self.told.upto
+        self.last_grant.upto
     }
 
     /// Everything before this is held by all who are known to need it.
@@ -182,10 +182,14 @@ impl Window {
         }
         self.sweep(now);
         self.counters.held_max = self.counters.held_max.max(self.received.offset - self.kept.offset);
-        // Full: not even one more block may come, and there is no room yet that is worth a grant.
+        // Full: not even one more block may come, and there is no credit yet that is worth a grant.
         let (upto, block) = (self.upto(), limits::BLOCK_BYTES as u64);
-        let left = self.told.upto - self.received.offset;
-        if !self.closed && self.room == self.size && left < block && upto - self.told.upto < self.step() {
+        let left = self.last_grant.upto - self.received.offset;
+        if !self.closed
+            && self.credit == self.size
+            && left < block
+            && upto - self.last_grant.upto < self.step()
+        {
             self.counters.full += 1;
         }
     }
@@ -205,16 +209,22 @@ impl Window {
     }
 
     /// These are the children from now on: a new one may need everything that is still held, one that is no
-    /// longer named needs nothing. `keep`: somebody may come back who lacks more than they do.
-    pub fn set_children(&mut self, now: Instant, nodes: &[NodeId], keep: bool) {
+    /// longer named needs nothing. `retain`: somebody may come back who lacks more than they do.
+    pub fn set_children(&mut self, now: Instant, nodes: &[NodeId], retain: bool) {
         self.waiting = false;
-        self.keep = keep;
+        self.retain = retain;
         self.children.retain(|c| nodes.contains(&c.node));
         for node in nodes {
             if !self.children.iter().any(|c| c.node == *node) {
                 // Who was further below until now may lack what only its own word has kept.
-                let (sent, floors) = (self.sure, Floors::all(self.sure));
-                self.children.push(Child { node: *node, linked: false, sent, floors, upto: Offset::ZERO });
+                let (sent, watermarks) = (self.evictable, Watermarks::all(self.evictable));
+                self.children.push(Child {
+                    node: *node,
+                    linked: false,
+                    sent,
+                    watermarks,
+                    upto: Offset::ZERO,
+                });
             }
         }
         self.sweep(now);
@@ -222,8 +232,8 @@ impl Window {
 
     /// The coordinator's word: everybody within the levels that is further below than the children holds the first
     /// `items` items; `u64::MAX`: nobody is there.
-    pub fn set_safe(&mut self, now: Instant, items: u64) {
-        self.safe = items;
+    pub fn set_stable(&mut self, now: Instant, items: u64) {
+        self.stable = items;
         self.sweep(now);
     }
 
@@ -239,21 +249,21 @@ impl Window {
     #[must_use]
     pub fn from(&self) -> Offset {
         // The root's source can be told to wait, so it has promised nothing.
-        let promised = if self.root { 0 } else { self.told.upto.0 };
+        let promised = if self.root { 0 } else { self.last_grant.upto.0 };
         self.kept.offset.max(Offset(promised.saturating_sub(self.size)))
     }
 
     /// A child that [`set_children`](Self::set_children) named has attached, and resumes at what it holds, which
     /// [`covers`](Self::covers) allows.
     pub fn attach(&mut self, now: Instant, node: NodeId, grant: Grant) {
-        debug_assert!(self.covers(grant.floors.held()), "the caller asked first");
+        debug_assert!(self.covers(grant.watermarks.held()), "the caller asked first");
         if let Some(child) = self.child(node) {
-            let Grant { floors, upto } = grant;
-            *child = Child { node, linked: true, sent: floors.held(), floors, upto };
+            let Grant { watermarks, upto } = grant;
+            *child = Child { node, linked: true, sent: watermarks.held(), watermarks, upto };
             self.sweep(now);
             // One that comes back far behind must not keep this node from going on.
             let behind = self.received.offset - self.low.offset;
-            self.room = self.room.max(behind + self.room_least).min(self.size);
+            self.credit = self.credit.max(behind + self.credit_min).min(self.size);
         }
     }
 
@@ -265,7 +275,7 @@ impl Window {
     /// Whether the whole tape is here, and with everybody below as far as is known.
     #[must_use]
     pub fn all_done(&self) -> bool {
-        self.closed && self.children.iter().all(|c| c.floors.lowest() >= self.received)
+        self.closed && self.children.iter().all(|c| c.watermarks.lowest() >= self.received)
     }
 
     /// The link to a child is gone: its cursor stays until a view says what becomes of it.
@@ -273,7 +283,7 @@ impl Window {
         let all = if self.closed { self.received } else { Position::END };
         if let Some(child) = self.child(node).filter(|c| c.linked) {
             child.linked = false;
-            let lacks = child.floors.lowest() < all;
+            let lacks = child.watermarks.lowest() < all;
             self.counters.holds += u64::from(lacks);
         }
     }
@@ -282,13 +292,13 @@ impl Window {
     #[must_use]
     pub fn child_granted(&mut self, now: Instant, node: NodeId, grant: Grant) -> bool {
         let Some(child) = self.child(node) else { return true };
-        let held = grant.floors.held();
+        let held = grant.watermarks.held();
         if held.item > child.sent.item || held.offset > child.sent.offset {
             return false;
         }
-        let before = child.floors.held();
-        child.floors = grant.floors;
-        child.floors.0[0] = held.max(before);
+        let before = child.watermarks.held();
+        child.watermarks = grant.watermarks;
+        child.watermarks.0[0] = held.max(before);
         child.upto = child.upto.max(grant.upto);
         self.sweep(now);
         true
@@ -323,29 +333,29 @@ impl Window {
         self.children.iter().map(|c| c.sent.offset).max().unwrap_or(Offset::ZERO)
     }
 
-    /// What to tell the parent now, if it is worth a message: the room or what is held grew by a step, the tape is
+    /// What to tell the parent now, if it is worth a message: the credit or what is held grew by a step, the tape is
     /// complete somewhere, or somebody came who lacks more. `all`: whatever there is to tell.
     pub fn grant(&mut self, all: bool) -> Option<Grant> {
-        let now = Grant { floors: self.floors(), upto: self.upto() };
+        let now = Grant { watermarks: self.watermarks(), upto: self.upto() };
         let step = if all { 1 } else { self.step() };
-        let pairs = || now.floors.0.iter().zip(&self.told.floors.0);
-        let worth = now.upto - self.told.upto >= step
-            || now.upto < self.told.upto
-            || pairs().any(|(now, told)| now.offset - told.offset >= step)
-            || ((self.closed || all) && pairs().any(|(now, told)| now > told))
-            || pairs().any(|(now, told)| now < told);
+        let pairs = || now.watermarks.0.iter().zip(&self.last_grant.watermarks.0);
+        let worth = now.upto - self.last_grant.upto >= step
+            || now.upto < self.last_grant.upto
+            || pairs().any(|(now, last)| now.offset - last.offset >= step)
+            || ((self.closed || all) && pairs().any(|(now, last)| now > last))
+            || pairs().any(|(now, last)| now < last);
         worth.then(|| self.tell(now))
     }
 
     /// What to tell a parent to which this node attaches.
     pub fn attach_grant(&mut self) -> Grant {
-        self.tell(Grant { floors: self.floors(), upto: self.upto() })
+        self.tell(Grant { watermarks: self.watermarks(), upto: self.upto() })
     }
 
     /// Whether there is something to tell that was not worth a message yet.
     #[must_use]
     pub fn untold(&self) -> bool {
-        self.floors() != self.told.floors || self.upto() != self.told.upto
+        self.watermarks() != self.last_grant.watermarks || self.upto() != self.last_grant.upto
     }
 
     /// What keeps the window full, however far it opens.
@@ -355,32 +365,32 @@ impl Window {
         // segments before it seals them, so it is full much earlier.
         let full = match self.root {
             true => self.received.offset - self.low.offset >= self.size / 4,
-            false => self.told.upto - self.received.offset < self.size / 4,
+            false => self.last_grant.upto - self.received.offset < self.size / 4,
         };
         if self.closed {
             return Blocked::No;
         }
         // The children say that there is room, and somebody further below says that there is not.
-        if self.received.offset - self.sure.offset >= self.size / 2
-            && self.low.offset - self.sure.offset >= self.size / 4
+        if self.received.offset - self.evictable.offset >= self.size / 2
+            && self.low.offset - self.evictable.offset >= self.size / 4
         {
             return Blocked::Below;
         }
-        if self.room < self.size || !full {
+        if self.credit < self.size || !full {
             return Blocked::No;
         }
-        let child = self.children.iter().min_by_key(|c| c.floors.lowest());
+        let child = self.children.iter().min_by_key(|c| c.watermarks.lowest());
         match (self.sink, child) {
-            (sink, Some(c)) if sink.is_none_or(|sink| c.floors.lowest() < sink) => Blocked::Child(c.node),
+            (sink, Some(c)) if sink.is_none_or(|sink| c.watermarks.lowest() < sink) => Blocked::Child(c.node),
             (Some(_), _) => Blocked::Sink,
             (None, _) => Blocked::No,
         }
     }
 
-    /// Gives more room if a consumer has stalled or stayed behind for too long.
+    /// Gives more credit if a consumer has stalled or stayed behind for too long.
     pub fn open(&mut self, now: Instant) {
         if self.opens().is_some_and(|when| when <= now) {
-            self.room = (2 * self.room).min(self.size);
+            self.credit = (2 * self.credit).min(self.size);
             self.behind = now;
         }
     }
@@ -388,16 +398,17 @@ impl Window {
     /// When to call [`open`](Self::open), if it will be worth it.
     #[must_use]
     pub fn opens(&self) -> Option<Instant> {
-        let stalled = self.behind.max(self.moved) + limits::STALL;
-        (self.is_behind() && self.room < self.size).then(|| stalled.min(self.behind + limits::BEHIND))
+        let stalled = self.behind.max(self.moved) + limits::STALL_AFTER;
+        (self.is_behind() && self.credit < self.size)
+            .then(|| stalled.min(self.behind + limits::CREDIT_INTERVAL))
     }
 
-    /// Whether more than half of the room is taken.
+    /// Whether more than half of the credit is taken.
     fn is_behind(&self) -> bool {
-        2 * (self.received.offset - self.low.offset) > self.room
+        2 * (self.received.offset - self.low.offset) > self.credit
     }
 
-    /// How much more is worth a message: little enough that all levels of the floors together do not fill the window.
+    /// How much more is worth a message: little enough that all levels of the watermarks together do not fill the window.
     fn step(&self) -> u64 {
         (self.size / (4 * (limits::LOSSES as u64 + 1))).min(limits::GRANT_STEP_BYTES)
     }
@@ -405,31 +416,31 @@ impl Window {
     /// After how many bytes more the coordinator of so many nodes should know what is held here: so few that those above
     /// are never full for want of news.
     #[must_use]
-    pub fn news(&self, nodes: u32) -> u64 {
-        (self.size / 8).min(limits::NEWS_BYTES.max(u64::from(nodes) * limits::NEWS_BYTES_PER_NODE))
+    pub fn ack_bytes(&self, nodes: u32) -> u64 {
+        (self.size / 8).min(limits::ACK_BYTES.max(u64::from(nodes) * limits::ACK_BYTES_PER_NODE))
     }
 
     fn tell(&mut self, grant: Grant) -> Grant {
         self.counters.grants += 1;
-        self.told = grant;
+        self.last_grant = grant;
         grant
     }
 
     /// A grant to a parent never goes down, so a window that gets a slower cursor keeps its word. The root's own source
     /// can be told to wait.
     fn upto(&self) -> Offset {
-        let given = if self.root { self.received.offset } else { self.told.upto };
-        (self.low.offset + self.room).min(self.sure.offset + self.size).max(given)
+        let given = if self.root { self.received.offset } else { self.last_grant.upto };
+        (self.low.offset + self.credit).min(self.evictable.offset + self.size).max(given)
     }
 
     /// What is held here and at each level below.
-    fn floors(&self) -> Floors {
-        let mut floors = Floors::leaf(self.received);
-        for level in 1..floors.0.len() {
-            let below = self.children.iter().map(|c| c.floors.0[level - 1]);
-            floors.0[level] = below.fold(Position::END, Position::min);
+    fn watermarks(&self) -> Watermarks {
+        let mut watermarks = Watermarks::leaf(self.received);
+        for level in 1..watermarks.0.len() {
+            let below = self.children.iter().map(|c| c.watermarks.0[level - 1]);
+            watermarks.0[level] = below.fold(Position::END, Position::min);
         }
-        floors
+        watermarks
     }
 
     /// Moves `low` to the slowest consumer. It goes back when one attaches that lacks what was still held.
@@ -439,7 +450,7 @@ impl Window {
         }
         // For whom the source is read again nothing is held.
         let held = |at: &Position| !self.reread || *at >= self.kept;
-        let children = self.children.iter().map(|c| c.floors.lowest()).filter(held);
+        let children = self.children.iter().map(|c| c.watermarks.lowest()).filter(held);
         let consumers = children.chain(self.sink);
         let mut low = consumers.fold(self.received, Position::min).max(self.kept);
         let from = self.from();
@@ -457,33 +468,33 @@ impl Window {
             self.marks.insert(place, low);
         }
         self.low = low;
-        self.sure = self.sure_before(from);
-        if 4 * (self.received.offset - low.offset) < self.room_least {
-            self.room = self.room_least;
+        self.evictable = self.evictable_before(from);
+        if 4 * (self.received.offset - low.offset) < self.credit_min {
+            self.credit = self.credit_min;
         }
         self.forget();
     }
 
     /// The place up to which all who say so themselves hold the tape, and nobody is known to need it.
-    fn sure_before(&self, from: Offset) -> Position {
+    fn evictable_before(&self, from: Offset) -> Position {
         let at = |place: usize| self.marks.get(place).copied();
-        let safe = self.marks.partition_point(|mark| mark.item <= self.safe);
-        let mut sure = safe.checked_sub(1).and_then(at).unwrap_or(self.kept);
-        if self.reread && self.safe < self.kept.item {
+        let stable = self.marks.partition_point(|mark| mark.item <= self.stable);
+        let mut evictable = stable.checked_sub(1).and_then(at).unwrap_or(self.kept);
+        if self.reread && self.stable < self.kept.item {
             return self.low;
         }
-        if sure.offset < from {
-            sure = at(self.marks.partition_point(|mark| mark.offset < from)).unwrap_or(self.received);
+        if evictable.offset < from {
+            evictable = at(self.marks.partition_point(|mark| mark.offset < from)).unwrap_or(self.received);
         }
-        sure.min(self.low)
+        evictable.min(self.low)
     }
 
     /// Forgets what is not needed, but for a little; or only what there is no room for.
     fn forget(&mut self) {
-        let history = if self.keep { self.size } else { limits::HISTORY_BYTES };
-        while let Some(mark) = self.marks.front().copied().filter(|m| *m <= self.sure) {
+        let history = if self.retain { self.size } else { limits::HISTORY_BYTES };
+        while let Some(mark) = self.marks.front().copied().filter(|m| *m <= self.evictable) {
             let (spare, held) =
-                (self.sure.offset - self.kept.offset, self.received.offset - self.kept.offset);
+                (self.evictable.offset - self.kept.offset, self.received.offset - self.kept.offset);
             if spare <= history && held <= self.size {
                 break;
             }

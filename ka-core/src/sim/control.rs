@@ -58,14 +58,14 @@ impl World {
         let conn = self.conn(h);
         note!(self, h, "connects to the server again");
         if !self.reaches(h, 0) {
-            self.clock.after(limits::CONNECT, Due::RejoinFailed(conn));
+            self.clock.after(limits::CONNECT_TIMEOUT, Due::RejoinFailed(conn));
         } else if self.report.is_some() {
             self.clock.after(2 * self.setup.latency, Due::RejoinRefused(conn));
         } else {
             // The connection takes a round trip, then it says who it is; the answer must come in time.
             self.hosts[h as usize].to_server_last = self.clock.now + 3 * self.setup.latency;
             self.send_up(h, Up::Hello);
-            self.clock.after(limits::CONNECT + limits::PREFACE, Due::RejoinFailed(conn));
+            self.clock.after(limits::CONNECT_TIMEOUT + limits::PREFACE_TIMEOUT, Due::RejoinFailed(conn));
         }
     }
 
@@ -89,7 +89,7 @@ impl World {
         let conn = self.conn(h);
         let host = &mut self.hosts[h as usize];
         let message = match message {
-            Up::Say(ToCoordinator::Holds(_)) if host.understates => return,
+            Up::Say(ToCoordinator::Stored(_)) if host.understates => return,
             Up::Say(ToCoordinator::Progress(progress)) if host.understates => {
                 let Progress { received, sunk, .. } = host.said;
                 Up::Say(ToCoordinator::Progress(Progress {
@@ -222,7 +222,7 @@ impl World {
                 let epoch = if let ToNode::View(view) = &message { Some(view.epoch) } else { None };
                 self.drive(h, Input::Control(message));
                 if let Some(epoch) = epoch {
-                    self.check_stale(h, View { epoch, parent: None, children: [].into(), keep: false });
+                    self.check_stale(h, View { epoch, parent: None, children: [].into(), retain: false });
                 }
                 self.pump(h);
             }

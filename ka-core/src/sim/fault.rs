@@ -191,7 +191,7 @@ pub enum Fault {
 }
 
 /// Who slows everybody down by lying gets another parent after a while, and is done without after the next.
-const FOUND_OUT: Duration = Duration::from_secs(3 * limits::BYPASS.as_secs());
+const FOUND_OUT: Duration = Duration::from_secs(3 * limits::BYPASS_AFTER.as_secs());
 
 /// How long a node with another address is not heard: until it finds its connection silent, and a new one is up.
 pub(super) const READDRESSED: Duration = Duration::from_secs(3);

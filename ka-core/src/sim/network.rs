@@ -30,7 +30,7 @@ impl World {
             self.checker.breach("one parent", format!("host {h} dials {peer:?}, who is not there"));
             return;
         };
-        note!(self, h, "dials {parent} from {:?} to {}", attach.grant.floors.held(), attach.grant.upto);
+        note!(self, h, "dials {parent} from {:?} to {}", attach.grant.watermarks.held(), attach.grant.upto);
         let attach = Attach { grant: self.as_told(h, attach.grant), ..attach };
         let link = self.links.len() as u32;
         self.links.push(Link::dialled(h, parent, attach));
@@ -38,13 +38,13 @@ impl World {
         self.hosts[h as usize].dialling = Some(link);
         let there = self.hosts[parent as usize].addr == peer.addr.ip() && !self.hosts[parent as usize].shared;
         if !there || !self.reaches(h, parent) || self.hosts[parent as usize].state == State::Frozen {
-            self.clock.after(limits::CONNECT, Due::DialFailed(link));
+            self.clock.after(limits::CONNECT_TIMEOUT, Due::DialFailed(link));
         } else {
             let busy = mem::take(&mut self.hosts[h as usize].first_link);
             let at = self.clock.now + 3 * self.setup.latency + busy;
             self.links[link as usize].to_parent_last = at;
             self.clock.at(at, Due::Offered(link));
-            self.clock.after(limits::CONNECT + limits::OFFER, Due::DialFailed(link));
+            self.clock.after(limits::CONNECT_TIMEOUT + limits::OFFER_TIMEOUT, Due::DialFailed(link));
         }
     }
 
@@ -175,7 +175,9 @@ impl World {
         }
         if let Some(link) = self.hosts[h as usize].up {
             let l = &self.links[link as usize];
-            let flows = l.parent_open && l.sending.is_some() && l.sent_at > self.clock.now + limits::LIVE;
+            let flows = l.parent_open
+                && l.sending.is_some()
+                && l.sent_at > self.clock.now + limits::HEARTBEAT_INTERVAL;
             if flows && self.paths.blocked(l.parent, h, self.clock.now).is_none() {
                 self.clock.after(Duration::ZERO, Due::Heard(link));
             }
@@ -304,7 +306,7 @@ impl World {
         let l = &mut self.links[link as usize];
         if !l.child_open && self.hosts[l.child as usize].dialling == Some(link) {
             // The child has not got round to it; the bytes wait in the kernel.
-            self.clock.after(limits::STALL, Due::Arrived(link));
+            self.clock.after(limits::STALL_AFTER, Due::Arrived(link));
             return;
         }
         let at = l.arriving;
@@ -338,7 +340,7 @@ impl World {
     /// What a host says of those below it: the truth, as a rule.
     fn as_told(&mut self, h: u32, mut grant: Grant) -> Grant {
         let host = &self.hosts[h as usize];
-        let below = &mut grant.floors.0[1..];
+        let below = &mut grant.watermarks.0[1..];
         if host.inflates {
             self.marks.inflated += u64::from(below.iter().any(|at| *at != Position::END));
             below.fill(Position::END);

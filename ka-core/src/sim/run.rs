@@ -140,7 +140,7 @@ impl World {
             }
             Output::Dial(peer, attach) => self.dial(h, peer, attach),
             Output::Rejoin => self.rejoin(h),
-            Output::Accept(LinkId(link), child, floors) => self.accept(h, link, child, floors.held()),
+            Output::Accept(LinkId(link), child, watermarks) => self.accept(h, link, child, watermarks.held()),
             Output::Refuse(LinkId(link), refuse) => self.decline(h, link, refuse),
             Output::Drop(LinkId(link)) => self.drop_link(h, link),
             Output::Live => self.live(h),

@@ -179,7 +179,7 @@ impl World {
                 // Who was away himself may find the server gone on without him.
                 Reason::Lost(NodeId::ROOT, why) => {
                     // A node that is not heard before the start is not counted, and may find the session started.
-                    let uncounted = self.hosts[0].harm.away >= limits::SILENCE;
+                    let uncounted = self.hosts[0].harm.away >= limits::GATHERING_TIMEOUT;
                     let gone = self.server_is_lost() || self.stopped || self.source.fails || uncounted;
                     ("the blame is right", (it.harm.any() || gone) && !why.is_empty())
                 }
@@ -230,7 +230,7 @@ impl World {
             self.checker.breach("who can finish finishes", format!("{who}: {outcome}"));
         } else if it.harm.away <= AWAY && !matches!(outcome, Outcome::Failed(Reason::Missing(..), _)) {
             // Who comes and goes again and again must be steady for a while.
-            let steady = if it.harm.times > 1 { limits::STEADY_MAX } else { Duration::ZERO };
+            let steady = if it.harm.times > 1 { limits::RETURN_DELAY_MAX } else { Duration::ZERO };
             let known = it.harm.back + KNOWN_AGAIN + self.hosts[0].harm.away + steady;
             if self.report().ended > known {
                 let back = it.harm.back;
@@ -255,7 +255,7 @@ impl World {
         self.hosts[0].harm.any() && lacked < self.hosts[0].harm.away + KNOWN_AGAIN
     }
 
-    /// Whether more were lost than the floors cover if they were neighbours and lost at once.
+    /// Whether more were lost than the watermarks cover if they were neighbours and lost at once.
     fn many_lost(&self) -> bool {
         self.hosts.iter().skip(1).filter(|h| h.harm.any()).count() > limits::LOSSES
     }
@@ -266,7 +266,7 @@ impl World {
         let unharmed = |n: &NodeId| self.host_of(*n).is_some_and(|h| !h.harm.any());
         let failed = |r: &Report| r.nodes.iter().filter(|n| lost(&n.outcome) && unharmed(&n.node)).count();
         let alone = self.report.as_ref().is_some_and(|r| failed(r) == 1 && r.nodes.len() > 1);
-        let patience = if alone { limits::SILENCE } else { limits::CUT_OFF };
+        let patience = if alone { limits::GATHERING_TIMEOUT } else { limits::PARTITION_TIMEOUT };
         self.hosts[0].harm.away + 2 * AWAY > patience.max(3 * AWAY)
     }
 

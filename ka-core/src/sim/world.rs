@@ -436,14 +436,14 @@ impl World {
             + nodes * (hop + s.config.release_delay)
             // What a fault may cost: silence that is noticed, links and connections that are dialled again.
             + (1 + s.faults.len() as u32)
-                * (limits::SUSPECT
-                    + limits::CONTROL_SILENCE
-                    + limits::OFFER
-                    + limits::PREFACE
-                    + 4 * (limits::REDIAL + limits::CONNECT))
+                * (limits::SUSPECT_AFTER
+                    + limits::CONTROL_TIMEOUT
+                    + limits::OFFER_TIMEOUT
+                    + limits::PREFACE_TIMEOUT
+                    + 4 * (limits::REDIAL_DELAY + limits::CONNECT_TIMEOUT))
             // Everybody may be gone at once, and somebody may come and go again and again.
-            + limits::CUT_OFF
-            + limits::STEADY_MAX
+            + limits::PARTITION_TIMEOUT
+            + limits::RETURN_DELAY_MAX
     }
 
     // ---- what became of it ----

@@ -7,7 +7,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use super::traits::Reread;
+use super::traits::ReadAt;
 
 /// A file or a device, from one of its bytes on.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub(super) struct FileAgain {
     pub(super) base: u64,
 }
 
-impl Reread for FileAgain {
+impl ReadAt for FileAgain {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         self.file.read_at(buf, self.base + offset)
     }

@@ -16,7 +16,7 @@ use super::fd::{STEP, cannot, read_some, readable_within};
 use super::kind::{Kind, refuse_directory};
 use super::lock::{For, lock};
 use super::stdio::{Use, standard};
-use super::traits::{Reread, Source};
+use super::traits::{ReadAt, Source};
 
 /// A regular file, a device or a fifo, from its start to its end.
 ///
@@ -77,7 +77,7 @@ impl Source for FileSource {
         }
     }
 
-    fn again(&self) -> Option<Box<dyn Reread>> {
+    fn again(&self) -> Option<Box<dyn ReadAt>> {
         let can = matches!(self.kind, Kind::Regular(_) | Kind::Block(_));
         let file = can.then(|| self.file.try_clone().ok()).flatten()?;
         Some(Box::new(FileAgain { file: Arc::new(file), base: 0 }))

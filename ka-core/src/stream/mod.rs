@@ -28,4 +28,4 @@ pub use output::FileSink;
 pub use remains::abandon;
 pub use spool::Spool;
 pub use stdio::{StdinSource, StdoutSink};
-pub use traits::{Reread, Sink, Source, Stop};
+pub use traits::{ReadAt, Sink, Source, Stop};

@@ -3,7 +3,7 @@
 use super::again::FileAgain;
 use super::fd::cannot;
 use super::output::FileSink;
-use super::traits::{Reread, Sink, Stop};
+use super::traits::{ReadAt, Sink, Stop};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -52,7 +52,7 @@ impl Spool {
 
     /// What is written from now on, as a stream that can be read again.
     #[must_use]
-    pub fn again(&self) -> Box<dyn Reread> {
+    pub fn again(&self) -> Box<dyn ReadAt> {
         Box::new(FileAgain { file: Arc::clone(&self.file), base: self.written })
     }
 

@@ -21,7 +21,7 @@ use super::fd::{cannot, read_some, readable_within, sync};
 use super::kind::Kind;
 use super::lock::{For, busy, lock};
 use super::pipe::{Pipe, nobody_else};
-use super::traits::{Reread, Sink, Source, Stop};
+use super::traits::{ReadAt, Sink, Source, Stop};
 
 /// What a standard descriptor is to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +58,7 @@ impl Source for StdinSource {
         readable_within(&self.0, timeout).map_err(|e| cannot_read(&e))
     }
 
-    fn again(&self) -> Option<Box<dyn Reread>> {
+    fn again(&self) -> Option<Box<dyn ReadAt>> {
         let Kind::Regular(_) = Kind::of(&self.0).ok()? else { return None };
         let base = (&self.0).stream_position().ok()?;
         Some(Box::new(FileAgain { file: Arc::new(self.0.try_clone().ok()?), base }))

@@ -33,7 +33,7 @@ pub trait Source: Send {
 
     /// Its bytes once more, if they can be read again: then nodes that are slow, come late or were away for long are
     /// served after the others. Asked before the first byte is read.
-    fn again(&self) -> Option<Box<dyn Reread>> {
+    fn again(&self) -> Option<Box<dyn ReadAt>> {
         None
     }
 
@@ -93,7 +93,7 @@ impl Stop {
 }
 
 /// Bytes of a source that can be read again at any place, by another thread than the one that reads it first.
-pub trait Reread: Send + Sync {
+pub trait ReadAt: Send + Sync {
     /// Reads what is there at `offset` of the stream into `buf`, up to its length, and says how many bytes. 0 is the end.
     ///
     /// # Errors

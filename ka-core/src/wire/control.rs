@@ -31,7 +31,7 @@ pub enum ToCoordinator {
     /// Something for the application at the server; the session itself takes no notice.
     Note(Note),
     /// I hold the first so many items of the tape. Those above forget nothing that I have not said to hold.
-    Holds(u64),
+    Stored(u64),
 }
 
 /// The first message of a node.
@@ -128,7 +128,7 @@ pub enum LinkFault {
 /// What a node's application has to say to the server's: how far it is, a line of its log.
 ///
 /// It is for people, and nothing is certain about it: notes may be lost with a connection, and of more than
-/// [`limits::NOTES`](crate::limits::NOTES) in a second the coordinator drops the rest.
+/// [`limits::NOTES_PER_SECOND`](crate::limits::NOTES_PER_SECOND) in a second the coordinator drops the rest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Note {
     /// What it is about, in the application's own words; at most [`limits::TEXT_BYTES`](crate::limits::TEXT_BYTES).
@@ -235,7 +235,7 @@ pub enum ToNode {
     Release,
     /// Everybody below your children, as far as you must keep for them, holds the first so many items: what is behind
     /// them must not be forgotten, whatever your children say. `u64::MAX`: there is nobody.
-    Safe(u64),
+    Stable(u64),
 }
 
 /// What a node learns when it is let in.
@@ -265,7 +265,7 @@ pub struct View {
     /// Who will attach.
     pub children: Vec<NodeId>,
     /// Forget nothing for which there is room: somebody who lacks it may come back.
-    pub keep: bool,
+    pub retain: bool,
 }
 
 /// Another node, where its data listener is, and how to speak to it.

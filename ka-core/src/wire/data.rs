@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use super::malformed::Malformed;
 use super::preface::TAG_BYTES;
 use crate::limits;
-use crate::types::{Epoch, Floors, NodeId, Offset, Position, SessionId, printable};
+use crate::types::{Epoch, NodeId, Offset, Position, SessionId, Watermarks, printable};
 
 /// Bytes of a frame's header.
 pub const HEADER_BYTES: usize = 8;
@@ -85,7 +85,7 @@ pub struct Attach {
     /// By which view.
     pub epoch: Epoch,
     /// What it and those below it hold, and how far the parent may send. The parent sends what follows
-    /// [`Floors::held`].
+    /// [`Watermarks::held`].
     pub grant: Grant,
 }
 
@@ -123,7 +123,7 @@ impl Attach {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grant {
     /// What the child and those below it hold, verified: the parent need not keep it for their sake.
-    pub floors: Floors,
+    pub watermarks: Watermarks,
     /// How far the parent may send. Absolute, so that a grant read twice does no harm; it never goes down.
     pub upto: Offset,
 }
@@ -136,7 +136,7 @@ impl Grant {
     #[must_use]
     pub fn encode(&self) -> [u8; GRANT_BYTES] {
         let mut b = [0; GRANT_BYTES];
-        for (at, bytes) in self.floors.0.iter().zip(b.chunks_exact_mut(16)) {
+        for (at, bytes) in self.watermarks.0.iter().zip(b.chunks_exact_mut(16)) {
             bytes[..8].copy_from_slice(&at.item.to_le_bytes());
             bytes[8..].copy_from_slice(&at.offset.0.to_le_bytes());
         }
@@ -152,7 +152,10 @@ impl Grant {
         let b: &[u8; GRANT_BYTES] = body.try_into().map_err(|_| Malformed::Content)?;
         let number = |at| u64::from_le_bytes(part(b, at));
         let floor = |level| Position { item: number(16 * level), offset: Offset(number(16 * level + 8)) };
-        Ok(Self { floors: Floors(core::array::from_fn(floor)), upto: Offset(number(GRANT_BYTES - 8)) })
+        Ok(Self {
+            watermarks: Watermarks(core::array::from_fn(floor)),
+            upto: Offset(number(GRANT_BYTES - 8)),
+        })
     }
 }
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use ka_core::crypto::link_keys::LinkKey;
 use ka_core::crypto::payload::Part;
-use ka_core::limits::BEAT;
+use ka_core::limits::PROGRESS_INTERVAL;
 use ka_core::tape::chain::Checker;
-use ka_core::types::{Epoch, Floors, NodeId, Offset, Position, SessionId};
+use ka_core::types::{Epoch, NodeId, Offset, Position, SessionId, Watermarks};
 use ka_core::wire::control::{
     Counters, Hello, Outcome, Peer, Progress, Receipt, Role, ToCoordinator, ToNode, View, Welcome,
 };
@@ -129,7 +129,7 @@ impl Fake {
             (up, child);
         child.say(Kind::Beat, &[]).await;
         let mut grants = pass_on(grants, to_parent);
-        let mut items = attach.grant.floors.held().item;
+        let mut items = attach.grant.watermarks.held().item;
         while let Some((kind, mut body)) = up.item().await {
             self.check(kind, &body);
             let last = self.checker.closed();
@@ -145,7 +145,7 @@ impl Fake {
                     child.write(&frame(Kind::Beat, &[0; TAG_BYTES])).await;
                     let mut to_parent = grants.await.unwrap();
                     let (again, attach) = self.child().await;
-                    assert_eq!(attach.grant.floors.held().item, items, "it goes on where it was");
+                    assert_eq!(attach.grant.watermarks.held().item, items, "it goes on where it was");
                     to_parent.say(Kind::Grant, &attach.grant.encode()).await;
                     child = again.mouth;
                     child.say(Kind::Beat, &[]).await;
@@ -230,7 +230,7 @@ fn say_and_beat(
     tokio::spawn(async move {
         // The hello was the first.
         for number in 1.. {
-            let bytes = match timeout(BEAT, rx.recv()).await {
+            let bytes = match timeout(PROGRESS_INTERVAL, rx.recv()).await {
                 Ok(Some(bytes)) => bytes,
                 Ok(None) => return,
                 Err(_) => encoded(&ToCoordinator::Progress(Progress::default())),
@@ -497,5 +497,5 @@ pub(crate) async fn all_said(mut stream: impl AsyncReadExt + Unpin) -> Vec<u8> {
 
 /// It and everybody below it holds the tape to `at`, and takes all that comes.
 pub(crate) fn all(at: Position) -> Grant {
-    Grant { floors: Floors::all(at), upto: Offset(u64::MAX) }
+    Grant { watermarks: Watermarks::all(at), upto: Offset(u64::MAX) }
 }

@@ -15,7 +15,7 @@ use ka_core::net::{
     ServerKey, Stream, join, serve,
 };
 use ka_core::proto::{Event, Report};
-use ka_core::stream::{Reread, Sink, Source, Spool, Stop};
+use ka_core::stream::{ReadAt, Sink, Source, Spool, Stop};
 use ka_core::types::{NodeId, Offset, SessionId, SessionName};
 use tokio::sync::Notify;
 use tokio::sync::mpsc;
@@ -384,7 +384,7 @@ impl Source for Memory {
         Ok(held.is_none_or(|gate| gate.wait(longest)))
     }
 
-    fn again(&self) -> Option<Box<dyn Reread>> {
+    fn again(&self) -> Option<Box<dyn ReadAt>> {
         Some(Box::new(OnceMore(self.again.clone()?)))
     }
 
@@ -395,7 +395,7 @@ impl Source for Memory {
 
 struct OnceMore(Option<Bytes>);
 
-impl Reread for OnceMore {
+impl ReadAt for OnceMore {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         let rest =
             self.0.as_ref().expect("an application has bugs").get(offset as usize..).unwrap_or_default();

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use clap::{Args, Command, FromArgMatches};
 use ka_core::cli::args;
 use ka_core::console::exit::Exit;
-use ka_core::console::reporter::Tell;
+use ka_core::console::reporter::Reporter;
 use ka_core::console::run;
 use ka_desc::cli::pages::{Page, asked, with_pages};
 use ka_desc::run::Here;
@@ -114,7 +114,7 @@ fn make_clones(mut options: Options) -> Exit {
 }
 
 async fn serve_clones(config: Config, golden: Ready, json: bool) -> Exit {
-    let tell = match Tell::new(CLONE, json) {
+    let tell = match Reporter::new(CLONE, json) {
         Ok(tell) => tell,
         Err(e) => return run::no_start(CLONE, &e),
     };

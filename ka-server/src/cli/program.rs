@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use ka_core::cli::args;
 use ka_core::console::exit::Exit;
-use ka_core::console::reporter::Tell;
+use ka_core::console::reporter::Reporter;
 use ka_core::console::run;
 use ka_core::net::Stream;
-use ka_core::stream::{self, CommandSource, FileSource, Reread, StdinSource};
+use ka_core::stream::{self, CommandSource, FileSource, ReadAt, StdinSource};
 use ka_desc::manifest::OWN;
 
 use super::server::{Options, PROGRAM, Served, Source, page};
@@ -33,7 +33,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
 
 /// Runs what the command line says.
 async fn start(options: Options) -> Exit {
-    let tell = match Tell::new(PROGRAM, options.session.tell.json) {
+    let tell = match Reporter::new(PROGRAM, options.session.tell.json) {
         Ok(tell) => tell,
         Err(e) => return run::no_start(PROGRAM, &e),
     };
@@ -45,7 +45,7 @@ async fn start(options: Options) -> Exit {
     exit
 }
 
-fn make_key(options: &Options, path: &Path, tell: &Tell) -> Exit {
+fn make_key(options: &Options, path: &Path, tell: &Reporter) -> Exit {
     match options.session.key.make(path) {
         Ok(words) => {
             tell.say(words);
@@ -58,7 +58,7 @@ fn make_key(options: &Options, path: &Path, tell: &Tell) -> Exit {
     }
 }
 
-async fn serve_one(options: Options, tell: &Tell) -> Exit {
+async fn serve_one(options: Options, tell: &Reporter) -> Exit {
     let (source, everything) = (options.source(), options.sends_everything());
     let root = Path::new("/");
     let sent = [Sent { here: root, at: Some(root) }];
@@ -95,7 +95,7 @@ fn file_name(path: &Path) -> String {
 /// A source of which it is said at once if it gives nothing: that is a stream, but seldom the one that was meant.
 struct Heeded {
     source: Box<dyn stream::Source>,
-    tell: Tell,
+    tell: Reporter,
     bytes: u64,
 }
 
@@ -114,7 +114,7 @@ impl stream::Source for Heeded {
         self.source.size()
     }
 
-    fn again(&self) -> Option<Box<dyn Reread>> {
+    fn again(&self) -> Option<Box<dyn ReadAt>> {
         self.source.again()
     }
 

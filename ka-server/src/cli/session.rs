@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command};
-use ka_core::cli::args::{NetArgs, TellArgs, number, session};
+use ka_core::cli::args::{NetArgs, OutputArgs, number, session};
 use ka_core::console::shell::quoted;
 use ka_core::console::units;
 use ka_core::limits;
@@ -77,7 +77,7 @@ pub struct SessionArgs {
 
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment would become help")]
-    pub tell: TellArgs,
+    pub tell: OutputArgs,
 }
 
 /// What to do about a node that holds up all others.

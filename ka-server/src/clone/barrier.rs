@@ -178,7 +178,7 @@ impl Source for Gated {
         self.source()?.ready(timeout)
     }
 
-    /// An estimate, as everybody knows of [`Purpose::Files`](ka_desc::manifest::Purpose::Files).
+    /// An estimate, as everybody knows of [`StreamKind::Files`](ka_desc::manifest::StreamKind::Files).
     fn size(&self) -> Option<u64> {
         Some(self.about)
     }

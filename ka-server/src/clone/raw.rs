@@ -9,8 +9,8 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ka_core::stream::{CommandSource, Reread, Source};
-use ka_desc::manifest::{Form, Raw};
+use ka_core::stream::{CommandSource, ReadAt, Source};
+use ka_desc::manifest::{Raw, RawFormat};
 use ka_desc::run::{Here, Runner};
 use ka_desc::used::ntfs;
 use rustix::fs::{Advice, fadvise};
@@ -104,7 +104,7 @@ impl RawSource {
         let why = why.map_or_else(String::new, |why| format!(": {why}"));
         (self.say)(format!("partition {} is sent with all its bytes{why}", self.raw.part));
         State::Running(
-            vec![Form::Bytes.byte()],
+            vec![RawFormat::Bytes.byte()],
             Rest::Blocks(Blocks { disk, range: self.range.clone(), done: 0 }),
         )
     }
@@ -166,7 +166,7 @@ impl Source for RawSource {
             && let State::Beginning(mut packed, disk) = mem::replace(&mut self.state, State::Failed)
         {
             let mut first = vec![0; 64 << 10];
-            first[0] = Form::Partclone.byte();
+            first[0] = RawFormat::Partclone.byte();
             let n = packed.partclone.read(&mut first[1..])?;
             first.truncate(1 + n);
             self.state = if n > 0 {
@@ -201,7 +201,7 @@ impl Source for RawSource {
         self.raw.fs.is_none().then_some(self.range.bytes + 1)
     }
 
-    fn again(&self) -> Option<Box<dyn Reread>> {
+    fn again(&self) -> Option<Box<dyn ReadAt>> {
         let disk = open(&self.range).ok().filter(|_| self.raw.fs.is_none())?;
         Some(Box::new(Blocks { disk: Arc::new(disk), range: self.range.clone(), done: 0 }))
     }
@@ -255,12 +255,12 @@ impl Blocks {
 }
 
 /// As the stream has them, behind the byte that says the form.
-impl Reread for Blocks {
+impl ReadAt for Blocks {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         match (offset, buf) {
             (_, []) => Ok(0),
             (0, [form, ..]) => {
-                *form = Form::Bytes.byte();
+                *form = RawFormat::Bytes.byte();
                 Ok(1)
             }
             (offset, buf) => self.read_from(buf, offset - 1),
@@ -284,7 +284,7 @@ mod tests {
         assert_eq!((all.read(&mut buf).unwrap(), &buf[..4]), (4, &b"3456"[..]));
         assert_eq!(all.read(&mut buf).unwrap(), 0);
         assert_eq!((all.read_at(&mut buf, 4).unwrap(), buf[0]), (1, b'6'));
-        assert_eq!((all.read_at(&mut buf, 0).unwrap(), buf[0]), (1, Form::Bytes.byte()));
+        assert_eq!((all.read_at(&mut buf, 0).unwrap(), buf[0]), (1, RawFormat::Bytes.byte()));
         assert_eq!((all.read_at(&mut buf, 5).unwrap(), all.read_at(&mut buf, 9).unwrap()), (0, 0));
         assert!(all.finish().is_ok());
         let short = blocks(&Range { bytes: 40, ..range });

@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ka_core::console::exit::Exit;
-use ka_core::console::reporter::{Line, Tell};
+use ka_core::console::reporter::{Line, Reporter};
 use ka_core::net::ServerEvent;
 use ka_core::proto::coordinator::Slow;
 use ka_core::types::NodeId;
 use ka_desc::boot::pieces;
 use ka_desc::machine::Machine;
-use ka_desc::manifest::{OWN, Plan, Raw};
+use ka_desc::manifest::{Manifest, OWN, Raw};
 use ka_desc::run::{Here, Runner};
 
 use super::barrier::{Gate, Shared};
@@ -21,7 +21,7 @@ use super::files::{Files, Slot, mounts};
 use super::logs::Logs;
 use super::nodes::Nodes;
 use super::raw::{Range, check};
-use super::streams::{From, streams};
+use super::streams::{StreamSources, streams};
 use crate::golden::facts::{Golden, Mount};
 use crate::golden::freeze::inhibit::{Awake, Timers};
 use crate::golden::freeze::tree::{places, tidy};
@@ -129,7 +129,7 @@ impl Ready {
 }
 
 /// Serves the clones of a golden node that is ready.
-pub async fn clone(config: Config, ready: Ready, tell: &Tell) -> Exit {
+pub async fn clone(config: Config, ready: Ready, tell: &Reporter) -> Exit {
     let Ready { private, looked, planned } = ready;
     let held = (config.system == System::Running).then(|| {
         tidy(&private, &mounts(&looked.golden, &planned));
@@ -165,7 +165,7 @@ pub async fn clone(config: Config, ready: Ready, tell: &Tell) -> Exit {
             slot,
             nodes: Arc::clone(&nodes),
         };
-        let from = From { plan: planned.plan, boot: planned.boot, raw, files, files_bytes, nodes };
+        let from = StreamSources { plan: planned.plan, boot: planned.boot, raw, files, files_bytes, nodes };
         Ok(streams(from, gate, move |text| voice.line(Line::Say(text))))
     })
     .await;
@@ -179,7 +179,7 @@ pub async fn clone(config: Config, ready: Ready, tell: &Tell) -> Exit {
 }
 
 /// Keeps the golden node from sleeping, and its package managers from waking, until this is dropped.
-fn hold(tell: &Tell) -> (Option<Awake>, Option<Timers>) {
+fn hold(tell: &Reporter) -> (Option<Awake>, Option<Timers>) {
     let warn = |why: String| tell.say(format!("warning: {why}"));
     let awake = Awake::hold().map_err(warn).ok();
     let timers = Timers::stop(Box::new(Here), Path::new(RUN)).map_err(warn).ok().flatten();
@@ -187,7 +187,7 @@ fn hold(tell: &Tell) -> (Option<Awake>, Option<Timers>) {
 }
 
 /// Where the bytes of the raw partitions are.
-fn raw(golden: &Golden, plan: &Plan) -> Vec<Range> {
+fn raw(golden: &Golden, plan: &Manifest) -> Vec<Range> {
     let range = |raw: &Raw| {
         let disk = golden.disk(&raw.part.disk)?;
         let found = golden.partition(&raw.part)?;

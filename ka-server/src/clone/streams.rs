@@ -4,8 +4,8 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ka_core::net::Stream;
-use ka_core::stream::{Reread, Source};
-use ka_desc::manifest::{Plan, Purpose};
+use ka_core::stream::{ReadAt, Source};
+use ka_desc::manifest::{Manifest, StreamKind};
 
 use super::barrier::{Gated, Shared};
 use super::files::Files;
@@ -13,9 +13,9 @@ use super::nodes::Nodes;
 use super::raw::{Range, RawSource};
 
 /// Where the bytes are.
-pub(super) struct From {
+pub(super) struct StreamSources {
     /// The plan.
-    pub(super) plan: Plan,
+    pub(super) plan: Manifest,
     /// The boot records.
     pub(super) boot: Vec<u8>,
     /// The golden node's files.
@@ -30,11 +30,11 @@ pub(super) struct From {
 
 /// Makes the streams. `say` hears how files and partitions are read, and who is not ready when they are sent.
 pub(super) fn streams(
-    from: From,
+    from: StreamSources,
     gate: Shared,
     say: impl Fn(String) + Clone + Send + 'static,
 ) -> Vec<Stream> {
-    let stream = |name: &str, purpose: Purpose, source: Box<dyn Source>| Stream {
+    let stream = |name: &str, purpose: StreamKind, source: Box<dyn Source>| Stream {
         name: name.into(),
         metadata: purpose.to_metadata(),
         source,
@@ -53,17 +53,17 @@ pub(super) fn streams(
         }),
     );
     let mut streams = vec![
-        stream("plan", Purpose::Plan, Box::new(Memory::new(from.plan.to_bytes()))),
-        stream("files", Purpose::Files, Box::new(files)),
+        stream("plan", StreamKind::Manifest, Box::new(Memory::new(from.plan.to_bytes()))),
+        stream("files", StreamKind::Files, Box::new(files)),
     ];
     for (index, (range, raw)) in from.raw.iter().zip(&from.plan.raw).enumerate() {
         let name = format!("partition {}", raw.part);
         let nodes = Arc::clone(&from.nodes);
         let lacks = Box::new(move |fs: &str| nodes.lock().unwrap_or_else(PoisonError::into_inner).lack(fs));
         let source = RawSource::new(range.clone(), raw.clone(), lacks, Box::new(voice.clone()));
-        streams.push(stream(&name, Purpose::Raw(index), Box::new(source)));
+        streams.push(stream(&name, StreamKind::Raw(index), Box::new(source)));
     }
-    streams.push(stream("boot", Purpose::Boot, Box::new(Memory::new(from.boot))));
+    streams.push(stream("boot", StreamKind::Boot, Box::new(Memory::new(from.boot))));
     streams
 }
 
@@ -92,12 +92,12 @@ impl Source for Memory {
         Some(self.bytes.len() as u64)
     }
 
-    fn again(&self) -> Option<Box<dyn Reread>> {
+    fn again(&self) -> Option<Box<dyn ReadAt>> {
         Some(Box::new(self.clone()))
     }
 }
 
-impl Reread for Memory {
+impl ReadAt for Memory {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         let from = usize::try_from(offset).unwrap_or(usize::MAX).min(self.bytes.len());
         let n = buf.len().min(self.bytes.len() - from);

@@ -9,7 +9,7 @@ use ka_core::console::json::{Counters, Ending, VERSION, seconds};
 use ka_core::net::ServerEvent;
 use ka_core::proto::{self, NodeReport};
 use ka_core::time::Instant;
-use ka_desc::manifest::Purpose;
+use ka_desc::manifest::StreamKind;
 use serde::Serialize;
 
 use super::config::Serving;
@@ -142,7 +142,7 @@ impl<'a> Event<'a> {
                 number: info.number,
                 name: &info.name,
                 size: info.size,
-                estimate: info.size.is_some() && Purpose::is_estimate(&info.metadata),
+                estimate: info.size.is_some() && StreamKind::is_estimate(&info.metadata),
             },
             ServerEvent::Nameless(addrs) => Self::Nameless { addrs },
             ServerEvent::Warning(text) => Self::Warning { text },

@@ -6,7 +6,7 @@
 
 use std::io::{self, IsTerminal, Stdin};
 
-use ka_core::console::reporter::Tell;
+use ka_core::console::reporter::Reporter;
 use rustix::process::getpgrp;
 use rustix::termios::{
     LocalModes, OptionalActions, QueueSelector, SpecialCodeIndex, Termios, tcflush, tcgetattr, tcgetpgrp,
@@ -25,7 +25,7 @@ pub(crate) struct Keyboard {
 
 impl Keyboard {
     /// The terminal, if people look at it and nothing else reads from it.
-    pub(crate) fn open(tell: &Tell, stdin_is_read: bool) -> Option<Self> {
+    pub(crate) fn open(tell: &Reporter, stdin_is_read: bool) -> Option<Self> {
         let terminal = io::stdin();
         if !tell.is_live() || stdin_is_read || !terminal.is_terminal() || !is_ours(&terminal) {
             return None;

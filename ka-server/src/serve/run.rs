@@ -7,14 +7,14 @@ use std::time::Duration;
 use ka_core::console::exit::Exit;
 use ka_core::console::meter::Total;
 use ka_core::console::report::ReportFile;
-use ka_core::console::reporter::{Line, Tell};
+use ka_core::console::reporter::{Line, Reporter};
 use ka_core::console::run::{self, Moment};
 use ka_core::console::{privileges, units};
 use ka_core::net::{self, Control, ServeError, ServerConfig, ServerEvent, Stream};
 use ka_core::proto::Report;
 use ka_core::stream::Spool;
 use ka_core::time::Instant;
-use ka_desc::manifest::Purpose;
+use ka_desc::manifest::StreamKind;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::config::{Config, Serving};
@@ -28,8 +28,8 @@ use super::status::Board;
 /// Serves a session. `open` makes its streams, last of all that can fail before it is open; so nothing is left running.
 pub async fn serve(
     serving: Arc<dyn Serving>,
-    tell: &Tell,
-    open: impl FnOnce(&Tell) -> Result<Vec<Stream>, String>,
+    tell: &Reporter,
+    open: impl FnOnce(&Reporter) -> Result<Vec<Stream>, String>,
 ) -> Exit {
     let config = serving.session();
     // From here on there are files that must not be left behind.
@@ -70,7 +70,7 @@ async fn session(
     watch: &Arc<Mutex<Watch>>,
     signals: run::Signals,
     inbox: net::Inbox,
-    open: impl FnOnce(&Tell) -> Result<Vec<Stream>, String>,
+    open: impl FnOnce(&Reporter) -> Result<Vec<Stream>, String>,
 ) -> End {
     let (serving, tell) = {
         let watch = lock(watch);
@@ -96,7 +96,10 @@ async fn session(
     {
         let mut watch = lock(watch);
         watch.board.expect(
-            streams.iter().map(|s| Total::new(s.source.size(), Purpose::is_estimate(&s.metadata))).collect(),
+            streams
+                .iter()
+                .map(|s| Total::new(s.source.size(), StreamKind::is_estimate(&s.metadata)))
+                .collect(),
         );
         watch.start = Start { key: keyboard.is_some(), local: here.is_some() };
     }
@@ -167,7 +170,7 @@ fn lock(watch: &Mutex<Watch>) -> MutexGuard<'_, Watch> {
 
 /// Sees the events, tells people and programs, and holds the remote control.
 struct Watch {
-    tell: Tell,
+    tell: Reporter,
     board: Board,
     control: Control,
     serving: Arc<dyn Serving>,

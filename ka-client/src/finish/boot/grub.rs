@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ka_desc::manifest::{Firmware, Place, Plan};
+use ka_desc::manifest::{Firmware, Manifest, Place};
 use ka_desc::run::Runner;
 use ka_desc::system::tree::Tree;
 use ka_desc::write::Prepared;
@@ -60,7 +60,7 @@ pub(crate) fn run(
 
 /// The arguments of each run of `grub-install`. Pure.
 fn calls(
-    plan: &Plan,
+    plan: &Manifest,
     disks: &[Prepared],
     firmware: Firmware,
     others: &[String],
@@ -117,7 +117,7 @@ mod tests {
         let mut plan = plan(text);
         let disks = prepared(text);
         let others = ["--recheck".to_owned()];
-        let bios = |plan: &Plan| calls(plan, &disks, Firmware::Bios, &others).unwrap();
+        let bios = |plan: &Manifest| calls(plan, &disks, Firmware::Bios, &others).unwrap();
         assert_eq!(bios(&plan), [["--target=i386-pc", "--recheck", "/dev/b"]]);
         plan.boot.pieces = vec![Piece { disk: "c".into(), place: Place::Mbr, sector: 0, bytes: 440 }];
         assert_eq!(bios(&plan).len(), 2);

@@ -3,14 +3,14 @@
 use std::ops::Range;
 
 use ka_desc::boot::relocate;
-use ka_desc::manifest::{Firmware, Piece, Place, Plan};
+use ka_desc::manifest::{Firmware, Manifest, Piece, Place};
 use ka_desc::run::Runner;
 use ka_desc::write::{Options, Prepared, record, record_rooms};
 
 use crate::finish::target::{Target, disk};
 
 /// Why the golden node's boot records cannot be put on these disks, if this node needs them. Pure.
-pub(crate) fn misfits(plan: &Plan, disks: &[Prepared], firmware: Firmware) -> Vec<String> {
+pub(crate) fn misfits(plan: &Manifest, disks: &[Prepared], firmware: Firmware) -> Vec<String> {
     let needed = firmware == Firmware::Bios && plan.boot.install.is_none();
     let pieces = plan.boot.pieces.iter().filter(|_| needed);
     let mut all: Vec<String> =
@@ -96,7 +96,8 @@ mod tests {
         let (mut plan, mut disks) = (plan(desc), prepared(desc));
         let piece = |place, bytes| Piece { disk: "sda".into(), place, sector: 0, bytes };
         plan.boot.pieces = vec![piece(Place::Mbr, 440), piece(Place::Partition(1), 1 << 20)];
-        let misfits = |plan: &Plan, disks: &[Prepared], firmware| misfits(plan, disks, firmware).join("; ");
+        let misfits =
+            |plan: &Manifest, disks: &[Prepared], firmware| misfits(plan, disks, firmware).join("; ");
         assert_eq!(misfits(&plan, &disks, Firmware::Bios), "");
         plan.boot.pieces[1].bytes += 1;
         assert!(misfits(&plan, &disks, Firmware::Bios).contains("1048577 bytes from sector 2048 on"));

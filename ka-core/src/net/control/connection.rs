@@ -104,12 +104,13 @@ impl Outbox {
         let writer = tokio::spawn(async move {
             while let Some(body) = rx.recv().await {
                 let frame = frame(&mut sealing, &body);
-                let longest = if rx.is_closed() { limits::CONNECT } else { limits::CUT_OFF };
+                let longest =
+                    if rx.is_closed() { limits::CONNECT_TIMEOUT } else { limits::PARTITION_TIMEOUT };
                 if !matches!(timeout(longest, half.write_all(&frame)).await, Ok(Ok(()))) {
                     break;
                 }
             }
-            let _ = timeout(limits::CONNECT, half.shutdown()).await;
+            let _ = timeout(limits::CONNECT_TIMEOUT, half.shutdown()).await;
             drop(open);
         });
         Self(tx, writer.abort_handle())

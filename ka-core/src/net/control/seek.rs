@@ -56,7 +56,7 @@ pub(crate) async fn get_in(
     hello: &Hello,
     events: &mut (dyn FnMut(ClientEvent) + Send),
 ) -> Result<(Connection, ToNode), JoinError> {
-    let end = Instant::now() + config.discover_timeout.unwrap_or(limits::DISCOVER);
+    let end = Instant::now() + config.discover_timeout.unwrap_or(limits::DISCOVER_TIMEOUT);
     let mut told = BTreeSet::new();
     loop {
         let (why, proven) = match find(config, key, end, events).await {
@@ -69,7 +69,7 @@ pub(crate) async fn get_in(
                 }
             }
         };
-        let pause = if matches!(why, JoinError::Unresolved(..)) { RESOLVE } else { limits::REDIAL };
+        let pause = if matches!(why, JoinError::Unresolved(..)) { RESOLVE } else { limits::REDIAL_DELAY };
         if Instant::now() + pause >= end || !may_pass(&why, proven) {
             return Err(why);
         }
@@ -166,11 +166,11 @@ async fn say_hello(
     hello: &Hello,
     events: &mut (dyn FnMut(ClientEvent) + Send),
 ) -> Result<(Connection, ToNode), JoinError> {
-    let mut connection = meet(addrs, key, limits::PREFACE).await?;
+    let mut connection = meet(addrs, key, limits::PREFACE_TIMEOUT).await?;
     if !heard {
         events(ClientEvent::Found(connection.server()));
     }
-    match exchange(&mut connection, hello, limits::PREFACE).await? {
+    match exchange(&mut connection, hello, limits::PREFACE_TIMEOUT).await? {
         ToNode::Refused(why) => Err(JoinError::Refused(why)),
         answer => Ok((connection, answer)),
     }

@@ -20,7 +20,7 @@ use crate::net::noise::transport::CHANGED;
 use crate::proto::Node;
 use crate::proto::node::Input;
 use crate::tape::ring::{Item, Ring};
-use crate::types::{Floors, LinkId, Offset, Position};
+use crate::types::{LinkId, Offset, Position, Watermarks};
 use crate::wire::control::LinkFault;
 use crate::wire::data::{GRANT_BYTES, Grant, HEADER_BYTES, Header, Kind};
 
@@ -40,10 +40,10 @@ pub(crate) struct Child {
     again: Ring,
     asked: bool,
     /// What it said last of itself and those below it.
-    floors: Floors,
+    watermarks: Watermarks,
     upto: Offset,
     /// What of that is known here, below the child's own place: from there the next places are looked for.
-    known: Floors,
+    known: Watermarks,
     /// It is ahead of this node, which has told of itself that it is here.
     ahead: Option<Position>,
     /// Whether anything was written since [`live`](Self::live).
@@ -64,20 +64,20 @@ struct Out {
 impl Child {
     /// One whose claim was [believed](Tape::believe); the tape is here up to `end`.
     pub(crate) fn new(id: LinkId, link: Link, claim: Grant, end: Position) -> Self {
-        let Grant { floors, upto } = claim;
+        let Grant { watermarks, upto } = claim;
         let Link { stream, mut words } = link;
         let head = BytesMut::from(&words.accept()[..]);
         Self {
             id,
             stream,
             words,
-            out: Out { head, next: floors.held(), written: 0 },
+            out: Out { head, next: watermarks.held(), written: 0 },
             again: Ring::new(),
             asked: false,
-            floors,
+            watermarks,
             upto,
-            known: Floors::all(Position::END),
-            ahead: (floors.held().item > end.item).then_some(end),
+            known: Watermarks::all(Position::END),
+            ahead: (watermarks.held().item > end.item).then_some(end),
             wrote: true,
             grants: BytesMut::with_capacity(4096),
         }
@@ -114,7 +114,7 @@ impl Child {
     /// Moves the place of a child that is ahead as far as the tape is here. Once it has come to the place that the
     /// child claims, that must be one.
     fn catch_up(&mut self, tape: Tape<'_>, happened: &mut VecDeque<Input>) -> Result<(), LinkFault> {
-        let (claimed, end) = (self.floors.held(), tape.ring.end());
+        let (claimed, end) = (self.watermarks.held(), tape.ring.end());
         if self.ahead.is_none_or(|told| told == end) {
             return Ok(());
         }
@@ -132,10 +132,10 @@ impl Child {
 
     /// What the child said last, as far as it can be known here; `held` is its own place.
     fn believe(&mut self, tape: Tape<'_>, held: Position) -> Result<Grant, LinkFault> {
-        let mut floors = tape.floors_below(&self.known, &self.floors).ok_or_else(cannot_be)?;
-        floors.0[0] = held;
-        self.known = floors;
-        Ok(Grant { floors, upto: self.upto })
+        let mut watermarks = tape.watermarks_below(&self.known, &self.watermarks).ok_or_else(cannot_be)?;
+        watermarks.0[0] = held;
+        self.known = watermarks;
+        Ok(Grant { watermarks, upto: self.upto })
     }
 
     /// Reads grants, until none is left.
@@ -169,7 +169,7 @@ impl Child {
                 self.grants.advance(frame);
             }
             if let Some(grant) = latest {
-                let (before, now) = (self.floors.held(), grant.floors.held());
+                let (before, now) = (self.watermarks.held(), grant.watermarks.held());
                 let held = match self.ahead {
                     // Nothing was sent to it, so it holds what it held.
                     Some(told) => (now == before).then_some(told),
@@ -180,7 +180,7 @@ impl Child {
                     }
                 };
                 let held = held.ok_or_else(cannot_be)?;
-                (self.floors, self.upto) = (grant.floors, grant.upto);
+                (self.watermarks, self.upto) = (grant.watermarks, grant.upto);
                 let grant = self.believe(tape, held)?;
                 happened.push_back(Input::Granted(self.id, grant));
             }

@@ -24,7 +24,7 @@ use crate::crypto::payload::{Keystream, Part, PayloadKey};
 use crate::limits::{self, BLOCK_BYTES};
 use crate::net::host::threads::Threads;
 use crate::net::session::Stream;
-use crate::stream::{Reread, Sink, Source, Spool, Stop};
+use crate::stream::{ReadAt, Sink, Source, Spool, Stop};
 use crate::tape::chain::StreamInfo;
 use crate::types::Position;
 
@@ -36,7 +36,7 @@ const LOOK: Duration = Duration::from_millis(100);
 /// What comes from the sources' thread.
 pub(crate) enum Fed {
     /// With its bytes once more, if they can be read again.
-    Begin(StreamInfo, Option<Box<dyn Reread>>),
+    Begin(StreamInfo, Option<Box<dyn ReadAt>>),
     Bytes(Bytes),
     /// No stream can be read again after all, for this reason.
     RereadFailed(String),
@@ -103,7 +103,7 @@ impl Feed {
     pub(crate) async fn stop(mut self) -> Result<(), String> {
         self.fed.close();
         self.stop.set();
-        match tokio::time::timeout(limits::STOP_GRACE + limits::CONNECT, self.ended).await {
+        match tokio::time::timeout(limits::STOP_GRACE + limits::CONNECT_TIMEOUT, self.ended).await {
             Ok(Ok(result)) => result,
             Err(_) if self.spools => {
                 Err("what was read is still being written to the spool: it is not kept".into())
@@ -114,7 +114,7 @@ impl Feed {
 }
 
 fn read_all(
-    streams: Vec<(Option<Box<dyn Reread>>, Stream)>,
+    streams: Vec<(Option<Box<dyn ReadAt>>, Stream)>,
     mut spool: Option<Spool>,
     payload: &PayloadKey,
     tx: &mpsc::Sender<Fed>,
@@ -341,7 +341,7 @@ impl Drain {
     /// Waits until the thread has ended its sink, a little longer than a command may take to stop.
     pub(crate) async fn ended(mut self) {
         self.abort();
-        let _ = tokio::time::timeout(limits::STOP_GRACE + limits::CONNECT, &mut self.ended).await;
+        let _ = tokio::time::timeout(limits::STOP_GRACE + limits::CONNECT_TIMEOUT, &mut self.ended).await;
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::tape::index::Index;
 use crate::tape::ring::Ring;
-use crate::types::{Floors, Position};
+use crate::types::{Position, Watermarks};
 use crate::wire::data::Grant;
 
 /// Where a place that somebody claims is, as seen from a ring.
@@ -29,15 +29,15 @@ impl Tape<'_> {
     /// One that lacks what is forgotten is for the node to refuse. One that is ahead is put at the end of what is here:
     /// it waits there until the tape has come to its place, and only then is it known whether that is one.
     pub(crate) fn believe(&self, claim: Grant) -> Option<Grant> {
-        let Grant { mut floors, upto } = claim;
-        let known = Floors::all(Position::END);
-        floors.0[0] = match self.place(known.held(), floors.held()) {
-            Place::Forgotten | Place::Held => floors.held(),
+        let Grant { mut watermarks, upto } = claim;
+        let known = Watermarks::all(Position::END);
+        watermarks.0[0] = match self.place(known.held(), watermarks.held()) {
+            Place::Forgotten | Place::Held => watermarks.held(),
             Place::Ahead => self.ring.end(),
             Place::Nowhere => return None,
         };
-        let below = self.floors_below(&known, &floors)?;
-        (claim.floors.held().offset <= upto).then_some(Grant { floors: below, upto })
+        let below = self.watermarks_below(&known, &watermarks)?;
+        (claim.watermarks.held().offset <= upto).then_some(Grant { watermarks: below, upto })
     }
 
     /// Where `at` is; `known` is a place to begin to look from.
@@ -54,10 +54,10 @@ impl Tape<'_> {
         if self.ring.walk(from, at.item) == Some(at) { Place::Held } else { Place::Nowhere }
     }
 
-    /// `floors` with the levels below the first as they can be known here: no further back and no further ahead than
+    /// `watermarks` with the levels below the first as they can be known here: no further back and no further ahead than
     /// what is held. `None` if one of them is no place of this tape.
-    pub(crate) fn floors_below(&self, known: &Floors, floors: &Floors) -> Option<Floors> {
-        let mut believed = *floors;
+    pub(crate) fn watermarks_below(&self, known: &Watermarks, watermarks: &Watermarks) -> Option<Watermarks> {
+        let mut believed = *watermarks;
         for (at, known) in believed.0.iter_mut().zip(known.0).skip(1).filter(|(at, _)| **at != Position::END)
         {
             *at = match self.place(known, *at) {

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 
 use crate::limits::BLOCK_BYTES;
 use crate::net::host::threads::Threads;
-use crate::stream::Reread;
+use crate::stream::ReadAt;
 use crate::tape::chain::{self, Hash, Sealer, Segment, Statement};
 use crate::tape::index::{Blocks, Index, Part};
 use crate::tape::ring::{Item, Ring};
@@ -32,7 +32,7 @@ pub(crate) struct Again {
 
 enum Job {
     /// The next stream's bytes are here.
-    Stream(Box<dyn Reread>),
+    Stream(Box<dyn ReadAt>),
     /// Seal this again.
     Part(LinkId, Part),
 }
@@ -51,7 +51,7 @@ impl Again {
     }
 
     /// A stream begins that can be read again here.
-    pub(crate) fn stream(&mut self, source: Box<dyn Reread>) {
+    pub(crate) fn stream(&mut self, source: Box<dyn ReadAt>) {
         let _ = self.jobs.send(Job::Stream(source));
     }
 
@@ -109,7 +109,7 @@ fn ring(at: Position, items: impl IntoIterator<Item = Item>) -> Ring {
 }
 
 /// Reads a segment's bytes again, and seals them as they were sealed before.
-fn seal_again(sealer: &Sealer, source: &dyn Reread, part: &Blocks) -> Result<Ring, String> {
+fn seal_again(sealer: &Sealer, source: &dyn ReadAt, part: &Blocks) -> Result<Ring, String> {
     let mut bytes = vec![0; part.bytes as usize];
     let mut filled = 0;
     while filled < bytes.len() {

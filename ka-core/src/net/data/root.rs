@@ -18,7 +18,7 @@ use super::reread::Again;
 use crate::limits::{self, BLOCK_BYTES, SEGMENT_BLOCKS};
 use crate::net::host::threads::Threads;
 use crate::proto::Window;
-use crate::stream::Reread;
+use crate::stream::ReadAt;
 use crate::tape::chain::{self, Hash, Sealer, Segment, Statement, StreamEnd, StreamInfo};
 use crate::tape::ring::Item;
 use crate::types::{Position, printable};
@@ -160,7 +160,7 @@ impl Root {
         let Some(last) = self.blocks.last() else { return Vec::new() };
         let last_bytes = last.len() as u32;
         self.length += self.blocks.iter().map(|b| b.len() as u64).sum::<u64>();
-        self.pace.as_mut().reset(Instant::now() + limits::SEGMENT_PACE);
+        self.pace.as_mut().reset(Instant::now() + limits::SEGMENT_INTERVAL);
         let hashes = std::mem::take(&mut self.hashes);
         let mut items = Vec::with_capacity(1 + self.blocks.len());
         items.push(self.state(&Statement::Segment(Segment { last_bytes, hashes })));
@@ -169,7 +169,7 @@ impl Root {
         items
     }
 
-    fn begin(&mut self, info: StreamInfo, source: Option<Box<dyn Reread>>) -> Sealed {
+    fn begin(&mut self, info: StreamInfo, source: Option<Box<dyn ReadAt>>) -> Sealed {
         self.length = 0;
         if let (Some(again), Some(source)) = (&mut self.again, source) {
             again.stream(source);

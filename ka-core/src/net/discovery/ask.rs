@@ -85,7 +85,7 @@ pub async fn ask(
 
 /// The probe of a server that starts: is there another one of this name before which it has to yield?
 ///
-/// Takes [`limits::PROBE`] unless there is. One that is no longer probing goes first; of two that are, the one
+/// Takes [`limits::PROBE_TIMEOUT`] unless there is. One that is no longer probing goes first; of two that are, the one
 /// with the smaller session id. The caller's own [`Responder`](super::answer::Responder) should be running: it is how two that
 /// start at once hear of each other. A server with another key is none: nobody who looks for one finds the other.
 pub async fn rival(
@@ -96,7 +96,7 @@ pub async fn rival(
     key: &Key,
 ) -> Option<Found> {
     let mut search = Search::begin(Some(session), Target::Anyone(port), only, key, PAUSE_MAX).ok()?;
-    let until = after(Instant::now(), limits::PROBE);
+    let until = after(Instant::now(), limits::PROBE_TIMEOUT);
     while let Some(found) = search.next(until).await {
         if goes_first(&found, own) {
             return Some(found);

@@ -27,7 +27,7 @@ where
     for (turn, addr) in addrs.iter().enumerate() {
         let (addr, attempt) = (*addr, attempt(*addr));
         attempts.spawn(async move {
-            sleep(limits::TURN * turn as u32).await;
+            sleep(limits::NEXT_ADDRESS_DELAY * turn as u32).await;
             (turn, addr, attempt.await)
         });
     }
@@ -43,15 +43,17 @@ where
     Err(failed.into_iter().map(|(_, addr, why)| (addr, why)).collect())
 }
 
-/// Connects within [`limits::CONNECT`], without delay for small messages. If this host has run out of what that takes, it
+/// Connects within [`limits::CONNECT_TIMEOUT`], without delay for small messages. If this host has run out of what that takes, it
 /// waits until all connections that strangers may hold are gone.
 pub(crate) async fn connect(addr: SocketAddr) -> io::Result<TcpStream> {
-    let patience = Instant::now() + limits::PREFACE;
+    let patience = Instant::now() + limits::PREFACE_TIMEOUT;
     let stream = loop {
         let silence = || io::Error::new(io::ErrorKind::TimedOut, "no answer within a second");
-        match timeout(limits::CONNECT, TcpStream::connect(addr)).await {
+        match timeout(limits::CONNECT_TIMEOUT, TcpStream::connect(addr)).await {
             Err(_) => return Err(silence()),
-            Ok(Err(e)) if exhausted(&e) && Instant::now() < patience => sleep(limits::TURN).await,
+            Ok(Err(e)) if exhausted(&e) && Instant::now() < patience => {
+                sleep(limits::NEXT_ADDRESS_DELAY).await
+            }
             Ok(result) => break result?,
         }
     };

@@ -70,7 +70,7 @@ pub(crate) async fn dial(way: Way, attach: Attach) -> Result<Link, NoLink> {
             None => attach_open(&mut stream, attach).await,
         }
     };
-    match timeout(limits::OFFER + limits::CONNECT, attempt).await {
+    match timeout(limits::OFFER_TIMEOUT + limits::CONNECT_TIMEOUT, attempt).await {
         Ok(Ok(words)) => Ok(Link { stream, words }),
         Ok(Err(fault)) => Err(NoLink::Fault(fault)),
         Err(_) => Err(NoLink::Fault(unreachable("it accepts the connection but does not answer"))),
@@ -152,7 +152,7 @@ mod tests {
     use super::*;
     use crate::net::accept::{Own, hear_child};
     use crate::types::SessionId;
-    use crate::types::{Epoch, Floors, NodeId, Offset, Position};
+    use crate::types::{Epoch, NodeId, Offset, Position, Watermarks};
     use crate::wire::TAG_BYTES;
     use crate::wire::data::ATTACH_BYTES;
     use crate::wire::data::Grant;
@@ -169,7 +169,7 @@ mod tests {
     }
 
     fn attach() -> Attach {
-        let grant = Grant { floors: Floors::all(Position::START), upto: Offset(1 << 20) };
+        let grant = Grant { watermarks: Watermarks::all(Position::START), upto: Offset(1 << 20) };
         Attach { session: SESSION, child: CHILD, epoch: Epoch(1), grant }
     }
 
@@ -214,7 +214,7 @@ mod tests {
         };
         let stream = first(&[addr(9), addr(8), live], attempt).await.unwrap();
         assert_eq!(stream.peer_addr().unwrap(), live);
-        assert!(begun.elapsed() < limits::CONNECT);
+        assert!(begun.elapsed() < limits::CONNECT_TIMEOUT);
         let failed = first(&[addr(8), addr(7)], connect).await.unwrap_err();
         assert_eq!(failed.iter().map(|(addr, _)| *addr).collect::<Vec<_>>(), [addr(8), addr(7)]);
     }

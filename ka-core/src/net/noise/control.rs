@@ -113,7 +113,7 @@ pub(crate) async fn answer(stream: &mut TcpStream, key: &ServerKey) -> Result<Ci
 async fn last_word(stream: &mut TcpStream, preface: [u8; PREFACE_BYTES]) {
     if stream.write_all(&preface).await.is_ok() && stream.shutdown().await.is_ok() {
         let mut rest = stream.take(REST_BYTES);
-        let _ = timeout(limits::CONNECT, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
+        let _ = timeout(limits::CONNECT_TIMEOUT, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
     }
 }
 

@@ -128,11 +128,11 @@ impl Coordinator {
             .map(|(m, s)| {
                 // A connection that a node gave up while it was cut off closes here only once it is back.
                 let until = match m.gone {
-                    None => m.heard + limits::FLAP,
-                    Some(gone) => gone.max(s.since) + limits::RETURN,
+                    None => m.heard + limits::SILENCE_GRACE,
+                    Some(gone) => gone.max(s.since) + limits::RECONNECT_GRACE,
                 };
                 // Who only comes and goes is not waited for any longer than who is cut off.
-                let comes = s.back.is_some() && now < s.since + limits::CUT_OFF;
+                let comes = s.back.is_some() && now < s.since + limits::PARTITION_TIMEOUT;
                 let why = m.suspected_of(now, &s.why);
                 (m.node, comes || now < until, m.complete, m.progress.received, why)
             })

@@ -47,7 +47,7 @@ impl Coordinator {
             if let Some(m) = self.roster.get_mut(node) {
                 m.later = false;
                 m.linkless = None;
-                (m.tempo, m.arrival) = (Tempo::new(now), Arrival::new(now));
+                (m.throughput, m.arrival) = (Throughput::new(now), Arrival::new(now));
             }
             let quick = |n: &NodeId| self.roster.get(*n).is_some_and(|m| m.named.is_none());
             let parent = self.holder(node, at, None).filter(quick).unwrap_or(NodeId::ROOT);

@@ -26,7 +26,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 
-use super::throughput::Tempo;
+use super::throughput::Throughput;
 use crate::crypto::link_keys::LinkKey;
 use crate::crypto::payload::PayloadKey;
 use crate::limits;
@@ -189,8 +189,8 @@ impl Coordinator {
         let addr = SocketAddr::new(unspecified, config.data_port);
         roster.add(|node| Member::new(now, node, Conn::ROOT, addr, unspecified));
         let mut timers = Timers::default();
-        timers.set(Timer::Beat, now + limits::LIVE);
-        timers.set(Timer::Silence, now + limits::LOOK);
+        timers.set(Timer::Beat, now + limits::HEARTBEAT_INTERVAL);
+        timers.set(Timer::Silence, now + limits::SILENCE_CHECK_INTERVAL);
         if let Some(after) = config.start_after {
             timers.set(Timer::StartAfter, now + after);
         }
@@ -395,7 +395,7 @@ impl Coordinator {
                 // What it was told last it may not have heard.
                 if self.phase != Phase::Gathering {
                     let safe = self.roster.get(node).map_or(0, |m| m.safe.0);
-                    self.tell(conn, ToNode::Safe(safe));
+                    self.tell(conn, ToNode::Stable(safe));
                     self.changed.insert(node);
                 }
             }
@@ -479,7 +479,7 @@ impl Coordinator {
         for (rank, node) in ranks.iter().enumerate() {
             let Some(m) = self.roster.get_mut(*node) else { continue };
             // From here on there is something to measure.
-            (m.tempo, m.arrival) = (Tempo::new(now), Arrival::new(now));
+            (m.throughput, m.arrival) = (Throughput::new(now), Arrival::new(now));
             m.parent = topology::parent(rank, fan_out).map(|r| ranks[r]);
             m.children = topology::children(rank, fan_out, ranks.len()).map(|r| ranks[r]).collect();
             self.changed.insert(*node);
@@ -491,13 +491,13 @@ impl Coordinator {
 
     fn said(&mut self, now: Instant, node: NodeId, message: ToCoordinator) {
         // How often a node says what it holds depends on the tape; whether it lives, its beats tell.
-        if let ToCoordinator::Holds(items) = message {
+        if let ToCoordinator::Stored(items) = message {
             return self.holds(node, items);
         }
         self.heard(now, node);
         let Some(m) = self.roster.get_mut(node) else { return };
         match message {
-            ToCoordinator::Hello(_) | ToCoordinator::Holds(_) => {}
+            ToCoordinator::Hello(_) | ToCoordinator::Stored(_) => {}
             ToCoordinator::Linked(epoch) => {
                 m.linked = true;
                 m.linkless = None;
@@ -507,7 +507,8 @@ impl Coordinator {
                         m.arrival.linked();
                         // How fast it was says nothing of how fast it is from here.
                         let nothing = m.progress.received == Offset::ZERO;
-                        m.tempo = if nothing { Tempo::from_the_start(now) } else { Tempo::new(now) };
+                        m.throughput =
+                            if nothing { Throughput::from_the_start(now) } else { Throughput::new(now) };
                     }
                     if let Some(old) = self.hold_no_more(node) {
                         self.leave_if_free(old);
@@ -520,7 +521,7 @@ impl Coordinator {
             ToCoordinator::Progress(progress) => {
                 // A node whose sink failed relays on and has none to tell of; what the sink took stays.
                 let progress = Progress { sunk: m.progress.sunk.max(progress.sunk), ..progress };
-                m.tempo.see(now, &m.progress, &progress, m.complete);
+                m.throughput.see(now, &m.progress, &progress, m.complete);
                 if progress.received > m.progress.received {
                     m.arrival.reset(now);
                 }
@@ -557,7 +558,7 @@ impl Coordinator {
                 if now.since(m.notes.1) >= Duration::from_secs(1) {
                     m.notes = (0, now);
                 }
-                if m.notes.0 < limits::NOTES {
+                if m.notes.0 < limits::NOTES_PER_SECOND {
                     m.notes.0 += 1;
                     let topic = printable(&note.topic, limits::TEXT_BYTES);
                     let text = printable(&note.text, limits::NOTE_BYTES);
@@ -613,7 +614,7 @@ impl Coordinator {
 
     fn timeout(&mut self, now: Instant) {
         if self.timers.due(Timer::Beat, now) {
-            self.timers.set(Timer::Beat, now + limits::LIVE);
+            self.timers.set(Timer::Beat, now + limits::HEARTBEAT_INTERVAL);
             let conns: Vec<_> = self.roster.nodes().filter_map(|m| m.conn).collect();
             for conn in conns {
                 self.tell(conn, ToNode::Beat);
@@ -621,8 +622,8 @@ impl Coordinator {
         }
         let late = self.timers.when(Timer::Silence).map(|when| now.since(when));
         if self.timers.due(Timer::Silence, now) {
-            self.timers.set(Timer::Silence, now + limits::LOOK);
-            if let Some(late) = late.filter(|late| *late > limits::LATE) {
+            self.timers.set(Timer::Silence, now + limits::SILENCE_CHECK_INTERVAL);
+            if let Some(late) = late.filter(|late| *late > limits::OWN_STALL_AFTER) {
                 self.stood_still(now, late);
             }
             self.look(now);
@@ -638,7 +639,7 @@ impl Coordinator {
             self.start(now);
         }
         self.timers.stop(Timer::Release);
-        self.timers.stop(Timer::News);
+        self.timers.stop(Timer::Ack);
     }
 
     fn tell_node(&mut self, node: NodeId, message: ToNode) {
@@ -726,7 +727,7 @@ mod tests {
 
     fn safe(told: &[(Conn, ToNode)], conn: u32) -> Option<u64> {
         told.iter().rev().find_map(|(to, message)| match message {
-            ToNode::Safe(items) if *to == Conn(conn) => Some(*items),
+            ToNode::Stable(items) if *to == Conn(conn) => Some(*items),
             _ => None,
         })
     }
@@ -741,14 +742,14 @@ mod tests {
         let first =
             |told: &[(Conn, ToNode)], wanted: fn(&ToNode) -> bool| told.iter().position(|(_, m)| wanted(m));
         let (news, view) =
-            (|m: &ToNode| matches!(m, ToNode::Safe(_)), |m: &ToNode| matches!(m, ToNode::View(_)));
+            (|m: &ToNode| matches!(m, ToNode::Stable(_)), |m: &ToNode| matches!(m, ToNode::View(_)));
         assert!(first(&start, news) < first(&start, view), "less comes before the view");
 
         // What a child holds is its own affair; and a number that goes back is none.
-        let pause = 3 * limits::NEWS;
+        let pause = 3 * limits::ACK_INTERVAL_PER_NODE;
         let say = |c: &mut Coordinator, at: u32, node: u32, items| {
             let now = Instant::ZERO + (at * pause);
-            c.handle(now, Input::Said(Conn(node), ToCoordinator::Holds(items)));
+            c.handle(now, Input::Said(Conn(node), ToCoordinator::Stored(items)));
             told(c)
         };
         assert_eq!(safe(&say(&mut c, 1, 1, 7), 0), None);

@@ -6,18 +6,19 @@
 //! ```
 //!
 //! **Suspicion re-routes, it does not evict.** So it may come quickly: whoever a suspected node fed gets the nearest
-//! ancestor that is left, which still holds what it lacks (see [`Floors`](crate::types::Floors)). The suspected
+//! ancestor that is left, which still holds what it lacks (see [`Watermarks`](crate::types::Watermarks)). The suspected
 //! node itself comes back as a leaf, at its own offset, below somebody who holds that.
 //!
 //! If nobody at all has been heard lately, it is this machine that is cut off, and nobody is suspected.
 
 use super::*;
 use crate::proto::roster::{Cause, Suspicion};
-use crate::proto::throughput::Tempo;
+use crate::proto::throughput::Throughput;
 
 /// When a node is not heard for so long, a beat is missing.
-pub(super) const HOLE: Duration =
-    Duration::from_millis((2 * limits::BEAT.as_millis() + limits::LOOK.as_millis()) as u64);
+pub(super) const HOLE: Duration = Duration::from_millis(
+    (2 * limits::PROGRESS_INTERVAL.as_millis() + limits::SILENCE_CHECK_INTERVAL.as_millis()) as u64,
+);
 
 /// The longest pause between two messages of a node that counts as its usual one: twice as much is silence.
 const GAP_MAX: Duration = Duration::from_millis(1500);
@@ -48,7 +49,7 @@ impl Coordinator {
                 }
                 self.reroute(now, node, parent, &printable(&why, limits::TEXT_BYTES));
             }
-            LinkFault::Unreachable(why) if since + limits::CUT_OFF <= now => {
+            LinkFault::Unreachable(why) if since + limits::PARTITION_TIMEOUT <= now => {
                 let reason = Reason::Lost(parent, printable(&why, limits::TEXT_BYTES));
                 self.fail(now, node, reason, at);
             }
@@ -92,7 +93,7 @@ impl Coordinator {
         let (first, at) = (!m.linked, m.progress.received);
         if from == NodeId::ROOT {
             // It dials again. If that does not help soon, somebody else may.
-            let patient = m.linkless.is_some_and(|since| now < since + limits::OFFER);
+            let patient = m.linkless.is_some_and(|since| now < since + limits::OFFER_TIMEOUT);
             if !patient && let Some(holder) = self.holder(node, at, Some(from)) {
                 self.rerouted(node, from, holder, why);
             }
@@ -147,14 +148,14 @@ impl Coordinator {
     pub(super) fn in_touch(&mut self, now: Instant) {
         let hole = now.since(core::mem::replace(&mut self.heard_any, now));
         if self.cut_off.take().is_some() || hole >= HOLE {
-            self.roster.nodes_mut().for_each(|m| m.heard = m.heard.max(now + limits::CONNECT));
+            self.roster.nodes_mut().for_each(|m| m.heard = m.heard.max(now + limits::CONNECT_TIMEOUT));
         }
     }
 
     /// Looks who is silent, and who has come back for good.
     pub(super) fn look(&mut self, now: Instant) {
         if self.phase == Phase::Gathering {
-            let silent = |m: &&Member| m.heard + limits::SILENCE <= now;
+            let silent = |m: &&Member| m.heard + limits::GATHERING_TIMEOUT <= now;
             let gone: Vec<_> = self.roster.nodes().filter(silent).map(|m| (m.node, m.conn)).collect();
             for (node, conn) in gone {
                 self.hang_up(conn);
@@ -169,17 +170,19 @@ impl Coordinator {
                 suspicion.back = None;
             }
         }
-        let quiet = |m: &&Member| m.heard + limits::SUSPECT.max(2 * m.gap) <= now;
+        let quiet = |m: &&Member| m.heard + limits::SUSPECT_AFTER.max(2 * m.gap) <= now;
         let active = |m: &&Member| m.suspicion.is_none() && !m.released;
         // Somebody was heard when it was not, so this machine is not cut off; or its connection was closed: that came
         // through, and whoever lives dials again, and again if the link comes and goes.
         let witnessed = |m: &&Member| {
-            self.heard_any.since(m.heard) >= HOLE || m.gone.is_some_and(|gone| gone + limits::SILENCE <= now)
+            self.heard_any.since(m.heard) >= HOLE
+                || m.gone.is_some_and(|gone| gone + limits::GATHERING_TIMEOUT <= now)
         };
         let (mut silent, doubtful): (Vec<_>, Vec<_>) =
             self.roster.nodes().filter(active).filter(quiet).partition(witnessed);
         let ending = self.roster.nodes().any(|m| m.outcome.as_ref().is_some_and(Outcome::is_ok));
-        let patience = if ending && doubtful.len() == 1 { limits::SILENCE } else { limits::CUT_OFF };
+        let patience =
+            if ending && doubtful.len() == 1 { limits::GATHERING_TIMEOUT } else { limits::PARTITION_TIMEOUT };
         let cut_off = self.cut_off.or((!doubtful.is_empty()).then_some(now));
         if cut_off.is_some_and(|since| since + patience <= now) {
             silent.extend(doubtful);
@@ -197,7 +200,7 @@ impl Coordinator {
         for m in self.roster.nodes_mut() {
             m.heard = now.min(m.heard + late);
             m.arrival.pause(now, late);
-            m.tempo = Tempo::new(now);
+            m.throughput = Throughput::new(now);
         }
     }
 
@@ -207,7 +210,7 @@ impl Coordinator {
         for (node, keeper) in nodes.iter().zip(keepers) {
             let Some(m) = self.roster.get_mut(*node) else { continue };
             let why = m.suspected_of(now, cause);
-            let soon = now.since(m.flaps.1) < limits::STEADY_MAX;
+            let soon = now.since(m.flaps.1) < limits::RETURN_DELAY_MAX;
             m.flaps = (if soon { m.flaps.0 + 1 } else { 1 }, now);
             m.suspicion = Some(Suspicion { since: now, back: None, why: cause.clone() });
             // Who comes back needs the end of the line.
@@ -284,8 +287,8 @@ impl Coordinator {
         let Some(m) = self.roster.get(node).filter(|m| m.conn.is_some()) else { return };
         let Some(back) = m.suspicion.as_ref().and_then(|s| s.back) else { return };
         // A node that comes and goes would have everybody re-arranged each time.
-        let steady = limits::STEADY * (1 << (m.flaps.0.saturating_sub(1)).min(7)) / 2;
-        if m.flaps.0 > 1 && now < back + steady.min(limits::STEADY_MAX) {
+        let steady = limits::RETURN_DELAY * (1 << (m.flaps.0.saturating_sub(1)).min(7)) / 2;
+        if m.flaps.0 > 1 && now < back + steady.min(limits::RETURN_DELAY_MAX) {
             return;
         }
         let (at, unsettled, lacks) = (m.progress.received, m.outcome.is_none(), m.lacks());
@@ -587,7 +590,7 @@ impl Coordinator {
         });
         let keep = m.keeps_for > 0;
         let children = m.children.iter().chain(&m.holds_for).copied().collect();
-        let view = View { epoch: self.epoch, parent, children, keep };
+        let view = View { epoch: self.epoch, parent, children, retain: keep };
         self.tell_node(node, ToNode::View(view));
     }
 }

@@ -1,11 +1,11 @@
 //! What may be forgotten, by the word of those who may lack it.
 //!
 //! ```text
-//!   A ◀─floors─ B ◀─floors─ C ◀─floors─ D …      what B says of C and D may be a lie
-//!   A ◀──Safe── coordinator ◀─Holds─ C, D …      what C and D say themselves
+//!   A ◀─watermarks─ B ◀─watermarks─ C ◀─watermarks─ D …      what B says of C and D may be a lie
+//!   A ◀─Stable─ coordinator ◀Stored─ C, D …      what C and D say themselves
 //! ```
 //!
-//! A node forgets what its children's floors allow, and nothing beyond what is safe: what everybody within the levels who
+//! A node forgets what its children's watermarks allow, and nothing beyond what is safe: what everybody within the levels who
 //! is further below than its children has said itself to hold. Its children speak for themselves.
 //!
 //! Whoever is on his way from one parent to another counts below both, as in views. Who lacks nothing does not count.
@@ -34,15 +34,15 @@ impl Coordinator {
             return;
         }
         if !moved && now < self.safe_at {
-            self.timers.start(Timer::News, self.safe_at);
+            self.timers.start(Timer::Ack, self.safe_at);
             return;
         }
         self.unsure = moved;
-        let pace = (self.roster.len() * limits::NEWS).min(limits::NEWS_MAX);
+        let pace = (self.roster.len() * limits::ACK_INTERVAL_PER_NODE).min(limits::ACK_INTERVAL_MAX);
         match moved {
-            true => self.timers.start(Timer::News, self.safe_at.max(now + limits::NEWS)),
+            true => self.timers.start(Timer::Ack, self.safe_at.max(now + limits::ACK_INTERVAL_PER_NODE)),
             false => {
-                self.timers.stop(Timer::News);
+                self.timers.stop(Timer::Ack);
                 self.safe_at = now + pace;
             }
         }
@@ -57,7 +57,7 @@ impl Coordinator {
             let before = core::mem::replace(&mut m.safe, safe[node.index()]);
             if before.0 != m.safe.0 && !m.released {
                 let items = m.safe.0;
-                self.tell_node(node, ToNode::Safe(items));
+                self.tell_node(node, ToNode::Stable(items));
             }
         }
     }
@@ -114,7 +114,7 @@ impl Coordinator {
                 None => break,
             };
             if at.progress.blocked == Blocked::Below && self.held_up_by(at.node) == Some(node) {
-                longest = longest.max(Some(at.tempo.blocked(now).1));
+                longest = longest.max(Some(at.throughput.blocked(now).1));
             }
         }
         longest

@@ -5,17 +5,17 @@
 //! if the source can be read again; if not, [`Slow`] decides.
 
 use super::*;
-use crate::proto::throughput::{Limit, Tempo};
+use crate::proto::throughput::{Limit, Throughput};
 
 /// What to do about a node that holds up all others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Slow {
     /// Wait for it, for ever.
     Wait,
-    /// Go on without it if it is stuck, or far slower than it may be, for [`limits::BYPASS`].
+    /// Go on without it if it is stuck, or far slower than it may be, for [`limits::BYPASS_AFTER`].
     #[default]
     Bypass,
-    /// The same after [`limits::STUCK`].
+    /// The same after [`limits::STUCK_AFTER`].
     Drop,
 }
 
@@ -37,7 +37,7 @@ enum Trouble {
 impl Coordinator {
     /// Looks who holds up the others.
     pub(super) fn look_for_slow(&mut self, now: Instant) {
-        let fastest = self.roster.nodes().filter_map(|m| m.tempo.fed()).max().unwrap_or(0);
+        let fastest = self.roster.nodes().filter_map(|m| m.throughput.fed()).max().unwrap_or(0);
         self.fastest = self.fastest.max(fastest);
         let (mut nodes, pause) = (Vec::new(), now.since(self.looked));
         // Who has failed may still be there for others.
@@ -47,7 +47,7 @@ impl Coordinator {
             if m.suspicion.is_none() && m.heard + repair::HOLE >= now {
                 nodes.push(m.node);
             } else {
-                m.tempo = Tempo::new(now);
+                m.throughput = Throughput::new(now);
                 m.arrival.pause(now, pause);
             }
         }
@@ -62,7 +62,7 @@ impl Coordinator {
             }
             let (limit, sharers) = (self.limit(now, node), self.sharers(node));
             let Some(m) = self.roster.get_mut(node) else { continue };
-            let lasts = m.tempo.limited_for(now, limit, sharers);
+            let lasts = m.throughput.limited_for(now, limit, sharers);
             match self.trouble(now, node, limit, lasts) {
                 Some(trouble) => self.troubled(now, node, &trouble, lasts),
                 None => self.untroubled(now, node, lasts),
@@ -76,7 +76,7 @@ impl Coordinator {
         let Some(m) = self.roster.get(node) else { return false };
         let idle = m.arrival.idle(now);
         let lacks = m.progress.blocked == Blocked::No && !m.complete;
-        if !lacks || idle < limits::STUCK || self.behind(node).is_none_or(|bytes| bytes == 0) {
+        if !lacks || idle < limits::STUCK_AFTER || self.behind(node).is_none_or(|bytes| bytes == 0) {
             return false;
         }
         // What a limited rate or a shared slow link lets through may be rare.
@@ -117,8 +117,9 @@ impl Coordinator {
         let Some(parent) = m.parent.filter(|p| *p != NodeId::ROOT) else { return };
         let others = self.children(parent);
         // Whoever has just come to it shows nothing yet.
-        let arrives =
-            |m: &Member| m.fed_by == Some(parent) && (m.complete || m.arrival.idle(now) < limits::STUCK);
+        let arrives = |m: &Member| {
+            m.fed_by == Some(parent) && (m.complete || m.arrival.idle(now) < limits::STUCK_AFTER)
+        };
         let to_all = !others.iter().any(|n| *n != node && self.roster.get(*n).is_some_and(arrives));
         let moved = if to_all { others } else { Vec::from([node]) };
         if let Some(p) = self.roster.get_mut(parent).filter(|_| to_all) {
@@ -186,15 +187,15 @@ impl Coordinator {
         let Some(m) = self.roster.get_mut(node) else { return };
         // Who waits for its turn shows nothing.
         let fine = !m.later;
-        m.named.take_if(|last| fine && *last + limits::STEADY_MAX <= now);
+        m.named.take_if(|last| fine && *last + limits::RETURN_DELAY_MAX <= now);
         // Where all go at the pace of the first nobody knows how fast they would be without it. If the server could
         // send far more, that is tried, but once only: the switch may be in the way. In a tree those below would crowd
         // the server.
         let first = m.parent == Some(NodeId::ROOT) && self.config.fan_out == 1;
-        let (Some(rate), Some(carries)) = (m.tempo.received(), carries) else { return };
+        let (Some(rate), Some(carries)) = (m.throughput.received(), carries) else { return };
         // What is between it and those below it must be sent once more: a long session can afford that at once.
         let left = self.config.bytes.map_or(0, |bytes| bytes.saturating_sub(m.progress.received.0));
-        let patience = if left / rate.max(1) >= LONG { Duration::ZERO } else { limits::STUCK };
+        let patience = if left / rate.max(1) >= LONG { Duration::ZERO } else { limits::STUCK_AFTER };
         if first
             && self.limit(now, node).is_some()
             && lasts >= patience
@@ -224,22 +225,25 @@ impl Coordinator {
 
     fn trouble(&self, now: Instant, node: NodeId, limit: Option<Limit>, lasts: Duration) -> Option<Trouble> {
         let m = self.roster.get(node)?;
-        let stuck = m.tempo.stuck(now);
-        if stuck >= limits::STUCK && m.outcome.is_none() {
+        let stuck = m.throughput.stuck(now);
+        if stuck >= limits::STUCK_AFTER && m.outcome.is_none() {
             let ending = m.complete && m.progress.sunk >= m.progress.received;
             return Some(if ending { Trouble::Ending(stuck) } else { Trouble::Stuck(stuck) });
         }
         let fair = self.fair(node);
         // Who was fast once may be slow for a second: its host is busy, its switch has other things to do.
-        let slow =
-            |rate: &u64, best: u64| is_below(*rate, fair) && (lasts >= limits::SLOW || is_below(best, fair));
+        let slow = |rate: &u64, best: u64| {
+            is_below(*rate, fair) && (lasts >= limits::SLOW_AFTER || is_below(best, fair))
+        };
         match limit? {
-            Limit::Sink => m.tempo.sunk().filter(|rate| slow(rate, m.tempo.best().sunk)).map(Trouble::Sink),
+            Limit::Sink => {
+                m.throughput.sunk().filter(|rate| slow(rate, m.throughput.best().sunk)).map(Trouble::Sink)
+            }
             Limit::Link => {
                 // Nobody may ever have been so fast that it could be measured.
-                let stands = |rate: &u64| *rate == 0 && lasts >= limits::SLOW;
-                let slow = |rate: &u64| stands(rate) || slow(rate, m.tempo.best().fed);
-                m.tempo.received().filter(slow).map(Trouble::Link)
+                let stands = |rate: &u64| *rate == 0 && lasts >= limits::SLOW_AFTER;
+                let slow = |rate: &u64| stands(rate) || slow(rate, m.throughput.best().fed);
+                m.throughput.received().filter(slow).map(Trouble::Link)
             }
         }
     }
@@ -323,21 +327,21 @@ impl Coordinator {
     fn do_without(&mut self, now: Instant, node: NodeId, trouble: &Trouble, lasts: Duration) {
         let patience = match self.config.slow {
             Slow::Wait => return,
-            Slow::Bypass => limits::BYPASS,
-            Slow::Drop => limits::STUCK,
+            Slow::Bypass => limits::BYPASS_AFTER,
+            Slow::Drop => limits::STUCK_AFTER,
         };
         let Some(m) = self.roster.get(node) else { return };
         let patience = self.config.finish.filter(|_| m.complete).unwrap_or(patience);
         let finish = match self.config.slow {
-            Slow::Drop => limits::BYPASS,
+            Slow::Drop => limits::BYPASS_AFTER,
             _ => limits::FINISH_TIMEOUT,
         };
         // At its own pace it harms nobody, unless it came late and all others wait for it.
         let slow = !self.config.reread || (m.late && !self.roster.nodes().any(in_time));
         let (fair, least) = (self.fair(node), self.least_rate(node));
-        let (blocked, full_for) = m.tempo.blocked(now);
+        let (blocked, full_for) = m.throughput.blocked(now);
         let waited_for = m.parent.and_then(|p| self.roster.get(p)).is_some_and(|p| {
-            let (blocked, lasts) = p.tempo.blocked(now);
+            let (blocked, lasts) = p.throughput.blocked(now);
             blocked == Blocked::Child(node) && lasts >= patience
         }) || self.kept_full_above(now, node).is_some_and(|lasts| lasts >= patience);
         let reason = match *trouble {
@@ -373,7 +377,7 @@ impl Coordinator {
         let Some(m) = self.roster.get_mut(node).filter(|m| by_link && !m.fed_anew) else { return false };
         let Some(parent) = m.parent.filter(|p| *p != NodeId::ROOT) else { return false };
         m.fed_anew = true;
-        m.tempo = Tempo::new(now);
+        m.throughput = Throughput::new(now);
         self.reroute(now, node, parent, &why);
         true
     }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use ka_desc::manifest::{DiskFacts, Files, PARTCLONE, Part, Plan, Raw, VERSION};
+use ka_desc::manifest::{DiskFacts, Files, Manifest, PARTCLONE, Part, Raw, VERSION};
 
 use super::boot::boot;
 use super::choice::Choice;
@@ -15,7 +15,7 @@ use crate::golden::facts::Golden;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Planned {
     /// What nodes are told.
-    pub plan: Plan,
+    pub plan: Manifest,
     /// The stream `boot`.
     pub boot: Vec<u8>,
     /// The mount points whose files are cloned, whatever contains others first.
@@ -61,7 +61,7 @@ pub fn plan(golden: &Golden, choice: &Choice) -> Result<Planned, Vec<String>> {
         let fs = contents.map(|contents| contents.fs.clone()).filter(|fs| PARTCLONE.contains(&fs.as_str()));
         Raw { part: part.clone(), bytes: golden.part_bytes(part), fs }
     };
-    let plan = Plan {
+    let plan = Manifest {
         version: VERSION,
         golden: golden.host.clone(),
         time_s: choice.time_s,
@@ -87,7 +87,7 @@ pub fn plan(golden: &Golden, choice: &Choice) -> Result<Planned, Vec<String>> {
         uuids,
     };
     // A node would refuse the same, but later, and on every machine.
-    Plan::from_bytes(&plan.to_bytes()).map_err(|why| vec![why])?;
+    Manifest::from_bytes(&plan.to_bytes()).map_err(|why| vec![why])?;
     Ok(Planned {
         plan,
         boot: bytes,

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use ka_desc::language::bytes::people;
 use ka_desc::language::{Desc, Disk};
 use ka_desc::layout;
-use ka_desc::manifest::{Need, Plan};
+use ka_desc::manifest::{Manifest, Need};
 use ka_desc::show::{after, bar, json, plan_table};
 use serde::Serialize;
 
@@ -79,7 +79,7 @@ pub fn text(golden: &Golden, planned: &Planned, busy: &Busy, width: usize) -> St
 pub fn json(golden: &Golden, planned: &Planned, busy: &Busy) -> String {
     #[derive(Serialize)]
     struct Shown<'a> {
-        plan: &'a Plan,
+        plan: &'a Manifest,
         /// On disks as large as the golden node's; those whose desc does not fit these are missing.
         disks: Vec<json::DiskPlan<'a>>,
         mounts: &'a [std::path::PathBuf],
@@ -106,7 +106,7 @@ pub fn json(golden: &Golden, planned: &Planned, busy: &Busy) -> String {
 }
 
 /// Each disk of the plan, on a disk of the golden node's size.
-fn laid_out(golden: &Golden, plan: &Plan) -> Vec<(Disk, Result<layout::Plan, Vec<String>>)> {
+fn laid_out(golden: &Golden, plan: &Manifest) -> Vec<(Disk, Result<layout::Plan, Vec<String>>)> {
     let desc: Desc = plan.desc().unwrap_or_default();
     let laid = |disk: Disk| {
         let laid = sizes::laid_out(golden, &disk);
@@ -120,7 +120,7 @@ fn amount(need: &Need) -> String {
     format!("{}{files}", people(need.bytes))
 }
 
-fn boots(plan: &Plan) -> String {
+fn boots(plan: &Manifest) -> String {
     let mut ways: Vec<String> = plan.boot.firmware.iter().map(|firmware| format!("by {firmware}")).collect();
     if let Some(uefi) = &plan.boot.uefi {
         ways.push(format!("{} of partition {}", uefi.loader, uefi.esp));

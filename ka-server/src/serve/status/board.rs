@@ -11,7 +11,7 @@ use ka_core::net::ServerEvent;
 use ka_core::proto::Event;
 use ka_core::types::NodeId;
 use ka_core::wire::control::{Outcome, Reason};
-use ka_desc::manifest::{Purpose, Stage, topic};
+use ka_desc::manifest::{Stage, StreamKind, topic};
 
 /// What is known of the session.
 #[derive(Debug)]
@@ -81,7 +81,7 @@ impl Board {
         match event {
             ServerEvent::Session(event) => self.take_session(event),
             ServerEvent::Stream(info) => {
-                let total = Total::new(info.size, Purpose::is_estimate(&info.metadata));
+                let total = Total::new(info.size, StreamKind::is_estimate(&info.metadata));
                 if let Some(expected) = self.totals.get_mut(info.number as usize) {
                     *expected = total;
                 }
