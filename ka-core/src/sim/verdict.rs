@@ -6,6 +6,7 @@
 //! more what it lacked).
 
 use alloc::format;
+use alloc::vec::Vec;
 
 use super::checker::Violation;
 use super::host::Host;
