@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use ka_core::crypto::payload::PayloadKey;
+use ka_core::proto::coordinator::Conn;
 use ka_core::proto::coordinator::{Config, Coordinator, Input, Output};
-use ka_core::proto::roster::Conn;
 use ka_core::time::Instant;
 use ka_core::types::{Epoch, NodeId, Offset, SessionId};
 use ka_core::wire::control::{

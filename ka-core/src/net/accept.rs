@@ -25,7 +25,7 @@ use super::noise::link;
 use super::noise::transport::CHANGED;
 use crate::crypto::link_keys::LinkKey;
 use crate::limits;
-use crate::proto::roster::Conn;
+use crate::proto::coordinator::Conn;
 use crate::types::SessionId;
 use crate::wire;
 use crate::wire::Malformed;

@@ -6,7 +6,7 @@ use tokio::task::AbortHandle;
 
 use super::control::connection::{Connection, Outbox};
 use super::link::dial::{Link, NoLink};
-use crate::proto::roster::Conn;
+use crate::proto::coordinator::Conn;
 use crate::types::LinkId;
 use crate::wire::control::{Hello, ToCoordinator, ToNode};
 use crate::wire::data::Attach;

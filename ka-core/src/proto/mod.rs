@@ -12,7 +12,7 @@
 //!   repair; slow nodes; the end.
 //! - [`Node`]: one relay. The server's own is the root of the tree; its parent is the source.
 //! - [`Window`]: positions only: how far the parent may send, what may be forwarded, what may be forgotten.
-//! - [`topology`]: who is whose parent at the start. [`roster`]: who is here, and how each one stands. [`throughput`]: how
+//! - [`topology`]: who is whose parent at the start. [`throughput`]: how
 //!   fast a node is, and what holds it. [`arrival`]: whether anything reaches it. [`release`]: who may leave when.
 //! - [`rate_limit`]: the rate limit. [`timer`]: what is waited for. [`event`]: what an application sees.
 //!
@@ -25,7 +25,6 @@ pub mod event;
 pub mod node;
 pub mod rate_limit;
 pub mod release;
-pub mod roster;
 pub mod throughput;
 pub mod timer;
 pub mod topology;

@@ -13,9 +13,9 @@ use super::host::{Down, HOST_BITS, State, Up};
 use super::trace::note;
 use super::world::World;
 use crate::limits;
+use crate::proto::coordinator::Conn;
 use crate::proto::coordinator::Input as ServerInput;
 use crate::proto::node::{Input, Node, Output};
-use crate::proto::roster::Conn;
 use crate::time::{Duration, Instant};
 use crate::wire::control::{Blocked, Progress, Role, ToCoordinator, ToNode, View};
 
@@ -165,7 +165,7 @@ impl World {
                     && c.roster()
                         .by_conn(conn)
                         .and_then(|n| c.roster().get(n))
-                        .is_some_and(|m| m.outcome.is_none())
+                        .is_some_and(|m| m.outcome().is_none())
                 {
                     self.checker.believed(h);
                 }

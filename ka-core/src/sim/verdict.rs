@@ -5,8 +5,8 @@
 //! became of others), *nobody healthy is given up* (a node that was away for a while only is OK, or nobody held any
 //! more what it lacked).
 
+use alloc::collections::BTreeSet;
 use alloc::format;
-use alloc::vec::Vec;
 
 use super::checker::Violation;
 use super::host::Host;
@@ -16,6 +16,7 @@ use super::world::World;
 use crate::limits;
 use crate::proto::Event;
 use crate::proto::Report;
+use crate::proto::coordinator::Member;
 use crate::time::{Duration, Instant};
 use crate::types::NodeId;
 use crate::wire::control::{Outcome, Reason};
@@ -71,37 +72,18 @@ impl World {
 
     /// The coordinator has changed its tree: is it one?
     pub(super) fn check_tree(&mut self) {
-        let Some(roster) = self.coordinator.as_ref().map(|c| c.roster()) else { return };
+        let Some((roster, tree)) = self.coordinator.as_ref().map(|c| (c.roster(), c.tree())) else { return };
         if roster.len() > 256 && self.clock.now < self.tree_checked + TREE_LOOK {
             return;
         }
         self.tree_checked = self.clock.now;
-        let mut below = alloc::vec![false; roster.iter().last().map_or(0, |m| m.node.index() + 1)];
-        let mut todo = Vec::from([NodeId::ROOT]);
-        let mut wrong = None;
-        while let Some(m) = todo.pop().and_then(|n| roster.get(n)) {
-            if core::mem::replace(&mut below[m.node.index()], true) {
-                wrong = Some(("one parent", format!("{} is the child of two", m.node)));
-                break;
-            }
-            for child in &m.children {
-                if roster.get(*child).is_none_or(|c| c.parent != Some(m.node)) {
-                    wrong = Some(("one parent", format!("{child} is a child of {}, and is not", m.node)));
-                }
-                todo.push(*child);
-            }
-        }
+        let mut wrong = tree.check().err().map(|what| ("one parent", what));
         let placed =
-            |m: &&crate::proto::roster::Member| m.parent.is_some() && m.outcome.is_none() && !m.complete;
+            |m: &&Member| tree.parent(m.node()).is_some() && m.outcome().is_none() && !m.is_complete();
+        let below: BTreeSet<_> = tree.subtree(NodeId::ROOT).take(roster.len() as usize + 2).collect();
         for m in roster.nodes().filter(placed) {
-            if let Some(parent) = m.parent.and_then(|p| roster.get(p))
-                && !parent.children.contains(&m.node)
-            {
-                wrong = wrong.or_else(|| {
-                    Some(("one parent", format!("{} is not a child of its parent {}", m.node, parent.node)))
-                });
-            } else if !below[m.node.index()] {
-                wrong = wrong.or_else(|| Some(("no cycle", format!("{} is not below the root", m.node))));
+            if !below.contains(&m.node()) {
+                wrong = wrong.or_else(|| Some(("no cycle", format!("{} is not below the root", m.node()))));
             }
         }
         if let Some((rule, what)) = wrong {

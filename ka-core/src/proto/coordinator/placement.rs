@@ -1,0 +1,268 @@
+//! Placement: who can feed a node, and what becomes of those below one that is taken out.
+//!
+//! It sees the members and the tree, and nothing else: nobody is told anything here.
+
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
+
+use super::member::Member;
+use super::roster::Roster;
+use super::tree::Tree;
+use crate::types::{NodeId, Offset};
+
+/// Who is in, and who feeds whom.
+#[derive(Debug)]
+pub(super) struct Nodes {
+    pub(super) roster: Roster,
+    pub(super) tree: Tree,
+    /// Children of a node, as the session is to have it.
+    fan_out: usize,
+}
+
+impl Nodes {
+    pub(super) fn new(fan_out: u32) -> Self {
+        Self { roster: Roster::default(), tree: Tree::default(), fan_out: fan_out as usize }
+    }
+
+    // ---- questions ----
+
+    pub(super) fn get(&self, node: NodeId) -> Option<&Member> {
+        self.roster.get(node)
+    }
+
+    pub(super) fn get_mut(&mut self, node: NodeId) -> Option<&mut Member> {
+        self.roster.get_mut(node)
+    }
+
+    /// The node's parent, if it has one.
+    pub(super) fn parent(&self, node: NodeId) -> Option<&Member> {
+        self.roster.get(self.tree.parent(node)?)
+    }
+
+    /// The begin of what the root still has.
+    pub(super) fn root_kept(&self) -> Offset {
+        self.roster.get(NodeId::ROOT).map_or(Offset::ZERO, |root| root.delivery.kept())
+    }
+
+    /// Whether a node may be somebody's parent.
+    pub(super) fn feeds(&self, m: &Member) -> bool {
+        m.node() == NodeId::ROOT
+            || (self.tree.parent(m.node()).is_some()
+                && !m.presence.is_suspected()
+                && !m.ending.is_released()
+                && m.delivery.is_sound())
+    }
+
+    /// Whether a node feeds as many as it should.
+    pub(super) fn is_full(&self, node: NodeId) -> bool {
+        self.tree.children(node).len() >= self.fan_out
+    }
+
+    /// Whether a node feeds more than it should.
+    pub(super) fn is_crowded(&self, node: NodeId) -> bool {
+        self.tree.children(node).len() > self.fan_out
+    }
+
+    /// Whether a node or anybody below it still needs bytes.
+    pub(super) fn is_unfinished(&self, node: NodeId) -> bool {
+        self.tree.subtree(node).filter_map(|n| self.roster.get(n)).any(Member::lacks)
+    }
+
+    /// The first offset that a node or anybody below it lacks.
+    fn lacked_from(&self, node: NodeId) -> Offset {
+        let received = |n: NodeId| self.roster.get(n).map(|m| (m.lacks(), m.delivery.received()));
+        let own = received(node).map_or(Offset::ZERO, |(_, at)| at);
+        let all = self.tree.subtree(node).filter_map(received);
+        all.filter(|(lacks, _)| *lacks).map(|(_, at)| at).fold(own, Offset::min)
+    }
+
+    /// How many bytes its parent has more than it. The close of the tape, which has none, counts for one.
+    pub(super) fn behind(&self, node: NodeId) -> Option<u64> {
+        let (m, parent) = (self.roster.get(node)?, self.parent(node)?);
+        let close = parent.is_complete() && !m.is_complete();
+        Some((parent.delivery.received() - m.delivery.received()).max(u64::from(close)))
+    }
+
+    /// How many nodes, this one among them, are fed over its parent's link.
+    pub(super) fn sharers(&self, node: NodeId) -> u64 {
+        let fed = |n: &NodeId| self.roster.get(*n).is_some_and(|m| !m.is_complete());
+        let parent = self.parent(node).map(Member::node);
+        parent.map_or(1, |parent| self.tree.listed(parent).filter(fed).count().max(1) as u64)
+    }
+
+    /// Whether nothing arrives at `parent`, and it has nothing that `node` or those below that lack. Those above it hold
+    /// what it lacks, and so what they lack.
+    fn is_of_no_use(&self, parent: NodeId, node: NodeId) -> bool {
+        self.roster.get(parent).is_some_and(|parent| {
+            parent.delivery.arrival.in_vain() && parent.delivery.received() <= self.lacked_from(node)
+        })
+    }
+
+    /// The previous parent of a node, if that can feed it: it has a place itself, and has not come below the node.
+    pub(super) fn previous_parent(&self, node: NodeId) -> Option<NodeId> {
+        let old = self.tree.handover_from(node)?;
+        let placed = old == NodeId::ROOT || self.tree.parent(old).is_some();
+        let avoided = self.roster.get(node)?.delivery.avoids().contains(&old);
+        (placed && !avoided && !self.tree.is_below(old, node)).then_some(old)
+    }
+
+    /// The nearest ancestor of `node` that may feed `child`.
+    pub(super) fn nearest_above(&self, node: NodeId, child: NodeId) -> NodeId {
+        let avoid = self.roster.get(child).map(|m| m.delivery.avoids()).unwrap_or_default();
+        let may =
+            |m: &&Member| self.feeds(m) && !avoid.contains(&m.node()) && !self.is_of_no_use(m.node(), child);
+        let mut above = self.tree.above(node).map_while(|n| self.roster.get(n));
+        above.find(may).map_or(NodeId::ROOT, Member::node)
+    }
+
+    /// Who can feed `node` from `at` on, but nobody who would have to share his link for it if it can be served later.
+    pub(super) fn place(
+        &self,
+        node: NodeId,
+        at: Offset,
+        not: Option<NodeId>,
+        reread: bool,
+    ) -> Option<NodeId> {
+        self.holder(node, at, not).filter(|holder| !reread || !self.is_full(*holder))
+    }
+
+    /// Who holds the tape from `at` on and can feed `node`: rather somebody who is not slow, has room for a child, and is
+    /// far from the root, so that few depend on it.
+    pub(super) fn holder(&self, node: NodeId, at: Offset, not: Option<NodeId>) -> Option<NodeId> {
+        let below = self.tree.subtree(node).collect::<BTreeSet<_>>();
+        let avoid = self.roster.get(node).map(|m| m.delivery.avoids()).unwrap_or_default();
+        let mut best = None;
+        let mut level = Vec::from([NodeId::ROOT]);
+        let mut depth = 0_u32;
+        while !level.is_empty() {
+            for m in level.iter().filter_map(|n| self.roster.get(*n)) {
+                let can = self.feeds(m)
+                    && m.delivery.kept() <= at
+                    && !(m.delivery.arrival.in_vain() && m.delivery.received() <= at)
+                    && Some(m.node()) != not
+                    && !avoid.contains(&m.node())
+                    && !below.contains(&m.node());
+                let load = self.tree.children(m.node()).len() / self.fan_out;
+                let cost = (m.pace.is_named(), load, u32::MAX - depth);
+                if can && best.is_none_or(|(least, _)| cost < least) {
+                    best = Some((cost, m.node()));
+                }
+            }
+            level = level.iter().flat_map(|n| self.tree.children(*n)).copied().collect();
+            depth += 1;
+        }
+        best.map(|(_, node)| node)
+    }
+
+    /// Who will retain what a lost node lacks for the longest time, and feed it without harm to others: the last node
+    /// of its line, because that is behind it and feeds nobody.
+    pub(super) fn retainer(&self, node: NodeId, lost: &[NodeId]) -> NodeId {
+        let mut todo = self.tree.children(node).to_vec();
+        while let Some(below) = todo.pop() {
+            if !lost.contains(&below) {
+                return self.tree.leaf_below(below);
+            }
+            todo.extend(self.tree.children(below));
+        }
+        self.tree.above(node).find(|above| !lost.contains(above)).unwrap_or(NodeId::ROOT)
+    }
+
+    // ---- changes ----
+
+    /// Moves a node, with everybody below it, from its parent to somebody who has room for a child, if there is anybody.
+    /// Its parent hands it over until its new link is up: nothing is risked.
+    pub(super) fn transfer(&mut self, node: NodeId) {
+        let Some(old) = self.tree.parent(node) else { return };
+        // Those below it may lack what it only says to hold for them.
+        let at = self.lacked_from(node);
+        let holder = self.holder(node, at, Some(old)).filter(|holder| !self.is_full(*holder));
+        let Some(holder) = holder.filter(|_| self.is_unfinished(node)) else { return };
+        self.tree.attach(node, holder);
+        self.tree.hand_over(node, old);
+    }
+
+    /// Those below a node get its parent. Once they are fed from there it goes where nobody is behind it; until then it
+    /// hands them over, and whoever its parent cannot feed comes back to it.
+    pub(super) fn send_to_the_end(&mut self, node: NodeId) {
+        if !self.roster.get(node).is_some_and(Member::lacks) {
+            return;
+        }
+        let waiting: Vec<_> =
+            self.tree.children(node).iter().copied().filter(|child| self.is_unfinished(*child)).collect();
+        if waiting.is_empty() {
+            return;
+        }
+        for child in waiting {
+            self.tree.attach(child, self.nearest_above(node, child));
+            self.tree.hand_over(child, node);
+        }
+        if let Some(m) = self.roster.get_mut(node) {
+            m.pace.leave();
+        }
+        self.leave_if_free(node);
+    }
+
+    /// Moves a node that is on its way to the end of the line, once nobody lacks what it handed over.
+    pub(super) fn leave_if_free(&mut self, node: NodeId) {
+        let free = self.tree.handing_over(node).is_empty();
+        let Some(m) = self.roster.get_mut(node).filter(|m| free && m.pace.is_leaving()) else { return };
+        m.pace.stay();
+        if !self.tree.children(node).iter().any(|child| self.is_unfinished(*child)) {
+            self.transfer(node);
+        }
+    }
+
+    /// Takes nodes out of the tree, all at once. Whoever they fed and still needs bytes, for itself or for those below it,
+    /// gets the nearest ancestor that is left.
+    pub(super) fn take_out(&mut self, nodes: &[NodeId]) {
+        // While the tree is whole: who is above whom.
+        let mut homes = self.homes(nodes);
+        for (other, home) in self.handovers(nodes) {
+            self.tree.end_handover(other);
+            self.tree.hand_over(other, home);
+        }
+        for node in nodes {
+            self.tree.remove(*node);
+        }
+        // Who has got somebody unfinished below it needs a parent, too.
+        while let Some(i) = homes.iter().position(|(orphan, _)| self.is_unfinished(*orphan)) {
+            let (orphan, home) = homes.swap_remove(i);
+            let crowded = self.is_full(home);
+            self.tree.attach(orphan, home);
+            if crowded {
+                self.transfer(orphan);
+            }
+        }
+    }
+
+    /// The children of nodes that are taken out, and who is to feed each.
+    fn homes(&self, nodes: &[NodeId]) -> Vec<(NodeId, NodeId)> {
+        let mut homes = Vec::new();
+        for lost in nodes {
+            for orphan in self.tree.children(*lost).iter().copied().filter(|child| !nodes.contains(child)) {
+                // The previous parent surely has what it lacks.
+                let mut home = self.previous_parent(orphan).unwrap_or(*lost);
+                while nodes.contains(&home) || self.is_of_no_use(home, orphan) {
+                    home = self.nearest_above(home, orphan);
+                }
+                homes.push((orphan, home));
+            }
+        }
+        homes
+    }
+
+    /// What nodes that are taken out were to hand over, and who does so instead.
+    fn handovers(&self, nodes: &[NodeId]) -> Vec<(NodeId, NodeId)> {
+        let mut handovers = Vec::new();
+        for node in nodes {
+            for other in self.tree.handing_over(*node).iter().copied() {
+                let mut home = *node;
+                while nodes.contains(&home) {
+                    home = self.nearest_above(home, other);
+                }
+                handovers.push((other, if self.tree.is_below(home, other) { NodeId::ROOT } else { home }));
+            }
+        }
+        handovers
+    }
+}

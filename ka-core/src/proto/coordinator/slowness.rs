@@ -1,0 +1,289 @@
+//! Slowness: who holds up the others, and by what. Pure.
+//!
+//! A node whose sink or link does not keep up fills its window, then its parent's, and so on up to the source. At the end
+//! of the line only windows before it fill, and nobody behind it waits.
+
+use alloc::format;
+use alloc::string::String;
+
+use super::config::{Config, Slow};
+use super::deferred::others_are_in_line;
+use super::member::Member;
+use super::placement::Nodes;
+use super::stability::{held_up_by, kept_full_above};
+use crate::limits;
+use crate::proto::throughput::Limit;
+use crate::time::{Duration, Instant};
+use crate::types::NodeId;
+use crate::wire::control::{Blocked, Reason};
+
+/// Seconds of which a tenth of one is little.
+const LONG: u64 = 10;
+
+/// What is known of the nodes' speeds, all together.
+#[derive(Debug)]
+pub(super) struct Slowness {
+    /// Bytes per second of the fastest node so far.
+    fastest: u64,
+    /// Somebody was sent to the end of the line to see whether the others are faster then, or there is no room for that.
+    tried: bool,
+    /// When slow nodes were last looked for.
+    looked: Instant,
+}
+
+/// What is wrong with a node.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Trouble {
+    /// Its sink takes nothing of what is there.
+    Stuck(Duration),
+    /// Its sink takes so much per second only.
+    Sink(u64),
+    /// So much per second comes over its link only.
+    Link(u64),
+    /// It has taken everything, and does not end.
+    Ending(Duration),
+}
+
+impl Slowness {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { fastest: 0, tried: false, looked: now }
+    }
+
+    /// Notes how fast the fastest node is.
+    pub(super) fn see(&mut self, nodes: &Nodes) {
+        let fastest = nodes.roster.nodes().filter_map(|m| m.pace.throughput.fed()).max().unwrap_or(0);
+        self.fastest = self.fastest.max(fastest);
+    }
+
+    /// The time since the last look.
+    pub(super) fn looked(&mut self, now: Instant) -> Duration {
+        now.since(core::mem::replace(&mut self.looked, now))
+    }
+
+    /// Notes that there is no room for trials at the end of the line.
+    pub(super) fn end_is_taken(&mut self) {
+        self.tried = true;
+    }
+
+    /// Whether the first node of a chain is sent to the end of the line to see whether the others are faster then. Where
+    /// all go at the pace of the first nobody knows how fast they would be without it. If the server could send far more,
+    /// that is tried, but once only: the switch may be in the way. In a tree those below would crowd the server.
+    pub(super) fn tries_without(
+        &mut self,
+        nodes: &Nodes,
+        config: &Config,
+        now: Instant,
+        node: NodeId,
+        lasts: Duration,
+    ) -> bool {
+        let first = nodes.tree.parent(node) == Some(NodeId::ROOT) && config.fan_out == 1;
+        let Some(m) = nodes.get(node).filter(|_| first) else { return false };
+        let (Some(rate), Some(carries)) = (m.pace.throughput.received(), config.carries()) else {
+            return false;
+        };
+        // What is between it and those below it must be sent once more: a long session can afford that at once.
+        let left = config.bytes.map_or(0, |bytes| bytes.saturating_sub(m.delivery.received().0));
+        let patience = if left / rate.max(1) >= LONG { Duration::ZERO } else { limits::STUCK_AFTER };
+        limit(nodes, now, node).is_some()
+            && lasts >= patience
+            && is_below(rate, carries)
+            && !core::mem::replace(&mut self.tried, true)
+    }
+
+    /// Bytes per second that a node may be expected to get: the fastest may have had its parent's link to itself.
+    pub(super) fn fair(&self, nodes: &Nodes, node: NodeId) -> u64 {
+        self.fastest / nodes.sharers(node)
+    }
+
+    /// Bytes per second that are never too slow.
+    fn least_rate(&self, nodes: &Nodes, config: &Config, node: NodeId) -> u64 {
+        config.min_rate.unwrap_or(self.fair(nodes, node) / 4)
+    }
+
+    /// What is wrong with a node that has been limited like this for so long.
+    pub(super) fn trouble(
+        &self,
+        nodes: &Nodes,
+        now: Instant,
+        node: NodeId,
+        limit: Option<Limit>,
+        lasts: Duration,
+    ) -> Option<Trouble> {
+        let m = nodes.get(node)?;
+        let throughput = &m.pace.throughput;
+        let stuck = throughput.stuck(now);
+        if stuck >= limits::STUCK_AFTER && !m.ending.is_settled() {
+            let ending = m.is_complete() && m.delivery.progress().sunk >= m.delivery.received();
+            return Some(if ending { Trouble::Ending(stuck) } else { Trouble::Stuck(stuck) });
+        }
+        let fair = self.fair(nodes, node);
+        // A node that was fast once may be slow for a second: its host is busy, its switch has other things to do.
+        let slow = |rate: &u64, best: u64| {
+            is_below(*rate, fair) && (lasts >= limits::SLOW_AFTER || is_below(best, fair))
+        };
+        match limit? {
+            Limit::Sink => {
+                throughput.sunk().filter(|rate| slow(rate, throughput.best().sunk)).map(Trouble::Sink)
+            }
+            Limit::Link => {
+                // Nobody may ever have been so fast that it could be measured.
+                let stands = |rate: &u64| *rate == 0 && lasts >= limits::SLOW_AFTER;
+                let slow = |rate: &u64| stands(rate) || slow(rate, throughput.best().fed);
+                throughput.received().filter(slow).map(Trouble::Link)
+            }
+        }
+    }
+
+    /// Whether a slow node is better served after the others: it takes several times as long as they do anyway, or they
+    /// wait for it.
+    pub(super) fn is_better_later(
+        &self,
+        nodes: &Nodes,
+        config: &Config,
+        now: Instant,
+        node: NodeId,
+        trouble: Trouble,
+    ) -> bool {
+        let parent = nodes.parent(node);
+        let waits = parent.is_some_and(|p| p.delivery.progress().blocked == Blocked::Child(node))
+            || kept_full_above(nodes, now, node).is_some();
+        let least = self.least_rate(nodes, config, node);
+        let far = matches!(trouble, Trouble::Sink(rate) | Trouble::Link(rate) if rate < least);
+        config.reread && (waits || far) && others_are_in_line(nodes, node)
+    }
+
+    /// Why the session goes on without a node in trouble; `None`: it does not.
+    pub(super) fn gives_up(
+        &self,
+        nodes: &Nodes,
+        config: &Config,
+        now: Instant,
+        node: NodeId,
+        trouble: Trouble,
+        lasts: Duration,
+    ) -> Option<Reason> {
+        let patience = match config.slow {
+            Slow::Wait => return None,
+            Slow::Bypass => limits::BYPASS_AFTER,
+            Slow::Drop => limits::STUCK_AFTER,
+        };
+        let m = nodes.get(node)?;
+        let patience = config.finish.filter(|_| m.is_complete()).unwrap_or(patience);
+        let finish = match config.slow {
+            Slow::Drop => limits::BYPASS_AFTER,
+            _ => limits::FINISH_TIMEOUT,
+        };
+        // At its own pace it harms nobody, unless it came late and all others wait for it.
+        let slow = !config.reread || (m.identity.is_late() && !nodes.roster.nodes().any(is_in_time));
+        let (fair, least) = (self.fair(nodes, node), self.least_rate(nodes, config, node));
+        let (blocked, full_for) = m.pace.throughput.blocked(now);
+        let waited_for = nodes.parent(node).is_some_and(|p| {
+            let (blocked, lasts) = p.pace.throughput.blocked(now);
+            blocked == Blocked::Child(node) && lasts >= patience
+        }) || kept_full_above(nodes, now, node).is_some_and(|lasts| lasts >= patience);
+        let sink = match trouble {
+            Trouble::Ending(lasts) => lasts >= config.finish.unwrap_or(finish),
+            // With everything here nobody else is held up, but the session must end some day.
+            Trouble::Stuck(lasts) => {
+                lasts >= patience && (m.is_complete() || (blocked == Blocked::Sink && full_for >= patience))
+            }
+            _ => false,
+        };
+        let pace = match trouble {
+            Trouble::Sink(rate) => slow && rate < least && lasts >= patience && full_for >= patience,
+            Trouble::Link(rate) => (slow && rate < least || rate == 0) && lasts >= patience && waited_for,
+            _ => false,
+        };
+        match (sink, pace) {
+            (true, _) => Some(Reason::Sink(words(trouble, fair))),
+            (_, true) => Some(Reason::Slow(words(trouble, fair))),
+            _ => None,
+        }
+    }
+}
+
+/// Whether a node was there at the start, and is still at work.
+pub(super) fn is_in_time(m: &Member) -> bool {
+    !m.identity.is_late() && !m.ending.is_settled()
+}
+
+/// What keeps a node from getting more, if that is its own sink or its link.
+pub(super) fn limit(nodes: &Nodes, now: Instant, node: NodeId) -> Option<Limit> {
+    let m = nodes.get(node)?;
+    match m.delivery.progress().blocked {
+        Blocked::Sink => Some(Limit::Sink),
+        Blocked::Child(child) if nodes.tree.listed(node).any(|listed| listed == child) => None,
+        Blocked::Below if held_up_by(nodes, node).is_some() => None,
+        // That includes a node that blames one that is not below it. A node that shares a link for lack of a better place is
+        // not judged by it; but everything may have come over it, and it is waited for all the same.
+        _ if !m.is_complete() && is_waited_for(nodes, now, node) => {
+            let judged = !nodes.is_crowded(nodes.tree.parent(node)?) || nodes.behind(node) == Some(0);
+            judged.then_some(Limit::Link)
+        }
+        _ => None,
+    }
+}
+
+/// Whether its parent has far more than a node has, or somebody further above must keep what it says to lack.
+fn is_waited_for(nodes: &Nodes, now: Instant, node: NodeId) -> bool {
+    nodes.parent(node).is_some_and(|p| p.delivery.progress().blocked == Blocked::Child(node))
+        || nodes.behind(node).is_some_and(|bytes| bytes >= limits::BEHIND_BYTES)
+        || kept_full_above(nodes, now, node).is_some()
+}
+
+/// A node that nothing reaches though its parent has something for it.
+pub(super) struct Idle {
+    /// Whether it has had its time, and fails.
+    pub(super) fails: bool,
+    /// Why nothing reaches it, in words, and as the reason of its failure.
+    pub(super) why: String,
+    pub(super) reason: Reason,
+}
+
+/// Whether nothing arrives at a node though its parent has something for it.
+pub(super) fn idle(nodes: &Nodes, config: &Config, now: Instant, node: NodeId) -> Option<Idle> {
+    let m = nodes.get(node)?;
+    let idle = m.delivery.arrival.idle(now);
+    let lacks = m.delivery.progress().blocked == Blocked::No && !m.is_complete();
+    if !lacks || idle < limits::STUCK_AFTER || nodes.behind(node).is_none_or(|bytes| bytes == 0) {
+        return None;
+    }
+    // What a limited rate or a shared slow link lets through may be rare.
+    let blocks = (limits::ARRIVAL_BLOCKS * nodes.sharers(node) * limits::BLOCK_BYTES as u64) as f64;
+    let rare = config.carries().map_or(0.0, |rate| blocks / rate.max(1) as f64);
+    let patience = limits::ARRIVAL_TIMEOUT.max(Duration::from_secs_f64(rare));
+    if idle < patience / 2 {
+        return None;
+    }
+    let at = m.delivery.received();
+    let has = |m: &Member| nodes.feeds(m) && m.delivery.kept() <= at && m.delivery.received() > at;
+    let root = nodes.root_kept();
+    let gone = root > at && !config.reread && !nodes.roster.iter().any(has);
+    Some(Idle {
+        fails: idle >= patience,
+        why: m.delivery.arrival.words(now),
+        reason: if gone { Reason::Missing(at, root) } else { m.delivery.arrival.reason(now, node) },
+    })
+}
+
+/// Whether a rate is so much below another one that it is no accident.
+fn is_below(rate: u64, other: u64) -> bool {
+    rate < other / 10 * 7
+}
+
+/// What is wrong with a node, in words.
+pub(super) fn words(trouble: Trouble, fastest: u64) -> String {
+    let mib = |rate: u64| rate as f64 / f64::from(1 << 20);
+    match trouble {
+        Trouble::Stuck(lasts) => format!("its sink has taken nothing for {} s", lasts.as_secs()),
+        Trouble::Ending(lasts) => {
+            format!("its sink has taken everything, and has not ended for {} s", lasts.as_secs())
+        }
+        Trouble::Sink(rate) => {
+            format!("its sink takes {:.1} MiB/s, where others got {:.1}", mib(rate), mib(fastest))
+        }
+        Trouble::Link(rate) => {
+            format!("its link carries {:.1} MiB/s, where others got {:.1}", mib(rate), mib(fastest))
+        }
+    }
+}
