@@ -32,7 +32,7 @@ mod tests;
 pub mod tree;
 
 pub use config::{Config, Slow};
-pub use member::Member;
-pub use roster::{Conn, Roster};
+pub use member::{Conn, Member};
+pub use roster::Roster;
 pub use state::{Coordinator, Input, Output};
 pub use tree::Tree;

@@ -2,17 +2,8 @@
 
 use alloc::collections::BTreeMap;
 
-use super::member::Member;
+use super::member::{Conn, Member};
 use crate::types::NodeId;
-
-/// What the coordinator's caller calls one control connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Conn(pub u32);
-
-impl Conn {
-    /// The server's own node, which needs no connection.
-    pub const ROOT: Self = Self(0);
-}
 
 /// The members of a session by number, and by connection.
 ///

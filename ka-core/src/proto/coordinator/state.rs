@@ -6,10 +6,11 @@ use core::net::{IpAddr, SocketAddr};
 
 use super::config::Config;
 use super::liveness::Liveness;
+use super::member::Conn;
 use super::member::{Identity, Member};
 use super::outcome::Outcomes;
 use super::placement::Nodes;
-use super::roster::{Conn, Roster};
+use super::roster::Roster;
 use super::slowness::Slowness;
 use super::stability::Stability;
 use super::tree::Tree;

@@ -3,9 +3,9 @@
 use alloc::vec::Vec;
 
 use crate::limits;
+use crate::proto::coordinator::member::Conn;
 use crate::proto::coordinator::member::Member;
 use crate::proto::coordinator::outcome::{Suspect, is_idle_child, is_needed, suspects};
-use crate::proto::coordinator::roster::Conn;
 use crate::proto::coordinator::state::{Coordinator, Output, Phase};
 use crate::proto::event::{Event, Report};
 use crate::proto::timer::{Timer, Timers};
