@@ -1,4 +1,4 @@
-//! What runs on a node: receives what a golden node streams, and makes machines clones of it.
+//! The code that runs on a node: it receives what a golden node streams, and makes machines clones of it.
 //!
 //! ```text
 //! cli ──▶ receive ──▶ ka_core::net::join ──▶ sinks (a command's input, a file, standard output)

@@ -83,7 +83,7 @@ pub const WINDOW_BYTES_DEFAULT_MAX: u64 = 4 << 30;
 /// It must hold what [`LOSSES`] levels below have not confirmed yet, each about a block and a [`GRANT_STEP_BYTES`].
 pub const CREDIT_BYTES: u64 = 4 << 20;
 
-/// What a node holds beyond what anybody is known to need, in bytes: it costs little, and more than [`LOSSES`]
+/// The bytes that a node holds beyond what any node is known to need: they cost little, and more than [`LOSSES`]
 /// neighbours may be lost at once.
 pub const HISTORY_BYTES: u64 = 2 << 20;
 
@@ -107,7 +107,7 @@ pub const LOSSES: usize = 3;
 /// 80 bytes per 512 KiB.
 pub const GRANT_STEP_BYTES: u64 = 512 << 10;
 
-/// What is not worth a grant of its own is told after so long, so that no window ever waits for it.
+/// The delay after which a change that is not worth a grant of its own is sent, so that no window ever waits for it.
 pub const GRANT_DELAY: Duration = Duration::from_millis(50);
 
 /// A node tells the coordinator what it holds at least this often, in bytes: with what passes until the word is where it
@@ -131,17 +131,17 @@ pub const ACK_INTERVAL_MAX: Duration = Duration::from_millis(80);
 /// told, however little it is: a smaller window above may wait for it.
 pub const ACK_DELAY: Duration = Duration::from_millis(20);
 
-/// How often a node tells the coordinator how far it is: five times before it is suspected.
+/// The interval between a node's progress reports to the coordinator: five of them before the node is suspected.
 pub const PROGRESS_INTERVAL: Duration = Duration::from_millis(160);
 
-/// How often the coordinator tells a node that it lives, and a parent an idle child.
+/// The interval between signs of life, from the coordinator to a node, and from a parent to an idle child.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(250);
 
 /// A node that the coordinator has not heard for so long is suspected: those below it get another parent. It is not
 /// given up: when it is heard again it gets a place again.
 pub const SUSPECT_AFTER: Duration = Duration::from_millis(800);
 
-/// How often the coordinator looks who is silent.
+/// The interval at which the coordinator looks for silent nodes.
 pub const SILENCE_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Before the start nobody depends on a node: it is counted until it has been silent for so long, which a disk that
@@ -154,20 +154,20 @@ pub const LINK_TIMEOUT: Duration = Duration::from_millis(1000);
 /// A control connection that has been silent for so long is dialled again.
 pub const CONTROL_TIMEOUT: Duration = Duration::from_millis(1500);
 
-/// How long a node goes on without the coordinator, or the coordinator without any node: longer than a switch port
-/// takes to forward again after a cut (30 to 50 s with spanning tree).
+/// The time for which a node goes on without the coordinator, or the coordinator without any node: longer than a switch
+/// port takes to forward again after a cut (30 to 50 s with spanning tree).
 pub const PARTITION_TIMEOUT: Duration = Duration::from_secs(90);
 
-/// How long a node whose connection broke may take to come back before the session may end without it.
+/// The time that a node whose connection broke has to come back before the session may end without it.
 pub const RECONNECT_GRACE: Duration = Duration::from_secs(1);
 
-/// How long a node may be silent before the session may end without it: longer than a link that comes and goes.
+/// The silence of a node after which the session may end without it: longer than a link that comes and goes.
 pub const SILENCE_GRACE: Duration = Duration::from_millis(3500);
 
 /// A timer that goes off so much too late tells that this machine stood still, not the others.
 pub const OWN_STALL_AFTER: Duration = Duration::from_millis(200);
 
-/// How long a node that is suspected again and again must be heard before it gets a place: doubled each time.
+/// The time for which a repeatedly suspected node must be heard before it gets a place: doubled each time.
 pub const RETURN_DELAY: Duration = Duration::from_millis(500);
 
 /// … but never more than this.
@@ -176,29 +176,29 @@ pub const RETURN_DELAY_MAX: Duration = Duration::from_secs(30);
 /// The pause before a data link is dialled again.
 pub const REDIAL_DELAY: Duration = Duration::from_millis(500);
 
-/// How long one attempt to connect may take.
+/// The timeout of one attempt to connect.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How much later than the one before it each address of a host is tried: one that is dead costs no more than this.
+/// The delay between the attempts at one address of a host and at the next: a dead address costs no more than this.
 pub const NEXT_ADDRESS_DELAY: Duration = Duration::from_millis(100);
 
-/// How long a node whose connection to the server broke dials it where it was before it also looks for it elsewhere: less
-/// than a dial takes to fail, more than one takes to succeed.
+/// The time for which a node whose connection to the server broke dials it at its old address before it also searches
+/// elsewhere: less than a dial takes to fail, more than one takes to succeed.
 pub const SEARCH_DELAY: Duration = Duration::from_millis(300);
 
-/// How long a peer may take to say who it is once it has connected.
+/// The time that a peer has to identify itself once it has connected.
 pub const PREFACE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long a child that dialled may wait until a view names it.
+/// The time for which a child that dialled may wait until a view names it.
 pub const OFFER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a client looks for its session unless told otherwise.
+/// The time for which a client looks for its session unless told otherwise.
 pub const DISCOVER_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// How long a server asks whether another one serves its session's name.
+/// The time for which a server asks whether another one serves its session's name.
 pub const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long a command that is told to stop may take before it is killed.
+/// The time that a command which is told to stop has before it is killed.
 pub const STOP_GRACE: Duration = Duration::from_secs(2);
 
 // ---- slow nodes ----
@@ -225,7 +225,7 @@ pub const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Blocks that a slow link must have had the time for before a node counts as one that nothing reaches.
 pub const ARRIVAL_BLOCKS: u64 = 4;
 
-/// How long the sink of a node that has given everything to it may take to end: what a file's end makes last may be
+/// The time that the sink of a node has to end once it was given everything: what a file's end makes last may be
 /// gigabytes that wait in memory for a slow disk.
 pub const FINISH_TIMEOUT: Duration = Duration::from_secs(600);
 

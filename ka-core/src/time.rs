@@ -14,7 +14,7 @@ impl Instant {
     /// The start.
     pub const ZERO: Self = Self(0);
 
-    /// How long after `earlier` this is; zero if it is before.
+    /// Returns the time from `earlier` to this instant; zero if this is before it.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))

@@ -72,11 +72,11 @@ impl Position {
     }
 }
 
-/// How far the tape is held at each level of a subtree: by its top node, by the slowest of that node's children,
-/// by the slowest of theirs, and so on; [`Position::END`] where nobody is.
+/// The positions up to which the levels of a subtree hold the tape: its top node, the slowest of that node's children,
+/// the slowest of theirs, and so on; [`Position::END`] where there is no node.
 ///
-/// A node forgets a block only when every level of its children's watermarks is beyond it, so that whoever loses up to
-/// [`limits::LOSSES`] ancestors at once finds what it lacks with the next one above.
+/// A node evicts a block only when every level of its children's watermarks is beyond it, so that a node that loses up
+/// to [`limits::LOSSES`] ancestors at once finds what it lacks with the next one above.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Watermarks(pub [Position; limits::LOSSES + 1]);
 
@@ -95,7 +95,7 @@ impl Watermarks {
         watermarks
     }
 
-    /// How far the top node is.
+    /// The position of the top node.
     #[must_use]
     pub fn held(&self) -> Position {
         self.0[0]
@@ -133,7 +133,7 @@ impl fmt::Display for NodeId {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Epoch(pub u32);
 
-/// What a caller of a state machine calls one of its data links. Never sent over the wire.
+/// The number by which the caller of a state machine identifies one of its data links. Never sent over the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkId(pub u32);
 
@@ -215,11 +215,11 @@ impl From<SessionName> for String {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BadName {
-    /// It has no characters.
+    /// The name has no characters.
     Empty,
-    /// It has this many bytes, more than [`limits::SESSION_NAME_BYTES`].
+    /// The name has this many bytes, more than [`limits::SESSION_NAME_BYTES`].
     TooLong(usize),
-    /// It has a control character.
+    /// The name has a control character.
     Control,
 }
 

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The numbers count sectors from the disk's beginning. In a gap they stay true; a BIOS boot partition may begin
-//! elsewhere on a clone. A core that lies in a file system comes with the files, and nobody knows where it will be:
+//! elsewhere on a clone. A core that lies in a file system comes with the files, so its sectors on a clone are unknown:
 //! that is refused.
 //!
 //! What is absent: boot loaders in the first sector of a partition, and other loaders' numbers. Their pieces travel as
@@ -27,10 +27,10 @@ const SECTOR: u64 = 512;
 /// The most bytes of a gap, or of a BIOS boot partition, that travel. GRUB's core has at most half of it.
 const ROOM_BYTES_MAX: u64 = 1 << 20;
 
-/// Where boot.img says what it loads.
+/// The offset in boot.img of the number of the sector that it loads.
 const KERNEL_SECTOR_AT: usize = 0x5C;
 
-/// Where the first entry of diskboot.img's list is; the next ones are before it.
+/// The offset of the first entry of diskboot.img's list; the next ones are before it.
 const FIRST_BLOCK_AT: usize = 0x1F4;
 
 /// An entry: a first sector (8 bytes), a number of sectors (2), where they go in memory (2).
@@ -89,7 +89,8 @@ pub fn pieces(
     Ok(all)
 }
 
-/// How many sectors of `bytes`, which begin at `sector`, GRUB loads if its core is there; 0 if it is not.
+/// The number of sectors of `bytes`, which begin at `sector`, up to the last one that GRUB loads; 0 if its core is not
+/// there.
 fn listed_end(code: &[u8], bytes: &[u8], sector: u64) -> u64 {
     let core = kernel_sector(code).and_then(|at| usize::try_from(at.checked_sub(sector)?).ok());
     let Some(core) = core.and_then(|at| bytes.chunks_exact(SECTOR as usize).nth(at)) else { return 0 };
@@ -155,7 +156,7 @@ fn split(pieces: &[Piece], boot: &[u8]) -> Result<Vec<Vec<u8>>, String> {
     }
 }
 
-/// What GRUB's boot.img loads; `None` if the code is something else.
+/// The sector that GRUB's boot.img loads; `None` if the code is something else.
 fn kernel_sector(code: &[u8]) -> Option<u64> {
     let grub = code.starts_with(&[0xEB, 0x63]) && code.windows(6).any(|text| text == b"GRUB \0");
     let number = code.get(KERNEL_SECTOR_AT..KERNEL_SECTOR_AT + 8)?;
@@ -277,7 +278,7 @@ mod tests {
     }
 
     proptest! {
-        /// What was found at a place on the golden disk is loaded from the same place of the clone's room.
+        /// Sectors that were at a place on the golden disk are loaded from the same place of the clone's room.
         #[test]
         fn numbers_follow_their_room(at in 34..3000_u64, to in 34..u64::MAX / 2, core in 0..20_u64) {
             let (found, bytes) = disk(Table::Gpt, at, core);

@@ -13,7 +13,7 @@ use crate::system::fstab::{self, Entry};
 pub struct Captured {
     /// The desc.
     pub desc: Desc,
-    /// What the desc cannot say, or says otherwise, as sentences.
+    /// The properties of the disk that the desc cannot express, or expresses otherwise, as sentences.
     pub notes: Vec<String>,
 }
 
@@ -155,7 +155,7 @@ fn uuid(contents: &Contents, fs: Option<Fs>) -> Option<String> {
     fs.uuid(contents.uuid.as_ref()?)
 }
 
-/// Where a partition is mounted, and its subvolumes.
+/// Sets the mount points of a partition and of its subvolumes.
 fn mounts(line: &mut Partition, p: &FoundPartition, fstab: &[Entry]) {
     if line.file_system().is_none_or(|fs| fs == Fs::Swap) {
         return;
@@ -171,7 +171,7 @@ fn mounts(line: &mut Partition, p: &FoundPartition, fstab: &[Entry]) {
     }
 }
 
-/// What the fstab mounts by the names of devices.
+/// Notes on all that the fstab mounts by the names of devices.
 fn by_device(fstab: &[Entry]) -> impl Iterator<Item = String> {
     fstab.iter().filter(|entry| entry.spec.starts_with("/dev/") && entry.at.starts_with('/')).map(|entry| {
         let (spec, path) = (&entry.spec, &entry.at);
@@ -179,7 +179,7 @@ fn by_device(fstab: &[Entry]) -> impl Iterator<Item = String> {
     })
 }
 
-/// What the frame needs with our alignment, which may be more than it had.
+/// The bytes that the frame needs with our alignment, which may be more than it had.
 fn frame_bytes(disk: &Disk) -> u64 {
     let mut logicals = disk.partitions.iter().filter(|p| p.logical).peekable();
     let mut bytes = 0;

@@ -16,13 +16,13 @@
 //! ```
 //!
 //! - [`language`]: the text, its types, its errors. [`layout`]: which sectors. [`show`]: plans as text. All pure.
-//! - [`machine`]: what a disk is, who uses it, whether it may be written. Reads only.
+//! - [`machine`]: what a disk is, its uses, whether it may be written. Reads only.
 //! - [`mod@write`]: the commands. One file of it writes to devices, through a [`run::Runner`] that programs may supply;
 //!   another one writes the bytes of boot records, which no command does.
 //! - [`private`]: mounts that nobody else sees, and that go with the program. [`mod@capture`]: the way back, from a disk to
 //!   its desc. `cli`: the program `ka-desc` (feature `cli`).
-//! - [`manifest`]: what a golden node tells its clones. [`boot`]: the pieces of boot records. [`system`]: an installed
-//!   system's files. [`used`]: what of a file system is in use.
+//! - [`manifest`]: the plan that a golden node sends its clones. [`boot`]: the pieces of boot records. [`system`]: an
+//!   installed system's files. [`used`]: the parts of a file system that are in use.
 //!
 //! ```
 //! use ka_desc::language::parse;

@@ -18,7 +18,7 @@ pub const PARTITIONS_MAX: usize = 128;
 /// Subvolumes of a partition.
 pub const SUBVOLUMES_MAX: usize = 64;
 
-/// Problems that are told at once. Who has more has given the wrong file.
+/// Problems that are reported at once. A file with more of them is the wrong file.
 pub const PROBLEMS_MAX: usize = 20;
 
 /// Primary partitions of an MBR, its extended one among them.
@@ -36,8 +36,8 @@ pub const SECTOR_BYTES: [u32; 2] = [512, 4096];
 /// The largest disk: 2^63 bytes is where the kernel's file offsets end, so sums of two sizes never overflow.
 pub const DISK_BYTES_MAX: u64 = i64::MAX as u64;
 
-/// How long nodes of new partitions may take to appear, in milliseconds. udev under load takes seconds.
+/// The longest wait for the nodes of new partitions, in milliseconds. udev under load takes seconds.
 pub const NODES_WAIT_MS: u64 = 10_000;
 
-/// How long a disk's lock is waited for, in milliseconds: longer than udev looks at a disk.
+/// The longest wait for a disk's lock, in milliseconds: longer than udev looks at a disk.
 pub const LOCK_WAIT_MS: u64 = 2000;

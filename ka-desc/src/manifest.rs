@@ -1,4 +1,4 @@
-//! What a golden node tells its clones: the plan, and what each stream of the session is for. Pure.
+//! The plan that a golden node sends its clones, and the purpose of each stream of the session. Pure.
 //!
 //! ```text
 //! stream   plan ─────▶ files ──────────▶ raw (any number) ──▶ boot
@@ -34,7 +34,7 @@ const LIST_MAX: usize = 256;
 /// The fewest characters of a UUID: vfat's `1A2B-3C4D`.
 const UUID_CHARS_MIN: usize = 9;
 
-/// What a clone becomes.
+/// The plan: what a clone becomes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
@@ -46,15 +46,15 @@ pub struct Manifest {
     pub time_s: u64,
     /// The disks, in ka-desc's language; each disk has a name, which is the golden node's name for it, such as `sda`.
     pub desc: String,
-    /// What the golden node's own disks are like, in the desc's order.
+    /// The facts of the golden node's own disks, in the desc's order.
     pub disks: Vec<DiskFacts>,
-    /// What each file system must hold.
+    /// The bytes and inodes that each file system must hold.
     pub needs: Vec<Need>,
     /// The files.
     pub files: Files,
     /// The raw partitions, in the order of their streams.
     pub raw: Vec<Raw>,
-    /// How clones boot.
+    /// The way in which clones boot.
     pub boot: Boot,
     /// Clones get UUIDs of their own, and every reference to the old ones is rewritten.
     pub new_uuids: bool,
@@ -63,7 +63,7 @@ pub struct Manifest {
     pub uuids: Vec<GoldenUuid>,
 }
 
-/// What one of the golden node's disks is like.
+/// The facts of one of the golden node's disks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DiskFacts {
@@ -91,21 +91,21 @@ impl fmt::Display for Part {
     }
 }
 
-/// By which UUID the golden node knows what is on a partition.
+/// The UUID that the golden node has for what is on a partition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GoldenUuid {
-    /// Where it is.
+    /// The partition.
     pub part: Part,
-    /// It, as blkid writes it.
+    /// The UUID, as blkid writes it.
     pub uuid: String,
 }
 
-/// What a file system must hold.
+/// The bytes and inodes that a file system must hold.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Need {
-    /// Where.
+    /// The partition with the file system.
     pub part: Part,
     /// Bytes used on the golden node.
     pub bytes: u64,
@@ -129,11 +129,12 @@ pub struct Files {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Raw {
-    /// Where it goes.
+    /// The partition that the blocks go to.
     pub part: Part,
     /// Its size on the golden node, in bytes.
     pub bytes: u64,
-    /// What is on it, if that is one of [`PARTCLONE`]: then only its used blocks come, when every node can take those.
+    /// The file system on it, if that is one of [`PARTCLONE`]: then only its used blocks come, when every node can take
+    /// those.
     pub fs: Option<String>,
 }
 
@@ -147,7 +148,7 @@ pub const PARTCLONE: [&str; 3] = ["exfat", "ntfs", "vfat"];
 pub enum RawFormat {
     /// All its bytes follow.
     Bytes,
-    /// What partclone makes of it follows.
+    /// The image that partclone makes of it follows.
     Partclone,
 }
 
@@ -168,21 +169,21 @@ impl RawFormat {
     }
 }
 
-/// How clones boot.
+/// The way in which clones boot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Boot {
     /// The firmware that can boot the clones. A node with another one is refused; empty: clones need not boot.
     pub firmware: Vec<Firmware>,
-    /// What the stream `boot` carries, one after another.
+    /// The pieces that the stream `boot` carries, one after another.
     pub pieces: Vec<Piece>,
-    /// What UEFI starts.
+    /// The loader that UEFI starts.
     pub uefi: Option<Uefi>,
     /// The clone's own tools install the loader, with these arguments (`-r "grub ..."`).
     pub install: Option<Install>,
 }
 
-/// What starts a machine.
+/// The firmware that starts a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "the words say all")]
@@ -206,7 +207,7 @@ impl fmt::Display for Firmware {
 pub struct Piece {
     /// The desc's name of the disk.
     pub disk: String,
-    /// Where on it.
+    /// The place on that disk.
     pub place: Place,
     /// The sector at which it began there.
     pub sector: u64,
@@ -214,7 +215,7 @@ pub struct Piece {
     pub bytes: u64,
 }
 
-/// Where a piece of a boot record belongs.
+/// The place where a piece of a boot record belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Place {
@@ -226,17 +227,17 @@ pub enum Place {
     Partition(u32),
 }
 
-/// What UEFI starts.
+/// The loader that UEFI starts, and its boot entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Uefi {
     /// The EFI system partition.
     pub esp: Part,
-    /// Where it is mounted, such as `/boot/efi`.
+    /// The mount point of that partition, such as `/boot/efi`.
     pub mount: String,
     /// The loader on it, such as `/EFI/debian/shimx64.efi`.
     pub loader: String,
-    /// What the boot entry is called.
+    /// The name of the boot entry.
     pub label: String,
 }
 
@@ -248,7 +249,7 @@ pub struct Install {
     pub args: Vec<String>,
 }
 
-/// What a stream of the session is for: its metadata.
+/// The purpose of a stream of the session: its metadata.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StreamKind {
@@ -380,7 +381,7 @@ impl Manifest {
         Ok(())
     }
 
-    /// How many bytes the stream `boot` has.
+    /// The length of the stream `boot`, in bytes.
     #[must_use]
     pub fn boot_bytes(&self) -> u64 {
         self.boot.pieces.iter().map(|piece| piece.bytes).sum()
@@ -391,18 +392,18 @@ impl Manifest {
 /// is a clone. It is never cloned.
 pub const OWN: &str = "/etc/ka";
 
-/// How far a node is, as it tells the golden node.
+/// The progress of a node, as it reports it to the golden node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
-    /// It is in, and waits for the others.
+    /// The node is in the session, and waits for the others.
     Gathering,
-    /// It looks at its disks, partitions and formats them.
+    /// The node examines its disks, partitions and formats them.
     Formatting,
-    /// Its file systems are there, empty: the files may come.
+    /// The node's file systems are there, empty: the files may come.
     Ready,
     /// Files or raw partitions arrive.
     Streaming,
-    /// The bytes are there: it makes the clone bootable and distinct, and takes it to the disk.
+    /// The bytes are there: the node makes the clone bootable and distinct, and syncs it to the disk.
     Finishing,
 }
 

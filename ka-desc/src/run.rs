@@ -14,7 +14,7 @@ pub struct Call {
     pub program: &'static str,
     /// Its arguments.
     pub args: Vec<String>,
-    /// What it reads on standard input.
+    /// The text that the program reads on standard input.
     pub input: String,
 }
 
@@ -41,7 +41,7 @@ impl fmt::Display for Call {
     }
 }
 
-/// Who runs commands.
+/// A way to run commands.
 pub trait Runner {
     /// Runs a command that changes nothing, and gives its standard output.
     ///
@@ -69,7 +69,7 @@ pub trait Runner {
 pub struct Failure {
     /// The command, as one would type it.
     pub call: String,
-    /// How it ended.
+    /// The exit status, or another reason for the failure, in words.
     pub status: String,
     /// All that it said.
     pub said: String,
@@ -142,7 +142,7 @@ impl<W: Write> Runner for DryRun<W> {
     }
 }
 
-/// Where a program is. Rescue systems and plain users often lack the sbin directories in their PATH.
+/// The path of a program. Rescue systems and plain users often lack the sbin directories in their PATH.
 fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into(), "/usr/bin".into()]);

@@ -1,4 +1,4 @@
-//! What runs on, or beside, the golden node: serves its bytes, and makes clones of it.
+//! The code that runs on, or beside, the golden node: it serves the node's bytes, and makes clones of it.
 //!
 //! ```text
 //! cli ──▶ serve ──▶ ka_core::net::serve            any stream, to any number of nodes

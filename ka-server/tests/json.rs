@@ -211,16 +211,12 @@ fn what_a_server_says_is_on_the_page() {
     server_event(&Event::Report(&none), &more);
 }
 
-#[test]
-fn what_a_client_says_is_on_the_page() {
-    use client::Event;
-    let (session, addr) = ("07".repeat(16), std::net::SocketAddr::from(([10, 0, 0, 4], 30764)));
-    let outcome = failed();
-    let ending: Ending<'_> = (&outcome).into();
-    let report = |ok: bool| client::Report {
+/// The report of a node that was in, or never was.
+fn client_report<'a>(session: &str, ending: &Ending<'a>, ok: bool) -> client::Report<'a> {
+    client::Report {
         ka: "0.1.0",
         version: 1,
-        session: ok.then(|| session.clone()),
+        session: ok.then(|| session.into()),
         name: ok.then_some("x"),
         secure: true,
         ok,
@@ -237,8 +233,16 @@ fn what_a_client_says_is_on_the_page() {
         started: None,
         ended: "2026-07-01T14:05:11.123Z".into(),
         counters: Counters::default(),
-    };
-    let (good, bad) = (report(true), report(false));
+    }
+}
+
+#[test]
+fn what_a_client_says_is_on_the_page() {
+    use client::Event;
+    let (session, addr) = ("07".repeat(16), std::net::SocketAddr::from(([10, 0, 0, 4], 30764)));
+    let outcome = failed();
+    let ending: Ending<'_> = (&outcome).into();
+    let (good, bad) = (client_report(&session, &ending, true), client_report(&session, &ending, false));
     for event in [
         Event::UnknownKey { addr: addr.ip(), text: "another key".into() },
         Event::OtherName { addr: addr.ip(), text: "another name".into() },

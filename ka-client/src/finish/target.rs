@@ -9,15 +9,15 @@ use ka_desc::write::Prepared;
 /// A clone whose bytes are all there.
 #[derive(Clone, Copy, Debug)]
 pub struct Target<'a> {
-    /// What it becomes.
+    /// The plan that the clone is made by.
     pub plan: &'a Manifest,
-    /// Where it is mounted.
+    /// The mount point of the clone.
     pub root: &'a Path,
     /// Its disks, in the plan's order.
     pub disks: &'a [Prepared],
     /// The node.
     pub machine: &'a Machine,
-    /// What started the node.
+    /// The firmware that started the node.
     pub firmware: Firmware,
 }
 
@@ -27,7 +27,7 @@ impl Target<'_> {
         disk(self.plan, self.disks, name)
     }
 
-    /// Where the EFI system partition is mounted in the clone.
+    /// Returns the mount point of the EFI system partition in the clone.
     pub(super) fn esp(&self) -> Option<String> {
         self.plan.boot.uefi.as_ref().map(|uefi| uefi.mount.clone())
     }

@@ -176,7 +176,7 @@ fn write(path: PathBuf, text: &str) {
     fs::write(path, text).unwrap();
 }
 
-/// What the node's disk says of itself.
+/// The partition table of the node's disk, as sfdisk prints it.
 const TABLE: (&str, Result<&str, &str>) = (
     "sfdisk --json",
     Ok(r#"{"partitiontable": {"label": "gpt", "partitions": [

@@ -5,7 +5,7 @@ use ka_desc::machine::Machine;
 use ka_desc::run::{Here, Runner};
 use ka_desc::write::READERS;
 
-/// What some plans need, and others do not; with Debian's package.
+/// The programs that some plans need, and others do not; with Debian's package.
 const SOMETIMES: [(&str, &str); 13] = [
     ("sfdisk", "fdisk"),
     ("blockdev", "util-linux"),
@@ -22,7 +22,7 @@ const SOMETIMES: [(&str, &str); 13] = [
     ("efibootmgr", "efibootmgr"),
 ];
 
-/// What every plan needs.
+/// The programs that every plan needs, besides [`READERS`].
 const ALWAYS: [(&str, &str); 4] =
     [("tar", "tar"), ("mount", "mount"), ("umount", "mount"), ("wipefs", "util-linux")];
 
@@ -35,11 +35,11 @@ pub(super) fn needed() -> Vec<(&'static str, &'static str)> {
     always
 }
 
-/// What is here of what clones need.
+/// The result of a check of this machine for what clones need.
 pub struct Checked {
     /// The programs that are missing or absent, and the disks, a line each.
     pub text: String,
-    /// How many programs are missing that are always needed.
+    /// The number of missing programs that are always needed.
     pub missing: usize,
 }
 

@@ -1,18 +1,18 @@
-//! What to install on this machine, and how.
+//! The settings of an installation on this machine.
 
 use std::path::PathBuf;
 
 use ka_desc::machine::{DeviceName, Named};
 use ka_desc::write;
 
-/// How this machine is to become a clone.
+/// The settings by which this machine becomes a clone.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The devices to write, and for which of the golden node's disks; empty: the only disk there is.
     pub disks: Vec<Named<DeviceName>>,
-    /// How disks are looked at and written.
+    /// The options by which disks are inspected and written.
     pub how: write::Options,
-    /// Where the clone is mounted while it is made: an empty directory, made if it is not there.
+    /// The mount point of the clone while it is made: an empty directory, made if it is not there.
     pub root: PathBuf,
     /// A file that the log is appended to.
     pub log: Option<PathBuf>,

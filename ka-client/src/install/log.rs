@@ -1,4 +1,4 @@
-//! What is done, for everybody who wants to know: the console, a file, and the golden node.
+//! The log of an installation, for everybody who needs it: the console, a file, and the golden node.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, PipeReader, Read, Write};
@@ -17,7 +17,7 @@ const LINES: usize = 200;
 /// The longest line of a program.
 const LINE_BYTES: u64 = 1000;
 
-/// It is said again in one of so many ticks of the live view.
+/// The number of ticks of the live view after which notes are sent again.
 const AGAIN: u32 = 10;
 
 /// A log. Clones write the same one.
@@ -79,7 +79,7 @@ impl Log {
         self.control.note(topic::STAGE, stage.word());
     }
 
-    /// What others wait for or go by, said again now and then: notes may be lost.
+    /// Sends again, now and then, what others wait for or go by: notes may be lost.
     pub(super) fn tick(&self) {
         let (stage, has) = {
             let mut shared = self.shared();

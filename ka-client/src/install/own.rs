@@ -17,7 +17,7 @@ use ka_desc::write;
 
 use crate::finish::mark;
 
-/// Where its file systems are looked into.
+/// The mount point at which the machine's file systems are inspected.
 const LOOK: &str = "/run/ka/own";
 
 /// The longest that the disks are read for marks before the session is joined without them.
@@ -26,11 +26,11 @@ const LOOK_TIME: Duration = Duration::from_secs(30);
 /// Subvolumes of a btrfs that are looked into.
 const SUBVOLUMES_MAX: usize = 256;
 
-/// Where GRUB's configuration is, below a file system's top or below a subvolume.
+/// The paths of GRUB's configuration, below a file system's top or below a subvolume.
 const CONFIGURATIONS: [&str; 4] =
     ["boot/grub/grub.cfg", "grub/grub.cfg", "boot/grub2/grub.cfg", "grub2/grub.cfg"];
 
-/// What GRUB would start first.
+/// The entry that GRUB would start first.
 #[derive(Debug, PartialEq, Eq)]
 struct Entry {
     kernel: String,

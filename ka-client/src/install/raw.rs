@@ -121,7 +121,7 @@ impl Sink for RawSink {
         .map_err(|why| format!("{path}: {why}"))
     }
 
-    /// What was written stays: a partition that is not named as complete is none.
+    /// Stops partclone, if it runs. What was written stays: a partition that is not named as complete is none.
     fn abort(self: Box<Self>) {
         if let Writer::Partclone(sink) = self.writer {
             Box::new(sink).abort();

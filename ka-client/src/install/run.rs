@@ -18,7 +18,7 @@ use super::{early, own};
 use crate::receive;
 use crate::receive::{Sinks, receive};
 
-/// How an installation ended.
+/// The outcome of an installation.
 pub struct Installed {
     /// The exit status.
     pub exit: Exit,

@@ -30,7 +30,7 @@ pub(super) fn lock(work: &Mutex<Work>) -> MutexGuard<'_, Work> {
     work.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What is done with a whole stream.
+/// The action that takes a whole stream.
 type Then = fn(&mut Work, &[u8]) -> Result<(), String>;
 
 /// Collects a short stream, and acts when it is whole.

@@ -1,4 +1,4 @@
-//! What is done to this machine, step by step: look, refuse, write, mount; unpack; finish.
+//! The steps of an installation on this machine: look, refuse, write, mount; unpack; finish.
 
 use std::fs::{self, File};
 use std::io;
@@ -23,11 +23,11 @@ use super::raw::{self, RawSink};
 use super::unpack::Unpack;
 use crate::finish::{Target, finish, mark, misfits};
 
-/// How far behind the golden node's clock ours may be, in seconds. Files from the future confuse many a tool; a clock
-/// that is ahead does no harm while a clone is made.
+/// The longest time, in seconds, that this machine's clock may be behind the golden node's. Files from the future
+/// confuse many a tool; a clock that is ahead does no harm while a clone is made.
 const CLOCK_BEHIND_S: i64 = 60;
 
-/// Where a machine that was started by UEFI says so.
+/// The directory that exists only on a machine that was started by UEFI.
 const EFI: &str = "/sys/firmware/efi";
 
 /// The state of this machine on its way to be a clone.
@@ -254,7 +254,7 @@ impl Work {
         Unpack::start(tar, self.log.follow("tar", said))
     }
 
-    /// Where a raw partition goes.
+    /// Returns the sink of a raw partition.
     pub(super) fn raw(&mut self, index: usize) -> Result<RawSink, String> {
         self.log.stage(Stage::Streaming);
         let raw =
@@ -321,7 +321,7 @@ impl Work {
     }
 }
 
-/// How this machine was started.
+/// Returns the firmware that started this machine.
 pub(super) fn firmware() -> Firmware {
     if PathBuf::from(EFI).exists() { Firmware::Uefi } else { Firmware::Bios }
 }

@@ -77,7 +77,7 @@ impl<'a> Event<'a> {
     }
 }
 
-/// What became of this node.
+/// The report on the outcome of this node.
 #[derive(Clone, Debug, Serialize)]
 #[expect(missing_docs, reason = "docs/json.md says it")]
 pub struct Report<'a> {

@@ -30,13 +30,13 @@ use super::view::{Target, View};
 pub struct Config {
     /// The session, its key, and how this host is called.
     pub client: ClientConfig,
-    /// What is joined, in words.
+    /// The session that is joined, in words.
     pub title: String,
-    /// Where to write how it ended, as JSON.
+    /// The file to which the outcome is written, as JSON.
     pub report: Option<PathBuf>,
 }
 
-/// Where the streams go.
+/// The sinks of a session's streams.
 pub struct Sinks {
     /// Opens each stream's sink as it begins.
     pub open: OpenSink,
@@ -58,7 +58,7 @@ impl Sinks {
 /// Opens the sink of a stream that begins.
 pub type OpenSink = Box<dyn FnMut(&StreamInfo) -> Result<Box<dyn Sink>, String> + Send>;
 
-/// How it ended: the exit status, and why it did not end well, if so.
+/// The outcome of this node: the exit status, and the reason if it did not end well.
 pub struct Received {
     /// The exit status.
     pub exit: Exit,
@@ -110,7 +110,7 @@ pub fn label() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-/// How it ended: as a node, or without having been one, and why.
+/// The end of a session for this host: as a node, or without having been one, and why.
 type End = Result<Ended, (Exit, String)>;
 
 #[derive(Debug)]
@@ -126,7 +126,7 @@ impl From<NodeEnd> for Ended {
     }
 }
 
-/// How it ended, and whether that is because this host has been through the session.
+/// Runs a session; returns how it ended, and whether that is because this host has been through the session.
 async fn session(
     config: ClientConfig,
     sinks: Sinks,
@@ -208,8 +208,9 @@ struct Watch {
     name: Option<SessionName>,
     secure: bool,
     found: Option<SocketAddr>,
-    /// How far it was when it was last heard, and how this node ended, if it has.
+    /// The bytes that this node had received at the last progress event.
     received: u64,
+    /// The outcome of this node, if it has ended.
     outcome: Option<Outcome>,
     /// Nothing that happens counts any more.
     left: bool,
@@ -265,7 +266,8 @@ impl Watch {
         self.left = true;
     }
 
-    /// How it ended for somebody who has not waited for the end. How this node ended is no less true for that.
+    /// Returns the end for somebody who has not waited for it. The outcome of this node, if it has one, is no less true
+    /// for that.
     fn left(&self) -> End {
         let why = "interrupted twice, so nothing was waited for";
         let Some(outcome) = self.outcome.clone() else { return Err((Exit::Interrupted, why.into())) };

@@ -1,4 +1,4 @@
-//! What people see of a client: lines that stay, and one that moves.
+//! The live view of a client: lines that stay, and one that moves.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use ka_core::types::{NodeId, SessionId, SessionName};
 use ka_core::wire::control::Outcome;
 use ka_desc::manifest::StreamKind;
 
-/// What is known of the session.
+/// The state of the session, as far as it is known.
 #[derive(Debug)]
 pub(crate) struct View {
     target: Target,
@@ -25,24 +25,24 @@ pub(crate) struct View {
     received: u64,
     pub(crate) sunk: u64,
     meter: Meter,
-    /// How this node ended. Nothing that comes later changes that.
+    /// The outcome of this node. Nothing that comes later changes that.
     ended: Option<Outcome>,
 }
 
-/// What is joined.
+/// The session that is joined.
 #[derive(Debug)]
 pub(crate) struct Target {
     /// In words.
     pub(crate) title: String,
     /// Its name, if it has one.
     pub(crate) name: Option<SessionName>,
-    /// How long it is looked for.
+    /// The longest time that the session is looked for.
     pub(crate) patience: Duration,
     /// When it began to be looked for.
     pub(crate) since: Time,
 }
 
-/// Who we are in the session.
+/// The identity of this node in the session.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Joined {
     pub(crate) node: NodeId,
@@ -51,7 +51,7 @@ pub(crate) struct Joined {
     expected: u32,
 }
 
-/// How far this node is. It only ever goes on.
+/// The progress of this node. It only ever goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Stage {
     Looking,
@@ -73,7 +73,7 @@ struct Stream {
     /// Before its progress; the first one goes without saying.
     name: String,
     total: Total,
-    /// What had come before, once that is known.
+    /// The bytes that had come before this stream, once they are known.
     before: Option<u64>,
 }
 
@@ -169,7 +169,8 @@ impl View {
         Some(Line::Say(line))
     }
 
-    /// How far it is, for a log. It is said again when it is another line; so it has no time that passes.
+    /// Returns the progress as a line for a log. It is printed again when it is another line; so it has no time that
+    /// passes.
     pub(crate) fn line(&self, now: Duration) -> String {
         let Target { title, patience, since, .. } = &self.target;
         match self.stage {
@@ -228,7 +229,7 @@ impl View {
         format!("this node {how}; it stays until the server lets it go, because others may need it")
     }
 
-    /// What has come of this stream.
+    /// Returns the bytes of this stream that have come.
     fn done(&self, stream: &Stream) -> u64 {
         self.received.saturating_sub(stream.before.unwrap_or(self.received))
     }

@@ -4,13 +4,13 @@ use std::process::ExitCode;
 
 use crate::wire::control::{Outcome, Reason};
 
-/// How a program ends. The number is the exit status.
+/// The outcome of a program. The number is the exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
     /// All is well.
     Fine = 0,
-    /// It could not start.
+    /// The program could not start.
     NoStart = 1,
     /// The command line is wrong.
     Usage = 2,

@@ -12,14 +12,14 @@ use crate::wire::control;
 /// The version of the reports' form.
 pub const VERSION: u32 = 1;
 
-/// How a node ended.
+/// The outcome of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Ending<'a> {
     /// `ok`, `failed` or `unknown`.
     pub outcome: &'static str,
     /// Why it failed.
     pub reason: Option<Reason<'a>>,
-    /// Where it failed.
+    /// The offset at which it failed.
     pub at: Option<u64>,
 }
 
@@ -38,7 +38,7 @@ impl<'a> From<&'a control::Outcome> for Ending<'a> {
 /// Why a node failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Reason<'a> {
-    /// What kind of reason.
+    /// The kind of the reason.
     pub kind: &'static str,
     /// Whose fault it is, where it is a node's.
     pub node: Option<u32>,
@@ -62,7 +62,7 @@ impl<'a> From<&'a control::Reason> for Reason<'a> {
     }
 }
 
-/// What a node's window did.
+/// The counters of a node's window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counters {
     /// Times it told its parent how far it may send.

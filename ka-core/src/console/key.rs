@@ -12,14 +12,14 @@ use crate::crypto::session_key::Key;
 /// Longer than any key, however it is written.
 const FILE_BYTES: u64 = 4096;
 
-/// Where boot loaders put a key.
+/// The kernel's command line, in which boot loaders put a key.
 const KERNEL: &str = "/proc/cmdline";
 
 /// The word before it there.
 const PARAMETER: &str = "ka.key=";
 
-/// What the environment says, if that is anything. (Read here, not by the parser of the command line, to which it would
-/// be an option that was given.)
+/// The value of an environment variable, unless it is empty. (It is read here, not by the parser of the command line,
+/// which would take it for an option that was given.)
 #[must_use]
 pub fn env(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
@@ -66,7 +66,7 @@ fn choose(
     }
 }
 
-/// What is said of a key that is not given.
+/// The message about a key that is not given.
 pub const NONE: &str = "this session's key is needed: give the one that ka-d-server printed with --key, --key-file or KA_KEY, \
                     or as ka.key=… on the kernel's command line; or start both sides with --insecure (KA_INSECURE=1)";
 

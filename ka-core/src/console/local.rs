@@ -1,6 +1,6 @@
-//! How the programs on a server's own host reach it without a key: a socket in a directory of this user's own.
+//! The way to a server without a key, for programs on its own host: a socket in a directory of this user's own.
 //!
-//! Who may write there is this user, or root. So there is nothing that a key would add; and nothing is asked of the network.
+//! Only this user, or root, may write there. So a key would add nothing; and nothing is asked of the network.
 
 use std::fs::{self, DirBuilder, Metadata};
 use std::io;
@@ -15,10 +15,10 @@ use tokio::net::UnixStream;
 use super::key::env;
 use crate::types::SessionName;
 
-/// Where root's is. It is the same for a service and for a shell, which have different environments.
+/// The directory of root's sockets. It is the same for a service and for a shell, which have different environments.
 const ROOTS: &str = "/run/ka";
 
-/// What the names of sockets end in.
+/// The suffix of the names of sockets.
 const SUFFIX: &str = ".socket";
 
 /// A server on this host answers at once.
@@ -68,7 +68,7 @@ fn is_ours(meta: &Metadata) -> bool {
     meta.is_dir() && owned && meta.mode() & 0o022 == 0
 }
 
-/// Where the server of a session of this name listens. A name has no control characters, so no two have the same place.
+/// The socket of the server of a session of this name. A name has no control characters, so no two have the same path.
 #[must_use]
 pub fn socket(dir: &Path, session: &SessionName) -> PathBuf {
     dir.join(session.as_str().replace('/', "\u{1}") + SUFFIX)
@@ -80,12 +80,12 @@ pub fn is_socket(path: &Path) -> bool {
     path.to_string_lossy().ends_with(SUFFIX)
 }
 
-/// What a server on this host says.
+/// The answer of a server on this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// The session starts with so many nodes.
     Going(u32),
-    /// It does not: why.
+    /// The session does not start, for this reason.
     Refused(String),
     /// There is no such session of this user on this host.
     Nobody,

@@ -1,4 +1,4 @@
-//! How far it is, how fast it goes, how long it will take; and none of it before it is known.
+//! The progress of a stream, its rate, and the time it will take; and none of these before it is known.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -17,36 +17,36 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// Characters of a full bar.
 const BAR: u64 = 20;
 
-/// How fast a number grows. Its times are since the program's start.
+/// The rate at which a number grows. Its times are since the program's start.
 ///
 /// What is measured begins with the first byte that moves, not with the wait for it; and anew after a wait in which
 /// nothing moved at all.
 #[derive(Clone, Debug, Default)]
 pub struct Meter {
-    /// What was seen; the first is where the measurement begins.
+    /// The times and numbers that were seen; the measurement begins with the first.
     seen: VecDeque<(Duration, u64)>,
     /// When it was last seen to grow.
     grew: Option<Duration>,
     known: bool,
-    /// Where the first measurement that became one began.
+    /// The beginning of the first measurement that gave a rate.
     begun: Option<Duration>,
-    /// It was known before.
+    /// The rate was known before a pause.
     stood_still: bool,
 }
 
-/// What is known of a rate.
+/// A rate, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
     /// Nothing: too little has moved yet.
     Unknown,
     /// Bytes per second, lately.
     Rate(u64),
-    /// It went, and has not moved for a while.
+    /// The number grew, and has not moved for a while.
     Still,
 }
 
 impl Meter {
-    /// It is so many bytes by now.
+    /// Takes the number of bytes by now.
     pub fn see(&mut self, now: Duration, bytes: u64) {
         let last = self.seen.back().map_or(bytes, |(_, last)| *last);
         if bytes < last {
@@ -79,7 +79,7 @@ impl Meter {
         self.begun
     }
 
-    /// What is known of the rate.
+    /// The rate, as far as it is known.
     #[must_use]
     pub fn pace(&self, now: Duration) -> Pace {
         let (Some((then, first)), Some((_, last))) = (self.seen.front(), self.seen.back()) else {
@@ -114,7 +114,7 @@ pub fn average(bytes: u64, started: Duration, ended: Duration, begun: Option<Dur
     format!("{} in {} ({}{wait})", units::size(bytes), units::duration(time), units::rate(rate))
 }
 
-/// How many bytes will come.
+/// The number of bytes that will come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Total {
     /// So many.
@@ -148,7 +148,7 @@ impl Total {
         }
     }
 
-    /// How much of it `done` is, in percent; rounded down, and 100 only if that is surely all of it.
+    /// The share of the total that `done` is, in percent; rounded down, and 100 only if that is surely all of it.
     #[must_use]
     pub fn percent(self, done: u64) -> Option<u64> {
         let (total, most) = match self {

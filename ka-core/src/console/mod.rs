@@ -1,4 +1,4 @@
-//! What programs around a session share: how they report, and how they end. The only part of this crate that prints.
+//! The parts that programs around a session share, to report and to end. Nothing else in this crate prints.
 //!
 //! - [`reporter`]: lines, the live view and JSON, by way of a [`printer`] that no terminal can hold up.
 //! - [`meter`]: how fast, how long yet. [`clock`]: the time of day. [`units`]: sizes, rates and times as people write them.

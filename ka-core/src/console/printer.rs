@@ -15,7 +15,7 @@ use rustix::termios::tcgetwinsize;
 
 use crate::types::printable;
 
-/// How long the end of the program may wait for a slow reader.
+/// The longest time that the end of the program waits for a slow reader.
 const LINGER: Duration = Duration::from_secs(5);
 
 /// While so many pages wait to be written, those that can be left out are.
@@ -45,7 +45,7 @@ pub struct Styled {
     pub tone: Tone,
 }
 
-/// How a line is to be read.
+/// The tone in which a line is to be read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the words say all")]
 pub enum Tone {
@@ -62,7 +62,7 @@ impl Tone {
         Styled { text: text.into(), tone: self }
     }
 
-    /// What sets the colour; every terminal that has any has these.
+    /// The sequence that sets the colour; every terminal that has colours has these.
     fn colour(self) -> Option<&'static str> {
         match self {
             Self::Plain => None,
@@ -191,7 +191,7 @@ pub fn window_size() -> Size {
     }
 }
 
-/// What stands on the terminal: lines that stay, and below them the live view, which is drawn over.
+/// The contents of the terminal: lines that stay, and below them the live view, which is drawn over.
 #[derive(Debug)]
 struct Screen {
     colours: bool,
@@ -325,7 +325,7 @@ mod tests {
     /// A terminal as tmux, VTE and others are: lines that are too long wrap, and wrap anew when it is resized.
     #[derive(Default)]
     struct Terminal {
-        /// What was written, a line each, and the one that the cursor is at the beginning of.
+        /// The lines that were written, and the one that the cursor is at the beginning of.
         lines: Vec<String>,
     }
 
@@ -355,7 +355,7 @@ mod tests {
         }
     }
 
-    /// What stands on a terminal after these frames, a line said after each, as the terminal gets these sizes in turn.
+    /// Checks a terminal after these frames, with a line after each, as the terminal gets these sizes in turn.
     fn shown(sizes: &[Size], frames: &[(usize, usize)]) -> Result<(), TestCaseError> {
         let (mut screen, mut terminal) = (screen(false), Terminal::default());
         for (step, (count, length)) in frames.iter().enumerate() {
@@ -380,7 +380,7 @@ mod tests {
             shown(&[Size { columns: size.0, rows: size.1 }], &frames)?;
         }
 
-        /// What a terminal that became narrower has pushed out beyond its top is lost to anybody, so it is high enough.
+        /// Lines that a narrower terminal pushes out beyond its top are lost, so this one is high enough.
         #[test]
         fn no_frame_is_smeared_when_the_window_becomes_wider_or_narrower(
             columns in prop::collection::vec(1_usize..60, 2..20),

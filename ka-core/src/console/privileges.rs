@@ -30,11 +30,11 @@ use tokio::sync::oneshot;
 use super::reporter::Reporter;
 use crate::net::{Threads, Work};
 
-/// Whoever is nobody, on every Linux.
+/// The number of the user and the group `nobody`, on every Linux.
 const NOBODY: u32 = 65_534;
 
-/// What a session reads: how much memory there is, how fast the interfaces are, and random numbers, which a static program
-/// gets from the device.
+/// The paths that a session reads: how much memory there is, how fast the interfaces are, and random numbers, which a
+/// static program gets from the device.
 const READABLE: [&str; 4] = ["/proc", "/sys", "/dev/random", "/dev/urandom"];
 
 /// Runs a session on a thread of its own. `start` gets what starts threads with the rights that this one has. What the

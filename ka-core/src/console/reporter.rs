@@ -1,6 +1,6 @@
-//! What happens, told to people on standard error and to programs on standard output.
+//! Reports of what happens, to people on standard error and to programs on standard output.
 //!
-//! Where people have no terminal but a log, each line begins with the time of day.
+//! If people have no terminal but a log, each line begins with the time of day.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use super::exit::Exit;
 use super::json;
 use super::printer::{Printer, Size, Styled, window_size};
 
-/// Where there is no live view, progress is a line so often.
+/// The interval between two lines of progress, if there is no live view.
 const LOG_PACE: Duration = Duration::from_secs(10);
 
 /// The voice of a program.

@@ -11,7 +11,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use super::exit::Exit;
 use crate::stream;
 
-/// How often the live view is drawn.
+/// The interval between two drawings of the live view.
 const TICK: Duration = Duration::from_millis(200);
 
 /// Signals that come together are one: `timeout` sends its own to the process and to its group, and a service manager may
@@ -54,7 +54,7 @@ pub fn print(text: &[u8]) -> Exit {
     if io::stdout().write_all(text).is_ok() { Exit::Fine } else { Exit::NoStart }
 }
 
-/// What a running session hears from outside.
+/// An event from outside a running session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
     /// Time to draw.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 const SIZES: [(&str, u64); 4] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
 
-/// What a number without a unit is at least.
+/// The least value of a number without a unit, in bytes.
 const BARE_BYTES: u64 = 1 << 20;
 
 /// Reads a size, in bytes.

@@ -21,25 +21,25 @@ use ctr::cipher::{KeyIvInit, StreamCipher, StreamCipherSeek};
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-/// How a session's payload is encrypted.
+/// The encryption of a session's payload.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
 pub enum PayloadKey {
-    /// Not at all.
+    /// No encryption.
     Plain,
-    /// With AES-256 in counter mode: the fastest where the processor has instructions for it.
+    /// AES-256 in counter mode: the fastest where the processor has instructions for it.
     Aes256([u8; 32]),
-    /// With ChaCha20 (the variant with a counter of 64 bits): the fastest elsewhere.
+    /// ChaCha20 (the variant with a counter of 64 bits): the fastest elsewhere.
     ChaCha20([u8; 32]),
 }
 
-/// What of a stream is encrypted; each part has a key of its own.
+/// A part of a stream that is encrypted; each part has a key of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     /// Its bytes.
     Bytes,
-    /// What is said of it at its beginning.
+    /// The description at its beginning.
     Begin,
-    /// What is said of it at its end.
+    /// The statement about it at its end.
     End,
 }
 

@@ -33,7 +33,7 @@ const GROUP_CHARS: usize = 5;
 /// No letter looks like a digit: there is no `i`, `l`, `o` or `u`.
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
-/// What lets a node in.
+/// The credential that lets a node in.
 #[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
 pub struct Key {
     token: [u8; TOKEN_BYTES],
@@ -145,13 +145,13 @@ fn pin(public: &[u8; 32]) -> [u8; PIN_BYTES] {
     pin
 }
 
-/// What is wrong with a key. It never shows the key.
+/// The defect of a key. It never shows the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KeyError {
     /// In this group, counted from 1, is this character, which no key has.
     Character(usize, char),
-    /// It has so many characters.
+    /// The key has so many characters.
     Length(usize),
     /// This group, counted from 1, is not what was printed.
     Mistyped(usize),

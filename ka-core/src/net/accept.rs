@@ -1,4 +1,4 @@
-//! Whoever dials a listener of ours is heard out here, and so many at a time.
+//! New connections to our listeners. Their first messages are read here, those of a limited number at a time.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -114,7 +114,7 @@ where
     }
 }
 
-/// How many connections of each host are being heard out. One host must not take the places of all others.
+/// The number of connections of each host that are being heard out. One host must not take the places of all others.
 #[derive(Clone, Debug, Default)]
 struct Shares(Arc<Mutex<HashMap<IpAddr, usize>>>);
 
@@ -133,7 +133,7 @@ impl Shares {
     }
 }
 
-/// What a connection from this address counts for, and how many of each may be.
+/// The hosts or networks that a connection from this address counts for, and the limit of each.
 fn counted(addr: IpAddr) -> Vec<(IpAddr, usize)> {
     let network = |v6: Ipv6Addr| IpAddr::from(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64));
     match addr {
@@ -238,7 +238,7 @@ pub(super) fn bounded(mut hello: Hello) -> Hello {
     hello
 }
 
-/// Who is dialled: a node's own key for the links to its children, and its session.
+/// The node that is dialled: its own key for the links to its children, and its session.
 #[derive(Clone, Debug)]
 pub(super) struct Own {
     pub(super) session: SessionId,

@@ -30,7 +30,7 @@ use crate::wire::control::{
 };
 use crate::wire::data::{Attach, Refuse};
 
-/// Where the session's decisions are taken.
+/// The place where the session's decisions are taken.
 pub(super) enum Brain<'a> {
     /// Here: this is the server.
     Here(Box<Host<'a>>),
@@ -46,7 +46,7 @@ pub(super) struct Host<'a> {
     pub(super) events: &'a mut (dyn FnMut(ServerEvent) + Send),
 }
 
-/// How a session ended, as seen from this process.
+/// The end of a session, as seen from this process.
 pub(super) enum End {
     /// The server's.
     Session(Report),
@@ -77,7 +77,7 @@ pub(super) struct Driver<'a> {
     dialling: Option<Dialling>,
     /// Offered links that the node has not decided about.
     offered: BTreeMap<LinkId, (Link, Attach)>,
-    /// What the application knows: the parent, and whether the server is away.
+    /// The state that the application was told: the parent, and whether the server is away.
     parent: Option<(NodeId, SocketAddr)>,
     away: bool,
     end: Option<End>,

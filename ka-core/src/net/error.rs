@@ -78,7 +78,7 @@ pub enum JoinError {
     /// The session is one that this node has been through ([`ClientConfig::done`](super::session::ClientConfig::done)). The server is
     /// told nothing, unless it could not be asked for its session before.
     Done(SessionId),
-    /// It was stopped before it was in: by whom, in words.
+    /// The node was stopped before it was in: by whom, in words.
     Stopped(String),
 }
 

@@ -1,4 +1,4 @@
-//! What the tasks of a session bring to its run loop.
+//! The messages from the tasks of a session to its run loop.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -11,7 +11,7 @@ use crate::types::LinkId;
 use crate::wire::control::{Hello, ToCoordinator, ToNode};
 use crate::wire::data::Attach;
 
-/// What the connections' tasks bring.
+/// A message from the connections' tasks.
 pub(super) enum Incoming {
     /// Server: somebody said hello on a new control connection.
     Hello { conn: Conn, addr: SocketAddr, server_ip: IpAddr, hello: Hello, outbox: Outbox },
@@ -38,7 +38,7 @@ pub(super) enum Incoming {
 pub(super) enum NotBack {
     /// Nobody listens there.
     Closed(String),
-    /// It cannot be reached, or does not answer.
+    /// The server cannot be reached, or does not answer.
     Silent(String),
     /// The server, or whoever is there now, says no.
     Refused(String),

@@ -118,7 +118,7 @@ fn check(config: &ClientConfig) -> Result<Key, JoinError> {
     }
 }
 
-/// What a process says of itself, with an incarnation of its own.
+/// The description that a process sends of itself, with an incarnation of its own.
 fn hello(config: &ClientConfig, role: Role) -> Result<Hello, JoinError> {
     let mut incarnation = [0; 8];
     getrandom::fill(&mut incarnation).map_err(|e| JoinError::Io("no random numbers".into(), e.into()))?;

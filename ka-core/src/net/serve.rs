@@ -39,7 +39,7 @@ use crate::types::{NodeId, SessionId, SessionName};
 /// # Errors
 /// [`ServeError`] when the session cannot be opened. Once it is, whatever happens is in the report.
 pub async fn serve(
-    config: ServerConfig,
+    mut config: ServerConfig,
     streams: Vec<Stream>,
     mut inbox: Inbox,
     mut events: impl FnMut(ServerEvent) + Send,
@@ -92,34 +92,14 @@ pub async fn serve(
 
     let thread = |e| ServeError::Io("cannot start a thread".into(), e);
     let bytes = streams.iter().map(|s| s.source.size()).sum();
-    let feed = Feed::start(streams, config.spool, payload.clone(), &config.threads).map_err(thread)?;
+    let feed = Feed::start(streams, config.spool.take(), payload.clone(), &config.threads).map_err(thread)?;
     let reread = feed.reread();
     let relay = Relay::root(sealer, feed, &config.threads).map_err(thread)?;
     let mut node = Node::root(session, window_bytes, reread);
     node.handle(clock.now(), NodeInput::SetRate(config.rate));
-    let coordinator = Coordinator::new(
-        clock.now(),
-        coordinator::Config {
-            session,
-            name: config.session.clone(),
-            key,
-            payload,
-            links,
-            nodes: config.nodes,
-            fan_out: config.fan_out,
-            start_after: config.start_after,
-            min_nodes: config.min_nodes,
-            slow: config.slow,
-            min_rate: config.min_rate,
-            finish: config.finish,
-            carries: interfaces::carries(&config.ports.interfaces),
-            rate: config.rate,
-            bytes,
-            reread,
-            release_delay: config.release_delay,
-            data_port,
-        },
-    );
+    let sealed = Sealed { session, key, payload, links };
+    let machine = machine_config(&config, sealed, bytes, reread, data_port);
+    let coordinator = Coordinator::new(clock.now(), machine);
     let host = Host { coordinator, outboxes: BTreeMap::new(), admit: config.admit, events: &mut events };
     let brain = Brain::Here(Box::new(host));
     let driver = Driver::new(clock, node, relay, brain, (sender, incoming));
@@ -133,6 +113,45 @@ pub async fn serve(
         (_, Some((name, addr))) => Err(ServeError::Rival(name, addr)),
         (End::Session(report), None) => Ok(report),
         (End::Node(..), None) => unreachable!("the server's brain is here"),
+    }
+}
+
+/// The identity of a session, and what it is signed and encrypted with.
+struct Sealed {
+    session: SessionId,
+    key: [u8; 32],
+    payload: PayloadKey,
+    links: Option<LinkKey>,
+}
+
+/// The configuration of the session's coordinator.
+fn machine_config(
+    config: &ServerConfig,
+    sealed: Sealed,
+    bytes: Option<u64>,
+    reread: bool,
+    data_port: u16,
+) -> coordinator::Config {
+    let Sealed { session, key, payload, links } = sealed;
+    coordinator::Config {
+        session,
+        name: config.session.clone(),
+        key,
+        payload,
+        links,
+        nodes: config.nodes,
+        fan_out: config.fan_out,
+        start_after: config.start_after,
+        min_nodes: config.min_nodes,
+        slow: config.slow,
+        min_rate: config.min_rate,
+        finish: config.finish,
+        carries: interfaces::carries(&config.ports.interfaces),
+        rate: config.rate,
+        bytes,
+        reread,
+        release_delay: config.release_delay,
+        data_port,
     }
 }
 

@@ -1,4 +1,4 @@
-//! What an application says to a session and hears from it: configurations and events.
+//! The interface between an application and a session: configurations and events.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -25,26 +25,26 @@ use crate::tape::chain::StreamInfo;
 use crate::types::{NodeId, Offset, SessionId, SessionName, printable};
 use crate::wire::control::{Counters, Note, Outcome, Progress};
 
-/// What a server's session is to be. `Default` is one node, a chain, found by address only.
+/// The configuration of a server's session. `Default` is one node, a chain, found by address only.
 #[derive(Debug)]
 pub struct ServerConfig {
     /// The name nodes find it by; without one they need its address.
     pub session: Option<SessionName>,
-    /// It starts when so many nodes are in: 1 to [`limits::NODES`].
+    /// The session starts when so many nodes are in: 1 to [`limits::NODES`].
     pub nodes: u32,
     /// Children per node, 1 to [`limits::FAN_OUT`]: 1 makes a chain.
     pub fan_out: u32,
-    /// It also starts this long after it was opened …
+    /// The session also starts this long after it was opened …
     pub start_after: Option<Duration>,
     /// … with at least so many nodes, or as soon as they are in.
     pub min_nodes: u32,
-    /// What to do about a node that holds up all others.
+    /// The treatment of a node that holds up all others.
     pub slow: Slow,
     /// Bytes per second that are never too slow. `None`: a quarter of what the fastest node gets, shared with whoever is
     /// fed over the same link.
     pub min_rate: Option<u64>,
-    /// How long the sink of a node that has everything may be at work on it; `None`: as long as any other. What a sink does
-    /// at the end of a stream may take far longer than to take the stream.
+    /// The time that the sink of a node that has everything may be at work on it; `None`: as long as any other. What a
+    /// sink does at the end of a stream may take far longer than to take the stream.
     pub finish: Option<Duration>,
     /// The pause between two nodes that are let go after having waited.
     pub release_delay: Duration,
@@ -52,17 +52,17 @@ pub struct ServerConfig {
     pub window_bytes: Option<u64>,
     /// Bytes per second to send at most, for each child of the server.
     pub rate: Option<u64>,
-    /// Where what the sources give is kept that cannot be read again by itself. If everything can be read again,
+    /// The spool for the bytes of sources that cannot be read again by themselves. If everything can be read again,
     /// nodes that are slow, come late or were away for long are served after the others.
     pub spool: Option<Spool>,
-    /// Where to listen and ask.
+    /// The ports and interfaces to listen and ask on.
     pub ports: Ports,
-    /// Who may find and join it, and by what they know this server. `None`: whoever has the key that is made for this
-    /// session, and told in [`ServerEvent::Open`].
+    /// The key with which nodes may find and join the session, and the identity by which they know this server. `None`:
+    /// both are made for this session, and the key is told in [`ServerEvent::Open`].
     pub key: Option<ServerKey>,
     /// Whether the payload is encrypted. It never is with an insecure key, which everybody has.
     pub encrypt: bool,
-    /// Who starts the threads that read the streams.
+    /// The way to start the threads that read the streams.
     pub threads: Threads,
     /// The application's own rule about who may join.
     pub admit: Option<Admit>,
@@ -95,7 +95,7 @@ impl Default for ServerConfig {
 /// An application's rule about who may join: `Err` refuses the candidate with these words.
 pub struct Admit(pub Box<AdmitRule>);
 
-/// What an [`Admit`] holds.
+/// The function in an [`Admit`].
 pub type AdmitRule = dyn FnMut(&Candidate) -> Result<(), String> + Send;
 
 impl fmt::Debug for Admit {
@@ -130,28 +130,28 @@ impl fmt::Debug for Stream {
     }
 }
 
-/// What a client joins, and how. `Default` joins nothing: give it a session or a server.
+/// The session that a client joins, and how. `Default` joins nothing: give it a session or a server.
 #[derive(Clone, Debug, Default)]
 pub struct ClientConfig {
     /// The session's name.
     pub session: Option<SessionName>,
-    /// Where the server is, instead of asking around.
+    /// The host of the server, instead of asking around.
     pub server: Option<Host>,
-    /// What the server gave out for its nodes. Needed, even if it is [`Key::insecure`].
+    /// The key that the server gave out for its nodes. Needed, even if it is [`Key::insecure`].
     pub key: Option<Key>,
     /// Stay until the whole session has ended and the server lets this node go.
     pub wait: bool,
     /// Bytes of the tape to hold at most. `None`: by the memory there is.
     pub window_bytes: Option<u64>,
-    /// How long to look for the server. `None`: [`limits::DISCOVER_TIMEOUT`].
+    /// The time to look for the server. `None`: [`limits::DISCOVER_TIMEOUT`].
     pub discover_timeout: Option<Duration>,
     /// The host's own name for itself, for people only.
     pub label: String,
     /// Sessions that this node has been through to their end: it joins none of them again ([`JoinError::Done`]).
     pub done: Vec<SessionId>,
-    /// Where to listen and ask.
+    /// The ports and interfaces to listen and ask on.
     pub ports: Ports,
-    /// Who starts the thread that feeds the sinks.
+    /// The way to start the thread that feeds the sinks.
     pub threads: Threads,
 }
 
@@ -221,15 +221,15 @@ impl Control {
     }
 }
 
-/// What happens at a server.
+/// An event at a server.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ServerEvent {
-    /// It listens.
+    /// The server listens.
     Open {
         /// The session's identity.
         session: SessionId,
-        /// What nodes must have to find and join it.
+        /// The key that nodes must have to find and join it.
         key: Key,
         /// Its control port.
         control_port: u16,
@@ -248,7 +248,7 @@ pub enum ServerEvent {
     Warning(String),
 }
 
-/// What happens at a client.
+/// An event at a client.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ClientEvent {
@@ -265,11 +265,11 @@ pub enum ClientEvent {
         node: NodeId,
         /// The session's identity.
         session: SessionId,
-        /// How many nodes the session waits for.
+        /// The number of nodes that the session waits for.
         expected: u32,
         /// Whether the payload is encrypted.
         encrypted: bool,
-        /// Where its children will dial.
+        /// The port that its children will dial.
         data_port: u16,
         /// Its window, in bytes.
         window_bytes: u64,
@@ -278,10 +278,10 @@ pub enum ClientEvent {
     Parent {
         /// Which node.
         node: NodeId,
-        /// Where it listens.
+        /// The address that the parent listens on.
         addr: SocketAddr,
     },
-    /// It has none for now, and gets the rest later: the others come first, or it was not heard for a while.
+    /// The node has no parent for now, and gets the rest later: the others come first, or it was not heard for a while.
     NoParent,
     /// The server is not heard any more; this node goes on with those it has, and dials again.
     Away,
@@ -291,26 +291,26 @@ pub enum ClientEvent {
     Linked,
     /// A stream begins to arrive.
     Stream(StreamInfo),
-    /// How far this node is, every [`limits::PROGRESS_INTERVAL`].
+    /// The progress of this node, every [`limits::PROGRESS_INTERVAL`].
     Progress(Progress),
     /// Everything is here; the sink may still be at work.
     Complete,
-    /// How this node ended. It may still relay.
+    /// The outcome of this node. It may still relay.
     Ended(Outcome),
     /// A worry that does not end the session, in words.
     Warning(String),
 }
 
-/// What became of this node.
+/// The end of this node's session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NodeEnd {
     /// Its number in the session.
     pub node: NodeId,
-    /// How it ended.
+    /// The outcome of the node.
     pub outcome: Outcome,
     /// Payload bytes that arrived, checked.
     pub received: Offset,
-    /// What its window did.
+    /// The counters of its window.
     pub counters: Counters,
 }

@@ -31,15 +31,15 @@ use crate::time::Duration;
 use crate::types::{NodeId, SessionId};
 use crate::wire::control::{Hello, Peer, Role, ToCoordinator, ToNode};
 
-/// Where a node belongs.
+/// The server and the session that a node belongs to.
 #[derive(Clone, Debug)]
 pub(super) struct Server {
     pub(super) key: Key,
     pub(super) session: SessionId,
     pub(super) node: NodeId,
-    /// What it said when it joined.
+    /// The hello that it sent when it joined.
     pub(super) hello: Hello,
-    /// How it looked for the server then.
+    /// The configuration with which it looked for the server then.
     pub(super) config: ClientConfig,
 }
 
@@ -59,7 +59,7 @@ pub(super) struct Line {
     attempt: Option<Task>,
     /// Looks for the server elsewhere.
     search: Option<Task>,
-    /// How many times in a row nobody was listening there.
+    /// The number of times in a row that nobody was listening there.
     closed: u32,
     /// For the writers: dropped by the last one that has sent everything.
     writing: mpsc::Sender<()>,
@@ -109,12 +109,12 @@ impl Line {
         self.server.node
     }
 
-    /// Where the server is, or was last.
+    /// The address at which the server is, or was last.
     pub(super) fn at(&self) -> SocketAddr {
         self.at
     }
 
-    /// How this parent is reached from here. The root is where the server is, whatever that believes to be its own address;
+    /// The way to this parent from here. The root is where the server is, whatever that believes to be its own address;
     /// a link-local neighbour is on the link that leads to the server.
     pub(super) fn way(&self, parent: &Peer) -> Way {
         let addrs = match parent.node {
@@ -158,7 +158,7 @@ impl Line {
         (self.outbox, self.reader) = attend(self.number, connection, sender, self.writing.clone());
     }
 
-    /// It is not: why, and whether it may come up later.
+    /// The new connection is not up. Returns why, and whether it may come up later.
     pub(super) fn failed(&mut self, why: NotBack) -> (String, bool) {
         self.closed = if matches!(why, NotBack::Closed(_)) { self.closed + 1 } else { 0 };
         match why {
@@ -169,7 +169,7 @@ impl Line {
     }
 }
 
-/// Where the server was, and where it was heard of since.
+/// The address at which the server was, and those at which it was heard of since.
 #[derive(Clone, Debug)]
 struct Places {
     was: SocketAddr,

@@ -13,10 +13,10 @@ use crate::wire::control::Reason;
 /// Links that came up and carried nothing: after so many, large packets are the likely reason.
 const EMPTY_LINKS: u32 = 2;
 
-/// How long each further parent of a node that nothing reaches has to show that it does better.
+/// The time that each further parent of a node that nothing reaches has to show that it does better.
 const TURN: Duration = Duration::from_secs(2);
 
-/// How long nothing has reached one node.
+/// The time for which nothing has reached one node.
 #[derive(Clone, Debug)]
 pub struct Arrival {
     /// When bytes last arrived, and later by as long as there were none to come since.

@@ -1,4 +1,4 @@
-//! What an application sees of a session: events as they happen, and a report at the end.
+//! The information that an application gets about a session: events as they happen, and a report at the end.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -16,7 +16,7 @@ pub enum Event {
     Joined {
         /// Which node.
         node: NodeId,
-        /// Where its data listener is.
+        /// The address of its data listener.
         addr: SocketAddr,
         /// Its host's own name for itself; may be empty.
         label: String,
@@ -36,14 +36,14 @@ pub enum Event {
     },
     /// Somebody was not let in.
     Refused {
-        /// Who.
+        /// The address of the other end.
         addr: SocketAddr,
         /// Why.
         why: String,
     },
     /// The gate is open: this many nodes take part.
     Started {
-        /// How many.
+        /// The number of nodes.
         nodes: u32,
     },
     /// A node's link to its parent is up.
@@ -82,14 +82,14 @@ pub enum Event {
     Slow {
         /// Which node.
         node: NodeId,
-        /// What is slow, in words.
+        /// The part that is slow, in words.
         why: String,
     },
     /// Nothing reaches a node, though it is heard and there is something for it: the others no longer depend on it.
     Idle {
         /// Which node.
         node: NodeId,
-        /// What its links do, in words.
+        /// The behaviour of its links, in words.
         why: String,
     },
     /// A node gets the rest once the others have everything: the source is read again for it.
@@ -99,14 +99,14 @@ pub enum Event {
         /// The first offset it lacks.
         at: Offset,
     },
-    /// Whoever was to be served later is served now, from this offset on.
+    /// A node that was to be served later is served now, from this offset on.
     Resumed {
         /// Which node.
         node: NodeId,
         /// The first offset it lacks.
         at: Offset,
     },
-    /// The source cannot be read again after all: who lacks what windows have forgotten is lost.
+    /// The source cannot be read again after all: a node that lacks what windows have evicted is lost.
     RereadFailed {
         /// Why, in words.
         why: String,
@@ -115,14 +115,14 @@ pub enum Event {
     Progress {
         /// Which node ([`NodeId::ROOT`]: how far the source is read).
         node: NodeId,
-        /// How far.
+        /// The node's progress.
         progress: Progress,
     },
     /// A node's application says something to this one. Its text is printable and bounded, and nobody vouches for it.
     Noted {
         /// Which node.
         node: NodeId,
-        /// What it says.
+        /// The message.
         note: Note,
     },
     /// A node holds the whole tape.
@@ -134,7 +134,7 @@ pub enum Event {
     Ended {
         /// Which node.
         node: NodeId,
-        /// How.
+        /// The node's outcome.
         outcome: Outcome,
     },
     /// A node was let go.
@@ -144,7 +144,7 @@ pub enum Event {
     },
 }
 
-/// What became of a session.
+/// The report on a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
     /// The session.
@@ -169,16 +169,16 @@ impl Report {
     }
 }
 
-/// What became of one node.
+/// The report on one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeReport {
     /// Which node.
     pub node: NodeId,
-    /// Where its data listener was.
+    /// The address of its data listener.
     pub addr: SocketAddr,
     /// Its host's own name for itself; may be empty.
     pub label: String,
-    /// How it ended: by its own receipt, or by what became of it.
+    /// The node's outcome: by its own receipt, or by what became of it.
     pub outcome: Outcome,
     /// Payload bytes its sinks took (the root: its source gave), as far as was heard.
     pub bytes: u64,
@@ -186,6 +186,6 @@ pub struct NodeReport {
     pub joined: Instant,
     /// When its outcome was known.
     pub ended: Instant,
-    /// What its window did, as far as was heard.
+    /// The counters of its window, as far as they were received.
     pub counters: Counters,
 }

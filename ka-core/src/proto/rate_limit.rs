@@ -4,10 +4,10 @@ use crate::limits::BLOCK_BYTES;
 use crate::time::{Duration, Instant};
 use crate::types::Offset;
 
-/// How often the limit is raised. Short against what a switch buffers, long against a timer's cost.
+/// The interval at which the limit is raised. Short against what a switch buffers, long against a timer's cost.
 pub const PACE_STEP: Duration = Duration::from_millis(5);
 
-/// How much unused allowance is kept: a root that was idle does not make up for it in one burst.
+/// The time whose unused allowance is kept: a root that was idle does not make up for it in one burst.
 const BURST: Duration = Duration::from_millis(20);
 
 /// A limit in bytes per second, and what it has allowed so far.
@@ -31,7 +31,7 @@ impl RateLimit {
         Self::new(self.bytes_per_s, now, sent)
     }
 
-    /// How far the tape may be sent at `now`, when `sent` bytes are sent already.
+    /// Returns the offset up to which the tape may be sent at `now`, when `sent` bytes are sent already.
     pub fn ceiling(&mut self, now: Instant, sent: Offset) -> Offset {
         let earned = bytes_in(self.bytes_per_s, now - self.last);
         // Time too short to earn a byte is not lost: `last` moves only with what it earned.

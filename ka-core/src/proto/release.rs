@@ -1,4 +1,4 @@
-//! Who may leave when: the original's `-w` and `-d`.
+//! The order in which nodes may leave, and when: the original's `-w` and `-d`.
 //!
 //! A node leaves when it has ended and nobody below may still need its bytes. One that waits (`-w`) leaves when the
 //! whole session has ended, each a delay after the one before, so that a hundred machines do not ask the

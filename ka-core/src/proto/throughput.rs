@@ -1,25 +1,25 @@
-//! How fast a node is, and what holds it: measured from what it says of itself.
+//! The throughput of a node, and what limits it: measured from what it reports of itself.
 
 use crate::limits;
 use crate::time::{Duration, Instant};
 use crate::types::Offset;
 use crate::wire::control::{Blocked, Progress};
 
-/// How fast a node is fed is measured over so long: a burst that fills a small window must not be lost in the time
-/// after it.
+/// The time over which the rate at which a node is fed is measured: a burst that fills a small window must not be lost
+/// in the time after it.
 const BURST: Duration = Duration::from_millis(500);
 
 /// A node's throughput.
 #[derive(Clone, Copy, Debug)]
 pub struct Throughput {
-    /// Where the present measurement began; `None` until the node has said where it is.
+    /// The start of the present measurement; `None` until the node has reported its position.
     from: Option<(Instant, Offset, Offset)>,
     /// Bytes per second that arrived, and that its sink took, in the last full measurement.
     received: Option<u64>,
     sunk: Option<u64>,
     /// The best of all.
     best: Best,
-    /// Where the present measurement of how fast it is fed began, and the last full one. What keeps it from getting more
+    /// The start of the present measurement of its feeding rate, and the last full one. What keeps it from getting more
     /// changes in the middle of a burst that fills a small window, and such bursts tell how fast it could be.
     fed_from: Option<(Instant, Offset)>,
     fed: Option<u64>,
@@ -27,7 +27,7 @@ pub struct Throughput {
     moved: Instant,
     /// Since when its window is full because of its own sink, because of a child, or not at all.
     blocked: (Blocked, Instant),
-    /// What keeps it from getting more, how many share its parent's link, and since when both are so.
+    /// The limit that keeps it from more, the number of sharers of its parent's link, and since when both are so.
     limited: Option<(Option<Limit>, u64, Instant)>,
 }
 
@@ -40,7 +40,7 @@ pub struct Best {
     pub sunk: u64,
 }
 
-/// What keeps a node from getting more than it does.
+/// The limit that keeps a node from getting more than it does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
     /// Its own sink, which has filled its window.
@@ -129,7 +129,7 @@ impl Throughput {
         now.since(self.moved)
     }
 
-    /// What keeps its window full, and for how long.
+    /// The cause that keeps its window full, and for how long.
     #[must_use]
     pub fn blocked(&self, now: Instant) -> (Blocked, Duration) {
         (self.blocked.0, now.since(self.blocked.1))

@@ -2,7 +2,7 @@
 
 use crate::time::Instant;
 
-/// What a machine waits for.
+/// The events that a machine waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Timer {

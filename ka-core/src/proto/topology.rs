@@ -1,4 +1,4 @@
-//! Who is whose parent: a chain by default, a tree of a given fan-out if asked for.
+//! The parent of each node at the start: a chain by default, a tree of a given fan-out if asked for.
 //!
 //! Members are numbered by rank, 0 the root. On a switch a chain uses every link once in each direction, which
 //! no tree does; a tree is shorter. This is how a session starts; what becomes of a tree that lost members, the

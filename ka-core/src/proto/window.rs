@@ -34,7 +34,7 @@ use crate::types::{NodeId, Offset, Position, Watermarks};
 use crate::wire::control::{Blocked, Counters};
 use crate::wire::data::Grant;
 
-/// What one node holds, has granted and may send.
+/// The part of the tape that one node holds, has granted and may send.
 #[derive(Clone, Debug)]
 pub struct Window {
     /// The most that is held or granted, in bytes.
@@ -43,7 +43,7 @@ pub struct Window {
     root: bool,
     /// Whether what is forgotten can be had from the source again.
     reread: bool,
-    /// What is granted beyond `low` while nobody stalls, and now.
+    /// The credit beyond `low` while nobody stalls, and now.
     credit_min: u64,
     credit: u64,
     /// Since when more than half of the credit is full, and when `low` last moved.
@@ -56,7 +56,7 @@ pub struct Window {
     /// So many items are held by everybody within the levels that is further below than the children, as they say
     /// themselves; `u64::MAX` where nobody is.
     stable: u64,
-    /// What is before this may be forgotten: `low`, but no further than is `stable`.
+    /// The position before which items may be evicted: `low`, but no further than is `stable`.
     evictable: Position,
     /// Places between `kept` and `received` up to which can be forgotten.
     marks: VecDeque<Position>,
@@ -127,7 +127,7 @@ impl Window {
         self.children.iter().filter(|c| c.linked && c.sent < kept).map(|c| c.node).collect()
     }
 
-    /// How far the tape is here.
+    /// The end of the tape that is here.
     #[must_use]
     pub fn received(&self) -> Position {
         self.received
@@ -139,19 +139,19 @@ impl Window {
         self.closed
     }
 
-    /// How far the node's own sink is, if it has one.
+    /// The position of the node's own sink, if it has one.
     #[must_use]
     pub fn sunk(&self) -> Option<Position> {
         self.sink
     }
 
-    /// What the mechanisms have done so far.
+    /// The counters of the mechanisms so far.
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.counters
     }
 
-    /// How far the parent was told it may send.
+    /// The offset up to which the parent was told it may send.
     #[must_use]
     pub fn granted(&self) -> Offset {
         self.last_grant.upto
@@ -288,7 +288,7 @@ impl Window {
         }
     }
 
-    /// What a child says of itself. False if it cannot be true: it holds what it was never sent.
+    /// Takes in what a child reports of itself. False if it cannot be true: the child holds what it was never sent.
     #[must_use]
     pub fn child_granted(&mut self, now: Instant, node: NodeId, grant: Grant) -> bool {
         let Some(child) = self.child(node) else { return true };
@@ -315,7 +315,7 @@ impl Window {
         }
     }
 
-    /// Where the child's next item begins, and up to which offset it may be sent now.
+    /// The position where the child's next item begins, and the offset up to which it may be sent now.
     #[must_use]
     pub fn sendable(&self, node: NodeId) -> Option<(Position, Offset)> {
         let child = self.children.iter().find(|c| c.node == node)?;
@@ -327,14 +327,14 @@ impl Window {
         self.ceiling = ceiling;
     }
 
-    /// How far the fastest child was sent to.
+    /// The offset up to which the fastest child was sent the tape.
     #[must_use]
     pub fn sent_furthest(&self) -> Offset {
         self.children.iter().map(|c| c.sent.offset).max().unwrap_or(Offset::ZERO)
     }
 
-    /// What to tell the parent now, if it is worth a message: the credit or what is held grew by a step, the tape is
-    /// complete somewhere, or somebody came who lacks more. `all`: whatever there is to tell.
+    /// Returns a grant for the parent, if it is worth a message now: the credit or what is held grew by a step, the
+    /// tape is complete somewhere, or a node came that lacks more. `all`: whatever there is to report.
     pub fn grant(&mut self, all: bool) -> Option<Grant> {
         let now = Grant { watermarks: self.watermarks(), upto: self.upto() };
         let step = if all { 1 } else { self.step() };
@@ -347,7 +347,7 @@ impl Window {
         worth.then(|| self.tell(now))
     }
 
-    /// What to tell a parent to which this node attaches.
+    /// Returns the grant for a parent to which this node attaches.
     pub fn attach_grant(&mut self) -> Grant {
         self.tell(Grant { watermarks: self.watermarks(), upto: self.upto() })
     }
@@ -358,7 +358,7 @@ impl Window {
         self.watermarks() != self.last_grant.watermarks || self.upto() != self.last_grant.upto
     }
 
-    /// What keeps the window full, however far it opens.
+    /// The cause that keeps the window full, however far it opens.
     #[must_use]
     pub fn blocked(&self) -> Blocked {
         // A consumer that moves makes room for a grant now and then, which is used up at once. The root reads whole
@@ -408,7 +408,7 @@ impl Window {
         2 * (self.received.offset - self.low.offset) > self.credit
     }
 
-    /// How much more is worth a message: little enough that all levels of the watermarks together do not fill the window.
+    /// The growth that is worth a message: so little that all levels of the watermarks together do not fill the window.
     fn step(&self) -> u64 {
         (self.size / (4 * (limits::LOSSES as u64 + 1))).min(limits::GRANT_STEP_BYTES)
     }
@@ -433,7 +433,7 @@ impl Window {
         (self.low.offset + self.credit).min(self.evictable.offset + self.size).max(given)
     }
 
-    /// What is held here and at each level below.
+    /// The positions up to which the tape is held here and at each level below.
     fn watermarks(&self) -> Watermarks {
         let mut watermarks = Watermarks::leaf(self.received);
         for level in 1..watermarks.0.len() {

@@ -1,4 +1,4 @@
-//! What must hold during a run, whatever goes wrong; each rule has a name.
+//! The rules that must hold during a run, whatever goes wrong; each has a name.
 //!
 //! *No gap, no duplicate* (each node gets the items of the tape one by one, each once; each sink likewise), *credit
 //! kept* (nothing arrives that was not granted), *bounded memory* (a node holds no more than its window), *nothing
@@ -23,11 +23,11 @@ use crate::types::Position;
 pub struct Violation {
     /// The rule's name.
     pub rule: &'static str,
-    /// What broke it, and when.
+    /// The breach, and its time.
     pub what: String,
     /// The command that repeats the run.
     pub repeat: String,
-    /// What had happened until then, if the world was [`traced`](super::World::traced).
+    /// The record of the run until then, if the world was [`traced`](super::World::traced).
     pub trace: String,
 }
 
@@ -39,7 +39,7 @@ impl fmt::Display for Violation {
 
 impl core::error::Error for Violation {}
 
-/// What the checker knows of one host, by its own count.
+/// The checker's knowledge of one host, by its own count.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Seen {
     received: Position,

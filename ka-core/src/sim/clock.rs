@@ -5,7 +5,7 @@ use core::cmp::Ordering;
 
 use crate::time::{Duration, Instant};
 
-/// What is due. The number is a host's, a link's or a control connection's.
+/// An event that is due. The number is a host's, a link's or a control connection's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Due {
     /// A host connects to the server.
@@ -106,7 +106,7 @@ impl Clock {
         Some(entry.due)
     }
 
-    /// How many events there have been, or will be.
+    /// The number of events that have happened or are still to come.
     pub(super) fn events(&self) -> u64 {
         self.asked
     }

@@ -1,4 +1,4 @@
-//! What goes wrong, one thing at a time; [`plan`](super::plan) puts them together.
+//! The faults of a run, one at a time; [`plan`](super::plan) puts them together.
 
 use super::path::Cut;
 use crate::limits;
@@ -28,7 +28,7 @@ pub enum Fault {
         node: usize,
         /// From when on.
         at: Duration,
-        /// How long.
+        /// The duration.
         lasts: Duration,
     },
     /// Its cable is out, both ways: what is sent arrives once it is in again. 0 is the server's cable.
@@ -37,7 +37,7 @@ pub enum Fault {
         node: usize,
         /// From when on.
         at: Duration,
-        /// How long.
+        /// The duration.
         lasts: Duration,
     },
     /// A switch's cable is out: these hosts reach each other, and nobody else does.
@@ -48,16 +48,16 @@ pub enum Fault {
         last: usize,
         /// From when on.
         at: Duration,
-        /// How long.
+        /// The duration.
         lasts: Duration,
     },
     /// Nothing arrives there, but what it sends arrives.
     Deaf {
-        /// Where.
+        /// The host.
         node: usize,
         /// From when on.
         at: Duration,
-        /// How long.
+        /// The duration.
         lasts: Duration,
     },
     /// The switch lets no node reach another one, only the server (port isolation).
@@ -76,14 +76,14 @@ pub enum Fault {
         node: usize,
         /// From when on.
         at: Duration,
-        /// How long.
+        /// The duration.
         lasts: Duration,
     },
     /// Its first link takes long to come up, because its machine is busy.
     LateLink {
         /// Whose.
         node: usize,
-        /// How long.
+        /// The time it takes.
         lasts: Duration,
     },
     /// Its network gives it another address: what it had open is silent from then on, and nobody reaches it where it was.
@@ -93,7 +93,7 @@ pub enum Fault {
         /// When.
         at: Duration,
     },
-    /// It is behind an address that it shares with all others of which this is so, and nobody can dial it there.
+    /// The host is behind an address that it shares with all others of which this is so, and nobody can dial it there.
     Shared {
         /// Which.
         node: usize,
@@ -104,55 +104,55 @@ pub enum Fault {
         node: usize,
         /// When it is killed.
         at: Duration,
-        /// How long until it is there again.
+        /// The time until it is there again.
         after: Duration,
     },
     /// Somebody presses Ctrl-C there.
     Stop {
-        /// Where.
+        /// The host.
         node: usize,
         /// When.
         at: Duration,
     },
-    /// It forwards a bad block instead of the first that begins at this offset or behind.
+    /// The host forwards a bad block instead of the first that begins at this offset or behind.
     Taint {
-        /// Who.
+        /// The host.
         node: usize,
         /// From where on.
         offset: u64,
     },
-    /// It has the key, and lies: it sends nothing of what begins at this offset or behind to those below it, but says
-    /// that it lives, and what it has.
+    /// The host has the key, and lies: it sends nothing of what begins at this offset or behind to those below it, but
+    /// reports that it lives, and what it has.
     Withhold {
-        /// Who.
+        /// The host.
         node: usize,
         /// From where on.
         offset: u64,
     },
-    /// It has the key, and lies: it says that its parent sent bytes which are not the true ones.
+    /// The host has the key, and lies: it reports that its parent sent bytes which are not the true ones.
     Accuse {
-        /// Who.
+        /// The host.
         node: usize,
         /// When.
         at: Duration,
     },
-    /// It has the key, and lies: from then on it says to its parent that nobody is below it who lacks anything.
+    /// The host has the key, and lies: from then on it reports to its parent that no node below it lacks anything.
     Inflate {
-        /// Who.
+        /// The host.
         node: usize,
         /// From when on.
         at: Duration,
     },
-    /// It has the key, and lies: from then on it says to its parent that those below it have nothing.
+    /// The host has the key, and lies: from then on it reports to its parent that those below it have nothing.
     Deflate {
-        /// Who.
+        /// The host.
         node: usize,
         /// From when on.
         at: Duration,
     },
-    /// It has the key, and lies: from then on it says to the server that nothing more reaches it.
+    /// The host has the key, and lies: from then on it reports to the server that nothing more reaches it.
     Understate {
-        /// Who.
+        /// The host.
         node: usize,
         /// From when on.
         at: Duration,
@@ -170,12 +170,12 @@ pub enum Fault {
         node: usize,
         /// From when on.
         at: Duration,
-        /// How long.
+        /// The duration.
         lasts: Duration,
     },
     /// The source gives this many bytes and then an error.
     SourceFails {
-        /// How many.
+        /// The number of bytes.
         offset: u64,
     },
     /// The source cannot be read again any more: it has changed, or its spool is full.
@@ -190,10 +190,10 @@ pub enum Fault {
     },
 }
 
-/// Who slows everybody down by lying gets another parent after a while, and is done without after the next.
+/// The time to bypass a liar that slows others: it gets another parent after a while, and is bypassed after the next.
 const FOUND_OUT: Duration = Duration::from_secs(3 * limits::BYPASS_AFTER.as_secs());
 
-/// How long a node with another address is not heard: until it finds its connection silent, and a new one is up.
+/// The time for which a host with a new address is not heard: until it finds its connection silent and has a new one.
 pub(super) const READDRESSED: Duration = Duration::from_secs(3);
 
 impl Fault {

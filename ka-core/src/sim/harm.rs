@@ -1,4 +1,4 @@
-//! How a fault is done to the world.
+//! The effects of the faults on the world.
 
 use alloc::borrow::ToOwned;
 use alloc::vec::Vec;
@@ -81,7 +81,7 @@ impl World {
         }
     }
 
-    /// What is under way on its links and its connection is lost; both ends find them silent.
+    /// Readdresses the host: what is under way on its links and its connection is lost; both ends find them silent.
     fn readdress(&mut self, h: u32) {
         let host = &mut self.hosts[h as usize];
         if host.state != State::In || host.rejoining || host.shared {

@@ -11,7 +11,7 @@ use crate::time::{Duration, Instant};
 use crate::types::{NodeId, Position};
 use crate::wire::control::{Hello, Outcome, Progress, Role, ToCoordinator, ToNode};
 
-/// What travels from a host to the server.
+/// The traffic from a host to the server.
 #[derive(Debug)]
 pub(super) enum Up {
     Hello,
@@ -19,14 +19,14 @@ pub(super) enum Up {
     Gone,
 }
 
-/// What travels from the server to a host.
+/// The traffic from the server to a host.
 #[derive(Debug)]
 pub(super) enum Down {
     Say(ToNode),
     HangUp,
 }
 
-/// How a host's process is.
+/// The state of a host's process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     /// Not started yet.
@@ -35,7 +35,7 @@ pub(super) enum State {
     Joining,
     /// A node of the session.
     In,
-    /// It neither acts nor answers, and nobody is told.
+    /// The host neither acts nor answers, and nobody is told.
     Frozen,
     /// The process has ended, by itself or not.
     Gone,
@@ -47,18 +47,18 @@ pub(super) struct Host {
     pub(super) addr: IpAddr,
     /// Others have the same address, and nobody can dial it there.
     pub(super) shared: bool,
-    /// How often it got another address.
+    /// The number of times that it got another address.
     pub(super) moves: u32,
     /// Its control connection is silent both ways, and nobody is told.
     pub(super) mute: bool,
-    /// How long its first link takes to come up.
+    /// The time that its first link takes to come up.
     pub(super) first_link: Duration,
     /// The node that a welcome made; it stays for questions after its end.
     pub(super) node: Option<Node>,
     pub(super) id: Option<NodeId>,
     pub(super) hello: Hello,
     pub(super) joins_at: Duration,
-    /// How it ended, in its own words, and when.
+    /// The outcome, in the node's own words, and when it ended.
     pub(super) ended: Option<(Outcome, Instant)>,
     /// The server's refusal.
     pub(super) refused: Option<String>,
@@ -88,19 +88,19 @@ pub(super) struct Host {
     pub(super) rate: u64,
     /// When its network card has sent everything it was given.
     pub(super) card_free: Instant,
-    /// It forwards bad blocks from this offset on.
+    /// The offset from which on it forwards bad blocks.
     pub(super) taints_from: Option<u64>,
-    /// It sends nothing from this offset on.
+    /// The offset from which on it sends nothing.
     pub(super) withholds_from: Option<u64>,
-    /// It said what is not so.
+    /// The host reported what is not so.
     pub(super) lies: bool,
-    /// What it says of those below it, and of itself, is not so.
+    /// The reports of the host on those below it, and on itself, are not true.
     pub(super) inflates: bool,
     pub(super) deflates: bool,
     pub(super) understates: bool,
-    /// How far it told the server last that it is.
+    /// The progress that it last reported to the server.
     pub(super) said: Progress,
-    /// It stands still until then.
+    /// The time until which it stands still.
     pub(super) paused_until: Instant,
     pub(super) harm: Harm,
     /// When its last byte arrived.
@@ -163,14 +163,14 @@ impl Host {
     }
 }
 
-/// What was done to a host.
+/// The harm that was done to a host.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Harm {
     /// Killed, frozen or stopped: it is not expected to end well.
     pub(super) ended: bool,
     /// Somebody stopped it.
     pub(super) stopped: bool,
-    /// How long it was paused, cut off or deaf, how often, and when that was over.
+    /// The time for which it was paused, cut off or deaf, how often, and when that was over.
     pub(super) away: Duration,
     pub(super) times: u32,
     pub(super) back: Instant,
@@ -186,16 +186,16 @@ impl Harm {
 /// A time that does not come.
 pub(super) const NEVER: Instant = Instant(u64::MAX);
 
-/// What takes a node's bytes.
+/// The consumer of a node's bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Sink {
     /// Bytes per second; without a number it takes everything at once.
     pub(super) rate: Option<u64>,
-    /// How long it takes to end once it has everything.
+    /// The time that it takes to end once it has everything.
     pub(super) ends_after: Duration,
-    /// It fails when it should take a byte beyond this.
+    /// The offset beyond which it takes no byte and fails.
     pub(super) fails_at: Option<u64>,
-    /// It takes nothing before this.
+    /// The time before which it takes nothing.
     pub(super) stalled_until: Instant,
     pub(super) taken: Position,
     pub(super) state: SinkState,
@@ -203,14 +203,14 @@ pub(super) struct Sink {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum SinkState {
-    /// It takes the next item at once, or waits for one.
+    /// The sink takes the next item at once, or waits for one.
     #[default]
     Ready,
-    /// It is at work on an item.
+    /// The sink is at work on an item.
     Busy,
-    /// It has everything and is about to end, or has ended.
+    /// The sink has everything and is about to end, or has ended.
     Ending,
-    /// It has failed or was aborted.
+    /// The sink has failed or was aborted.
     Gone,
 }
 
@@ -228,5 +228,5 @@ pub(super) fn host_of(conn: u32) -> u32 {
     conn & ((1 << HOST_BITS) - 1)
 }
 
-/// How long a grant takes up a few levels, with all that may hold it up in one place.
+/// The time that a grant takes up a few levels, with all that may hold it up in one place.
 pub(super) const SETTLE: Duration = Duration::from_secs(1);

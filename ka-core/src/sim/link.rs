@@ -14,13 +14,13 @@ pub(super) struct Link {
     pub(super) child: u32,
     /// Whether the parent's end is open: from its accept to its close.
     pub(super) parent_open: bool,
-    /// What is under way on it does not arrive any more, and nobody is told.
+    /// The link loses what is under way on it, and nobody is told.
     pub(super) lost: bool,
     /// Whether the child's end is open: from the parent's yes to its close.
     pub(super) child_open: bool,
     /// When the child's end opened.
     pub(super) since: Instant,
-    /// What is being sent ends here, and when it is handed over.
+    /// The end of what is being sent, and when that is handed over.
     pub(super) sending: Option<Position>,
     pub(super) sent_at: Instant,
     /// Whether anything was sent since the last sign of life.
@@ -32,7 +32,7 @@ pub(super) struct Link {
     pub(super) arriving: Position,
     /// Grants on their way to the parent.
     pub(super) grants: VecDeque<Grant>,
-    /// What the child said when it dialled.
+    /// The message with which the child dialled.
     pub(super) attach: Attach,
     /// Why the parent said no.
     pub(super) refusal: Option<LinkFault>,

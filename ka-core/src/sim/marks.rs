@@ -1,4 +1,4 @@
-//! How often rare things have happened in a run: the proof that storms reach them.
+//! The counts of rare things in a run: the proof that storms reach them.
 
 use core::ops::AddAssign;
 

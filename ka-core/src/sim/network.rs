@@ -337,7 +337,7 @@ impl World {
         }
     }
 
-    /// What a host says of those below it: the truth, as a rule.
+    /// The grant as a host reports it, with what it claims of those below it: the truth, as a rule.
     fn as_told(&mut self, h: u32, mut grant: Grant) -> Grant {
         let host = &self.hosts[h as usize];
         let below = &mut grant.watermarks.0[1..];

@@ -1,4 +1,4 @@
-//! Who reaches whom, and when: cuts of the network, and what TCP makes of them.
+//! The paths between hosts, and when they are open: cuts of the network, and what TCP makes of them.
 //!
 //! What is sent across a cut is not lost but late: it arrives, in order, up to a second after the cut (that is when the
 //! sender's kernel tries again). Nobody is told of a cut.

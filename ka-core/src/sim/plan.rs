@@ -26,9 +26,9 @@ pub struct Plan {
     pub sink_rate: Option<u64>,
     /// Whether the source can be read again.
     pub reread: bool,
-    /// How long the nodes take to join, one here and one there.
+    /// The time over which the nodes join, one here and one there.
     pub gathering: Duration,
-    /// What goes wrong.
+    /// The faults of the run.
     pub faults: Vec<Fault>,
 }
 

@@ -54,7 +54,7 @@ impl World {
         !self.checker.broken()
     }
 
-    /// Whoever would handle this stands still; then it waits.
+    /// Puts off an event while the host that would handle it stands still; whether that is so.
     fn waits_for_somebody(&mut self, due: Due) -> bool {
         if self.pauses == 0 {
             return false;

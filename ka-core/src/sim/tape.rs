@@ -32,7 +32,7 @@ impl Tape {
     }
 }
 
-/// How long so many bytes take at this rate.
+/// The time that so many bytes take at this rate.
 #[must_use]
 pub fn transfer(bytes: u64, bytes_per_s: u64) -> Duration {
     let nanos = match bytes.checked_mul(1_000_000_000) {

@@ -5,7 +5,7 @@ use core::fmt::{self, Write};
 
 use crate::time::Instant;
 
-/// What happened, in the order in which it did.
+/// The events of a run, in the order in which they happened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trace {
     text: Option<String>,

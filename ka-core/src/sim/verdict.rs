@@ -1,4 +1,4 @@
-//! What must hold at the end of a run; each rule has a name.
+//! The rules that must hold at the end of a run; each has a name.
 //!
 //! *OK is true*, *every failure has a reason*, *the blame is right* (who is said to have lost or spoilt the bytes was
 //! disturbed, or did), *everyone alive ends*, *who can finish finishes* (a node to which nothing was done is OK, whatever
@@ -21,17 +21,17 @@ use crate::time::{Duration, Instant};
 use crate::types::NodeId;
 use crate::wire::control::{Outcome, Reason};
 
-/// Who was away for no longer than this is not given up.
+/// The longest absence of a host for which it is not given up.
 const AWAY: Duration = Duration::from_secs(10);
 
-/// How long after it is back a node may take to be known again: what was sent arrives, what is silent is dialled again.
+/// The time in which a node that is back is known again: what was sent arrives, what is silent is dialled again.
 const KNOWN_AGAIN: Duration = Duration::from_secs(5);
 
 /// Big trees are looked at this often.
 const TREE_LOOK: Duration = Duration::from_millis(10);
 
 impl World {
-    /// How often rare things have happened in this run.
+    /// The counts of rare things in this run.
     #[must_use]
     pub fn marks(&self) -> Marks {
         let mut marks = self.marks;

@@ -50,7 +50,7 @@ pub struct World {
     pub(super) report: Option<Report>,
     pub(super) first_sent: Option<Instant>,
     pub(super) paths: Paths,
-    /// How many pauses there are, under way or to come.
+    /// The number of pauses, under way or to come.
     pub(super) pauses: usize,
     /// When the tree was looked at last.
     pub(super) tree_checked: Instant,
@@ -61,7 +61,7 @@ pub struct World {
     pub(super) alive: usize,
 }
 
-/// What a world is to be.
+/// The setup of a world.
 #[derive(Debug)]
 pub(super) struct Setup {
     pub(super) config: Config,
@@ -76,16 +76,16 @@ pub(super) struct Setup {
     pub(super) repeat: String,
 }
 
-/// Where the root's bytes come from.
+/// The source of the root's bytes.
 #[derive(Debug, Default)]
 pub(super) struct Source {
     /// Bytes per second; without a number a whole window comes at once.
     pub(super) rate: Option<u64>,
     pub(super) fails: bool,
-    /// How far the root lets it.
+    /// The offset up to which the root lets it read.
     pub(super) upto: Offset,
     pub(super) reading: bool,
-    /// It cannot be read again any more.
+    /// The source cannot be read again any more.
     pub(super) unreadable: bool,
 }
 
@@ -233,7 +233,7 @@ impl World {
         self
     }
 
-    /// How long a message takes from one host to another.
+    /// The time that a message takes from one host to another.
     #[must_use]
     pub fn latency(mut self, one_way: Duration) -> Self {
         self.setup.latency = one_way;
@@ -285,14 +285,14 @@ impl World {
         self
     }
 
-    /// What to do about a node that holds up all others.
+    /// The policy for a node that holds up all others.
     #[must_use]
     pub fn slow(mut self, policy: Slow) -> Self {
         self.setup.config.slow = policy;
         self
     }
 
-    /// How long the sink of a node that has everything may be at work on it.
+    /// The time for which the sink of a node that has everything may be at work on it.
     #[must_use]
     pub fn finish(mut self, patience: Duration) -> Self {
         self.setup.config.finish = Some(patience);
@@ -457,7 +457,7 @@ impl World {
         self.report.as_ref().expect("the session has ended")
     }
 
-    /// How `node` ended, as the server reports it.
+    /// The outcome of `node`, as the server reports it.
     ///
     /// # Panics
     /// If it was never in, or left before the start.
@@ -467,7 +467,7 @@ impl World {
         &self.report().nodes.iter().find(|n| n.node == id).expect("it took part").outcome
     }
 
-    /// How `node` ended, as it says itself, and when; `None` if it did not end by itself.
+    /// The outcome of `node`, as the node itself reports it, and when; `None` if it did not end by itself.
     #[must_use]
     pub fn ended(&self, node: usize) -> Option<&(Outcome, Instant)> {
         self.hosts[node].ended.as_ref()
@@ -479,7 +479,7 @@ impl World {
         self.hosts[node].refused.as_deref()
     }
 
-    /// What `node`'s window did (0: the root's).
+    /// The counters of `node`'s window (0: the root's).
     ///
     /// # Panics
     /// If it was never in.
@@ -501,7 +501,7 @@ impl World {
         last - self.first_sent.unwrap_or_default()
     }
 
-    /// What the coordinator told its application, except for progress.
+    /// The events that the coordinator sent to its application, except for progress.
     #[must_use]
     pub fn events(&self) -> &[(Instant, Event)] {
         &self.events
@@ -513,13 +513,13 @@ impl World {
         self.clock.now
     }
 
-    /// How many events the run took.
+    /// The number of events that the run took.
     #[must_use]
     pub fn steps(&self) -> u64 {
         self.clock.events()
     }
 
-    /// What happened, if the world was [`traced`](Self::traced).
+    /// The record of what happened, if the world was [`traced`](Self::traced).
     #[must_use]
     pub fn trace(&self) -> &Trace {
         &self.trace

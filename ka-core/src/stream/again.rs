@@ -13,7 +13,7 @@ use super::traits::ReadAt;
 #[derive(Debug)]
 pub(super) struct FileAgain {
     pub(super) file: Arc<File>,
-    /// Where the stream begins in it.
+    /// The offset of the stream's beginning in it.
     pub(super) base: u64,
 }
 

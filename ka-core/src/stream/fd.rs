@@ -14,10 +14,10 @@ use rustix::io::Errno;
 
 use super::traits::Stop;
 
-/// How long one wait lasts at most before a [`Stop`] is looked at again.
+/// The longest time of one wait before a [`Stop`] is looked at again.
 pub(super) const STEP: Duration = Duration::from_millis(100);
 
-/// What an end says that gave up because it was asked to.
+/// The error of an end that gave up because it was asked to.
 pub(super) const INTERRUPTED: &str = "interrupted";
 
 /// Slices of one `writev` at most: 2 MiB of full blocks, more than any pipe takes at once.

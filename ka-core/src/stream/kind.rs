@@ -1,11 +1,11 @@
-//! What kind of file an end of a stream is.
+//! The kind of file that an end of a stream is.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
-/// What a source's path is, as far as it matters for reading, and its size when it was opened.
+/// The kind of a file, as far as it matters for reading, and its size when it was opened.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
     Regular(u64),

@@ -14,13 +14,13 @@ use rustix::io::Errno;
 
 use super::fd::{STEP, pause};
 
-/// How long others may look at a disk before it is in use: udev takes a lock for that whenever one has changed.
+/// The time that others may look at a disk before it is in use: udev takes a lock for that whenever one has changed.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The major number of `/dev/null` and its kin.
 const MEMORY: u32 = 1;
 
-/// What the locked file is for.
+/// The purpose of a locked file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum For {
     /// Others may read it, too.
@@ -63,7 +63,7 @@ pub(super) fn unlock(file: &File) {
     let _ = flock(file, FlockOperation::Unlock);
 }
 
-/// What to say of a disk that the kernel does not give us alone.
+/// The error for a disk that the kernel does not give to us alone.
 pub(super) fn busy() -> io::Error {
     let why =
         "it is in use: mounted, swap, part of an array or a volume, or written by somebody else (see lsblk)";

@@ -23,7 +23,7 @@ use super::running::LOOK;
 use super::stdio::{Use, standard};
 use super::traits::{Sink, Stop};
 
-/// How long somebody may take to open a fifo for reading.
+/// The longest time that a reader may take to open a fifo.
 const READER: Duration = Duration::from_secs(5);
 
 /// A file that appears all at once, or a device that is written in place. Nobody else who asks may write it meanwhile.

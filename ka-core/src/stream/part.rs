@@ -20,7 +20,7 @@ use rustix::process::geteuid;
 use super::fd::{cannot, sync};
 use super::lock::{For, lock};
 
-/// How often somebody else may be faster before we give up.
+/// The number of times that somebody else may be faster before we give up.
 const TRIES: usize = 16;
 
 /// `FILE.part`, open for reading and writing.

@@ -1,8 +1,8 @@
 //! The writing end of a pipe, whose reader may end before the stream does.
 //!
-//! Who reads an archive knows where it ends, and may leave the zeros that fill its last record. So what nobody has read
-//! must be zeros, whether it is still to be written or lies in the pipe; anything else is lost. Absent: what a reader
-//! does with what it has read.
+//! A program that reads an archive finds the end in it, and may leave the zeros that fill its last record. So what
+//! nobody has read must be zeros, whether it is still to be written or lies in the pipe; anything else is lost. Absent:
+//! what a reader does with what it has read.
 
 use std::fs::File;
 use std::io::{self, IoSlice, Write};
@@ -28,7 +28,7 @@ pub(super) struct Pipe {
     is_pipe: bool,
     /// Bytes that were to be written.
     wanted: u64,
-    /// How many of them there are up to the last one that is not zero.
+    /// The number of them up to the last one that is not zero.
     solid: u64,
     /// Nobody reads any more, and nobody needs to.
     closed: bool,
@@ -145,7 +145,7 @@ impl AsFd for Counted {
     }
 }
 
-/// How many zeros are behind the last other byte. Of most blocks only the end is looked at.
+/// The number of zeros behind the last other byte. Of most blocks only the end is looked at.
 fn zeros_behind(blocks: &[Bytes]) -> u64 {
     let mut zeros = 0;
     for piece in blocks.iter().rev().flat_map(|block| block.rchunks(PIECE)) {

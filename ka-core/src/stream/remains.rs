@@ -1,6 +1,7 @@
-//! What must not outlive this process: commands that run, and files that are not whole.
+//! Things that must not outlive this process: commands that run, and files that are not whole.
 //!
-//! Whoever starts one of them ends it. Here is what is open at any moment, for a program that ends without waiting.
+//! The code that starts one of them ends it. This module lists those that are open at any moment, for a program that
+//! ends without waiting.
 
 use std::collections::BTreeMap;
 use std::io;

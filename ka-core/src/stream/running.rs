@@ -21,7 +21,7 @@ use crate::limits::STOP_GRACE;
 
 pub(super) const SHELL: &str = "/bin/sh";
 
-/// How often to look where the system has no event to wait for.
+/// The interval between two looks, where the system has no event to wait for.
 pub(super) const LOOK: Duration = Duration::from_millis(10);
 
 /// A command that was started and has not been reaped: dropping it stops its whole group.
@@ -32,7 +32,7 @@ pub(super) struct Running {
     child: Child,
     group: Pid,
     command: String,
-    /// It is one that somebody has typed.
+    /// The command is one that somebody has typed.
     shell: bool,
     /// `None` on a kernel without.
     pub(super) pidfd: Option<OwnedFd>,
@@ -43,7 +43,7 @@ pub(super) struct Running {
     reaped: bool,
 }
 
-/// How a command ended.
+/// The outcome of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
     Status(i32),
@@ -169,7 +169,7 @@ impl Running {
         }
     }
 
-    /// What to say of a command that reads no more. It is most likely about to exit, so that is waited for.
+    /// The message about a command that reads no more. It is most likely about to exit, so that is waited for.
     pub(super) fn early(&self) -> String {
         let command = &self.command;
         match self.ending_within(STOP_GRACE) {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// A file on the server that takes what a source gives that cannot be read again, as much room as that may need.
 #[derive(Debug)]
 pub struct Spool {
-    /// What is written, and where; `None` for a file without a name.
+    /// The file that is written, with its path; `None` for a file without a name.
     kept: Option<Box<FileSink>>,
     file: Arc<File>,
     written: u64,
@@ -50,7 +50,7 @@ impl Spool {
         Ok(())
     }
 
-    /// What is written from now on, as a stream that can be read again.
+    /// The bytes that are written from now on, as a stream that can be read again.
     #[must_use]
     pub fn again(&self) -> Box<dyn ReadAt> {
         Box::new(FileAgain { file: Arc::clone(&self.file), base: self.written })

@@ -23,7 +23,7 @@ use super::lock::{For, busy, lock};
 use super::pipe::{Pipe, nobody_else};
 use super::traits::{ReadAt, Sink, Source, Stop};
 
-/// What a standard descriptor is to be.
+/// The use of a standard descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Use {
     Input,
@@ -72,7 +72,7 @@ impl Source for StdinSource {
 #[derive(Debug)]
 pub struct StdoutSink {
     out: Pipe,
-    /// What makes a disk ours.
+    /// The handle that makes a disk ours alone.
     _claim: Option<File>,
 }
 

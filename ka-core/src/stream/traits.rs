@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// Where the bytes of a stream come from.
+/// The origin of the bytes of a stream.
 pub trait Source: Send {
     /// Reads what is there into `buf`, up to its length, and says how many bytes. 0 is the end of the stream.
     ///
@@ -26,7 +26,7 @@ pub trait Source: Send {
         Ok(true)
     }
 
-    /// How many bytes will come, if that is known beforehand. For progress only.
+    /// The number of bytes that will come, if that is known beforehand. For progress only.
     fn size(&self) -> Option<u64> {
         None
     }
@@ -49,7 +49,7 @@ pub trait Source: Send {
     fn abort(self: Box<Self>) {}
 }
 
-/// Where the bytes of a stream go on a node.
+/// The destination of the bytes of a stream on a node.
 pub trait Sink: Send {
     /// Takes the next blocks of the stream, all of each, in order.
     ///

@@ -40,7 +40,7 @@ pub fn hash(block: &[u8]) -> Hash {
     *blake3::hash(block).as_bytes()
 }
 
-/// What the server states about its tape.
+/// A statement of the server about its tape.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Statement {
     /// A stream begins.
@@ -53,7 +53,7 @@ pub enum Statement {
     Close,
 }
 
-/// What is known of a stream before its first byte.
+/// The facts about a stream that are known before its first byte.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamInfo {
     /// 0 for the session's first stream, then counting up.
@@ -75,12 +75,12 @@ pub struct Segment {
     pub hashes: Vec<Hash>,
 }
 
-/// How a stream ended.
+/// The end of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamEnd {
     /// Its length in bytes.
     pub length: u64,
-    /// What went wrong at the source, if anything did. Then no node may take the stream for complete.
+    /// The failure of the source, if there was one. Then no node may take the stream for complete.
     pub failure: Option<String>,
 }
 
@@ -95,7 +95,7 @@ enum Sealed {
     Segment(Segment),
     End {
         length: u64,
-        /// What went wrong.
+        /// The failure of the source.
         failure: Option<Vec<u8>>,
     },
     Close,
@@ -110,7 +110,7 @@ struct About {
 }
 
 impl Statement {
-    /// What is signed of it. `open` is the number of the stream that it is about, if it does not say so itself.
+    /// Encodes the statement for its signature. `open` is its stream's number, if the statement does not contain it.
     ///
     /// # Errors
     /// [`Malformed::TooLong`] beyond [`limits::STATEMENT_BYTES`].
@@ -194,7 +194,7 @@ impl Chain {
         *blake3::Hasher::new().update(&self.value).update(content).finalize().as_bytes()
     }
 
-    /// What is signed: the purpose, the session and the chain's value.
+    /// The message that is signed: the purpose, the session and the chain's value.
     fn message(&self, value: &Hash) -> [u8; 48 + 16] {
         let mut m = [0; 64];
         m[..16].copy_from_slice(b"ka statement v1\0");
@@ -280,7 +280,7 @@ pub struct Checker {
     streams: u32,
 }
 
-/// Where on the tape the checker stands.
+/// The checker's place on the tape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum StreamState {
     /// Before a stream's beginning.
@@ -343,7 +343,7 @@ impl Checker {
         self.announced.iter().map(|(len, _)| *len)
     }
 
-    /// What was checked so far.
+    /// The end of what was checked so far.
     #[must_use]
     pub fn position(&self) -> Position {
         self.position

@@ -1,4 +1,4 @@
-//! Where everything is on a tape that was sealed, so that any part of it can be sealed once more.
+//! The places of everything on a tape that was sealed, so that any part of it can be sealed once more.
 //!
 //! ```text
 //!   Begin ▶ Segment ▶ block … block ▶ Segment ▶ block … ▶ End ▶ Close
@@ -6,8 +6,8 @@
 //!   mark    mark (place, chain)       mark                mark  mark
 //! ```
 //!
-//! The bytes are not here: whoever seals a [`Part`] again reads them from the source again, and knows by the chain
-//! whether they are still the same. 48 bytes for a segment: 25 MB for a terabyte.
+//! The bytes are not here: a caller that seals a [`Part`] again reads them from the source again, and the chain tells
+//! it whether they are still the same. 48 bytes for a segment: 25 MB for a terabyte.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -18,13 +18,13 @@ use super::chain::{Hash, Statement};
 use crate::limits::BLOCK_BYTES;
 use crate::types::Position;
 
-/// What was sealed, in order.
+/// The record of what was sealed, in order.
 #[derive(Debug, Default)]
 pub struct Index {
     marks: Vec<Mark>,
     /// The statements that announce no blocks, sealed, by their item.
     told: BTreeMap<u64, Bytes>,
-    /// Where each stream's first byte is.
+    /// The place where each stream begins; its offset is that of the stream's first byte.
     streams: Vec<Position>,
     end: Position,
     chain: Hash,
@@ -46,16 +46,16 @@ pub enum Part {
     Blocks(Blocks),
 }
 
-/// What is needed to seal a segment again.
+/// The data needed to seal a segment again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Blocks {
-    /// Where it begins.
+    /// The place where the segment begins.
     pub at: Position,
     /// The stream's number.
     pub stream: u32,
-    /// Where its first byte is in the stream.
+    /// The offset of its first byte in the stream.
     pub offset: u64,
-    /// How many bytes it has.
+    /// The number of its bytes.
     pub bytes: u64,
     /// The chain's value before it, and after it.
     pub chain: (Hash, Hash),
@@ -116,7 +116,7 @@ impl Index {
         (item < self.end.item).then(|| (i, self.marks[i]))
     }
 
-    /// Where the part of a mark ends.
+    /// The place where the part of a mark ends.
     fn behind(&self, mark: usize) -> Position {
         self.marks.get(mark + 1).map_or(self.end, |next| next.at)
     }

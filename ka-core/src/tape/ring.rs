@@ -33,7 +33,7 @@ impl Item {
         }
     }
 
-    /// How much room it takes on the tape: a block its length, a statement none.
+    /// The room that it takes on the tape, in bytes: a block its length, a statement none.
     #[must_use]
     pub fn payload(&self) -> u64 {
         match self {
@@ -64,13 +64,13 @@ impl Ring {
         Self { items: VecDeque::new(), first: place, end: place }
     }
 
-    /// Where the oldest held item begins.
+    /// The place where the oldest held item begins.
     #[must_use]
     pub fn first(&self) -> Position {
         self.first
     }
 
-    /// Where the next item will begin.
+    /// The place where the next item will begin.
     #[must_use]
     pub fn end(&self) -> Position {
         self.end

@@ -13,7 +13,7 @@ use crate::crypto::link_keys::LinkKey;
 use crate::crypto::payload::PayloadKey;
 use crate::types::{Epoch, NodeId, Offset, SessionId, SessionName};
 
-/// What a node says to the coordinator.
+/// A message from a node to the coordinator.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToCoordinator {
     /// I am here; this is what I want.
@@ -41,44 +41,44 @@ pub struct Hello {
     pub session: Option<SessionName>,
     /// A random number made at start: a node that comes back after a restart has another one.
     pub incarnation: u64,
-    /// What it wants.
+    /// The client's purpose.
     pub role: Role,
     /// The host's own name for itself, for people only; may be empty.
     pub label: String,
 }
 
-/// What a client wants from a session.
+/// The purpose for which a client contacts a session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Role {
     /// To receive and relay.
     Node {
-        /// Where it listens for its children.
+        /// The port on which it listens for its children.
         data_port: u16,
         /// Whether it stays until it is let go (`-w`).
         wait: bool,
-        /// It is in already under this number; its connection to the coordinator broke.
+        /// The node's number, if it is in already and its connection to the coordinator broke.
         back: Option<NodeId>,
     },
     /// To have the session start with whoever is there (`-g`).
     Go,
 }
 
-/// How far a node is.
+/// The progress of a node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
     /// Verified and held, or held once.
     pub received: Offset,
     /// Taken by the node's own sink.
     pub sunk: Offset,
-    /// Where what it still holds begins.
+    /// The start of what it still holds.
     pub kept: Offset,
-    /// What keeps its window full.
+    /// The cause that keeps its window full.
     pub blocked: Blocked,
-    /// What its window has done so far.
+    /// The counters of its window so far.
     pub counters: Counters,
 }
 
-/// What keeps a window full.
+/// The cause that keeps a window full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Blocked {
     /// Nothing: it has room, or everything is here.
@@ -92,7 +92,7 @@ pub enum Blocked {
     Below,
 }
 
-/// What a node's window has done: the proof that its mechanisms were at work.
+/// The counters of a node's window: the proof that its mechanisms were at work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
     /// Times the node told its parent how far it may send.
@@ -115,7 +115,7 @@ pub struct Counters {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum LinkFault {
-    /// It was up and is closed, reset or silent, or its words were changed on their way; the system's words.
+    /// The link was up and is closed, reset or silent, or its messages were changed on their way; the system's words.
     Broken(String),
     /// The parent sent something that is not the true tape: what, in words.
     Tainted(String),
@@ -125,32 +125,32 @@ pub enum LinkFault {
     Gone(Offset),
 }
 
-/// What a node's application has to say to the server's: how far it is, a line of its log.
+/// A message from a node's application to the server's: its progress, a line of its log.
 ///
-/// It is for people, and nothing is certain about it: notes may be lost with a connection, and of more than
+/// A note is for people, and nothing is certain about it: notes may be lost with a connection, and of more than
 /// [`limits::NOTES_PER_SECOND`](crate::limits::NOTES_PER_SECOND) in a second the coordinator drops the rest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Note {
-    /// What it is about, in the application's own words; at most [`limits::TEXT_BYTES`](crate::limits::TEXT_BYTES).
+    /// The subject, in the application's own words; at most [`limits::TEXT_BYTES`](crate::limits::TEXT_BYTES).
     pub topic: String,
-    /// What there is to say; at most [`limits::NOTE_BYTES`](crate::limits::NOTE_BYTES).
+    /// The text; at most [`limits::NOTE_BYTES`](crate::limits::NOTE_BYTES).
     pub text: String,
 }
 
 /// The last word of a node about itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
-    /// How it ended.
+    /// The node's outcome.
     pub outcome: Outcome,
     /// Payload bytes its sinks took.
     pub bytes: u64,
     /// The last value of the chain of statements it verified; zeros if it did not come so far.
     pub chain: [u8; 32],
-    /// What its window did.
+    /// The counters of its window.
     pub counters: Counters,
 }
 
-/// How a node ended.
+/// The outcome of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Outcome {
@@ -184,9 +184,9 @@ pub enum Reason {
     Tainted(NodeId, String),
     /// Somebody stopped it: who, in words.
     Interrupted(String),
-    /// It was so slow that the session went on without it: how slow, in words.
+    /// The node was so slow that the session went on without it: how slow, in words.
     Slow(String),
-    /// It came back too late: nobody holds the bytes from the first offset to the second any more.
+    /// The node came back too late: no node holds the bytes from the first offset to the second any more.
     Missing(Offset, Offset),
 }
 
@@ -216,7 +216,7 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// What the coordinator says to a node.
+/// A message from the coordinator to a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToNode {
     /// You are in.
@@ -225,7 +225,7 @@ pub enum ToNode {
     Refused(Refusal),
     /// The session starts with whoever is there (the answer to [`Role::Go`]): so many nodes.
     Going(u32),
-    /// Who is your parent and who are your children from now on.
+    /// Your parent and your children from now on.
     View(View),
     /// The coordinator lives.
     Beat,
@@ -238,7 +238,7 @@ pub enum ToNode {
     Stable(u64),
 }
 
-/// What a node learns when it is let in.
+/// The data that a node receives when it is let in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Welcome {
     /// Its number.
@@ -249,20 +249,20 @@ pub struct Welcome {
     pub key: [u8; 32],
     /// The key that the payload is encrypted with.
     pub payload: PayloadKey,
-    /// How many nodes the session waits for.
+    /// The number of nodes that the session waits for.
     pub expected: u32,
     /// Its own key for the links to its children; `None` if the session is insecure.
     pub link: Option<LinkKey>,
 }
 
-/// Who is whose parent, as far as one node is concerned.
+/// The part of the tree that concerns one node: its parent and its children.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct View {
     /// The view's number; a lower one than the last is ignored.
     pub epoch: Epoch,
-    /// Where the tape comes from; `None` for the root, and for a node that needs no more of it.
+    /// The peer from which the tape comes; `None` for the root, and for a node that needs no more of it.
     pub parent: Option<Peer>,
-    /// Who will attach.
+    /// The nodes that will attach.
     pub children: Vec<NodeId>,
     /// Forget nothing for which there is room: somebody who lacks it may come back.
     pub retain: bool,
@@ -273,7 +273,7 @@ pub struct View {
 pub struct Peer {
     /// Which node.
     pub node: NodeId,
-    /// Where it listens.
+    /// The address on which it listens.
     pub addr: SocketAddr,
     /// The key of the link to it; `None` if the session is insecure.
     pub key: Option<LinkKey>,

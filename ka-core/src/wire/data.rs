@@ -16,7 +16,7 @@ use crate::types::{Epoch, NodeId, Offset, Position, SessionId, Watermarks, print
 /// Bytes of a frame's header.
 pub const HEADER_BYTES: usize = 8;
 
-/// What a frame is.
+/// The kind of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {
@@ -38,9 +38,9 @@ pub enum Kind {
 /// A frame's header: its kind and the length of its body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// What follows.
+    /// The kind of the frame.
     pub kind: Kind,
-    /// How many bytes of it.
+    /// The length of its body, in bytes.
     pub len: usize,
 }
 
@@ -75,17 +75,17 @@ impl Header {
     }
 }
 
-/// What a child says when it attaches to a parent.
+/// The message with which a child attaches to a parent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attach {
     /// The session both are in.
     pub session: SessionId,
-    /// Who attaches.
+    /// The node that attaches.
     pub child: NodeId,
     /// By which view.
     pub epoch: Epoch,
-    /// What it and those below it hold, and how far the parent may send. The parent sends what follows
-    /// [`Watermarks::held`].
+    /// The positions up to which it and those below it hold the tape, and the offset up to which the parent may send.
+    /// The parent sends what follows [`Watermarks::held`].
     pub grant: Grant,
 }
 
@@ -119,12 +119,12 @@ impl Attach {
     }
 }
 
-/// What a child tells its parent as it goes.
+/// The message by which a child reports to its parent as it goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grant {
-    /// What the child and those below it hold, verified: the parent need not keep it for their sake.
+    /// The verified positions of the child and those below it: the parent need not keep for them what is before.
     pub watermarks: Watermarks,
-    /// How far the parent may send. Absolute, so that a grant read twice does no harm; it never goes down.
+    /// The offset up to which the parent may send. Absolute, so a grant read twice does no harm; it never goes down.
     pub upto: Offset,
 }
 

@@ -26,7 +26,7 @@ use crate::types::{SessionId, SessionName};
 /// Bytes of a tag.
 const TAG_BYTES: usize = 32;
 
-/// What all have in common who may ask for a session and answer for it.
+/// The secret shared by all parties that may ask for a session and answer for it.
 pub struct Secret(Zeroizing<[u8; 32]>);
 
 impl Secret {
@@ -37,7 +37,7 @@ impl Secret {
     }
 }
 
-/// "Who serves this session?"
+/// The question "Which server serves this session?"
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Question {
     /// The asker's X25519 public key, made for this search. It comes back in the answer, so that a late answer to an
@@ -45,7 +45,7 @@ pub struct Question {
     pub public: [u8; 32],
     /// Says which session is asked for, to those who have its key.
     pub tag: [u8; TAG_BYTES],
-    /// Who asked first, when one server on a host passes the question on to the others there. The tag is not about it.
+    /// The first asker, when one server on a host passes the question on to the others there. The tag is not about it.
     pub asker: Option<SocketAddrV4>,
 }
 
@@ -72,7 +72,7 @@ pub struct Answer {
     pub server: [u8; 32],
     /// Which session this is: two servers of one name have two of these.
     pub session: SessionId,
-    /// Where the control connection goes, at the address this answer came from.
+    /// The port of the control connection, at the address this answer came from.
     pub control_port: u16,
     /// Whether the server is itself still asking if another one was there first.
     pub probing: bool,
@@ -159,7 +159,7 @@ pub fn decode_stranger(bytes: &[u8]) -> Result<Stranger, Malformed> {
     open(b'n', bytes)
 }
 
-/// What a server sends back to a question of another version: an answer that says only which version it speaks.
+/// Encodes a server's answer to a question of another version: it states only the version of the server.
 #[must_use]
 pub fn encode_version_answer() -> Vec<u8> {
     let mut bytes = head(b'a');

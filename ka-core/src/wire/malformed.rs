@@ -6,13 +6,13 @@ use core::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Malformed {
-    /// They do not begin as a message of ka does.
+    /// The bytes do not begin as a message of ka does.
     Magic,
-    /// They are of another version of the protocol, this one.
+    /// The bytes are of another version of the protocol, this one.
     Version(u16),
-    /// They say they are longer than such a message may be.
+    /// The bytes state a length that is more than such a message may have.
     TooLong,
-    /// They end too early, go on too long, or do not decode.
+    /// The bytes end too early, go on too long, or do not decode.
     Content,
 }
 

@@ -2,7 +2,7 @@
 
 use super::malformed::{Malformed, VERSION};
 
-/// What a connection is for; its first bytes say so.
+/// The purpose of a connection, which its first bytes state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Plane {
     /// Between a node and the coordinator.
@@ -11,7 +11,7 @@ pub enum Plane {
     Data,
 }
 
-/// What sealing adds to a message.
+/// Bytes that sealing adds to a message.
 pub const TAG_BYTES: usize = 16;
 
 /// Bytes of a preface.

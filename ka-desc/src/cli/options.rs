@@ -171,112 +171,14 @@ pub fn command() -> clap::Command {
 /// The words of help and manual pages besides the options.
 #[must_use]
 pub fn page(subcommand: Option<&str>) -> Page {
-    let (examples, exits): (Rows, &[(Exit, &str)]) = match subcommand {
-        Some("check") => (
-            &[
-                (
-                    "ka-desc check lab.desc",
-                    "says all that is wrong with it, each with its place and the way out",
-                ),
-                ("ka-desc check -", "reads it from standard input"),
-            ],
-            &[
-                (Exit::Fine, "the desc has no errors"),
-                (Exit::NoStart, "the file cannot be read"),
-                USAGE,
-                (Exit::Source, "the desc is wrong"),
-            ],
-        ),
-        Some("plan") => (
-            &[
-                ("ka-desc plan lab.desc --size 20G", "for a disk that is not there"),
-                ("ka-desc plan lab.desc --disk /dev/sda", "before and after, for one that is"),
-                (
-                    "ka-desc plan lab.desc --size a=20G --size b=1T --json",
-                    "for the two disks a and b, for a program",
-                ),
-            ],
-            &[
-                (Exit::Fine, "the desc fits"),
-                (Exit::NoStart, "a file or a disk cannot be read, or a tool is missing"),
-                USAGE,
-                (Exit::Refused, "that is no disk, or it is not clear which one is meant"),
-                (Exit::Source, "the desc is wrong, or does not fit the disk"),
-            ],
-        ),
-        Some("apply") => (
-            &[
-                (
-                    "ka-desc apply lab.desc --disk disk.img --table-only",
-                    "shows what will be lost, asks, and writes the table",
-                ),
-                (
-                    "ka-desc apply lab.desc --expect serial=S3Z9NB0K --dry-run",
-                    "finds the disk by what it is, and changes nothing",
-                ),
-                (
-                    "ka-desc apply lab.desc --disk /dev/sda --yes --mount /mnt",
-                    "does not ask, and mounts the tree below /mnt",
-                ),
-            ],
-            &[
-                (Exit::Fine, "the disk is as the desc says"),
-                (
-                    Exit::NoStart,
-                    "it could not start: a file or a disk cannot be read, a tool is missing; nothing was written",
-                ),
-                USAGE,
-                (Exit::Refused, "refused: it might be the wrong disk; nothing was written"),
-                (Exit::Source, "the desc is wrong, or does not fit the disk; nothing was written"),
-                (Exit::Sink, "a tool failed on the way: the disk is unfinished, and can be written again"),
-            ],
-        ),
-        Some("capture") => (
-            &[
-                ("ka-desc capture /dev/sda --flexible > golden.desc", "fits disks of other sizes, too"),
-                ("ka-desc capture disk.img --fstab /mnt/etc/fstab", "with mount points from that file"),
-            ],
-            &[
-                (Exit::Fine, "the desc is on standard output"),
-                (Exit::NoStart, "the disk cannot be read, or a tool is missing"),
-                USAGE,
-                (Exit::Refused, "that is no disk, or a part of one"),
-                (Exit::Source, "what is on the disk is nothing that a desc can make"),
-            ],
-        ),
-        Some("mount") => (
-            &[
-                ("ka-desc mount lab.desc /mnt --disk /dev/sda", "each file system at its place below /mnt"),
-                ("ka-desc mount lab.desc /mnt --disk disk.img", "the same from an image"),
-            ],
-            &[
-                (Exit::Fine, "all is mounted"),
-                (Exit::NoStart, "a file or a disk cannot be read, or a tool is missing; nothing is mounted"),
-                USAGE,
-                (Exit::Refused, "that is no disk, or it is in use; nothing is mounted"),
-                (Exit::Source, "the desc is wrong, or the disk is not as it says; nothing is mounted"),
-                (Exit::Sink, "a file system cannot be mounted; none is left mounted"),
-            ],
-        ),
-        Some(_) => (
-            &[("ka-desc umount /mnt", "all that is mounted there and below")],
-            &[
-                (Exit::Fine, "nothing is mounted there any more"),
-                (Exit::NoStart, "nothing was mounted there"),
-                USAGE,
-                (Exit::Sink, "something cannot be unmounted: it is in use"),
-            ],
-        ),
-        None => (
-            &[
-                ("ka-desc check lab.desc", "says all that is wrong with a desc"),
-                ("ka-desc plan lab.desc --size 20G", "shows what it makes of a disk"),
-                ("ka-desc apply lab.desc --disk disk.img --table-only", "writes the table of an image"),
-                ("ka-desc capture /dev/sda --flexible > golden.desc", "writes the desc of a disk"),
-                ("ka-desc help apply", "says all about one of them, as `ka-desc apply --help` does"),
-            ],
-            &Exit::ALL,
-        ),
+    let (examples, exits) = match subcommand {
+        Some("check") => CHECK,
+        Some("plan") => PLAN,
+        Some("apply") => APPLY,
+        Some("capture") => CAPTURE,
+        Some("mount") => MOUNT,
+        Some(_) => UMOUNT,
+        None => ALL,
     };
     let exits = exits.iter().map(|(exit, says)| (*exit as u8, *says)).collect();
     let see_also = match subcommand {
@@ -286,6 +188,115 @@ pub fn page(subcommand: Option<&str>) -> Page {
     };
     Page { examples, exits, see_also, ..Page::default() }
 }
+
+/// Examples, and exit statuses.
+type Words = (Rows, &'static [(Exit, &'static str)]);
+
+const CHECK: Words = (
+    &[
+        ("ka-desc check lab.desc", "says all that is wrong with it, each with its place and the way out"),
+        ("ka-desc check -", "reads it from standard input"),
+    ],
+    &[
+        (Exit::Fine, "the desc has no errors"),
+        (Exit::NoStart, "the file cannot be read"),
+        USAGE,
+        (Exit::Source, "the desc is wrong"),
+    ],
+);
+
+const PLAN: Words = (
+    &[
+        ("ka-desc plan lab.desc --size 20G", "for a disk that is not there"),
+        ("ka-desc plan lab.desc --disk /dev/sda", "before and after, for one that is"),
+        ("ka-desc plan lab.desc --size a=20G --size b=1T --json", "for the two disks a and b, for a program"),
+    ],
+    &[
+        (Exit::Fine, "the desc fits"),
+        (Exit::NoStart, "a file or a disk cannot be read, or a tool is missing"),
+        USAGE,
+        (Exit::Refused, "that is no disk, or it is not clear which one is meant"),
+        (Exit::Source, "the desc is wrong, or does not fit the disk"),
+    ],
+);
+
+const APPLY: Words = (
+    &[
+        (
+            "ka-desc apply lab.desc --disk disk.img --table-only",
+            "shows what will be lost, asks, and writes the table",
+        ),
+        (
+            "ka-desc apply lab.desc --expect serial=S3Z9NB0K --dry-run",
+            "finds the disk by what it is, and changes nothing",
+        ),
+        (
+            "ka-desc apply lab.desc --disk /dev/sda --yes --mount /mnt",
+            "does not ask, and mounts the tree below /mnt",
+        ),
+    ],
+    &[
+        (Exit::Fine, "the disk is as the desc says"),
+        (
+            Exit::NoStart,
+            "it could not start: a file or a disk cannot be read, a tool is missing; nothing was written",
+        ),
+        USAGE,
+        (Exit::Refused, "refused: it might be the wrong disk; nothing was written"),
+        (Exit::Source, "the desc is wrong, or does not fit the disk; nothing was written"),
+        (Exit::Sink, "a tool failed on the way: the disk is unfinished, and can be written again"),
+    ],
+);
+
+const CAPTURE: Words = (
+    &[
+        ("ka-desc capture /dev/sda --flexible > golden.desc", "fits disks of other sizes, too"),
+        ("ka-desc capture disk.img --fstab /mnt/etc/fstab", "with mount points from that file"),
+    ],
+    &[
+        (Exit::Fine, "the desc is on standard output"),
+        (Exit::NoStart, "the disk cannot be read, or a tool is missing"),
+        USAGE,
+        (Exit::Refused, "that is no disk, or a part of one"),
+        (Exit::Source, "what is on the disk is nothing that a desc can make"),
+    ],
+);
+
+const MOUNT: Words = (
+    &[
+        ("ka-desc mount lab.desc /mnt --disk /dev/sda", "each file system at its place below /mnt"),
+        ("ka-desc mount lab.desc /mnt --disk disk.img", "the same from an image"),
+    ],
+    &[
+        (Exit::Fine, "all is mounted"),
+        (Exit::NoStart, "a file or a disk cannot be read, or a tool is missing; nothing is mounted"),
+        USAGE,
+        (Exit::Refused, "that is no disk, or it is in use; nothing is mounted"),
+        (Exit::Source, "the desc is wrong, or the disk is not as it says; nothing is mounted"),
+        (Exit::Sink, "a file system cannot be mounted; none is left mounted"),
+    ],
+);
+
+const UMOUNT: Words = (
+    &[("ka-desc umount /mnt", "all that is mounted there and below")],
+    &[
+        (Exit::Fine, "nothing is mounted there any more"),
+        (Exit::NoStart, "nothing was mounted there"),
+        USAGE,
+        (Exit::Sink, "something cannot be unmounted: it is in use"),
+    ],
+);
+
+const ALL: Words = (
+    &[
+        ("ka-desc check lab.desc", "says all that is wrong with a desc"),
+        ("ka-desc plan lab.desc --size 20G", "shows what it makes of a disk"),
+        ("ka-desc apply lab.desc --disk disk.img --table-only", "writes the table of an image"),
+        ("ka-desc capture /dev/sda --flexible > golden.desc", "writes the desc of a disk"),
+        ("ka-desc help apply", "says all about one of them, as `ka-desc apply --help` does"),
+    ],
+    &Exit::ALL,
+);
 
 const USAGE: (Exit, &str) = (Exit::Usage, "the command line is wrong");
 

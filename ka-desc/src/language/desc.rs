@@ -16,7 +16,7 @@ pub struct Desc {
 /// One disk: its table and its partitions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Disk {
-    /// What the desc calls it; needed if there are several. No device's name, though it may look like one.
+    /// The desc's name for the disk; needed if there are several. No device's name, though it may look like one.
     pub name: Option<String>,
     /// Which table it gets, if the desc says so; see [`Disk::table`].
     pub table: Option<Table>,
@@ -28,7 +28,7 @@ pub struct Disk {
     pub partitions: Vec<Partition>,
 }
 
-/// What names a table.
+/// The identity of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TableId {
     /// An MBR's 32 bits, by which Windows knows the disk.
@@ -40,17 +40,17 @@ pub enum TableId {
 /// One line: a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Partition {
-    /// What becomes of it.
+    /// The action on the partition.
     pub action: Action,
     /// Whether it lies within the extended partition of an MBR.
     pub logical: bool,
-    /// What it is for.
+    /// The purpose of the partition.
     pub kind: Kind,
-    /// How large it is.
+    /// The size of the partition.
     pub size: Size,
     /// The least bytes it is of use with; for sizes that depend on the disk.
     pub min_bytes: Option<u64>,
-    /// Where a kept or reused one must begin, in bytes from the disk's start.
+    /// The place where a kept or reused partition must begin, in bytes from the disk's start.
     pub at_bytes: Option<u64>,
     /// Its number, if it is not the next free one.
     pub number: Option<u32>,
@@ -68,7 +68,7 @@ pub struct Partition {
     pub label: Option<String>,
     /// The file system's UUID, as its tools write it; random if it is not said.
     pub uuid: Option<String>,
-    /// Where it is mounted: an absolute path.
+    /// The mount point: an absolute path.
     pub mount: Option<String>,
     /// With which options it is mounted, separated by commas.
     pub options: Option<String>,
@@ -81,24 +81,24 @@ pub struct Partition {
 pub struct Subvolume {
     /// Its path within the file system.
     pub name: String,
-    /// Where it is mounted.
+    /// The mount point.
     pub mount: Option<String>,
     /// With which options, besides the partition's.
     pub options: Option<String>,
 }
 
-/// What becomes of a partition.
+/// The action on a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// It is made anew.
+    /// The partition is made anew.
     Make,
-    /// It must be there just so, and is never written.
+    /// The partition must exist exactly as described, and is never written.
     Keep,
-    /// It must be there, and is formatted where it is.
+    /// The partition must exist, and is formatted in place.
     Reuse,
 }
 
-/// How large a partition is.
+/// The size of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Size {
     /// So many bytes, rounded up to whole sectors.
@@ -189,7 +189,7 @@ impl Partition {
         })
     }
 
-    /// What is formatted: the file system of what is not kept.
+    /// The file system that is made; `None` if the partition is kept, or has no file system.
     #[must_use]
     pub fn formatted(&self) -> Option<Fs> {
         self.file_system().filter(|_| self.action != Action::Keep)

@@ -7,7 +7,7 @@ use std::str::FromStr;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Guid(pub u128);
 
-/// It is no GUID.
+/// The error that a text is no GUID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotAGuid;
 

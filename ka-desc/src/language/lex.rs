@@ -7,7 +7,7 @@ use crate::limits::LINE_CHARS_MAX;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Word {
     pub(super) text: String,
-    /// It stood in quotes, so it is a value and never a keyword.
+    /// The word stood in quotes, so it is a value and never a keyword.
     pub(super) quoted: bool,
     pub(super) span: Span,
 }

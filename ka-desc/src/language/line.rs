@@ -28,7 +28,7 @@ const OPTIONS: [&str; 11] = [
 /// The line of a partition, as far as it is understood.
 pub(super) struct Said {
     pub(super) partition: Partition,
-    /// Where each of its words stands.
+    /// The place of each of its words in the text.
     pub(super) spans: Vec<(Field, Span)>,
     /// Its kind is not understood; another stands for it.
     pub(super) unkind: bool,
@@ -253,37 +253,44 @@ fn option(
         }
         "attributes" => {
             let value = rest.need("the numbers of attribute bits, such as `attributes 0,63`")?;
-            let bit = |text: &str| text.parse::<u32>().ok().filter(|n| *n < 64);
-            for text in value.text.split(',') {
-                let Some(bit) = bit(text) else {
-                    let way_out = "expected bits from 0 to 63, separated by commas: `attributes 0,63`";
-                    return wrong(value, format!("`{text}` is no attribute"), way_out);
-                };
-                partition.attributes |= 1 << bit;
-            }
+            partition.attributes |= attributes(value)?;
             field(Field::Attributes, value.span)
         }
         "label" | "uuid" | "mount" | "options" | "name" => {
-            let value = rest.need(match name {
-                "label" => "the file system's label",
-                "uuid" => "the file system's UUID",
-                "mount" => "a path, such as `mount /home`",
-                "options" => "mount options, such as `options nodev,noatime`",
-                _ => "the name that a GPT gives it",
-            })?;
-            let text = Some(value.text.clone());
-            let place = match name {
-                "label" => (Field::Label, &mut partition.label),
-                "uuid" => (Field::Uuid, &mut partition.uuid),
-                "mount" => (Field::Mount, &mut partition.mount),
-                "options" => (Field::Options, &mut partition.options),
-                _ => (Field::Name, &mut partition.name),
-            };
-            *place.1 = text;
-            field(place.0, value.span)
+            let (is, span) = text(partition, name, rest)?;
+            field(is, span)
         }
         _ => no_option(word),
     }
+}
+
+/// Reads the bits of GPT attributes.
+fn attributes(value: &Word) -> Result<u64, Problem> {
+    let mut attributes = 0;
+    for text in value.text.split(',') {
+        let Some(bit) = text.parse::<u32>().ok().filter(|n| *n < 64) else {
+            let way_out = "expected bits from 0 to 63, separated by commas: `attributes 0,63`";
+            return wrong(value, format!("`{text}` is no attribute"), way_out);
+        };
+        attributes |= 1 << bit;
+    }
+    Ok(attributes)
+}
+
+/// Reads an option whose value is any text.
+fn text(partition: &mut Partition, name: &str, rest: &mut Rest<'_>) -> Result<(Field, Span), Problem> {
+    let (field, place, needed) = match name {
+        "label" => (Field::Label, &mut partition.label, "the file system's label"),
+        "uuid" => (Field::Uuid, &mut partition.uuid, "the file system's UUID"),
+        "mount" => (Field::Mount, &mut partition.mount, "a path, such as `mount /home`"),
+        "options" => {
+            (Field::Options, &mut partition.options, "mount options, such as `options nodev,noatime`")
+        }
+        _ => (Field::Name, &mut partition.name, "the name that a GPT gives it"),
+    };
+    let value = rest.need(needed)?;
+    *place = Some(value.text.clone());
+    Ok((field, value.span))
 }
 
 fn no_option(word: &Word) -> Result<(), Problem> {

@@ -1,4 +1,4 @@
-//! What is wrong with a text: all of it at once, each with its place, a caret, and the way out.
+//! The problems of a text: all of them at once, each with its place, a caret, and the way out.
 
 use std::fmt;
 
@@ -7,11 +7,11 @@ use crate::limits::PROBLEMS_MAX;
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Where it is.
+    /// The place of the problem in the text.
     pub span: Span,
-    /// What is wrong, in words.
+    /// The problem, in words.
     pub what: String,
-    /// What was expected, or what to write instead.
+    /// The way out: what was expected, or what to write instead.
     pub way_out: String,
 }
 
@@ -22,7 +22,7 @@ pub struct Span {
     pub line: usize,
     /// The first character, from 1.
     pub column: usize,
-    /// How many characters.
+    /// The number of characters.
     pub width: usize,
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::guid::Guid;
 
-/// What a partition is for.
+/// The purpose of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Linux: MBR type 83.
@@ -15,11 +15,11 @@ pub enum Kind {
     Extended,
     /// The EFI system partition: MBR type ef.
     Esp,
-    /// Where GRUB puts itself on a GPT disk that a BIOS starts.
+    /// The partition for GRUB itself on a GPT disk that a BIOS starts.
     BiosBoot,
     /// Microsoft's reserved partition.
     Msr,
-    /// What Windows reads: MBR type 07, or 0c with vfat on it.
+    /// A partition that Windows reads: MBR type 07, or 0c with vfat on it.
     Data,
     /// Windows' recovery partition: MBR type 27.
     Recovery,
@@ -116,7 +116,7 @@ pub enum Fs {
     Ntfs,
 }
 
-/// What is to be known of each file system.
+/// The properties of a file system.
 struct Facts {
     fs: Fs,
     word: &'static str,
@@ -178,7 +178,7 @@ impl Fs {
         }
     }
 
-    /// How a UUID of it is written, for messages.
+    /// A sample of this file system's UUIDs, for messages.
     #[must_use]
     pub fn uuid_sample(self) -> &'static str {
         match self {

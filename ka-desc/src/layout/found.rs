@@ -1,4 +1,4 @@
-//! What is on a disk now, and whether that is what a desc keeps.
+//! The table and the partitions that are on a disk now, and whether they are what a desc keeps.
 
 use super::geometry::Geometry;
 use crate::language::{Action, LEGACY_BOOT_BIT, Partition, Size, Table, TableId};
@@ -8,7 +8,7 @@ use crate::language::{Action, LEGACY_BOOT_BIT, Partition, Size, Table, TableId};
 pub struct Found {
     /// Which kind of table.
     pub table: Table,
-    /// What names it; some old tables have no name.
+    /// The table's identity; some old tables have none.
     pub id: Option<TableId>,
     /// Its partitions, by number; an extended one is one of them.
     pub partitions: Vec<FoundPartition>,
@@ -21,7 +21,7 @@ pub struct FoundPartition {
     pub number: u32,
     /// Its first sector.
     pub start: u64,
-    /// How many sectors it has.
+    /// The number of its sectors.
     pub sectors: u64,
     /// Its type, as sfdisk writes it: `83`, or a GUID in capitals.
     pub kind: String,
@@ -31,11 +31,11 @@ pub struct FoundPartition {
     pub partuuid: Option<String>,
     /// A GPT's attributes; an MBR's active flag is the bit [`LEGACY_BOOT_BIT`].
     pub attributes: u64,
-    /// What is on it, if anything was recognised.
+    /// The contents of the partition, if anything was recognised.
     pub contents: Option<Contents>,
 }
 
-/// What blkid recognises on a partition.
+/// The contents of a partition, as blkid recognises them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Contents {
     /// Its type, in blkid's words.

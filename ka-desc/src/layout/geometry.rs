@@ -1,6 +1,6 @@
 //! The size of a disk.
 
-/// How large a disk is.
+/// The size of a disk and of its sectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Geometry {
     /// All of it, in bytes.

@@ -13,9 +13,9 @@ pub enum Misfit {
     Fault(Fault),
     /// The disk's sectors have another size than the desc is for; in bytes.
     Sectors {
-        /// What the disk has.
+        /// The sector size of the disk.
         disk: u32,
-        /// What the desc is for.
+        /// The sector size that the desc is for.
         desc: u32,
     },
     /// No disk is like this.
@@ -24,14 +24,14 @@ pub enum Misfit {
     NoTable,
     /// Something is kept, and the disk has another kind of table.
     OtherTable {
-        /// What the disk has.
+        /// The kind of the disk's table.
         disk: Table,
     },
     /// Something is kept, and the disk's table has another identity.
     OtherId {
-        /// What the disk has.
+        /// The identity of the disk's table.
         disk: String,
-        /// What the desc says.
+        /// The identity in the desc.
         desc: String,
     },
     /// A partition that is kept or reused is not there.
@@ -49,11 +49,11 @@ pub enum Misfit {
     Broken(u32),
     /// There is not room enough; in bytes.
     TooSmall {
-        /// Where.
+        /// The room that is too small.
         room: Room,
-        /// What the partitions need, with their alignment.
+        /// The bytes that the partitions need, with their alignment.
         needed: u64,
-        /// What there is.
+        /// The bytes that the room has.
         has: u64,
     },
 }

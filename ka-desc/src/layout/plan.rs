@@ -1,4 +1,4 @@
-//! Where each partition goes.
+//! The place of each partition.
 
 use std::ops::Range;
 
@@ -10,14 +10,14 @@ use crate::language::{Action, Desc, Disk, Guid, Kind, Partition, Size, Table, Ta
 use crate::layout::room;
 use crate::limits::{DISK_BYTES_MAX, GPT_ENTRIES_BYTES, MBR_SECTORS, MIB_BYTES, SECTOR_BYTES};
 
-/// Where everything goes on one disk.
+/// The plan of one disk: its table, and the place of each partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// What it is for.
+    /// The geometry of the disk that the plan is for.
     pub geometry: Geometry,
     /// Which kind of table.
     pub table: Table,
-    /// What names it; random if it is not said.
+    /// The table's identity; random if there is none.
     pub id: Option<TableId>,
     /// The sectors that partitions may have.
     pub usable: Range<u64>,
@@ -32,7 +32,7 @@ pub struct Placed {
     pub number: u32,
     /// Its first sector.
     pub start: u64,
-    /// How many sectors it has.
+    /// The number of its sectors.
     pub sectors: u64,
     /// Its type, as sfdisk writes it: `83`, or a GUID in capitals.
     pub kind: String,
@@ -42,7 +42,7 @@ pub struct Placed {
     pub partuuid: Option<String>,
     /// A GPT's attributes; an MBR's active flag is the bit [`crate::language::LEGACY_BOOT_BIT`].
     pub attributes: u64,
-    /// What the desc says of it.
+    /// The partition's line of the desc.
     pub line: Partition,
 }
 
@@ -105,7 +105,7 @@ impl Plan {
         sectors * u64::from(self.geometry.sector_bytes)
     }
 
-    /// How many bytes of the disk an MBR cannot name.
+    /// The number of bytes of the disk that an MBR cannot address.
     #[must_use]
     pub fn out_of_reach_bytes(&self) -> u64 {
         match self.table {
@@ -164,7 +164,7 @@ fn usable(table: Table, geometry: Geometry) -> Range<u64> {
     MIB_BYTES / sector..end
 }
 
-/// What stays, and where it is.
+/// The partitions that stay, and their places.
 struct Kept<'a> {
     numbers: Vec<u32>,
     /// For each line, what it keeps or reuses.
@@ -300,7 +300,7 @@ impl Layout<'_> {
         }
     }
 
-    /// What the logicals need at least.
+    /// The bytes that the logicals need at least.
     fn frame_bytes(&self) -> u64 {
         let wants = self.lines(|p| p.logical).into_iter().map(|at| self.want(&self.disk.partitions[at]));
         room::needed_bytes(&wants.collect::<Vec<_>>())

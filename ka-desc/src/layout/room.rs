@@ -12,14 +12,14 @@ use std::ops::Range;
 
 use crate::limits::MIB_BYTES;
 
-/// What one partition wants of a room. In bytes.
+/// The space that one partition wants of a room, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Want {
     /// Its size; a share of what is left if there is none.
     pub(super) bytes: Option<u64>,
     /// The least such share that will do.
     pub(super) min_bytes: u64,
-    /// What must be free before it: a logical's own link of the chain.
+    /// The space that must be free before it: a logical's own link of the chain.
     pub(super) lead_bytes: u64,
 }
 
@@ -30,7 +30,7 @@ pub(super) struct TooSmall {
     pub(super) has_bytes: u64,
 }
 
-/// What so many wants need at least, from a mebibyte's start.
+/// The bytes that these wants need at least, from a mebibyte's start.
 pub(super) fn needed_bytes(wants: &[Want]) -> u64 {
     let last = wants.len().saturating_sub(1);
     let slot = |(at, want): (usize, &Want)| {
@@ -44,7 +44,7 @@ pub(super) fn needed_bytes(wants: &[Want]) -> u64 {
     wants.iter().enumerate().map(slot).sum::<u128>().try_into().unwrap_or(u64::MAX)
 }
 
-/// Where each of them goes, in bytes; all sizes are whole sectors already.
+/// The place of each of the wants in the room, in bytes; all sizes are whole sectors already.
 pub(super) fn share(wants: &[Want], room: Range<u64>) -> Result<Vec<Range<u64>>, TooSmall> {
     let start = room.start.next_multiple_of(MIB_BYTES);
     let has_bytes = room.end.saturating_sub(start);

@@ -5,16 +5,16 @@ use std::path::{Path, PathBuf};
 
 use super::sysfs::Machine;
 
-/// Where a block device's bytes are.
+/// The location of a block device's bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Spot {
     /// The partition of this number of a disk.
     Number(PathBuf, u32),
-    /// What begins at this byte of a disk or an image.
+    /// The part of a disk or an image that begins at this byte.
     Byte(PathBuf, u64),
     /// Something that is built on these disks.
     Built(String, Vec<PathBuf>),
-    /// Nobody knows.
+    /// The location is unknown.
     Unknown,
 }
 
@@ -29,7 +29,7 @@ impl Spot {
     }
 }
 
-/// Where the device with this number is; that at `path`, if there is none.
+/// The location of the device with this number; of that at `path`, if there is none.
 pub fn spot(machine: &Machine, number: &str, path: &Path) -> Spot {
     let has = |name: &String| machine.line(name, "dev").as_deref() == Some(number);
     match machine.list("", "").into_iter().find(has).or_else(|| machine.name_of(path)) {
@@ -38,7 +38,7 @@ pub fn spot(machine: &Machine, number: &str, path: &Path) -> Spot {
     }
 }
 
-/// Where the device at `path` is.
+/// The location of the device at `path`.
 pub fn spot_of_node(machine: &Machine, path: &Path) -> Spot {
     machine.name_of(path).map_or(Spot::Unknown, |name| of_block(machine, &name))
 }
@@ -64,7 +64,7 @@ fn of_block(machine: &Machine, name: &str) -> Spot {
     }
 }
 
-/// What a block device is, if it is built on others.
+/// The technology of a block device that is built on others, in words; `None` if it is not.
 fn built(machine: &Machine, name: &str) -> Option<String> {
     let what = if name.starts_with("dm-") {
         let uuid = machine.line(name, "dm/uuid").unwrap_or_default();

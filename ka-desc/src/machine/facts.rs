@@ -1,4 +1,4 @@
-//! What the kernel says of one disk.
+//! The facts of one disk, from the kernel.
 
 use std::fs;
 use std::io;
@@ -8,7 +8,7 @@ use super::sysfs::Machine;
 use super::uses::{self, Use};
 use crate::layout::Geometry;
 
-/// What a path is.
+/// The kind of device or file at a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DiskKind {
     /// A file with a disk's contents.
@@ -21,20 +21,20 @@ pub enum DiskKind {
     Other,
 }
 
-/// What is known of a disk.
+/// The facts of a disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
-    /// Where it is, without symbolic links.
+    /// The path of the disk, without symbolic links.
     pub path: PathBuf,
-    /// What it is.
+    /// The kind of device or file at the path.
     pub kind: DiskKind,
-    /// How large it is.
+    /// The size of the disk and of its sectors.
     pub geometry: Geometry,
     /// The kernel does not let it be written.
     pub read_only: bool,
     /// Its medium can be taken out.
     pub removable: bool,
-    /// It is connected by USB.
+    /// The disk is connected by USB.
     pub usb: bool,
     /// Its serial numbers, in the forms that are known.
     pub serial: Vec<String>,
@@ -42,7 +42,7 @@ pub struct Facts {
     pub model: Vec<String>,
     /// Its world wide names.
     pub wwn: Vec<String>,
-    /// Who uses it, or a part of it.
+    /// The uses of the disk, and of its parts.
     pub uses: Vec<Use>,
 }
 

@@ -12,42 +12,42 @@ use crate::layout::Geometry;
 /// Under which conditions a disk may be written.
 #[derive(Clone, Debug, Default)]
 pub struct Conditions {
-    /// What it must be.
+    /// The properties that the disk must have.
     pub expect: Vec<Expectation>,
-    /// It may be on USB, or have a medium that can be taken out.
+    /// The disk may be on USB, or have a medium that can be taken out.
     pub removable: bool,
-    /// What lies wholly on it is stopped first, so it does not count.
+    /// Swap, arrays and mappings that lie wholly on the disk are stopped first, so they do not count.
     pub deactivate: bool,
-    /// What the plan was made for, once there is one.
+    /// The geometry that the plan was made for, once there is a plan.
     pub geometry: Option<Geometry>,
 }
 
 /// A reason not to write a disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// It is a partition; the second is its disk.
+    /// The path is a partition; the second field is its disk.
     Partition(PathBuf, String),
-    /// It is neither a disk nor an image.
+    /// The path is neither a disk nor an image.
     NoDisk(PathBuf),
     /// A disk without a byte.
     Empty(PathBuf),
-    /// It cannot be written.
+    /// The disk cannot be written.
     ReadOnly(PathBuf),
-    /// It may be somebody's stick.
+    /// The disk is on USB or removable, so it may be somebody's stick.
     Removable(PathBuf, &'static str),
-    /// It is in use.
+    /// The disk is in use.
     InUse(Use),
-    /// It is in use, in a way that can be stopped.
+    /// The disk is in use, in a way that can be stopped.
     Active(Use),
-    /// It is another disk than expected.
+    /// The disk is another one than expected.
     Unexpected(PathBuf, Expectation, String),
-    /// It is not as large as the disk that the plan was made for.
+    /// The disk has another size than the one that the plan was made for.
     OtherSize(PathBuf, u64),
-    /// Its sectors are not those that the plan was made for.
+    /// The disk has another size of sectors than the one that the plan was made for.
     OtherSectors(PathBuf, u32),
-    /// Another program has locked it.
+    /// Another program has locked the disk.
     Locked(PathBuf),
-    /// It is not what it was a moment ago.
+    /// The disk has changed since the plan was made.
     Changed(PathBuf),
     /// Two parts of the desc would be written to it.
     Twice(PathBuf),

@@ -1,4 +1,4 @@
-//! A machine as it is: its disks, what they are, who uses them, what is on them, whether one may be written, and what is
+//! A machine as it is: its disks, what they are, their uses, what is on them, whether one may be written, and what is
 //! mounted where. Reads only.
 //!
 //! ```text

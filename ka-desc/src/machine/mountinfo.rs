@@ -7,19 +7,19 @@ use std::path::PathBuf;
 pub struct Line {
     /// The device's number, such as `8:1`; that of a btrfs means nothing.
     pub number: String,
-    /// Which directory of the file system is shown.
+    /// The directory of the file system that is mounted.
     pub root: PathBuf,
-    /// Where.
+    /// The mount point.
     pub at: PathBuf,
     /// The file system's type.
     pub fs: String,
-    /// What was mounted.
+    /// The source of the mount, such as a device node.
     pub source: PathBuf,
     /// The options of the file system itself.
     pub options: Vec<String>,
 }
 
-/// What is mounted, in its order; what is hidden below a later mount at the same place is left out.
+/// The mounts, in their order; a mount that is hidden below a later one at the same place is left out.
 #[must_use]
 pub fn read(text: &str) -> Vec<Line> {
     let mut visible: Vec<Line> = Vec::new();
@@ -52,7 +52,7 @@ fn line(text: &str) -> Option<Line> {
     })
 }
 
-/// Where a file system's bytes are.
+/// The kind of place that holds a file system's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FsKind {
     /// On a block device.
@@ -90,7 +90,7 @@ const NETWORK: [&str; 17] = [
 ];
 
 impl Line {
-    /// Where its bytes are.
+    /// The kind of place that holds the file system's bytes.
     #[must_use]
     pub fn kind(&self) -> FsKind {
         match self.fs.as_str() {

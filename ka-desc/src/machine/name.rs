@@ -29,8 +29,8 @@ impl DeviceName {
         }
     }
 
-    /// Where it is on this machine, symbolic links and all: a name below `/dev/disk` stays true when disks get other
-    /// names.
+    /// The path of the device or image on this machine, with its symbolic links: a name below `/dev/disk` stays true
+    /// when disks get other names.
     ///
     /// # Errors
     /// The device is not there, or two could be meant.

@@ -1,4 +1,4 @@
-//! What is on a disk: `sfdisk --json` for its table, `blkid` for what its partitions hold.
+//! The contents of a disk: `sfdisk --json` for its table, `blkid` for what its partitions hold.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use crate::layout::{Contents, Found, FoundPartition};
 use crate::run::{Call, Failure, Runner};
 use crate::show;
 
-/// What is on the disk at `path`; `None` if it has no partition table of a kind that descs have.
+/// Reads what is on the disk at `path`; `None` if it has no partition table of a kind that descs have.
 ///
 /// # Errors
 /// A tool failed.
@@ -112,7 +112,7 @@ pub fn found(json: &str) -> Result<Option<Found>, String> {
     Ok(Some(Found { table, id, partitions }))
 }
 
-/// What blkid recognised, in its words for udev.
+/// The contents that blkid recognised, read from its output for udev.
 #[must_use]
 pub fn contents(text: &str) -> Option<Contents> {
     let value = |key: &str| {

@@ -11,7 +11,7 @@ use crate::layout::Geometry;
 /// The machine whose disks are looked at.
 #[derive(Clone, Debug)]
 pub struct Machine {
-    /// Where its `/sys`, `/proc` and `/dev` are; `/` but in tests.
+    /// The directory with the machine's `/sys`, `/proc` and `/dev`; `/` except in tests.
     root: PathBuf,
 }
 
@@ -56,7 +56,7 @@ impl Machine {
         self.file("proc/thread-self/mountinfo")
     }
 
-    /// What is mounted at `dir` and below it, in the order in which it was mounted.
+    /// The mount points at `dir` and below it, in the order in which they were mounted.
     ///
     /// # Errors
     /// There is no `/proc`.
@@ -65,7 +65,7 @@ impl Machine {
         Ok(mountinfo::lines(&table).map(|line| line.at).filter(|at| at.starts_with(dir)).collect())
     }
 
-    /// Where the file is that this machine has at `path`.
+    /// The path, below the root, of the file that this machine has at `path`.
     #[must_use]
     pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
         let path = path.as_ref();
@@ -80,7 +80,7 @@ impl Machine {
         fs::read_to_string(self.path(path))
     }
 
-    /// Where the kernel tells of a block device.
+    /// The kernel's directory of a block device.
     #[must_use]
     pub fn block(&self, name: &str) -> PathBuf {
         self.root.join("sys/class/block").join(name)
@@ -156,7 +156,7 @@ impl Machine {
         Ok(Geometry { disk_bytes: disk_bytes.saturating_mul(512), sector_bytes: sector_bytes as u32 })
     }
 
-    /// What identifies a disk: in the kernel's files, and in udev's, if there is one.
+    /// The identifiers of a disk: from the kernel's files, and from udev's, if there is one.
     pub(super) fn identity(&self, name: &str, files: &[&str], udev: &[&str]) -> Vec<String> {
         let read = |file: &&str| {
             let bytes = fs::read(self.block(name).join(file)).ok()?;

@@ -1,4 +1,4 @@
-//! Who uses a disk: mounts, swap, what the kernel has built on it, loop devices.
+//! The uses of a disk: mounts, swap, what the kernel has built on it, loop devices.
 
 use std::path::{Path, PathBuf};
 
@@ -13,27 +13,27 @@ use super::sysfs::Machine;
 pub struct Use {
     /// The node in use: the disk, a partition of it, or what is built on that.
     pub node: PathBuf,
-    /// How.
+    /// The kind of use.
     pub how: How,
 }
 
-/// How a device is used.
+/// The kind of use of a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum How {
-    /// It is mounted there.
+    /// The device is mounted at this mount point.
     Mounted(PathBuf),
-    /// An interrupted run of ours left it mounted there.
+    /// An interrupted run of ours left the device mounted at this mount point.
     Leftover(PathBuf),
-    /// It is swap.
+    /// The device is swap.
     Swap,
-    /// It is part of an array.
+    /// The device is part of an array.
     Array {
         /// The array's node.
         holder: PathBuf,
         /// All of the array lies on this disk.
         wholly: bool,
     },
-    /// It is part of what the device mapper has made: an LVM volume, an open LUKS volume.
+    /// The device is part of what the device mapper has made: an LVM volume, an open LUKS volume.
     Mapped {
         /// The mapping's node.
         holder: PathBuf,
@@ -42,18 +42,18 @@ pub enum How {
         /// All of it lies on this disk.
         wholly: bool,
     },
-    /// Something else of the kernel's is built on it.
+    /// Something else of the kernel's is built on the device.
     Held(PathBuf),
-    /// A loop device stands for it; nobody uses that.
+    /// A loop device stands for the device, and is itself not in use.
     Loop(PathBuf),
-    /// Somebody has it open for himself alone: the kernel, or a program that formats or checks it.
+    /// The device is open exclusively: by the kernel, or by a program that formats or checks it.
     Open,
 }
 
 /// Below this name, file systems are mounted for a moment to make subvolumes.
 pub(crate) const LEFTOVER: &str = "ka-desc-subvolumes-";
 
-/// Whoever uses the disk at `path`, from the top down: who uses what is built on it comes before that.
+/// The uses of the disk at `path`, from the top down: the uses of a device that is built on it come before that device.
 pub(crate) fn of(machine: &Machine, path: &Path, name: Option<&str>) -> Vec<Use> {
     let mut look = Look { machine, family: Vec::new(), uses: Vec::new() };
     match name {
@@ -128,7 +128,7 @@ impl Look<'_> {
         }
     }
 
-    /// Loop devices whose contents are at `path`, and who uses them.
+    /// Adds the loop devices whose contents are at `path`, and their uses.
     fn loops_over(&mut self, path: &Path) {
         for name in self.machine.list("", "").into_iter().filter(|name| name.starts_with("loop")) {
             if !self.is_over(&name, path) {
@@ -155,7 +155,7 @@ impl Look<'_> {
         self.machine.line(name, "loop/backing_file").is_some_and(|file| Path::new(&file) == path)
     }
 
-    /// Where a device is mounted, and as what.
+    /// The mounts of a device: for each, the device's node and the mount point.
     fn mounts(&self, name: &str) -> Vec<(PathBuf, PathBuf)> {
         let number = self.machine.line(name, "dev");
         let table = self.machine.mountinfo().unwrap_or_default();

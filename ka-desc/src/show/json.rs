@@ -9,7 +9,7 @@ use crate::layout::{Found, FoundPartition, Plan};
 #[derive(Serialize, Debug)]
 #[expect(missing_docs, reason = "their names say it")]
 pub struct DiskPlan<'a> {
-    /// What the desc calls the disk.
+    /// The desc's name for the disk.
     pub name: Option<&'a str>,
     /// The device or image, if there is one.
     pub device: Option<String>,
@@ -17,12 +17,12 @@ pub struct DiskPlan<'a> {
     pub sector_bytes: u32,
     pub table: String,
     pub id: Option<String>,
-    /// What an MBR cannot name.
+    /// The number of bytes of the disk that an MBR cannot address.
     pub out_of_reach_bytes: u64,
-    /// What is on the disk now; null if there is no table, or no disk.
+    /// The partitions on the disk now; null if there is no table, or no disk.
     pub before: Option<Vec<Before<'a>>>,
     pub partitions: Vec<After<'a>>,
-    /// What sfdisk is told.
+    /// The script for sfdisk.
     pub script: String,
 }
 

@@ -9,11 +9,11 @@ use crate::layout::{Found, FoundPartition, Geometry, Placed, Plan};
 pub struct Stretch {
     /// Its size in bytes.
     pub bytes: u64,
-    /// What is there, the most telling first; nothing if it is free.
+    /// The words for what is there, the most telling first; none if the stretch is free.
     pub words: Vec<String>,
 }
 
-/// What is on a disk now.
+/// The stretches of a disk as it is now.
 #[must_use]
 pub fn before(found: Option<&Found>, geometry: Geometry) -> Vec<Stretch> {
     let list = found.map_or(&[][..], |found| &found.partitions);
@@ -28,7 +28,7 @@ pub fn before(found: Option<&Found>, geometry: Geometry) -> Vec<Stretch> {
     stretches(parts.map(|p| (p.start, p.end(), words(p))).collect(), geometry)
 }
 
-/// What will be on it.
+/// The stretches of a disk as the plan makes it.
 #[must_use]
 pub fn after(plan: &Plan) -> Vec<Stretch> {
     let parts = plan.partitions.iter().filter(|p| p.line.kind != Kind::Extended);
@@ -45,12 +45,12 @@ fn words(p: &Placed) -> Vec<String> {
     [Some(p.number.to_string()), Some(contents(line)), mounts(line), stays].into_iter().flatten().collect()
 }
 
-/// What is on a partition, in a word.
+/// The contents of a partition, in a word.
 pub(super) fn contents(line: &Partition) -> String {
     line.file_system().map_or_else(|| line.kind.to_string(), |fs| fs.to_string())
 }
 
-/// Where it is mounted.
+/// The mount points of a partition and of its subvolumes.
 pub(super) fn mounts(line: &Partition) -> Option<String> {
     let all = line.mount.iter().chain(line.subvolumes.iter().filter_map(|s| s.mount.as_ref()));
     let all: Vec<&str> = all.map(String::as_str).collect();

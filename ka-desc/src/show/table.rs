@@ -5,7 +5,7 @@ use crate::language::bytes::people;
 use crate::language::{Action, Kind};
 use crate::layout::{Found, Geometry, Plan};
 
-/// What a plan makes, a line for each partition, in the disk's order.
+/// The partitions of a plan, a line for each, in the disk's order.
 #[must_use]
 pub fn plan_table(plan: &Plan) -> String {
     let mut rows =
@@ -35,7 +35,7 @@ pub fn plan_table(plan: &Plan) -> String {
     columns(&rows)
 }
 
-/// What is on a disk now.
+/// The partitions that are on a disk now, a line for each, in the disk's order.
 #[must_use]
 pub fn before_table(found: &Found, geometry: Geometry) -> String {
     let sector = u64::from(geometry.sector_bytes);

@@ -17,7 +17,7 @@ pub struct Device {
     module: Option<String>,
     /// The driver.
     driver: String,
-    /// What the device says it is, in the form that modules are found by.
+    /// The device's description of itself, in the form that modules are found by.
     modalias: Option<String>,
 }
 
@@ -80,7 +80,7 @@ fn chain(machine: &Machine, at: &Path, devices: &mut Vec<Device>) {
     }
 }
 
-/// What the clone's kernel has.
+/// The clone's kernel, with its modules.
 #[derive(Clone, Debug, Default)]
 pub struct Kernel {
     /// Its version.

@@ -6,9 +6,9 @@ use crate::machine::unescape;
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// What is mounted, such as `UUID=…` or `/dev/sda1`.
+    /// The device that is mounted, such as `UUID=…` or `/dev/sda1`.
     pub spec: String,
-    /// Where; `none` for swap.
+    /// The mount point; `none` for swap.
     pub at: String,
     /// The file system.
     pub fs: String,

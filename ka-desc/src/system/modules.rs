@@ -57,7 +57,7 @@ const WANTED: &[&str] = &[
     "fs/xfs/",
 ];
 
-/// What is in those directories, and no node needs it to be cloned.
+/// The parts of those directories that no node needs to be cloned.
 const UNWANTED: &[&str] = &[
     // Switches, modems and telephones.
     "drivers/net/ethernet/mellanox/mlxsw/",
@@ -97,7 +97,7 @@ const UNWANTED: &[&str] = &[
     "drivers/usb/host/u132-hcd",
 ];
 
-/// What is known of a kernel's modules.
+/// A kernel's modules: their paths, names and dependencies.
 #[derive(Clone, Debug, Default)]
 pub struct Modules {
     /// By path within the kernel's directory: what each needs, with all that these need.

@@ -1,4 +1,4 @@
-//! How a file system is mounted such that nothing is written, not even its journal. Pure.
+//! The options that mount a file system such that nothing is written, not even its journal. Pure.
 
 /// The options with which a file system of this type is mounted without a write, of a btrfs what is topmost; `None` if it
 /// is none that can be looked into.

@@ -23,10 +23,10 @@ pub const TEXT_BYTES_MAX: u64 = 4 << 20;
 /// Links of a path's last name that are followed, as the kernel does.
 const LINKS_MAX: usize = 40;
 
-/// Where a file is written before it takes the place of another one.
+/// The suffix of a file's name before it takes the place of another one.
 const NEW: &str = ".ka-new";
 
-/// Where programs are, those for root first.
+/// The directories with programs, those for root first.
 pub const PROGRAMS: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
 /// A file of a system that cannot be used.
@@ -75,7 +75,7 @@ impl Tree {
         open().map_err(|cause| FileError { path: root.display().to_string(), system, cause })
     }
 
-    /// Where `path` really is in the system, with all links followed; `None`: nowhere.
+    /// The real path of `path` in the system, with all links followed; `None`: there is none.
     #[must_use]
     pub fn real(&self, path: &str) -> Option<String> {
         let file = self.at(path, OFlags::PATH).ok()?;
@@ -242,7 +242,7 @@ impl Tree {
             .is_ok()
     }
 
-    /// What a link says, if it is one.
+    /// The target of a symbolic link; `None` if `path` is no link.
     pub fn link(&self, path: &str) -> Option<String> {
         let (dir, name) = self.parent(path).ok()?;
         let target = readlinkat(dir, name, Vec::new()).ok()?;

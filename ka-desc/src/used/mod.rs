@@ -1,3 +1,3 @@
-//! What of a file system is in use. Pure over a function that reads.
+//! The parts of a file system that are in use. Pure over a function that reads.
 
 pub mod ntfs;

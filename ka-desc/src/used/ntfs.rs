@@ -44,7 +44,7 @@ pub fn is_clean(read: impl Fn(u64, &mut [u8]) -> io::Result<()>) -> io::Result<b
     Ok(true)
 }
 
-/// Where the log's entry is, how long it is, and how long a cluster is.
+/// The place and the length of the log's entry, and the length of a cluster, all in bytes.
 fn log_entry(boot: &[u8]) -> Option<(u64, usize, u64)> {
     if boot.get(3..11)? != b"NTFS    " {
         return None;

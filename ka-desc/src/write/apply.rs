@@ -52,7 +52,7 @@ impl fmt::Display for Step {
     }
 }
 
-/// How often a lock is tried.
+/// The time between two attempts to take a lock, in milliseconds.
 const STEP_MS: u64 = 50;
 
 /// Writes disks that were prepared, all or none of them if one is refused; `tell` hears what is done.

@@ -12,7 +12,7 @@ use crate::run::Failure;
 /// Why a disk was not written, or not to its end.
 #[derive(Debug)]
 pub enum Error {
-    /// It might be the wrong disk. Nothing was written.
+    /// The disk might be the wrong one. Nothing was written.
     Refused(Vec<Refusal>),
     /// Desc and disk do not fit together. Nothing was written.
     Misfit(PathBuf, Vec<Misfit>),
@@ -26,7 +26,7 @@ pub enum Error {
     Early(Failure),
     /// A command failed on the way.
     Failed(Failure),
-    /// What was written is not what was planned.
+    /// The disk has not become what was planned.
     Wrong(PathBuf, Vec<String>),
 }
 

@@ -17,10 +17,10 @@ const fn tool(program: &'static str, package: &'static str) -> Tool {
     Tool { program, package }
 }
 
-/// What reading a disk needs.
+/// The tools that are needed to read a disk.
 pub const READERS: [Tool; 2] = [tool("sfdisk", "fdisk"), tool("blkid", "util-linux")];
 
-/// What writing `plan` needs. `loops`: there are no nodes for partitions. `deep`: not the table alone.
+/// The tools that are needed to write `plan`. `loops`: there are no nodes for partitions. `deep`: not the table alone.
 #[must_use]
 pub fn tools(plan: &Plan, device: bool, loops: bool, deep: bool) -> Vec<Tool> {
     let mut list = vec![tool("wipefs", "util-linux")];
@@ -42,7 +42,7 @@ pub fn tools(plan: &Plan, device: bool, loops: bool, deep: bool) -> Vec<Tool> {
     list
 }
 
-/// What makes such a file system.
+/// The tool that makes such a file system.
 #[must_use]
 pub(super) fn maker(fs: Fs) -> Tool {
     match fs {

@@ -47,7 +47,8 @@ pub fn mount(machine: &Machine, runner: &mut dyn Runner, all: &[Prepared], dir: 
     Ok(())
 }
 
-/// What is mounted already may have symbolic links where others are to be mounted; they lead out of `dir`.
+/// Checks that no part of `path` below `dir` is a symbolic link. A file system that is mounted already may have links
+/// where others are to be mounted; they lead out of `dir`.
 fn stays_inside(dir: &Path, path: &str) -> Result<(), Error> {
     let mut at = dir.to_path_buf();
     for part in path.split('/').filter(|part| !part.is_empty()) {

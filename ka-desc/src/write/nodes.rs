@@ -17,12 +17,12 @@ use crate::run::{Call, Runner};
 #[derive(Debug)]
 pub struct Node {
     pub(super) path: PathBuf,
-    /// What keeps a loop device.
+    /// The open file that keeps a loop device.
     _held: Option<File>,
 }
 
 impl Node {
-    /// Where it is.
+    /// The path of the node.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path

@@ -17,11 +17,11 @@ pub struct Want {
     pub name: Option<String>,
     /// The device or image. Without one, it is the one disk that is as expected.
     pub path: Option<PathBuf>,
-    /// What it must be.
+    /// The properties that the disk must have.
     pub expect: Vec<Expectation>,
 }
 
-/// How disks are looked at and written.
+/// The options for reading and writing disks.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Disks on USB, and those whose medium can be taken out, are meant.
@@ -30,7 +30,7 @@ pub struct Options {
     pub deactivate: bool,
     /// The table is written, and no file system is made.
     pub table_only: bool,
-    /// What images count by, in bytes.
+    /// The sector size of images, in bytes.
     pub image_sector_bytes: u32,
 }
 
@@ -43,15 +43,15 @@ impl Default for Options {
 /// A disk that may be written, as it was when it was looked at.
 #[derive(Clone, Debug)]
 pub struct Prepared {
-    /// What the desc says.
+    /// The desc of the disk.
     pub disk: Disk,
-    /// What it must be.
+    /// The properties that the disk must have.
     pub expect: Vec<Expectation>,
-    /// What the disk is.
+    /// The facts of the disk.
     pub facts: Facts,
-    /// What is on it.
+    /// The table on the disk, with its partitions; `None` if there is no table that descs have.
     pub found: Option<Found>,
-    /// What it becomes.
+    /// The plan for the disk.
     pub plan: Plan,
 }
 
@@ -169,12 +169,12 @@ pub fn prepare(
     Ok(prepared)
 }
 
-/// What the kernel says of a disk.
+/// The kernel's facts of a disk.
 pub(super) fn facts(machine: &Machine, path: &Path, options: &Options) -> Result<Facts, Error> {
     machine.facts(path, options.image_sector_bytes).map_err(|e| Error::Io(path.into(), e))
 }
 
-/// What is on a disk.
+/// Reads what is on a disk.
 ///
 /// # Errors
 /// A tool failed.

@@ -96,7 +96,7 @@ fn write_at(path: &std::path::Path, at: u64, bytes: &[u8]) -> io::Result<bool> {
     Ok(back == bytes)
 }
 
-/// What is read then comes from the disk, not from memory.
+/// Drops the file's cached pages, so that the next read comes from the disk, not from memory.
 fn forget(file: &File) -> io::Result<()> {
     Ok(fadvise(file, 0, None, Advice::DontNeed)?)
 }

@@ -16,10 +16,10 @@ use ka_desc::manifest::{Stage, topic};
 /// A node that is not heard is waited for so long; it may only have lost its link for a moment.
 const AWAY: Duration = Duration::from_secs(10);
 
-/// Who is ready, and who is waited for.
+/// The nodes that are ready, and those that are waited for.
 #[derive(Debug)]
 pub(super) struct Gate {
-    /// How long to wait after the start.
+    /// The longest wait for nodes after the start.
     limit: Option<Duration>,
     started: Option<Duration>,
     nodes: BTreeMap<NodeId, Readiness>,
@@ -91,7 +91,7 @@ impl Gate {
         self.open
     }
 
-    /// Who is not ready yet.
+    /// Returns the nodes that are not ready yet.
     pub(super) fn waits_for(&self) -> impl Iterator<Item = NodeId> {
         let busy = |state: &Readiness| matches!(state, Readiness::Busy | Readiness::Away(_));
         self.nodes.iter().filter(move |(_, state)| busy(state)).map(|(node, _)| *node)

@@ -1,4 +1,4 @@
-//! What to clone, and how.
+//! The settings of a session that makes clones.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -22,20 +22,20 @@ pub enum System {
     Image(PathBuf),
 }
 
-/// What to clone, and how.
+/// The settings by which a system is cloned.
 #[derive(Clone)]
 pub struct Config {
     /// The system that is cloned.
     pub system: System,
-    /// What the clones become, as the admin says it.
+    /// The options that say what the clones become, as the admin typed them.
     pub typed: Typed,
     /// A command to run before the files are read.
     pub quiesce: Option<String>,
     /// A command to run once they are read.
     pub resume: Option<String>,
-    /// How long nodes may take to partition and format their disks.
+    /// The longest time that nodes may take to partition and format their disks.
     pub format_timeout: Duration,
-    /// How long a node that has all files may take to make itself bootable.
+    /// The longest time that a node with all files may take to make itself bootable.
     pub finish_timeout: Duration,
     /// The directory of the nodes' logs; `None`: `/var/log/ka`.
     pub log_dir: Option<PathBuf>,

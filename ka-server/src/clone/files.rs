@@ -30,7 +30,7 @@ pub(super) fn mounts<'a>(golden: &'a Golden, planned: &Planned) -> Vec<&'a Mount
     planned.mounts.iter().filter_map(find).collect()
 }
 
-/// What must not outlive the run: how the files are held still, and what they are mounted from.
+/// The state that must not outlive the run: what holds the files still, and what they are mounted from.
 pub(super) type Slot = Arc<Mutex<Option<(Still, Looked, Private)>>>;
 
 /// The files of a golden node, which nobody reads yet.
@@ -40,9 +40,9 @@ pub(super) struct Files {
     pub(super) planned: Planned,
     pub(super) quiesce: Option<String>,
     pub(super) resume: Option<String>,
-    /// Where they are held while they are read.
+    /// The slot that has the held files while they are read.
     pub(super) slot: Slot,
-    /// Who reports how still they were.
+    /// The record of all nodes, which also reports how still the files were.
     pub(super) nodes: Arc<Mutex<Nodes>>,
 }
 

@@ -16,7 +16,7 @@ const LOG_BYTES: usize = 4 << 20;
 /// The end of the logs is waited for so long.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Where lines go.
+/// The channel to the thread that writes the lines.
 #[derive(Clone, Debug)]
 pub(super) struct Logs(Sender<Job>);
 

@@ -1,4 +1,4 @@
-//! What the nodes say of themselves: their stages, what they changed on purpose, and their logs.
+//! The notes that the nodes send: their stages, what they changed on purpose, and their logs.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,16 +13,16 @@ use super::logs::Logs;
 /// Intended differences of one node that are kept.
 const CHANGES: usize = 100;
 
-/// How a line begins that the admin should see, though all is well.
+/// The prefix of a line that the admin should see, though all is well.
 const WARNING: &str = "warning: ";
 
 /// All nodes of a session.
 #[derive(Debug, Default)]
 pub(super) struct Nodes {
-    /// Who writes logs, and into which folder.
+    /// The writer of logs, and its folder.
     logs: Option<(Logs, PathBuf)>,
     nodes: BTreeMap<NodeId, Node>,
-    /// How still the golden node's files were.
+    /// The remarks on the golden node's files: how still they were.
     files: Vec<String>,
 }
 
@@ -36,7 +36,7 @@ struct Node {
     partclone: Vec<String>,
     logged: bool,
     ok: Option<bool>,
-    /// It went before the session started.
+    /// The node left before the session started.
     left: bool,
 }
 
@@ -116,7 +116,7 @@ impl Nodes {
         lacking.map(|(node, known)| format!("{node} {}", known.label)).collect()
     }
 
-    /// What there is to say of a node at the end.
+    /// Returns the remarks on a node for the end of the session.
     pub(super) fn remarks(&self, node: NodeId) -> Vec<String> {
         let Some(known) = self.nodes.get(&node) else { return Vec::new() };
         match (known.ok, known.stage) {
@@ -126,7 +126,7 @@ impl Nodes {
         }
     }
 
-    /// What there is to say of all of them at the end.
+    /// Returns the remarks on all nodes for the end of the session.
     pub(super) fn epilogue(&self) -> Vec<String> {
         let left = self.nodes.iter().filter(|(_, known)| known.left);
         let mut lines: Vec<String> = left

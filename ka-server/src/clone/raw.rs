@@ -22,9 +22,9 @@ use crate::golden::inspect::image::attach;
 pub(super) struct Range {
     /// The disk or image.
     pub(super) path: PathBuf,
-    /// Where it begins, in bytes.
+    /// The offset of its first byte.
     pub(super) at: u64,
-    /// How long it is.
+    /// The length of the part, in bytes.
     pub(super) bytes: u64,
     /// The bytes of a sector.
     pub(super) sector_bytes: u32,
@@ -45,9 +45,9 @@ pub(super) struct RawSource {
 enum State {
     /// Nobody has asked for it yet.
     Waiting,
-    /// It begins, unless it ends at once.
+    /// Partclone runs and has given nothing yet; it may end at once.
     Beginning(Packed, Arc<File>),
-    /// What comes first, and the rest.
+    /// The bytes that come first, and the source of the rest.
     Running(Vec<u8>, Rest),
     Failed,
 }
@@ -60,7 +60,7 @@ enum Rest {
 /// A partclone that reads a loop device, which goes with it.
 struct Packed {
     partclone: CommandSource,
-    /// What it said last.
+    /// The last line that partclone printed, other than that it failed.
     words: Arc<Mutex<String>>,
     _device: File,
 }

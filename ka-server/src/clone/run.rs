@@ -35,13 +35,13 @@ use crate::golden::private::{Private, RUN};
 use crate::keys::{Sent, is_exposed};
 use crate::serve::{self, Serving, Words, serve};
 
-/// Where the nodes' logs are kept unless another place is given.
+/// The directory of the nodes' logs unless another one is given.
 const LOGS: &str = "/var/log/ka";
 
-/// How long the files may be weighed, for nothing but to show how far they are.
+/// The longest time for weighing the files, which serves for nothing but to show the progress.
 const WEIGHING: Duration = Duration::from_secs(10);
 
-/// How wide a picture is.
+/// The width of a picture, in columns.
 const WIDTH: usize = 80;
 
 /// A golden node that is ready to be cloned.
@@ -115,7 +115,7 @@ fn keeps_to_itself(config: &Config, golden: &Golden, planned: &Planned) -> Resul
 }
 
 impl Ready {
-    /// What the clones become, for people; with `json`, for programs.
+    /// Returns what the clones become, for people; with `json`, for programs.
     #[must_use]
     pub fn show(&self, json: bool) -> String {
         let (golden, planned) = (&self.looked.golden, &self.planned);
@@ -186,7 +186,7 @@ fn hold(tell: &Reporter) -> (Option<Awake>, Option<Timers>) {
     (awake, timers)
 }
 
-/// Where the bytes of the raw partitions are.
+/// Returns the ranges of the raw partitions' bytes.
 fn raw(golden: &Golden, plan: &Manifest) -> Vec<Range> {
     let range = |raw: &Raw| {
         let disk = golden.disk(&raw.part.disk)?;

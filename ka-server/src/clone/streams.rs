@@ -12,7 +12,7 @@ use super::files::Files;
 use super::nodes::Nodes;
 use super::raw::{Range, RawSource};
 
-/// Where the bytes are.
+/// The sources of the streams.
 pub(super) struct StreamSources {
     /// The plan.
     pub(super) plan: Manifest,
@@ -24,7 +24,7 @@ pub(super) struct StreamSources {
     pub(super) files_bytes: u64,
     /// The raw partitions.
     pub(super) raw: Vec<Range>,
-    /// What the nodes have said of themselves.
+    /// The record of the notes that the nodes have sent.
     pub(super) nodes: Arc<Mutex<Nodes>>,
 }
 

@@ -10,7 +10,7 @@ use ka_desc::manifest::{Firmware, Part, Piece};
 pub struct Golden {
     /// Its host name.
     pub host: String,
-    /// What started it; of a tree or an image, what could.
+    /// The firmware that started it; of a tree or an image, the one that could.
     pub firmware: Firmware,
     /// All its disks.
     pub disks: Vec<GoldenDisk>,
@@ -20,22 +20,22 @@ pub struct Golden {
     pub swaps: Vec<Part>,
     /// The text of its fstab.
     pub fstab: String,
-    /// What was odd, as sentences.
+    /// The oddities that were found, as sentences.
     pub warnings: Vec<String>,
 }
 
 /// One of its disks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GoldenDisk {
-    /// What a desc calls it: the kernel's name, or that of the image's file.
+    /// The name of the disk in a desc: the kernel's name, or that of the image's file.
     pub name: String,
     /// Its node, or the image.
     pub path: PathBuf,
-    /// How large it is.
+    /// The size of the disk.
     pub geometry: Geometry,
     /// Its table and what is on it; `None` if there is no table.
     pub found: Option<Found>,
-    /// It is on USB, or its medium can be taken out.
+    /// The disk is on USB, or its medium can be taken out.
     pub portable: bool,
     /// The kernel modules of its controllers, from the disk up.
     pub modules: Vec<String>,
@@ -48,31 +48,31 @@ pub struct GoldenDisk {
 /// One of its file systems, where it is mounted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
-    /// Where, as the clones see it.
+    /// The mount point, as the clones see it.
     pub at: PathBuf,
-    /// Where it can be read here.
+    /// The path at which it can be read here.
     pub here: PathBuf,
     /// The device that its files say they are on.
     pub device: Option<u64>,
     /// Its type, as the kernel says it.
     pub fs: String,
-    /// What was mounted.
+    /// The source that was mounted.
     pub source: PathBuf,
     /// The subvolume of a btrfs, unless it is the topmost.
     pub subvolume: Option<String>,
-    /// It shows only a directory of its file system.
+    /// The mount shows only a directory of its file system.
     pub partial: bool,
-    /// It can be written to.
+    /// The mount can be written to.
     pub writable: bool,
-    /// What it is on.
+    /// The storage that the file system is on.
     pub on: On,
-    /// How full it is.
+    /// The space that is used.
     pub used: Used,
     /// The loaders that UEFI could start from it, such as `/EFI/debian/shimx64.efi`.
     pub loaders: Vec<String>,
 }
 
-/// What a file system is on.
+/// The storage that a file system is on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum On {
     /// A partition.
@@ -81,7 +81,7 @@ pub enum On {
     Whole(String),
     /// Something that is built on these disks.
     Built {
-        /// What, such as `LVM`.
+        /// The name of its kind, such as `LVM`.
         what: String,
         /// The disks below it.
         disks: Vec<String>,
@@ -94,7 +94,7 @@ pub enum On {
     Unknown,
 }
 
-/// How full a file system is; of a btrfs, all its subvolumes together.
+/// The used space of a file system; of a btrfs, all its subvolumes together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Used {
     /// The bytes that are taken.
@@ -118,7 +118,7 @@ impl Golden {
         self.disk(&part.disk)?.found.as_ref()?.partition(part.number)
     }
 
-    /// What is on a partition.
+    /// Returns the contents of a partition.
     #[must_use]
     pub fn contents(&self, part: &Part) -> Option<&Contents> {
         self.partition(part)?.contents.as_ref()

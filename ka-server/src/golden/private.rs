@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use ka_desc::private;
 use rustix::mount::{MountFlags, mount};
 
-/// What belongs to a running `ka-d`, and is gone after the next boot.
+/// The directory of what belongs to a running `ka-d`; it is gone after the next boot.
 pub const RUN: &str = "/run/ka";
 
 /// That this thread, and whatever it starts, is in such a namespace.

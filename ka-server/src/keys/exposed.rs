@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 /// A file system that is sent.
 #[derive(Clone, Copy, Debug)]
 pub struct Sent<'a> {
-    /// Where it is here.
+    /// The mount point on this machine.
     pub here: &'a Path,
-    /// Where those who get it have it; `None` if they get its blocks.
+    /// The path at which those who get it have it; `None` if they get its blocks.
     pub at: Option<&'a Path>,
 }
 

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 /// More than an identity has.
 const FILE_BYTES: u64 = 4096;
 
-/// What a server lets nodes in by.
+/// The settings by which a server lets nodes in.
 #[derive(Clone, Debug)]
 pub struct Keys {
     /// The file with the server's secret identity, made if there is none; without one each session has a new identity.
@@ -61,7 +61,7 @@ impl Keys {
         }
     }
 
-    /// What to serve with.
+    /// Returns the key to serve with.
     ///
     /// # Errors
     /// In words, with the path: a file cannot be read or made, is not private, or the two do not belong together.

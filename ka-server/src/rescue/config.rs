@@ -1,10 +1,10 @@
-//! What to build, and from what.
+//! The settings of the build of a rescue system.
 
 use std::path::PathBuf;
 
 use ka_core::types::SessionName;
 
-/// What to build, and from what.
+/// The settings of a build: the rescue system to make, and what it is made from.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The directory of `vmlinuz` and `initrd`, made if there is none.

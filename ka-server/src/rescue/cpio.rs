@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 /// The name that ends an archive.
 const TRAILER: &str = "TRAILER!!!";
 
-/// What an entry is.
+/// The kind of an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Entry {
     /// A directory.
@@ -23,7 +23,7 @@ pub(super) enum Entry {
     Device(u32, u32),
 }
 
-/// Where the bytes of a file come from.
+/// The origin of a file's bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Content {
     /// From here.
@@ -35,13 +35,13 @@ pub(super) enum Content {
 /// Whether a file can be started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
-    /// It is read.
+    /// A file that is only read.
     Plain,
-    /// It is started.
+    /// A file that is started.
     Program,
 }
 
-/// What is to be archived, by its path without the first slash.
+/// The entries to archive, by their paths without the first slash.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Archive(BTreeMap<String, Entry>);
 
@@ -128,7 +128,7 @@ mod tests {
         bytes
     }
 
-    /// What a reader sees: name, mode, contents.
+    /// Returns what a reader sees: name, mode, contents.
     fn listed(mut bytes: &[u8]) -> Vec<(String, u32, Vec<u8>)> {
         let mut list = Vec::new();
         loop {

@@ -1,8 +1,8 @@
-//! What a program needs before it can start: its loader and its libraries, as its own header says. Pure.
+//! The files that a program needs before it can start: its loader and its libraries, from its own header. Pure.
 //!
 //! Files of 64 bits, little-endian; others are none.
 
-/// What the header of a program or a library says.
+/// The contents of the header of a program or a library.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Elf {
     /// For which processor it is.
@@ -11,7 +11,7 @@ pub(super) struct Elf {
     pub(super) interpreter: Option<String>,
     /// The libraries, by name.
     pub(super) needed: Vec<String>,
-    /// Where it wants them to be looked for, before all other places.
+    /// The directories in which they are to be looked for, before all other places.
     pub(super) search: Vec<String>,
 }
 

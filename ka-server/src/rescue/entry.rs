@@ -1,16 +1,16 @@
-//! What boot loaders are told: the kernel's command line, and entries around it. Pure.
+//! The texts for boot loaders: the kernel's command line, and entries around it. Pure.
 
 use std::fmt::Write;
 
-/// What stands for a key that is not known yet.
+/// The placeholder for a key that is not known yet.
 pub(super) const BLANK: &str = "...";
 
-/// Where the key is.
+/// The key, or the reason why the command line has none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Secret<'a> {
     /// Here.
     Known(&'a str),
-    /// It is filled in later.
+    /// The key is filled in later.
     Later,
     /// There is none.
     Insecure,

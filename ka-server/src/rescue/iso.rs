@@ -8,7 +8,7 @@ use ka_desc::write::Tool;
 
 use super::tools;
 
-/// What makes a disc, programs first, then the loader's files.
+/// The tools that make a disc: programs first, then the loader's files.
 const PROGRAMS: [Tool; 3] = [
     Tool { program: "grub-mkrescue", package: "grub-common" },
     Tool { program: "xorriso", package: "xorriso" },
@@ -19,7 +19,7 @@ const FILES: [(&str, Tool); 2] = [
     ("/usr/lib/grub/x86_64-efi/modinfo.sh", Tool { program: "GRUB for UEFI", package: "grub-efi-amd64-bin" }),
 ];
 
-/// What this machine lacks for it, a sentence each.
+/// Returns what this machine lacks to make a disc, a sentence each.
 pub(super) fn missing(runner: &dyn Runner) -> Vec<String> {
     let programs = PROGRAMS.into_iter().filter(|tool| !runner.has(tool.program));
     let files = FILES.into_iter().filter(|(file, _)| !Path::new(file).exists()).map(|(_, tool)| tool);

@@ -22,7 +22,7 @@ const INDICES: [&str; 5] = [
 /// Without these, modprobe finds nothing.
 const NEEDED_INDICES: usize = 2;
 
-/// Where firmware is, the place that is asked first first.
+/// The directories of firmware, in the order in which they are searched.
 const FIRMWARE: [&str; 2] = ["/lib/firmware/updates", "/lib/firmware"];
 
 /// A kernel of a system.
@@ -34,7 +34,7 @@ pub(super) struct Kernel {
     pub(super) image: PathBuf,
 }
 
-/// How much of each there is, in bytes.
+/// The sizes of the modules and of the firmware, in bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Sizes {
     pub(super) modules: u64,

@@ -39,7 +39,7 @@ use zeroize::Zeroizing;
 /// The first program that runs on the node.
 const INIT: &str = include_str!("init.sh");
 
-/// What becomes of an address that DHCP gives.
+/// The script that sets the address that DHCP gives.
 const UDHCPC: &str = include_str!("udhcpc.sh");
 
 /// Directories that something is mounted on, or that programs expect.
@@ -160,7 +160,7 @@ fn compress(archive: &Archive, runner: &mut dyn Runner, zstd: bool, initrd: &Pat
     Ok(bytes)
 }
 
-/// Where a file grows until it is whole.
+/// Returns the path at which a file grows until it is whole.
 fn part(path: &Path) -> PathBuf {
     path.with_extension("part")
 }

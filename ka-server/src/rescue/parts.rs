@@ -1,4 +1,4 @@
-//! What a rescue system is made of, or everything that is missing for it, all at once.
+//! The parts of a rescue system, or everything that is missing for it, all at once.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,7 +13,7 @@ use super::elf::Elf;
 use super::kernel::Kernel;
 use super::{iso, tools};
 
-/// What a rescue system is made of.
+/// The parts of a rescue system.
 pub(super) struct Parts {
     /// Our own programs: their names, and where they are.
     pub(super) binaries: Vec<(&'static str, PathBuf)>,
@@ -83,7 +83,7 @@ fn binary(folder: Option<&Path>, name: &str) -> Result<PathBuf, String> {
     }
 }
 
-/// What is wrong with the system's busybox, if there is one.
+/// Returns what is wrong with the system's busybox, if there is one.
 fn busybox(tree: &Tree) -> Option<String> {
     let file = tree.file(&tree.program("busybox")?).ok()?;
     let lacking = tools::lacking(&fs::read(file).ok()?);

@@ -17,7 +17,7 @@ pub(super) const MERGED: [&str; 4] = ["bin", "sbin", "lib", "lib64"];
 pub(super) struct Programs<'a> {
     tree: &'a Tree,
     archive: &'a mut Archive,
-    /// Where the system says that libraries are.
+    /// The directories of libraries from the system's `/etc/ld.so.conf`.
     folders: Vec<String>,
 }
 
@@ -80,7 +80,7 @@ impl<'a> Programs<'a> {
         Ok(())
     }
 
-    /// Where a library is, and where it goes: to a place in which the loader looks without being told.
+    /// Returns the path of a library, and its path in the archive: one where the loader looks without being told.
     fn find(&self, name: &str, machine: u16, search: &[String]) -> Option<(String, String)> {
         let fits = |path: &String| self.elf(path).ok().flatten().is_some_and(|elf| elf.machine == machine);
         let within = |folder: &String| Some(format!("{folder}/{name}")).filter(fits);

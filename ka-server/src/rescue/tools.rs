@@ -5,7 +5,7 @@ use ka_desc::write::Tool;
 /// Our own; they are static, and so need nothing else.
 pub(super) const BINARIES: [&str; 3] = ["ka-d-install", "ka-d-client", "ka-desc"];
 
-/// How static ones are built.
+/// The command that builds static ones.
 pub(super) const BUILD: &str = "cargo static";
 
 /// Without these, no rescue.
@@ -27,8 +27,8 @@ pub(super) const REQUIRED: &[Tool] = &[
     tool("wipefs", "util-linux"),
 ];
 
-/// What some clones need, and others do not. There is nothing for arrays and mapped devices: without the kernel's
-/// modules for them, no old one of a disk can be in use.
+/// The programs that some clones need, and others do not. There is nothing for arrays and mapped devices: without the
+/// kernel's modules for them, no old one of a disk can be in use.
 pub(super) const OPTIONAL: &[Tool] = &[
     tool("btrfs", "btrfs-progs"),
     tool("mkfs.btrfs", "btrfs-progs"),
@@ -49,14 +49,14 @@ pub(super) const FAMILY: &str = "partclone.";
 /// Programs load this one when a thread of theirs ends early; their headers do not say so.
 pub(super) const LOADED_LATER: &str = "libgcc_s.so.1";
 
-/// What the script that runs first needs of busybox.
+/// The applets of busybox that the first script needs.
 const APPLETS: [&str; 6] = ["ash", "cttyhack", "ip", "setsid", "udhcpc", "xargs"];
 
 const fn tool(program: &'static str, package: &'static str) -> Tool {
     Tool { program, package }
 }
 
-/// What this busybox lacks. Its applets' names are in it, one after another.
+/// Returns the applets that this busybox lacks. The names of its applets are in it, one after another.
 pub(super) fn lacking(busybox: &[u8]) -> Vec<&'static str> {
     let has = |name: &str| {
         let text = [b"\0", name.as_bytes(), b"\0"].concat();

@@ -1,4 +1,4 @@
-//! What a session that is served has to be told, whatever it serves.
+//! The settings of a session that is served, whatever it serves.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,13 +16,13 @@ pub struct Config {
     pub session: Option<SessionName>,
     /// The session starts when so many nodes are there.
     pub nodes: u32,
-    /// How many nodes each node feeds.
+    /// The number of nodes that each node feeds.
     pub fan_out: u32,
     /// The session starts with fewer nodes when so much time has passed …
     pub start_after: Option<Duration>,
     /// … and at least so many are there.
     pub min_nodes: u32,
-    /// What to do about a node that holds up all others.
+    /// The treatment of a node that holds up all others.
     pub slow: Slow,
     /// Bytes per second that are never too slow; `None`: a quarter of what the fastest node gets.
     pub min_rate: Option<u64>,
@@ -32,15 +32,15 @@ pub struct Config {
     pub window_bytes: Option<u64>,
     /// Bytes per second to send at most to each child of the server.
     pub rate: Option<u64>,
-    /// Where to listen and ask.
+    /// The ports and interfaces on which to listen and ask.
     pub ports: Ports,
-    /// What lets nodes in.
+    /// The settings by which nodes are let in.
     pub keys: Keys,
     /// A directory or a new file that keeps what the source gives.
     pub spool: Option<PathBuf>,
     /// A Unix socket that hears commands.
     pub control_socket: Option<PathBuf>,
-    /// Where to write how it ended, as JSON.
+    /// The file to which the outcome is written, as JSON.
     pub report: Option<PathBuf>,
 }
 
@@ -105,15 +105,15 @@ impl Config {
     }
 }
 
-/// What is served, as views and reports have to say it.
+/// A session that is served, as views and reports need it.
 pub trait Serving: Send + Sync {
-    /// What the session was told.
+    /// Returns the settings of the session.
     fn session(&self) -> &Config;
 
-    /// What kind of source it has, in one word, and which one.
+    /// Returns the kind of its source, in one word, and which source it is.
     fn source(&self) -> (&'static str, Option<String>);
 
-    /// How a node joins with these words, as a sentence.
+    /// Returns how a node joins with these words, as a sentence.
     fn invite(&self, words: &Words) -> String;
 
     /// Whether the source is standard input.
@@ -127,23 +127,23 @@ pub trait Serving: Send + Sync {
     /// Something happened. Must not block.
     fn hear(&self, _: &ServerEvent) {}
 
-    /// How long a node that has everything may be at work on it; `None`: as long as any slow one.
+    /// Returns how long a node that has everything may work on it; `None`: as long as any slow one.
     fn finish(&self) -> Option<Duration> {
         None
     }
 
-    /// What else there is to say at the end, before the command that tries again.
+    /// Returns further lines for the end of the report, before the command that tries again.
     fn epilogue(&self) -> Vec<String> {
         Vec::new()
     }
 
-    /// What else there is to say of a node at the end: where it stood, what it did.
+    /// Returns further lines on a node for the end of the report: its last stage, what it did.
     fn remarks(&self, _: NodeId) -> Vec<String> {
         Vec::new()
     }
 }
 
-/// What joins a session.
+/// The words with which a node joins a session.
 #[derive(Debug)]
 pub struct Words {
     /// Options of a client.

@@ -32,7 +32,7 @@ const LINE_BYTES: usize = 256;
 /// Connections at a time.
 const CONNECTIONS: usize = 8;
 
-/// What a line says.
+/// The command that a line has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Command {
     /// Send at most so many bytes per second; `None`: as fast as it goes.

@@ -1,4 +1,4 @@
-//! What is said when a session is open: how nodes join it, and how to start with fewer. Pure.
+//! The lines that are printed when a session is open: how nodes join it, and how to start with fewer. Pure.
 
 use ka_core::console::shell::quoted;
 use ka_core::console::units;
@@ -8,7 +8,7 @@ use ka_core::limits;
 use super::config::{Serving, Words};
 use super::keyboard::KEY;
 
-/// How the session can be started here.
+/// The ways in which the session can be started here.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Start {
     /// By a key on the terminal.
@@ -52,7 +52,7 @@ pub(crate) fn lines(
     lines
 }
 
-/// What a terminal's live view says of it while some are there, as the end of its summary.
+/// Returns the end of a live view's summary on a terminal while some nodes are there: the hint on how to start.
 pub(crate) fn hint(start: Start) -> String {
     if start.key { format!("; {KEY} starts with these") } else { String::new() }
 }
@@ -88,7 +88,7 @@ fn words(serving: &dyn Serving, key: &Key, port: u16) -> Words {
     Words { options, kernel }
 }
 
-/// How to start with fewer nodes than are waited for.
+/// Returns how to start with fewer nodes than are waited for.
 fn fewer(serving: &dyn Serving, words: &Words, start: Start) -> Option<String> {
     let config = serving.session();
     if config.nodes == 1 {

@@ -185,7 +185,7 @@ impl<'a> Event<'a> {
     }
 }
 
-/// What became of the session.
+/// The report on the outcome of the session.
 #[derive(Clone, Debug, Serialize)]
 #[expect(missing_docs, reason = "docs/json.md says it")]
 pub struct Report<'a> {
@@ -210,7 +210,7 @@ pub struct Report<'a> {
     pub again: Option<String>,
 }
 
-/// What became of the source.
+/// The outcome of the source.
 #[derive(Clone, Debug, Serialize)]
 #[expect(missing_docs, reason = "docs/json.md says it")]
 pub struct SourceEnd<'a> {
@@ -221,7 +221,7 @@ pub struct SourceEnd<'a> {
     pub counters: Option<Counters>,
 }
 
-/// What became of one node.
+/// The outcome of one node.
 #[derive(Clone, Debug, Serialize)]
 #[expect(missing_docs, reason = "docs/json.md says it")]
 pub struct Node<'a> {

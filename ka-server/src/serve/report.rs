@@ -1,4 +1,4 @@
-//! What people read at the end: what became of each node, and what to do about those that failed.
+//! The report that people read at the end: the outcome of each node, and what to do about those that failed.
 
 use ka_core::console::exit::Exit;
 use ka_core::console::meter::average;
@@ -31,13 +31,13 @@ pub(crate) fn exit(report: &Report, stopped: bool) -> Exit {
     }
 }
 
-/// What was told of a session as it happened, and need not be told again in full.
+/// The facts of a session that were printed as they happened, and need not be printed again in full.
 pub(crate) struct Told<'a> {
-    /// Who stopped it here.
+    /// The origin of the stop, if the session was stopped here.
     pub(crate) stopped: Option<&'a str>,
     /// When bytes began to move, if that was seen.
     pub(crate) begun: Option<Instant>,
-    /// Why this node failed.
+    /// Whether the reason why this node failed was printed.
     pub(crate) reason: &'a dyn Fn(NodeId) -> bool,
 }
 

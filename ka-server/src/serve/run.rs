@@ -63,7 +63,7 @@ fn title(config: &Config) -> String {
     config.title() + if config.keys.insecure { ", INSECURE" } else { "" }
 }
 
-/// How it ended: with a report, or without a session and why.
+/// The end of a session: with a report; or without a session, and why.
 type End = Result<Report, (Exit, String)>;
 
 async fn session(
@@ -158,7 +158,7 @@ fn exit_of(error: &ServeError) -> Exit {
     }
 }
 
-/// What hears the commands of a socket.
+/// Returns the handler of a socket's commands.
 fn obey(watch: &Arc<Mutex<Watch>>) -> impl Fn(Command) -> Result<String, String> + Send + Sync + use<> {
     let watch = Arc::clone(watch);
     move |command| lock(&watch).obey(command)
@@ -177,7 +177,7 @@ struct Watch {
     start: Start,
     /// When the session was opened, since the program's start.
     opened: Option<Duration>,
-    /// Who stopped it.
+    /// The origin of the stop, if the session was stopped here.
     stopped: Option<String>,
 }
 
@@ -237,7 +237,7 @@ impl Watch {
         self.control.stop(who);
     }
 
-    /// What the control socket says.
+    /// Carries out a command of a socket, and returns the answer.
     fn obey(&mut self, command: Command) -> Result<String, String> {
         match command {
             Command::Rate(rate) => {

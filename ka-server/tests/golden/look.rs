@@ -106,11 +106,8 @@ fn built(what: &str, disks: &[&str]) -> On {
     On::Built { what: what.into(), disks: disks.iter().map(|d| (*d).to_owned()).collect() }
 }
 
-#[test]
-fn what_each_file_system_is_on_is_known() {
-    if !can_run("what_each_file_system_is_on_is_known", false, &["sfdisk", "blkid"]) {
-        return;
-    }
+/// A machine with file systems on all kinds of devices.
+fn many_devices() -> Fake {
     let fake = Fake::new();
     for (disk, bus, major, table) in [
         ("sda", "pci0/ata1", 8, true),
@@ -149,6 +146,15 @@ fn what_each_file_system_is_on_is_known() {
         &format!("Filename Type\n{} partition 9 0 -2\n/swapfile file 9 0 -3\n", swap.display()),
     );
     fake.write("etc/fstab", "/dev/sda1 / ext4\n");
+    fake
+}
+
+#[test]
+fn what_each_file_system_is_on_is_known() {
+    if !can_run("what_each_file_system_is_on_is_known", false, &["sfdisk", "blkid"]) {
+        return;
+    }
+    let fake = many_devices();
     let golden = fake.look();
     let (sda, sdb) = (part("sda", 1), part("sdb", 1));
     let expected = BTreeMap::from([

@@ -1,4 +1,4 @@
-//! What starts a clone: the code before its system.
+//! The boot code of a clone: everything that runs before its system.
 //!
 //! [`records`]: boot code and loaders on the disks. [`grub`]: the clone's own GRUB tools. [`uefi`]: the fallback's path, and
 //! the machine's boot entry.

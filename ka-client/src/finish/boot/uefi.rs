@@ -1,4 +1,4 @@
-//! What UEFI starts: the loader on the EFI system partition, the path that every firmware knows, and the boot entry.
+//! The boot by UEFI: the loader on the EFI system partition, the path that every firmware knows, and the boot entry.
 
 use std::fs;
 
@@ -12,10 +12,10 @@ use crate::finish::linux::chroot::EFIVARS;
 use crate::finish::linux::uuids::{Change, LOADER_BYTES_MAX, speaks_of};
 use crate::finish::target::Target;
 
-/// What every firmware starts when it knows nothing else.
+/// The loader that every firmware starts when it has no other.
 const FALLBACK: &str = "BOOTX64.EFI";
 
-/// What shim starts, from its own directory: GRUB, and the program that enrols keys.
+/// The programs that shim starts from its own directory: GRUB, and the one that enrols keys.
 const BESIDE_SHIM: [&str; 2] = ["grubx64.efi", "mmx64.efi"];
 
 /// Makes sure that the loader is there, and that a firmware without boot entries finds it. A loader at the fallback's

@@ -7,7 +7,7 @@ use ka_desc::system::tree::Tree;
 
 use crate::finish::target::Target;
 
-/// What programs that install boot loaders and build initramfs look at.
+/// The directories that programs read when they install boot loaders and build an initramfs.
 const BINDS: [&str; 4] = ["/dev", "/proc", "/sys", "/run"];
 
 /// The kernel's command line, with the session's key in it.
@@ -16,13 +16,13 @@ const LINE: &str = "/proc/cmdline";
 /// The file that the clone's programs see instead: some make boot entries from it.
 const SHOWN_LINE: &str = "/run/ka/cmdline";
 
-/// How the words begin that are a rescue system's own.
+/// The prefix of the words that are a rescue system's own.
 const OURS: &str = "ka.";
 
 /// UEFI's variables, where the kernel has them.
 pub(crate) const EFIVARS: &str = "/sys/firmware/efi/efivars";
 
-/// Where programs are; a rescue system's own path may lack some of these.
+/// The directories of programs; a rescue system's own path may lack some of these.
 const PATHS: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
 /// A clone in which programs can be run.

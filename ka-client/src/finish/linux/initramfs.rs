@@ -13,10 +13,10 @@ use ka_desc::system::tree::{TEXT_BYTES_MAX, Tree};
 use super::chroot::Inside;
 use crate::finish::target::Target;
 
-/// Where initramfs-tools reads which modules are always in.
+/// The file that lists, for initramfs-tools, the modules that are always in.
 const MODULES: &str = "/etc/initramfs-tools/modules";
 
-/// What builds an initramfs.
+/// A program that builds an initramfs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Builder {
     Tools,

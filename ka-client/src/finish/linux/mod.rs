@@ -1,4 +1,4 @@
-//! What a Linux system needs to start on other hardware, and to be itself.
+//! The changes that a Linux system needs to start on other hardware, and to have its own identity.
 //!
 //! [`uuids`]: texts that name file systems. [`initramfs`]: has what the disks need. [`chroot`]: how the clone's programs are
 //! run. [`sysprep`]: machine-id, seeds, leases.

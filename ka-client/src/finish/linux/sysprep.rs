@@ -1,4 +1,4 @@
-//! What a clone must not have in common with the golden node.
+//! Removes what a clone must not have in common with the golden node.
 //!
 //! The host name and the keys by which ssh knows a host stay: an admin may want either.
 

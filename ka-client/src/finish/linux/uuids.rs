@@ -35,7 +35,7 @@ const FOLDERS: [(&str, &str); 10] = [
     ("/boot/loader/entries", ".conf"),
 ];
 
-/// Where GRUB's tools leave what they have built into a core, as text: for BIOS, and for UEFI.
+/// The files in which GRUB's tools leave, as text, what they have built into a core: for BIOS, and for UEFI.
 const BUILT_IN: [(&str, Firmware); 4] = [
     ("/boot/grub/i386-pc/load.cfg", Firmware::Bios),
     ("/boot/grub2/i386-pc/load.cfg", Firmware::Bios),
@@ -46,7 +46,7 @@ const BUILT_IN: [(&str, Firmware); 4] = [
 /// The longest loader on an EFI system partition: a unified kernel image has less than half of it.
 pub(crate) const LOADER_BYTES_MAX: u64 = 256 << 20;
 
-/// What the clone's file systems and swap are called now, where that is not what the plan says of the golden node's.
+/// Returns the UUIDs, old and new, of the clone's file systems and swap that differ from the golden node's in the plan.
 pub(crate) fn changes(clone: &Target<'_>, runner: &mut dyn Runner) -> Result<Vec<Change>, String> {
     let mut changes: Vec<Change> = Vec::new();
     for (facts, disk) in clone.plan.disks.iter().zip(clone.disks) {
@@ -172,8 +172,8 @@ fn replaced(text: &[u8], changes: &[Change]) -> Option<Vec<u8>> {
     (new != text).then_some(new)
 }
 
-/// Where there is no udev, nobody says which device has which UUID, and GRUB's tools would write the device's name,
-/// which is another one at the next boot.
+/// Links each UUID to its device where no udev has done so. Without the link, GRUB's tools would write the device's
+/// name, which is another one at the next boot.
 pub(crate) fn name_devices(clone: &Target<'_>, runner: &mut dyn Runner) -> Result<(), String> {
     let folder = clone.machine.path("dev/disk/by-uuid");
     for disk in clone.disks {

@@ -44,7 +44,7 @@ impl Connection {
         Ok(Self { stream, cipher, peer: node })
     }
 
-    /// Where its server is.
+    /// The address of its server.
     pub(crate) fn server(&self) -> SocketAddr {
         self.peer
     }

@@ -33,19 +33,19 @@ use crate::types::SessionId;
 use crate::wire::Malformed;
 use crate::wire::control::{Hello, ToCoordinator, ToNode};
 
-/// How long a given host is asked for its control port before the usual one is tried.
+/// The time for which a given host is asked for its control port before the usual one is tried.
 const ASK_HOST: Duration = Duration::from_secs(1);
 
 /// The pause before a name that does not resolve is resolved again.
 const RESOLVE: Duration = Duration::from_secs(1);
 
-/// How many different reasons are told at most. Whoever answers can make up more of them.
+/// The most different reasons that are told. A host that answers can make up more of them.
 const TOLD: usize = 16;
 
-/// Where a server may be.
+/// The addresses at which a server may be.
 struct Places {
     addrs: Vec<SocketAddr>,
-    /// It was heard there, and has proved by its answer that it is the server. Otherwise the addresses are what was said.
+    /// The server has answered there, and so proved that it is the server. Otherwise the addresses are what was given.
     heard: bool,
 }
 
@@ -89,7 +89,7 @@ fn may_pass(why: &JoinError, proven: bool) -> bool {
     }
 }
 
-/// Where the control connection goes.
+/// Finds the addresses for the control connection.
 async fn find(
     config: &ClientConfig,
     key: &Key,
@@ -195,8 +195,8 @@ pub(crate) async fn meet(addrs: &[SocketAddr], key: &Key, limit: Duration) -> Re
     })
 }
 
-/// What is said of several addresses at which there is no server: whatever somebody there has said, first of all; and that
-/// nobody listens, only if it is so at all of them.
+/// The rank of a reason among those of several addresses without a server; the lowest is told. The words of a host that
+/// has answered come first; that nobody listens is told only if it is so at all of them.
 fn rank(why: &JoinError) -> u8 {
     match why {
         JoinError::Unreachable(_, e) if e.kind() == io::ErrorKind::ConnectionRefused => 2,

@@ -36,24 +36,25 @@ pub(crate) struct Child {
     stream: TcpStream,
     words: Words,
     out: Out,
-    /// What comes next, had from the source again because the ring has forgotten it; and whether more is asked for.
+    /// The items that come next, read from the source again because the ring has forgotten them; and whether more is
+    /// asked for.
     again: Ring,
     asked: bool,
-    /// What it said last of itself and those below it.
+    /// The last watermarks that the child sent, of itself and those below it.
     watermarks: Watermarks,
     upto: Offset,
-    /// What of that is known here, below the child's own place: from there the next places are looked for.
+    /// The part of those that is known here, below the child's own place: from there the next places are looked for.
     known: Watermarks,
-    /// It is ahead of this node, which has told of itself that it is here.
+    /// The end of the tape here as the node was told it last, if the child is ahead of that.
     ahead: Option<Position>,
     /// Whether anything was written since [`live`](Self::live).
     wrote: bool,
     grants: BytesMut,
 }
 
-/// Where a child's connection stands.
+/// The state of a child's connection.
 struct Out {
-    /// What goes before the next item: the word that it is accepted, or a sign of life.
+    /// The bytes that go before the next item: the word that the child is accepted, or a sign of life.
     head: BytesMut,
     /// The next item to write.
     next: Position,
@@ -130,7 +131,7 @@ impl Child {
         Ok(())
     }
 
-    /// What the child said last, as far as it can be known here; `held` is its own place.
+    /// The last grant of the child, as far as it can be known here; `held` is the child's own place.
     fn believe(&mut self, tape: Tape<'_>, held: Position) -> Result<Grant, LinkFault> {
         let mut watermarks = tape.watermarks_below(&self.known, &self.watermarks).ok_or_else(cannot_be)?;
         watermarks.0[0] = held;
@@ -251,7 +252,7 @@ impl Child {
         wants.then_some(came)
     }
 
-    /// What was asked for is here.
+    /// Takes a part of the tape that was asked for.
     pub(crate) fn take_again(&mut self, part: &Ring) {
         self.asked = false;
         if self.again.end() != part.first() {

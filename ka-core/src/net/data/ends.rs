@@ -28,12 +28,12 @@ use crate::stream::{ReadAt, Sink, Source, Spool, Stop};
 use crate::tape::chain::StreamInfo;
 use crate::types::Position;
 
-/// How long a thread waits at most before it looks at its [`Stop`] again.
+/// The longest time that a thread waits before it looks at its [`Stop`] again.
 const LOOK: Duration = Duration::from_millis(100);
 
 // ---- sources ----
 
-/// What comes from the sources' thread.
+/// A message from the sources' thread.
 pub(crate) enum Fed {
     /// With its bytes once more, if they can be read again.
     Begin(StreamInfo, Option<Box<dyn ReadAt>>),
@@ -55,7 +55,7 @@ pub(crate) struct Feed {
     /// The last word has come.
     over: bool,
     stop: Stop,
-    /// What the thread says at its end: a spool that could not be kept is worth a word.
+    /// The last message of the thread, at its end: a spool that could not be kept is worth a word.
     ended: oneshot::Receiver<Result<(), String>>,
 }
 
@@ -83,7 +83,7 @@ impl Feed {
         Ok(Self { fed, reread, spools, over: false, stop, ended })
     }
 
-    /// What comes next, if something is there.
+    /// The next message, if one is there.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Fed>> {
         let fed = ready!(self.fed.poll_recv(cx));
         if std::mem::replace(&mut self.over, matches!(fed, None | Some(Fed::Close))) {
@@ -221,7 +221,7 @@ fn fill(source: &mut dyn Source, buffer: &mut [u8], stop: &Stop) -> std::io::Res
 
 // ---- sinks ----
 
-/// What the data loop hands to the sinks' thread.
+/// A message from the data loop to the sinks' thread.
 #[derive(Debug)]
 pub(crate) enum Job {
     Begin(StreamInfo),
@@ -232,7 +232,7 @@ pub(crate) enum Job {
     Close,
 }
 
-/// What comes back.
+/// A message from the sinks' thread.
 #[derive(Debug)]
 pub(crate) enum Sunk {
     Took(Position),
@@ -265,7 +265,7 @@ pub(crate) struct Drain {
     ended: oneshot::Receiver<()>,
 }
 
-/// How long a few blocks wait for more before they go to the sink. Nobody downstream waits for a sink.
+/// The time that a few blocks wait for more before they go to the sink. No node downstream waits for a sink.
 const LINGER: Duration = Duration::from_millis(50);
 
 impl Drain {
@@ -425,7 +425,7 @@ impl Sinks {
     }
 }
 
-/// What these blocks are when they are opened. They are not changed: children may still get them.
+/// The bytes of these blocks, decrypted. The blocks are not changed: children may still get them.
 fn opened(keystream: &mut Keystream, blocks: &[Bytes], mut lease: Lease) -> Bytes {
     let mut end = 0;
     for block in blocks {

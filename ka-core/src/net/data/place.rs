@@ -1,30 +1,30 @@
-//! What is known of the tape at one node, to judge places that others claim.
+//! The tape as one node has it, to judge places that others claim.
 
 use crate::tape::index::Index;
 use crate::tape::ring::Ring;
 use crate::types::{Position, Watermarks};
 use crate::wire::data::Grant;
 
-/// Where a place that somebody claims is, as seen from a ring.
+/// The position of a claimed place, as seen from a ring.
 pub(crate) enum Place {
     Forgotten,
     Held,
     Ahead,
-    /// It is no place of this tape.
+    /// The claimed place is no place of this tape.
     Nowhere,
 }
 
-/// What is known of the tape.
+/// The tape as one node has it.
 #[derive(Clone, Copy)]
 pub(crate) struct Tape<'a> {
-    /// What is held of it.
+    /// The items that are held of it.
     pub(crate) ring: &'a Ring,
-    /// Where everything on it is, if the source can be read again.
+    /// The places of everything on it, if the source can be read again.
     pub(crate) index: Option<&'a Index>,
 }
 
 impl Tape<'_> {
-    /// What can be believed of a child that wants to attach; `None` if it names a place that is none of this tape.
+    /// The credible part of the claim of a child that wants to attach; `None` if its place is none of this tape.
     ///
     /// One that lacks what is forgotten is for the node to refuse. One that is ahead is put at the end of what is here:
     /// it waits there until the tape has come to its place, and only then is it known whether that is one.
@@ -40,7 +40,7 @@ impl Tape<'_> {
         (claim.watermarks.held().offset <= upto).then_some(Grant { watermarks: below, upto })
     }
 
-    /// Where `at` is; `known` is a place to begin to look from.
+    /// Looks for `at`; `known` is a place to begin to look from.
     pub(crate) fn place(&self, known: Position, at: Position) -> Place {
         let (first, end) = (self.ring.first(), self.ring.end());
         if at.item < first.item {

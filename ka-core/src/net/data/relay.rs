@@ -48,7 +48,7 @@ pub(crate) struct Relay {
     origin: Origin,
     children: Vec<Child>,
     drain: Option<Drain>,
-    /// What happened, for the node.
+    /// The events for the node.
     happened: VecDeque<Input>,
     /// The parent has sent something, and the node was not told yet.
     heard: Option<LinkId>,
@@ -56,7 +56,7 @@ pub(crate) struct Relay {
     begun: Vec<StreamInfo>,
 }
 
-/// Where the tape comes from.
+/// The origin of the tape.
 enum Origin {
     /// The root's own sources.
     Source(Box<Root>),
@@ -120,7 +120,7 @@ impl Relay {
         self.children.push(Child::new(id, link, claim, self.ring.end()));
     }
 
-    /// What can be believed of a child that wants to attach; `None` if it names a place that is none of this tape.
+    /// The credible part of the claim of a child that wants to attach; `None` if its place is none of this tape.
     pub(crate) fn believe(&self, claim: Grant) -> Option<Grant> {
         self.tape().believe(claim)
     }
@@ -165,7 +165,7 @@ impl Relay {
         }
     }
 
-    /// What has happened since the last call.
+    /// Takes the next event for the node.
     pub(crate) fn happened(&mut self) -> Option<Input> {
         self.happened.pop_front()
     }
@@ -413,7 +413,7 @@ impl ParentLink {
         })
     }
 
-    /// How much is missing of the next frame, as far as that is known.
+    /// The number of bytes that are missing of the next frame, as far as that is known.
     fn rest(&self, checker: &Checker) -> usize {
         let frame = match self.buffer.first_chunk::<HEADER_BYTES>().map(|h| Header::decode(*h)) {
             Some(Ok(header)) => HEADER_BYTES + header.len,

@@ -67,7 +67,7 @@ impl Again {
         }
     }
 
-    /// What was asked for, if some of it is there; or why nothing more will come.
+    /// The next part that was asked for, if one is there; or the reason why nothing more will come.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(LinkId, Ring), String>> {
         self.done.poll_recv(cx).map(|done| match done {
             Some((link, part)) => part.map(|part| (link, part)),
@@ -75,7 +75,7 @@ impl Again {
         })
     }
 
-    /// Where everything is.
+    /// The places of everything on the tape.
     pub(crate) fn index(&self) -> &Index {
         &self.index
     }

@@ -23,11 +23,11 @@ use crate::tape::chain::{self, Hash, Sealer, Segment, Statement, StreamEnd, Stre
 use crate::tape::ring::Item;
 use crate::types::{Position, printable};
 
-/// How far the source is read ahead of what the fastest child was sent: at 1 Gbit/s it bridges a source that hiccups
-/// for an eighth of a second, and touches no more memory than that.
+/// The number of bytes that the source is read ahead of what the fastest child was sent: at 1 Gbit/s it bridges a
+/// source that hiccups for an eighth of a second, and touches no more memory than that.
 const READ_AHEAD_BYTES: u64 = 16 << 20;
 
-/// What the root adds to the tape.
+/// Items that the root adds to the tape.
 #[derive(Debug, Default)]
 pub(crate) struct Sealed {
     pub(crate) items: Vec<Item>,
@@ -45,7 +45,7 @@ pub(crate) struct Sealed {
 pub(crate) struct Root {
     sealer: Sealer,
     feed: Feed,
-    /// What was sealed, once more; `None` if it cannot be had.
+    /// The tape once more, as it was sealed; `None` if it cannot be had.
     again: Option<Again>,
     /// Read, but not cut yet.
     loose: Loose,

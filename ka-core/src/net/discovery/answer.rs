@@ -1,6 +1,6 @@
-//! Who answers: a server's ear on the port of discovery.
+//! The answering side of discovery: a server's socket on the port of discovery.
 //!
-//! Absent: who asks, and what an asker makes of an answer.
+//! Absent: the asking side, and what an asker makes of an answer.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -26,7 +26,7 @@ use crate::wire::discovery::{self as wire, Answer, Question, Secret, Stranger};
 /// start at once ask three times each, and a flood costs no more than this.
 const ANSWERS_PER_SECOND: u32 = 1000;
 
-/// How often the group is joined on interfaces that came up since.
+/// The interval at which the group is joined on interfaces that came up since.
 const REJOIN: Duration = Duration::from_secs(5);
 
 /// The pause after an error on receiving, lest one that stays makes the loop spin.
@@ -42,7 +42,7 @@ const UNANSWERED: Duration = Duration::from_secs(1);
 /// Somebody who knows the key asks for the session again and again, and no answer gets there.
 #[derive(Debug)]
 pub struct Unanswered {
-    /// Where the question came from.
+    /// The address that the question came from.
     pub asker: IpAddr,
     /// The system's word; `None` if it goes to a router, which has no use for it.
     pub why: Option<io::Error>,
@@ -196,23 +196,23 @@ fn leaves_by(to: SocketAddr) -> io::Result<SocketAddr> {
     socket.local_addr()
 }
 
-/// What a server answers with.
+/// The data with which a server answers.
 struct Server {
-    /// Of questions that name its session; `None` if it has no name.
+    /// The secret of questions that name its session; `None` if it has no name.
     named: Option<Secret>,
-    /// Of questions that name none.
+    /// The secret of questions that name none.
     nameless: Secret,
     id: SessionId,
     control_port: u16,
     probing: Arc<AtomicBool>,
     key: ServerKey,
     answers: Budget,
-    /// Apart, so that who has no key uses up nothing that others need.
+    /// Apart, so that a host without the key uses up nothing that others need.
     to_strangers: Budget,
     passed: Budget,
 }
 
-/// What a datagram makes a server send.
+/// The messages that a server sends because of a datagram.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Reaction {
     answer: Option<(Vec<u8>, SocketAddr)>,
@@ -379,7 +379,7 @@ mod tests {
         Question { asker, ..Question::new(&secret, [5; 32]) }
     }
 
-    /// What a server says to whom, and whom a question passed on says it is from.
+    /// The answer of a server and its receiver, and the asker that a question passed on names.
     fn reaction(s: &mut Server, q: &Question, from: SocketAddr) -> Outcome {
         let r = s.react(&wire::encode_question(q), from);
         let said = r.answer.map(|(bytes, to)| {

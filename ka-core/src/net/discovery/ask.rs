@@ -1,4 +1,5 @@
-//! Who asks: for a session by name, for a rival of a server that starts, for the server of a session that one is in.
+//! The asking side of discovery: questions for a session by name, for a rival of a server that starts, and for the
+//! server of a session that one is in.
 //!
 //! Absent: how it is asked and what counts as an answer (`search`), and which of several servers a node may take.
 
@@ -15,15 +16,15 @@ use crate::limits;
 use crate::net::host::interfaces::{Reach, reach};
 use crate::types::{SessionId, SessionName};
 
-/// How long an asker listens for a second server of the same name. It delays every start.
+/// The time for which an asker listens for a second server of the same name. It delays every start.
 const SETTLE: Duration = Duration::from_millis(5);
 
 /// … if what was heard is good on one link only: there may be a better way to the same server, the answer by which is only
 /// slower.
 const SETTLE_LINK: Duration = Duration::from_millis(50);
 
-/// How often the caller is told of servers that are not the one asked for, and when first: not while the right one may
-/// only be slower than they.
+/// The interval at which the caller is told of servers that are not the one asked for, also before the first time:
+/// until then, the right one may only be slower than they.
 const OTHERS: Duration = Duration::from_secs(1);
 
 /// The longest pause between two questions of a node whose server is gone: all nodes ask at once then, perhaps for long.

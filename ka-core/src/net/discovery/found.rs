@@ -1,4 +1,4 @@
-//! What a search is for, what it finds, and why it finds nothing.
+//! The target of a search, its results, and the reasons why it finds nothing.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +11,7 @@ use crate::net::host::interfaces::Interface;
 use crate::types::SessionId;
 use crate::wire::Malformed;
 
-/// Where [`ask`](super::ask()) asks.
+/// The hosts that [`ask`](super::ask()) asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     /// Every neighbour on every usable interface, and this host, at this port.
@@ -23,7 +23,7 @@ pub enum Target {
 /// A server that has answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
-    /// Where its control connection is.
+    /// The address for control connections to it.
     pub control: SocketAddr,
     /// Which session it serves.
     pub session: SessionId,
@@ -34,14 +34,14 @@ pub struct Found {
 /// A server that is not the one asked for, as a warning or an error names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Other {
-    /// It does not know the asker's key.
+    /// The server does not have the asker's key.
     UnknownKey(UnknownKey),
-    /// The server at this address knows it, and serves a session of another name.
+    /// The server at this address has that key, and serves a session of another name.
     Name(IpAddr),
 }
 
 impl Other {
-    /// Where it is.
+    /// The server's address.
     #[must_use]
     pub fn addr(&self) -> IpAddr {
         match self {
@@ -67,7 +67,7 @@ pub(in crate::net) fn other_name(addr: IpAddr, f: &mut fmt::Formatter<'_>) -> fm
 /// A server that does not know the asker's key, as a warning or an error says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnknownKey {
-    /// Where it is.
+    /// The server's address.
     pub addr: IpAddr,
     /// Whether it wants a key.
     pub secure: bool,
@@ -152,7 +152,7 @@ pub(super) fn asked(from: &[Interface], f: &mut fmt::Formatter<'_>) -> fmt::Resu
     if each.is_empty() { Ok(()) } else { write!(f, " (asked from {})", each.join(", ")) }
 }
 
-/// What to look at if nobody has answered who was asked from there.
+/// Writes what to look at if none of the hosts that were asked from there has answered.
 pub(super) fn advise(from: &[Interface], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let outer = || from.iter().filter(|i| !i.loopback);
     let v4 = || outer().filter_map(|i| if let IpAddr::V4(v4) = i.addr { Some(v4) } else { None });

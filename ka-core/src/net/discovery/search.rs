@@ -34,8 +34,8 @@ use crate::wire::discovery::{self as wire, Answer, Question, Secret};
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 pub(super) const PAUSE_MAX: Duration = Duration::from_secs(1);
 
-/// How long to go on asking a host where a server has answered that is of another version, or not the one asked for: it
-/// may have ours, too.
+/// The time for which a host is asked on after a server there has answered that is of another version, or not the one
+/// asked for: the host may have ours, too.
 const OTHER_GRACE: Duration = Duration::from_secs(1);
 
 /// Of how many other servers the caller is told. Their addresses may be forged.
@@ -241,7 +241,7 @@ impl<'a> Search<'a> {
         None
     }
 
-    /// What this search and a server that the key speaks for agree upon, if that one has answered.
+    /// The secret that this search and a server that the key speaks for agree upon, if that one has answered.
     fn agreed(&self, answer: &Answer) -> Option<[u8; 32]> {
         if answer.public != self.public || !self.key.pins(&answer.server) {
             return None;
@@ -352,7 +352,7 @@ mod tests {
     use crate::wire::discovery::Stranger;
     use std::net::UdpSocket as StdUdpSocket;
 
-    /// Where nobody listens, on this host.
+    /// An address of this host where no server listens.
     const FROM: &str = "127.0.9.1:9";
 
     fn name() -> SessionName {
@@ -366,7 +366,7 @@ mod tests {
         Search::begin(Some(&name()), host, &[], key, PAUSE_MAX).unwrap()
     }
 
-    /// What this server says to whoever asked with `public`.
+    /// The answer of this server to a question with `public`.
     fn answer(server: &ServerKey, session: &SessionName, public: [u8; 32]) -> Answer {
         let answer = Answer {
             public,

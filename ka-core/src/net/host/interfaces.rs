@@ -21,7 +21,7 @@ pub struct Interface {
     pub index: u32,
     /// The address.
     pub addr: IpAddr,
-    /// Where all of its neighbours hear over IPv4, unless it has none.
+    /// The address that reaches all of its neighbours over IPv4, unless it has none.
     pub broadcast: Option<Ipv4Addr>,
     /// Whether it leads to this host only.
     pub loopback: bool,
@@ -75,7 +75,7 @@ pub(crate) fn takes(only: &[String], local: SocketAddr) -> bool {
     only.is_empty() || ip.is_loopback() || usable(only).is_ok_and(|all| all.iter().any(same))
 }
 
-/// Where a neighbour is reached: a link-local IPv6 address without a scope may be on any of these links.
+/// The addresses of a neighbour: a link-local IPv6 address without a scope may be on any of these links.
 pub(crate) fn on_links(addr: SocketAddr, links: &[u32]) -> Vec<SocketAddr> {
     match addr {
         SocketAddr::V6(v6) if needs_scope(addr.ip()) && v6.scope_id() == 0 => {
@@ -112,7 +112,7 @@ pub(crate) fn index(zone: &str) -> io::Result<u32> {
     })
 }
 
-/// How far an address reaches, the one to prefer first.
+/// The reach of an address, the one to prefer first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Reach {
     /// This very host is best reached without leaving it.
@@ -196,7 +196,7 @@ fn broadcast(addr: Ipv4Addr, prefix: u8, given: Option<Ipv4Addr>) -> Option<Ipv4
     Some(given.filter(|b| !b.is_unspecified() && *b != addr).unwrap_or(computed))
 }
 
-/// What decides whether an interface is asked from. Unknown is false.
+/// The facts that decide whether an interface is asked from. Unknown is false.
 #[derive(Clone, Debug, Default)]
 struct Facts<'a> {
     name: &'a str,
@@ -247,7 +247,7 @@ fn docker_id(id: &str) -> bool {
     id.len() == 12 && id.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
-/// What the kernel calls the interfaces of this network namespace. Empty if it does not say.
+/// The kernel's names of the interfaces of this network namespace. Empty if it does not tell them.
 fn device_names() -> BTreeSet<String> {
     // Unlike /sys, this file always speaks of the namespace of whoever reads it.
     let table = fs::read_to_string("/proc/self/net/dev").unwrap_or_default();
@@ -292,7 +292,7 @@ impl Sys {
         }
     }
 
-    /// What a link carries. A driver that does not know says -1, or refuses to be read.
+    /// The speed of a link. A driver that does not have it gives -1, or refuses to be read.
     fn mbit_per_s(&self, name: &str) -> Option<u64> {
         let speed: u64 = fs::read_to_string(self.0.join(name).join("speed")).ok()?.trim().parse().ok()?;
         (speed < u64::from(u32::MAX)).then_some(speed)

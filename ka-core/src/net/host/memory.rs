@@ -1,4 +1,4 @@
-//! How large a window this machine can afford.
+//! The size of the window that this machine can afford.
 
 use std::fs;
 
@@ -12,7 +12,7 @@ pub fn default_window_bytes() -> u64 {
     (available.unwrap_or(0) / 4).clamp(WINDOW_BYTES_DEFAULT_MIN, WINDOW_BYTES_DEFAULT_MAX)
 }
 
-/// What the kernel says could be had without swapping.
+/// The memory that can be had without swapping, in bytes, as the kernel reports it.
 fn available() -> Option<u64> {
     let info = fs::read_to_string("/proc/meminfo").ok()?;
     let line = info.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;

@@ -15,14 +15,14 @@ use super::interfaces;
 use super::threads::Threads;
 use crate::limits;
 
-/// Where a host is.
+/// The place of a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Host {
     /// At this address. A link-local one of IPv6 is looked for on every usable link.
     Addr(IpAddr),
     /// At this link-local address, on the link of the interface with this name or number.
     Linked(Ipv6Addr, String),
-    /// Wherever this name says.
+    /// At the addresses that this name stands for.
     Name(String),
 }
 

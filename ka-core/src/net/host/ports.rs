@@ -64,7 +64,7 @@ fn bind_one(addr: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// What a process listens for.
+/// The service that a process listens for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Service {
     /// Control connections, over TCP.
@@ -78,7 +78,7 @@ pub enum Service {
 /// A port that cannot be had.
 #[derive(Debug)]
 pub struct PortError {
-    /// What for.
+    /// The service that needs it.
     pub service: Service,
     /// Which one, or all that were tried.
     pub ports: RangeInclusive<u16>,
@@ -114,7 +114,7 @@ impl fmt::Display for PortError {
 
 impl std::error::Error for PortError {}
 
-/// Where a process listens and asks.
+/// The ports and interfaces on which a process listens and asks.
 #[derive(Clone, Debug)]
 pub struct Ports {
     /// Control TCP port. `None`: the original's if it is free, else one of the range. A client takes it as
@@ -122,7 +122,7 @@ pub struct Ports {
     pub control: Option<u16>,
     /// Data TCP port. `None`: the original's if it is free, else one of the range.
     pub data: Option<u16>,
-    /// Where further ports come from, so that a firewall rule can name them.
+    /// The range of all further ports, so that a firewall rule can name them.
     pub range: RangeInclusive<u16>,
     /// UDP port of discovery.
     pub discovery: u16,

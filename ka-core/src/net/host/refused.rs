@@ -1,4 +1,4 @@
-//! What the system refuses, and the sentence that says what to do about it.
+//! Refusals of the system, and the sentences that tell what to do about them.
 
 use crate::limits;
 use rustix::process::{Resource, getrlimit};
@@ -11,7 +11,7 @@ pub(crate) fn exhausted(e: &io::Error) -> bool {
     matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS))
 }
 
-/// What the system refuses, why, and what helps if it is that this process has run out of it.
+/// The words for a refusal of the system: what, why, and what helps if it is that this process has run out of it.
 pub(crate) fn refused(what: &str, why: &io::Error) -> String {
     let mut words = format!("{what}: {why}");
     if why.raw_os_error() == Some(libc::EMFILE) {
@@ -37,7 +37,7 @@ pub(crate) fn no_way(addr: SocketAddr, why: &io::Error, ports: &RangeInclusive<u
     }
 }
 
-/// What to look at if a server cannot be reached for this reason.
+/// The words on what to look at if a server cannot be reached for this reason.
 pub(crate) fn way_in(why: &io::Error) -> String {
     let (first, last) = (limits::DATA_PORT, limits::PORT_RANGE_LAST);
     let open = format!("a server needs TCP {first}-{last} and UDP {} open", limits::DISCOVERY_PORT);

@@ -1,21 +1,21 @@
-//! Who starts the threads that read sources and feed sinks.
+//! The start of the threads that read sources and feed sinks.
 
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::thread;
 
-/// How a session starts its threads. `Default` starts them as the session's own thread would.
+/// The way a session starts its threads. `Default` starts them as the session's own thread would.
 ///
 /// An application that lets its session run with fewer rights than sources and sinks need starts them elsewhere: on Linux
 /// a thread has the rights of the one that starts it.
 #[derive(Clone)]
 pub struct Threads(Arc<Start>);
 
-/// What a [`Threads`] holds: starts a thread of this name that does this work.
+/// The function in a [`Threads`]: starts a thread of this name that does this work.
 pub type Start = dyn Fn(&'static str, Work) -> io::Result<()> + Send + Sync;
 
-/// What a thread does.
+/// The work of a thread.
 pub type Work = Box<dyn FnOnce() + Send>;
 
 impl Threads {

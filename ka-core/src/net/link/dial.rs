@@ -44,10 +44,10 @@ pub(crate) enum NoLink {
     Exhausted(io::Error),
 }
 
-/// Where a parent listens, and by what it is known.
+/// The way to a parent: where it listens, and the key by which it is known.
 #[derive(Clone, Debug)]
 pub(crate) struct Way {
-    /// Where it may be reached, the likeliest first.
+    /// The addresses at which it may be reached, the likeliest first.
     pub(crate) addrs: Vec<SocketAddr>,
     pub(crate) key: Option<LinkKey>,
     /// The ports that nodes listen on, for people.
@@ -77,7 +77,7 @@ pub(crate) async fn dial(way: Way, attach: Attach) -> Result<Link, NoLink> {
     }
 }
 
-/// What it means that none of these addresses could be connected to.
+/// The reason for no link, if none of these addresses could be connected to.
 fn not_connected(why: Vec<(SocketAddr, io::Error)>, ports: &RangeInclusive<u16>) -> NoLink {
     let mut first = None;
     for (addr, e) in why {
@@ -138,7 +138,7 @@ async fn hear(stream: &mut TcpStream, words: &mut Words) -> Result<(Kind, Vec<u8
     Ok((kind, said.into_owned()))
 }
 
-/// What a refusal means to the child.
+/// The fault that a refusal means to the child.
 fn refusal(said: &[u8]) -> LinkFault {
     match Refuse::decode(said) {
         Ok(Refuse { kept: Some(kept), .. }) => LinkFault::Gone(kept),

@@ -1,4 +1,4 @@
-//! What the ends of a data link say to each other beside the tape: sealed, unless the session is insecure.
+//! The messages that the ends of a data link exchange beside the tape: sealed, unless the session is insecure.
 //!
 //! ```text
 //!   insecure:  preface ‖ Attach ─▶   ◀─ preface | refusing preface ‖ Refuse    Grant ─▶   ◀─ Beat
@@ -35,7 +35,7 @@ impl Words {
         [&Header { kind, len: body.len() }.encode()[..], body].concat()
     }
 
-    /// What the other end says with the body of a frame; `None` if that is not what it said next.
+    /// The message of the other end in the body of a frame; `None` if that is not the message that it sent next.
     pub(crate) fn hear<'a>(&mut self, body: &'a [u8]) -> Option<Cow<'a, [u8]>> {
         match &mut self.0 {
             Some(cipher) => cipher.opening().open(body).map(Cow::Owned),
@@ -43,12 +43,12 @@ impl Words {
         }
     }
 
-    /// How long the body of a frame is that says so many bytes.
+    /// The length of the body of a frame with a message of so many bytes.
     pub(crate) fn body_bytes(&self, said: usize) -> usize {
         if self.0.is_some() { said + TAG_BYTES } else { said }
     }
 
-    /// What a parent says first to a child that it takes.
+    /// The first message of a parent to a child that it takes.
     pub(crate) fn accept(&mut self) -> Vec<u8> {
         match self.0 {
             Some(_) => self.say(Kind::Beat, &[]),
@@ -56,7 +56,7 @@ impl Words {
         }
     }
 
-    /// What a parent says to a child that it does not take.
+    /// The message of a parent to a child that it does not take.
     pub(crate) fn refuse(&mut self, why: &Refuse) -> Vec<u8> {
         let refusal = self.say(Kind::Refuse, &why.encode());
         match self.0 {

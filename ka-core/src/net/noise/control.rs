@@ -1,4 +1,4 @@
-//! How a control connection begins: both sides prove what they know, and agree on keys for the rest.
+//! The handshake of a control connection: both sides prove which keys they have, and agree on keys for the rest.
 //!
 //! ```text
 //!   node ── preface ‖ e ─────────────▶ server   made with the token: the server answers nobody who has another
@@ -7,8 +7,7 @@
 //!
 //! It is Noise (`NXpsk0`), by the crate `snow`: the token is its pre-shared key, the server's identity its static key.
 //! A stranger costs the server one multiplication on the curve (when `snow` builds the state), and learns that a server
-//! is there. A node that has the
-//! token but not the server's secret cannot be the server.
+//! is there. A node that has the token but not the server's secret cannot be the server.
 //!
 //! Absent: who the node is. Its first message says so, under the keys that were agreed on.
 
@@ -34,18 +33,18 @@ const FIRST_BYTES: usize = 32 + TAG_BYTES;
 /// A public key, an encrypted one, and the tag of an empty message.
 const SECOND_BYTES: usize = 32 + (32 + TAG_BYTES) + TAG_BYTES;
 
-/// What somebody who is shown out may still say.
+/// The most bytes that are read from a host that is turned away.
 const REST_BYTES: u64 = 4096;
 
 /// Why a node's side did not come to an end.
 #[derive(Debug)]
 pub(crate) enum Fault {
     Io(io::Error),
-    /// It is no server of ours, or of another version.
+    /// The other end is no server of ours, or of another version.
     Malformed(Malformed),
     /// The server does not know the key.
     UnknownKey,
-    /// It is not the server that the key is for.
+    /// The other end is not the server that the key is for.
     Impostor,
 }
 

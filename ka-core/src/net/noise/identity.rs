@@ -64,7 +64,7 @@ impl Identity {
         text
     }
 
-    /// What nodes may know of it.
+    /// The public half, which nodes may know.
     #[must_use]
     pub fn public(&self) -> &[u8; 32] {
         &self.public
@@ -78,7 +78,7 @@ impl fmt::Debug for Identity {
     }
 }
 
-/// What a server lets nodes in by: its identity, and the key it gives them.
+/// The secrets by which a server lets nodes in: its identity, and the key it gives them.
 #[derive(Clone, Debug)]
 pub struct ServerKey {
     identity: Identity,
@@ -117,7 +117,7 @@ impl ServerKey {
         Ok(Self { identity: Identity::generate()?, key: Key::insecure() })
     }
 
-    /// What its nodes must have.
+    /// The key that its nodes must have.
     #[must_use]
     pub fn key(&self) -> &Key {
         &self.key
@@ -134,7 +134,7 @@ impl ServerKey {
         self.identity.secret.as_bytes()
     }
 
-    /// What it has in common with the owner of `public` and with nobody else (X25519).
+    /// The secret that the server shares with the owner of `public` and with nobody else (X25519).
     pub(crate) fn agree(&self, public: &[u8; 32]) -> Zeroizing<[u8; 32]> {
         Zeroizing::new(self.identity.secret.diffie_hellman(&PublicKey::from(*public)).to_bytes())
     }

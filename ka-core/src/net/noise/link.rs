@@ -1,4 +1,4 @@
-//! How a data link of a secure session begins: its ends prove to each other that they have its key.
+//! The handshake of a data link of a secure session: its ends prove to each other that they have its key.
 //!
 //! ```text
 //!   child ── preface ‖ number ‖ psk, e ──▶ parent   it makes the key of this number's link by itself
@@ -8,9 +8,9 @@
 //! It is Noise (`NNpsk0`), by the crate `snow`. A stranger costs the parent a few hashes: without the key its
 //! message is not opened, and nothing on the curve is computed.
 //!
-//! The first message proves that its maker had the key, not that it was made now: whoever overheard it can
-//! say it again. But not understand the answer, nor seal anything after it. So a child is there once its
-//! first sealed word was opened: that is its Attach (`link`), and nobody hears of the child before.
+//! The first message proves that its maker had the key, not that it was made now: a host that overheard it can send it
+//! again. But it can neither read the answer, nor seal anything after it. So a child is there once its first sealed
+//! message was opened: that is its Attach (`link`), and nothing is told of the child before.
 
 use std::fmt;
 
@@ -76,7 +76,8 @@ pub(crate) async fn answer(
     Ok((child, Cipher::new(state).map_err(words)?))
 }
 
-/// What is about the link and not secret is hashed into it: the child's preface and number, and the session.
+/// The handshake's first state. The public facts of the link are hashed into it: the child's preface and number, and
+/// the session.
 fn state(
     key: &LinkKey,
     session: SessionId,
@@ -106,7 +107,7 @@ mod tests {
         LinkKey::new([1; 32]).of_node(NodeId(2))
     }
 
-    /// What a child says behind its preface, and what it knows by then.
+    /// The bytes that a child sends behind its preface, and the state of its handshake by then.
     fn hello(key: &LinkKey, session: SessionId, child: NodeId) -> (Vec<u8>, HandshakeState) {
         let mut state = state(key, session, child, true).unwrap();
         let mut message = [0; MESSAGE_BYTES];
@@ -114,7 +115,7 @@ mod tests {
         ([&child.0.to_le_bytes()[..], &message].concat(), state)
     }
 
-    /// What a parent makes of these words, and what it says.
+    /// The result of a parent that gets these bytes, and the bytes that it sends.
     async fn heard(said: &[u8]) -> (Result<(NodeId, Cipher), String>, Vec<u8>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut child = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
@@ -128,7 +129,7 @@ mod tests {
         (result, answered)
     }
 
-    /// What a child makes of a parent that answers like this.
+    /// The result of a child whose parent answers like this.
     async fn asked(answer: impl FnOnce(&[u8]) -> Vec<u8> + Send + 'static) -> Result<Cipher, String> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();

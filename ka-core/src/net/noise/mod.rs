@@ -1,4 +1,4 @@
-//! Who has which key: handshakes, and the connections that they leave, by the crate `snow`.
+//! Proof of keys: handshakes, and the sealed connections that they leave, by the crate `snow`.
 //!
 //! [`identity`]: a server's. [`control`]: a node and its server. [`link`]: a child and its parent. [`transport`]: sealed
 //! messages afterwards.

@@ -1,4 +1,4 @@
-//! What a handshake leaves: the keys of a connection, and how many messages went each way.
+//! The result of a handshake: the keys of a connection, and how many messages went each way.
 //!
 //! Messages are sealed with their number for nonce: one that was changed or repeated on its way is not
 //! opened, and nothing is after one that was left out.
@@ -16,7 +16,7 @@ pub(crate) const CHANGED: &str = "somebody has changed a message on its way";
 pub(crate) struct Cipher(Sealing, Opening);
 
 impl Cipher {
-    /// What a handshake that came to its end has left.
+    /// Takes the keys from a handshake that came to its end.
     pub(crate) fn new(state: HandshakeState) -> Result<Self, snow::Error> {
         let keys = Arc::new(state.into_stateless_transport_mode()?);
         Ok(Self(Sealing { keys: Arc::clone(&keys), sent: 0 }, Opening { keys, received: 0 }))
@@ -35,7 +35,7 @@ impl Cipher {
     }
 }
 
-/// What is said.
+/// The sending half.
 pub(crate) struct Sealing {
     keys: Arc<StatelessTransportState>,
     sent: u64,
@@ -51,7 +51,7 @@ impl Sealing {
     }
 }
 
-/// What is heard.
+/// The receiving half.
 pub(crate) struct Opening {
     keys: Arc<StatelessTransportState>,
     received: u64,

@@ -1,11 +1,11 @@
-//! What a session is to be.
+//! The configuration of a session.
 
 use crate::crypto::link_keys::LinkKey;
 use crate::crypto::payload::PayloadKey;
 use crate::time::Duration;
 use crate::types::{SessionId, SessionName};
 
-/// What a session is to be.
+/// The configuration of a session.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Its identity.
@@ -16,21 +16,21 @@ pub struct Config {
     pub key: [u8; 32],
     /// The key its payload is encrypted with.
     pub payload: PayloadKey,
-    /// What the keys of its data links are derived from; `None`: the session is insecure, and they have none.
+    /// The key from which those of its data links are derived; `None`: the session is insecure, and they have none.
     pub links: Option<LinkKey>,
     /// The gate: it starts when so many nodes are in.
     pub nodes: u32,
     /// Children per node: 1 makes a chain.
     pub fan_out: u32,
-    /// It also starts this long after it was opened …
+    /// The session also starts this long after it was opened …
     pub start_after: Option<Duration>,
     /// … if at least so many nodes are in, or as soon as they are.
     pub min_nodes: u32,
-    /// What to do about a node that holds up all others.
+    /// The policy for a node that holds up all others.
     pub slow: Slow,
     /// Bytes per second that are never too slow; without it a quarter of the fastest node's rate, or of its share in that.
     pub min_rate: Option<u64>,
-    /// How long the sink of a node that has everything may be at work on it; `None`: as long as any other.
+    /// The time for which the sink of a node that has everything may be at work on it; `None`: as long as any other.
     pub finish: Option<Duration>,
     /// Bytes per second that the server's own link carries, if that is known.
     pub carries: Option<u64>,
@@ -38,11 +38,11 @@ pub struct Config {
     pub rate: Option<u64>,
     /// Bytes of all streams together, if that is known.
     pub bytes: Option<u64>,
-    /// The root can read its source again: whoever lacks what windows have forgotten is served after the others.
+    /// The root can read its source again: a node that lacks what windows have evicted is served after the others.
     pub reread: bool,
     /// The pause between two nodes that are let go after having waited.
     pub release_delay: Duration,
-    /// Where the server's own data listener is.
+    /// The port of the server's own data listener.
     pub data_port: u16,
 }
 
@@ -53,7 +53,7 @@ impl Config {
     }
 }
 
-/// What to do about a node that holds up all others.
+/// The policy for a node that holds up all others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Slow {
     /// Wait for it, for ever.

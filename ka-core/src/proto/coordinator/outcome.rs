@@ -13,7 +13,7 @@ use crate::time::{Duration, Instant};
 use crate::types::{NodeId, Offset, printable};
 use crate::wire::control::{Outcome, Reason, Receipt};
 
-/// What is counted of the nodes' ends, so that the session's costs no search.
+/// The counts of the nodes' ends, so that the session's costs no search.
 #[derive(Debug)]
 pub(super) struct Outcomes {
     /// Nodes without an outcome, and how many of them are suspected.
@@ -68,8 +68,8 @@ impl Outcomes {
         self.suspects > 0 && self.suspects == self.unsettled
     }
 
-    /// How a node ended, by its receipt. A node that is done followed the chain to where the root ended it. One that says
-    /// so otherwise is wrong.
+    /// Judges how a node ended, by its receipt. A node that is done followed the chain to where the root ended it. One
+    /// that claims to be done otherwise is wrong.
     pub(super) fn judged(&self, node: NodeId, receipt: Receipt) -> Outcome {
         match receipt.outcome {
             Outcome::Ok if self.tape != Some((receipt.bytes, receipt.chain)) => {

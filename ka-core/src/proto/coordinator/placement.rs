@@ -10,7 +10,7 @@ use super::roster::Roster;
 use super::tree::Tree;
 use crate::types::{NodeId, Offset};
 
-/// Who is in, and who feeds whom.
+/// The members of a session, and the tree in which they feed each other.
 #[derive(Debug)]
 pub(super) struct Nodes {
     pub(super) roster: Roster,
@@ -76,14 +76,14 @@ impl Nodes {
         all.filter(|(lacks, _)| *lacks).map(|(_, at)| at).fold(own, Offset::min)
     }
 
-    /// How many bytes its parent has more than it. The close of the tape, which has none, counts for one.
+    /// The number of bytes that its parent has more than it. The close of the tape, which has none, counts for one.
     pub(super) fn behind(&self, node: NodeId) -> Option<u64> {
         let (m, parent) = (self.roster.get(node)?, self.parent(node)?);
         let close = parent.is_complete() && !m.is_complete();
         Some((parent.delivery.received() - m.delivery.received()).max(u64::from(close)))
     }
 
-    /// How many nodes, this one among them, are fed over its parent's link.
+    /// The number of nodes, this one among them, that are fed over its parent's link.
     pub(super) fn sharers(&self, node: NodeId) -> u64 {
         let fed = |n: &NodeId| self.roster.get(*n).is_some_and(|m| !m.is_complete());
         let parent = self.parent(node).map(Member::node);
@@ -115,7 +115,7 @@ impl Nodes {
         above.find(may).map_or(NodeId::ROOT, Member::node)
     }
 
-    /// Who can feed `node` from `at` on, but nobody who would have to share his link for it if it can be served later.
+    /// Returns a node that can feed `node` from `at` on; if `node` can be served later, none that must share its link.
     pub(super) fn place(
         &self,
         node: NodeId,
@@ -126,8 +126,8 @@ impl Nodes {
         self.holder(node, at, not).filter(|holder| !reread || !self.is_full(*holder))
     }
 
-    /// Who holds the tape from `at` on and can feed `node`: rather somebody who is not slow, has room for a child, and is
-    /// far from the root, so that few depend on it.
+    /// Returns a node that holds the tape from `at` on and can feed `node`: rather one that is not slow, has room for a
+    /// child, and is far from the root, so that few depend on it.
     pub(super) fn holder(&self, node: NodeId, at: Offset, not: Option<NodeId>) -> Option<NodeId> {
         let below = self.tree.subtree(node).collect::<BTreeSet<_>>();
         let avoid = self.roster.get(node).map(|m| m.delivery.avoids()).unwrap_or_default();
@@ -154,8 +154,8 @@ impl Nodes {
         best.map(|(_, node)| node)
     }
 
-    /// Who will retain what a lost node lacks for the longest time, and feed it without harm to others: the last node
-    /// of its line, because that is behind it and feeds nobody.
+    /// Returns the node that will retain what a lost node lacks for the longest time, and feed it without harm to
+    /// others: the last node of its line, because that is behind it and feeds nobody.
     pub(super) fn retainer(&self, node: NodeId, lost: &[NodeId]) -> NodeId {
         let mut todo = self.tree.children(node).to_vec();
         while let Some(below) = todo.pop() {
@@ -251,7 +251,7 @@ impl Nodes {
         homes
     }
 
-    /// What nodes that are taken out were to hand over, and who does so instead.
+    /// Returns the nodes that those which are taken out were to hand over, each with the node that does so instead.
     fn handovers(&self, nodes: &[NodeId]) -> Vec<(NodeId, NodeId)> {
         let mut handovers = Vec::new();
         for node in nodes {

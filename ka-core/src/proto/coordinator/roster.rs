@@ -1,4 +1,4 @@
-//! Who is in the session, by number and by connection.
+//! The members of the session, by number and by connection.
 
 use alloc::collections::BTreeMap;
 
@@ -98,7 +98,7 @@ impl Roster {
         self.members.values().filter(|m| m.node() != NodeId::ROOT)
     }
 
-    /// How many there are besides the root.
+    /// The number of members besides the root.
     #[must_use]
     pub fn len(&self) -> u32 {
         self.members.len().saturating_sub(1) as u32

@@ -20,7 +20,7 @@ use crate::wire::control::{Blocked, Reason};
 /// Seconds of which a tenth of one is little.
 const LONG: u64 = 10;
 
-/// What is known of the nodes' speeds, all together.
+/// The record of the nodes' speeds, all together.
 #[derive(Debug)]
 pub(super) struct Slowness {
     /// Bytes per second of the fastest node so far.
@@ -31,7 +31,7 @@ pub(super) struct Slowness {
     looked: Instant,
 }
 
-/// What is wrong with a node.
+/// The trouble that a node is in.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Trouble {
     /// Its sink takes nothing of what is there.
@@ -40,7 +40,7 @@ pub(super) enum Trouble {
     Sink(u64),
     /// So much per second comes over its link only.
     Link(u64),
-    /// It has taken everything, and does not end.
+    /// Its sink has taken everything, and does not end.
     Ending(Duration),
 }
 
@@ -100,7 +100,7 @@ impl Slowness {
         config.min_rate.unwrap_or(self.fair(nodes, node) / 4)
     }
 
-    /// What is wrong with a node that has been limited like this for so long.
+    /// The trouble of a node that has been limited like this for so long.
     pub(super) fn trouble(
         &self,
         nodes: &Nodes,
@@ -207,7 +207,7 @@ pub(super) fn is_in_time(m: &Member) -> bool {
     !m.identity.is_late() && !m.ending.is_settled()
 }
 
-/// What keeps a node from getting more, if that is its own sink or its link.
+/// The limit that keeps a node from getting more, if that is its own sink or its link.
 pub(super) fn limit(nodes: &Nodes, now: Instant, node: NodeId) -> Option<Limit> {
     let m = nodes.get(node)?;
     match m.delivery.progress().blocked {
@@ -271,7 +271,7 @@ fn is_below(rate: u64, other: u64) -> bool {
     rate < other / 10 * 7
 }
 
-/// What is wrong with a node, in words.
+/// The trouble of a node, in words.
 pub(super) fn words(trouble: Trouble, fastest: u64) -> String {
     let mib = |rate: u64| rate as f64 / f64::from(1 << 20);
     match trouble {

@@ -18,7 +18,7 @@ use crate::time::{Duration, Instant};
 use crate::types::NodeId;
 use crate::wire::control::Blocked;
 
-/// How many items somebody has stored, and who.
+/// The number of items that a node has stored, and that node.
 pub(super) type Least = (u64, NodeId);
 
 const NOBODY: Least = (u64::MAX, NodeId::ROOT);
@@ -26,7 +26,7 @@ const NOBODY: Least = (u64::MAX, NodeId::ROOT);
 /// The schedule by which nodes are told what is stable.
 #[derive(Debug)]
 pub(super) struct Stability {
-    /// What is stable may be more by now.
+    /// Whether more may be stable by now.
     stale: bool,
     /// When it is looked at again at the earliest.
     next: Instant,
@@ -92,8 +92,8 @@ pub(super) fn stable(nodes: &Nodes) -> Vec<Least> {
     stable
 }
 
-/// Who it is for whom a node must retain more than its children say: on the way down to whoever has stored the least, the
-/// one that lacks most of what its own parent has stored.
+/// Returns the node for which a node must retain more than its children report: on the way down to the one that has
+/// stored the least, the one that lacks most of what its own parent has stored.
 pub(super) fn held_up_by(nodes: &Nodes, node: NodeId) -> Option<NodeId> {
     let mut at = nodes.get(nodes.get(node)?.delivery.stable().1)?;
     let mut most = (0, None);

@@ -33,7 +33,7 @@ pub enum Input {
         addr: SocketAddr,
         /// This end.
         server_ip: IpAddr,
-        /// What it said.
+        /// The first message on it.
         hello: Hello,
     },
     /// A node said something.
@@ -68,7 +68,7 @@ pub enum Output {
     Done(Report),
 }
 
-/// What the session is doing.
+/// The phase of the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// The gate is closed; nodes come and go.
@@ -127,13 +127,13 @@ impl Coordinator {
         }
     }
 
-    /// Who is in.
+    /// The members of the session.
     #[must_use]
     pub fn roster(&self) -> &Roster {
         &self.nodes.roster
     }
 
-    /// Who feeds whom.
+    /// The tree in which they feed each other.
     #[must_use]
     pub fn tree(&self) -> &Tree {
         &self.nodes.tree

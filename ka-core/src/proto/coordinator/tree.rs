@@ -38,7 +38,7 @@ struct Place {
     retains_for: u32,
 }
 
-/// Who feeds whom. A node that has never had a place has an empty one.
+/// The parents and children of all nodes. A node that has never had a place has an empty one.
 #[derive(Clone, Debug, Default)]
 pub struct Tree {
     /// By number; numbers are dense, and none is given twice.
@@ -383,7 +383,7 @@ mod tests {
         }
     }
 
-    /// What a node's view says.
+    /// The contents of a node's view.
     fn view(tree: &Tree, node: u32) -> (Option<NodeId>, Vec<NodeId>, bool) {
         let node = NodeId(node);
         (tree.parent(node), tree.listed(node).collect(), tree.retains(node))

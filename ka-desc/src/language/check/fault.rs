@@ -1,4 +1,4 @@
-//! What is wrong, and where.
+//! Faults of a desc, and their places.
 
 use std::collections::BTreeSet;
 
@@ -40,11 +40,11 @@ pub enum Field {
 /// Something that is wrong with a desc.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// Where.
+    /// The place of the fault.
     pub place: Place,
-    /// What is wrong, in words.
+    /// The fault, in words.
     pub what: String,
-    /// What to write instead.
+    /// The way out: what to write instead.
     pub way_out: String,
 }
 

@@ -1,4 +1,4 @@
-//! What is wrong with a desc as a whole: rules between words, lines and disks.
+//! The faults of a desc as a whole: rules between words, lines and disks.
 
 mod fault;
 mod partition;

@@ -24,7 +24,7 @@ impl Check<'_> {
         }
     }
 
-    /// What either table does not have.
+    /// Checks for what the partition's kind of table does not have.
     fn in_table(&mut self, p: &Partition, table: Option<Table>) {
         if p.logical && p.kind == Kind::Extended {
             self.fault(Field::Kind, "an extended partition within the extended one", "leave out `logical`");
@@ -131,7 +131,7 @@ impl Check<'_> {
         }
     }
 
-    /// What is on it, and where that is mounted.
+    /// Checks the file system on the partition: its label, UUID, mount and subvolumes.
     fn contents(&mut self, p: &Partition) {
         // A word that is not understood may have been its file system, or a mount point.
         let gap = self.gap(Field::Whole);
@@ -236,7 +236,7 @@ impl Check<'_> {
     }
 }
 
-/// What sfdisk's scripts cannot carry between quotes.
+/// Whether a text has characters that sfdisk's scripts cannot carry between quotes.
 pub(crate) fn unprintable(text: &str) -> bool {
     text.chars().any(|c| c.is_control() || matches!(c, '"' | '\\'))
 }

@@ -1,4 +1,4 @@
-//! What is wrong with a desc as a whole: rules between words, lines and disks.
+//! The faults of a desc as a whole: rules between words, lines and disks.
 
 use super::super::bytes::Written;
 use super::super::words::Kind;
@@ -29,6 +29,15 @@ pub(crate) fn faults_but(desc: &Desc, gaps: &Gaps) -> Vec<Fault> {
     }
     check.mounts(desc);
     check.faults
+}
+
+/// The lines of a disk that there may be one of, as far as they were met.
+#[derive(Default)]
+struct Seen {
+    extended: Option<usize>,
+    bootable: Option<usize>,
+    /// The table's primaries are used up, and that was said.
+    full: bool,
 }
 
 pub(super) struct Check<'a> {
@@ -131,52 +140,11 @@ impl Check<'_> {
         if self.torn() {
             return;
         }
-        let numbers = disk.numbers();
-        let mut extended = None;
-        let mut bootable = None;
-        let mut full = false;
-        for (at, partition) in disk.partitions.iter().enumerate() {
-            self.place.partition = Some(at);
-            if partition.kind == Kind::Extended && extended.replace(at).is_some() {
-                self.fault(
-                    Field::Kind,
-                    "a second extended partition",
-                    "an MBR has one; put the logicals into it",
-                );
-            }
-            if table == Some(Table::Mbr) && partition.bootable && bootable.replace(at).is_some() {
-                self.fault(Field::Bootable, "a second bootable partition", "an MBR starts from one");
-            }
-            if let Some(number) = partition.number {
-                let twin = disk.partitions[..at].iter().any(|p| p.number == Some(number));
-                if twin || partition.logical {
-                    let what = if twin {
-                        "this number is taken"
-                    } else {
-                        "logicals are numbered by their order, from 5"
-                    };
-                    self.fault(Field::Number, what, "give another number, or none");
-                }
-            }
-            if partition.logical {
-                continue;
-            }
-            match table {
-                Some(Table::Mbr) if numbers[at] > PRIMARIES_MAX && !full => {
-                    full = true;
-                    let way_out = "make one of them `extended` and put the others into it as `logical …`, or write `table gpt`";
-                    self.fault(
-                        Field::Kind,
-                        "an MBR has room for four primaries, the extended one among them",
-                        way_out,
-                    );
-                }
-                Some(Table::Gpt) if numbers[at] > PARTITIONS_MAX as u32 => {
-                    self.fault(Field::Number, "a GPT has 128 entries", "give a number up to 128");
-                }
-                _ => {}
-            }
+        let mut seen = Seen::default();
+        for (at, number) in disk.numbers().into_iter().enumerate() {
+            self.line(disk, at, number, table, &mut seen);
         }
+        let extended = seen.extended;
         for (at, partition) in disk.partitions.iter().enumerate() {
             self.place.partition = Some(at);
             if partition.logical && table == Some(Table::Mbr) && extended.is_none() && !self.unkind() {
@@ -191,6 +159,51 @@ impl Check<'_> {
             self.shares(disk, logical);
         }
         self.place.partition = None;
+    }
+
+    /// Checks a line against those before it.
+    fn line(&mut self, disk: &Disk, at: usize, number_of: u32, table: Option<Table>, seen: &mut Seen) {
+        let partition = &disk.partitions[at];
+        self.place.partition = Some(at);
+        if partition.kind == Kind::Extended && seen.extended.replace(at).is_some() {
+            self.fault(
+                Field::Kind,
+                "a second extended partition",
+                "an MBR has one; put the logicals into it",
+            );
+        }
+        if table == Some(Table::Mbr) && partition.bootable && seen.bootable.replace(at).is_some() {
+            self.fault(Field::Bootable, "a second bootable partition", "an MBR starts from one");
+        }
+        if let Some(number) = partition.number {
+            let twin = disk.partitions[..at].iter().any(|p| p.number == Some(number));
+            if twin || partition.logical {
+                let what = if twin {
+                    "this number is taken"
+                } else {
+                    "logicals are numbered by their order, from 5"
+                };
+                self.fault(Field::Number, what, "give another number, or none");
+            }
+        }
+        if partition.logical {
+            return;
+        }
+        match table {
+            Some(Table::Mbr) if number_of > PRIMARIES_MAX && !seen.full => {
+                seen.full = true;
+                let way_out = "make one of them `extended` and put the others into it as `logical …`, or write `table gpt`";
+                self.fault(
+                    Field::Kind,
+                    "an MBR has room for four primaries, the extended one among them",
+                    way_out,
+                );
+            }
+            Some(Table::Gpt) if number_of > PARTITIONS_MAX as u32 => {
+                self.fault(Field::Number, "a GPT has 128 entries", "give a number up to 128");
+            }
+            _ => {}
+        }
     }
 
     /// No disk has more than all of it; what else there is room for, a disk must be there to say.

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use ka_desc::run::{Call, Runner};
 use rustix::fs::{FlockOperation, flock};
 
-/// What starts package managers by itself.
+/// The timers that start package managers automatically.
 const TIMERS: [&str; 8] = [
     "apt-daily.timer",
     "apt-daily-upgrade.timer",

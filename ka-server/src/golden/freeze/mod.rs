@@ -1,4 +1,4 @@
-//! How files are held still while they are packed; what is done to the golden node for that, and undone.
+//! Holds files still while they are packed; what is done to the golden node for that is undone.
 //!
 //! [`tree`]: the files, at one moment if that is to be had. [`snapshot`]: of btrfs. [`quiesce`]: the admin's own commands.
 //! [`inhibit`]: no sleep, no package managers.

@@ -14,7 +14,7 @@ const SHELL: &str = "/bin/sh";
 const ONE_AND_THE_OTHER: &str =
     "/bin/sh -c \"$1\" </dev/null >&2; echo $?; cat >/dev/null; exec /bin/sh -c \"$2\" </dev/null >&2";
 
-/// What does nothing, and does it well.
+/// The command that does nothing, and succeeds.
 const NOTHING: &str = ":";
 
 /// The longest that is waited for services to wake.

@@ -23,15 +23,15 @@ use super::snapshot::Snapshots;
 use crate::golden::facts::Mount;
 use crate::golden::private::Private;
 
-/// How still a file system is.
+/// The stillness of a file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// It is a snapshot.
+    /// The files are in a snapshot.
     Snapshot,
     /// Nobody can write to it.
     Unwritable,
-    /// It changes while it is read.
+    /// The file system changes while it is read.
     Changing,
 }
 
@@ -53,7 +53,7 @@ impl State {
 pub struct Still {
     root: PathBuf,
     states: Vec<(PathBuf, State)>,
-    /// What of this could not be had, as sentences.
+    /// The reasons why some of this could not be had, as sentences.
     warnings: Vec<String>,
     // Dropped in this order: a snapshot goes when nothing shows it, and services wake when nothing reads them.
     bound: Bound,
@@ -98,19 +98,19 @@ impl Still {
         Ok(still)
     }
 
-    /// Where the tree is: what tar packs from.
+    /// Returns the directory of the tree, from which tar packs.
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// How still each file system is.
+    /// Returns the stillness of each file system.
     #[must_use]
     pub fn states(&self) -> &[(PathBuf, State)] {
         &self.states
     }
 
-    /// What could not be had, as sentences.
+    /// Returns what could not be had, as sentences.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.warnings
@@ -124,7 +124,7 @@ impl Still {
         self.quiesced.take().map_or(Ok(()), Quiesced::resume)
     }
 
-    /// Where a mount's files are: in a snapshot, or where they are anyway.
+    /// Returns the directory of a mount's files: in a snapshot, or where they are anyway.
     fn source(&mut self, private: &Private, mount: &Mount) -> PathBuf {
         let (from, state) = match mount.fs.as_str() {
             _ if !mount.writable => (None, State::Unwritable),
@@ -177,7 +177,7 @@ pub fn places(private: &Private, mounts: &[&Mount]) -> Result<(), String> {
     mounts.iter().try_for_each(|mount| bound.bind(&mount.here, &mount.at))
 }
 
-/// What is mounted in the tree.
+/// The mounts in the tree.
 #[derive(Debug)]
 struct Bound {
     root: PathBuf,

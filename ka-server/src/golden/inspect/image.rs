@@ -55,13 +55,13 @@ impl Image {
         Ok(image)
     }
 
-    /// Where its root is mounted.
+    /// Returns the mount point of its root.
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// What was odd.
+    /// Returns the oddities that were found.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.warnings

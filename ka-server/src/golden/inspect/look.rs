@@ -1,4 +1,4 @@
-//! How it is found out what the golden node is: the running system, a mounted tree, or an image. Reads only.
+//! Finds out what the golden node is: the running system, a mounted tree, or an image. Reads only.
 
 use std::fs;
 use std::io;
@@ -20,7 +20,7 @@ use super::image::Image;
 use crate::golden::facts::{Golden, GoldenDisk, Mount, On, Used};
 use crate::golden::private::Private;
 
-/// What is cloned.
+/// The system that is cloned.
 #[derive(Clone, Copy, Debug)]
 pub enum Source<'a> {
     /// The running system.
@@ -31,7 +31,8 @@ pub enum Source<'a> {
     Image(&'a Path, &'a Private),
 }
 
-/// What finds the boot records of a disk, by the desc's name for it; the last argument reads a range of its bytes.
+/// A function that finds the boot records of a disk, by the desc's name for it; the last argument reads a range of its
+/// bytes.
 pub type Records = fn(
     &str,
     &Found,
@@ -42,7 +43,7 @@ pub type Records = fn(
 /// The bytes of an MBR's code.
 pub(crate) const CODE_BYTES: u64 = 440;
 
-/// What was found, and what it must not outlive.
+/// The golden node that was found, and what it must not outlive.
 #[derive(Debug)]
 pub struct Looked {
     /// The golden node.
@@ -82,7 +83,7 @@ pub fn look(
 struct Look<'a> {
     machine: &'a Machine,
     runner: &'a mut dyn Runner,
-    /// Where the tree is mounted; none for the running system.
+    /// The mount point of the tree; none for the running system.
     dir: Option<PathBuf>,
     records: Records,
     warnings: Vec<String>,
@@ -133,7 +134,7 @@ impl Look<'_> {
         })
     }
 
-    /// Where the clone has what is mounted at `at`.
+    /// Returns the path at which the clone has what is mounted at `at`.
     fn inside(&self, at: &Path) -> Option<PathBuf> {
         match &self.dir {
             None => Some(at.into()),

@@ -1,4 +1,4 @@
-//! What changes while it is read: databases, and files that are open for writing. Reads only.
+//! Finds what changes while it is read: databases, and files that are open for writing. Reads only.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,7 +13,7 @@ use crate::golden::facts::Mount;
 /// So many open files are shown.
 const SHOWN: usize = 20;
 
-/// Where databases, and what is like them, keep their files.
+/// The directories in which databases, and programs like them, keep their files.
 const DATABASES: [(&str, &str); 24] = [
     ("PostgreSQL", "/var/lib/postgresql"),
     ("PostgreSQL", "/var/lib/pgsql"),
@@ -44,14 +44,14 @@ const DATABASES: [(&str, &str); 24] = [
 /// Logs may miss their last lines.
 const LOGS: &str = "/var/log";
 
-/// What changes.
+/// The files that change while they are read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Busy {
-    /// What keeps its files where.
+    /// The databases, and the directories of their files.
     pub databases: Vec<(&'static str, PathBuf)>,
     /// Files that are open for writing, and the programs that have them open.
     pub files: Vec<(PathBuf, String)>,
-    /// How many more there are.
+    /// The number of open files beyond those.
     pub more: usize,
 }
 
@@ -63,7 +63,7 @@ impl Busy {
     }
 }
 
-/// What of these file systems changes while it is read, but for the directories that are left out.
+/// Returns what of these file systems changes while it is read, but for the directories that are left out.
 #[must_use]
 pub fn busy(machine: &Machine, mounts: &[&Mount], excluded: &[PathBuf]) -> Busy {
     let out = |path: &Path| excluded.iter().any(|dir| path.starts_with(dir));

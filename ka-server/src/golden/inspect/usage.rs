@@ -1,5 +1,5 @@
-//! How much a directory holds: what clones need not have room for when it is left out, and how much comes of a file system
-//! that compresses. Reads only.
+//! The weight of directories: what clones need not have room for when one is left out, and how much comes of a file
+//! system that compresses. Reads only.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 
 use crate::golden::facts::Mount;
 
-/// What `st_blocks` counts, in bytes.
+/// The unit of `st_blocks`, in bytes.
 const BLOCK_BYTES: u64 = 512;
 
-/// What a directory holds.
+/// The weight of a directory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Weight {
     /// The bytes it takes.
@@ -53,8 +53,8 @@ fn weigh_while(dir: &Path, go_on: &dyn Fn() -> bool) -> Option<Weight> {
     Some(weight)
 }
 
-/// How many bytes more than their file systems say the files of these mounts are: those of a btrfs, which may be compressed
-/// there and do not come so. Once `go_on` says no, no more are weighed.
+/// Returns by how many bytes the files of these mounts exceed what their file systems report: those of a btrfs, which
+/// may be compressed there and do not come so. Once `go_on` returns false, no more are weighed.
 #[must_use]
 pub fn compressed(mounts: &[&Mount], excluded: &[PathBuf], go_on: &dyn Fn() -> bool) -> u64 {
     // By file system: what it says, and what its subvolumes weigh.

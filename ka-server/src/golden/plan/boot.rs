@@ -1,4 +1,4 @@
-//! How clones boot: the boot records they get, and what UEFI starts. Pure.
+//! The boot of clones: the boot records they get, and what UEFI starts. Pure.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use super::choice::Choice;
 use super::scope::Scope;
 use crate::golden::facts::{Golden, GoldenDisk, Mount};
 
-/// What clones boot by, the bytes of the stream `boot`, and what the admin should know.
+/// Returns what clones boot by, the bytes of the stream `boot`, and what the admin should know.
 ///
 /// # Errors
 /// Sentences: clones could not boot as the golden node does.
@@ -110,7 +110,7 @@ fn is_bios_boot(desc: &Desc, disk: &str, number: u32) -> bool {
     })
 }
 
-/// What UEFI starts, if a file system with a loader is cloned.
+/// Returns the loader that UEFI starts, if a file system with one is cloned.
 fn uefi(scope: &Scope<'_>) -> Option<Uefi> {
     let loader = |mount: &&Mount| {
         let loader = mount.loaders.iter().min_by_key(|path| rank(path))?;

@@ -1,4 +1,4 @@
-//! What the admin chose, with the options of 2001 and their meanings.
+//! The admin's choices, with the options of 2001 and their meanings.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::golden::facts::Golden;
 use crate::golden::inspect::look::CODE_BYTES;
 use crate::golden::inspect::usage::{Weight, weigh};
 
-/// What was typed.
+/// The options as they were typed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Typed {
     /// `-x DIR`: directories that come empty.
@@ -34,16 +34,16 @@ pub struct Typed {
     pub bootloader: Option<String>,
     /// Clones get UUIDs of their own.
     pub new_uuids: bool,
-    /// What the clock says: seconds since 1970.
+    /// The time of the clock, in seconds since 1970.
     pub time_s: u64,
 }
 
-/// What was typed, with the files that it names read.
+/// The options that were typed, with the files that they name read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Choice {
     /// Directories that come empty.
     pub exclude: Vec<PathBuf>,
-    /// What those hold, and where.
+    /// The weights of what those hold, each with its partition.
     pub spared: Vec<(Part, Weight)>,
     /// Disks that are left out.
     pub exclude_disks: Vec<String>,
@@ -59,9 +59,9 @@ pub struct Choice {
     pub install: Option<Vec<String>>,
     /// Clones get UUIDs of their own.
     pub new_uuids: bool,
-    /// What the clock says: seconds since 1970.
+    /// The time of the clock, in seconds since 1970.
     pub time_s: u64,
-    /// What is wrong with what was typed, as sentences.
+    /// The faults of what was typed, as sentences.
     pub problems: Vec<String>,
 }
 

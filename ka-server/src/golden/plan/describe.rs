@@ -14,7 +14,7 @@ use super::scope::Scope;
 use super::sizes;
 use crate::golden::facts::{Golden, GoldenDisk, Mount};
 
-/// What clones' disks become.
+/// The description of the clones' disks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Described {
     /// The desc of all disks.
@@ -23,7 +23,7 @@ pub struct Described {
     pub uuids: Vec<GoldenUuid>,
     /// Every reason why this would not do, each with the way out.
     pub problems: Vec<String>,
-    /// What the admin should know.
+    /// The facts that the admin should know.
     pub warnings: Vec<String>,
 }
 
@@ -196,7 +196,7 @@ impl Describe<'_> {
         }
     }
 
-    /// What the golden node has where a line is mounted.
+    /// Returns the mount and the contents that the golden node has where a line is mounted.
     fn same(&self, line: &Partition) -> Option<(&Mount, &Contents)> {
         let mut paths = line.mount.iter().chain(line.subvolumes.iter().filter_map(|s| s.mount.as_ref()));
         let mount = paths.find_map(|path| self.scope.mounts.iter().find(|mount| mount.is_at(path)))?;
@@ -227,7 +227,7 @@ impl Describe<'_> {
         uuids
     }
 
-    /// What a captured disk has, and clones get without its contents.
+    /// Warns of what a captured disk has, and clones get without its contents.
     fn empty(&mut self, disk: &Disk, golden: &GoldenDisk, found: &Found) {
         for (line, number) in disk.partitions.iter().zip(disk.numbers()) {
             let part = Part { disk: golden.name.clone(), number };
@@ -247,7 +247,8 @@ impl Describe<'_> {
         }
     }
 
-    /// What depends on a clone's disk must still hold what the golden node has there.
+    /// Sets the least size of each partition that depends on a clone's disk: it must still hold what the golden node
+    /// has there.
     fn least(&self, disk: &mut Disk, golden: &GoldenDisk) {
         let numbers = disk.numbers();
         for (line, number) in
@@ -371,7 +372,7 @@ fn identify(disk: &mut Disk, golden: &GoldenDisk) {
     }
 }
 
-/// What is on the partitions of a disk.
+/// Returns the contents of the partitions of a disk.
 fn contents(disk: &GoldenDisk) -> impl Iterator<Item = (Part, &Contents)> {
     let all = disk.found.iter().flat_map(|found| &found.partitions);
     all.filter_map(|p| Some((Part { disk: disk.name.clone(), number: p.number }, p.contents.as_ref()?)))

@@ -1,4 +1,4 @@
-//! What clones become: from what the golden node is and what the admin chose. Pure.
+//! Makes the plan of the clones from what the golden node is and what the admin chose. Pure.
 
 use std::path::PathBuf;
 
@@ -14,7 +14,7 @@ use crate::golden::facts::Golden;
 /// A plan, and what belongs to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Planned {
-    /// What nodes are told.
+    /// The manifest that nodes get.
     pub plan: Manifest,
     /// The stream `boot`.
     pub boot: Vec<u8>,
@@ -22,9 +22,9 @@ pub struct Planned {
     pub mounts: Vec<PathBuf>,
     /// The directories whose contents are not.
     pub excluded: Vec<PathBuf>,
-    /// What else clones do not get.
+    /// The other things that clones do not get.
     pub left_out: Vec<LeftOut>,
-    /// What the admin should know.
+    /// The facts that the admin should know.
     pub warnings: Vec<String>,
 }
 

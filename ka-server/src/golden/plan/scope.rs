@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::choice::{Choice, disks};
 use crate::golden::facts::{Golden, GoldenDisk, Mount, On};
 
-/// What is cloned.
+/// The part of the golden node that is cloned.
 #[derive(Clone, Debug, Default)]
 pub struct Scope<'a> {
     /// The file systems, whatever contains others first.
@@ -18,9 +18,9 @@ pub struct Scope<'a> {
     pub disks: Vec<&'a GoldenDisk>,
     /// The partitions that come as their blocks.
     pub raw: Vec<Part>,
-    /// What is left out.
+    /// The things that clones do not get.
     pub left_out: Vec<LeftOut>,
-    /// What the admin should know.
+    /// The facts that the admin should know.
     pub warnings: Vec<String>,
 }
 
@@ -36,7 +36,7 @@ pub struct LeftOut {
 /// File systems of others, which tar cannot keep as they are.
 const FOREIGN: [&str; 5] = ["ntfs", "ntfs3", "fuseblk", "exfat", "hfsplus"];
 
-/// What of the golden node is cloned, and every reason why that cannot be, each with the way out.
+/// Returns what of the golden node is cloned, and every reason why that cannot be, each with the way out.
 pub fn scope<'a>(golden: &'a Golden, choice: &Choice) -> (Scope<'a>, Vec<String>) {
     let mut look = Look {
         golden,

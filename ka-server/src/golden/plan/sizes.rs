@@ -11,10 +11,10 @@ use super::choice::Choice;
 use super::scope::Scope;
 use crate::golden::facts::{Golden, Used};
 
-/// How many bytes mkfs of ext2, ext3 and ext4 gives each inode, as Debian and Fedora set it: from this size on, and below.
+/// The bytes for each inode by mkfs of ext2, ext3 and ext4, as Debian and Fedora set it: from this size on, and below.
 const INODE_BYTES: [(u64, u64); 2] = [(512 << 20, 16 << 10), (0, 4 << 10)];
 
-/// What clones get of a partition's files. All subvolumes of a btrfs say the same of it.
+/// Returns what clones get of a partition's files. All subvolumes of a btrfs report the same of it.
 #[must_use]
 pub fn comes(scope: &Scope<'_>, choice: &Choice, part: &Part) -> Used {
     let mounts = || scope.mounts.iter().filter(|mount| mount.part() == Some(part));
@@ -30,7 +30,7 @@ pub fn comes(scope: &Scope<'_>, choice: &Choice, part: &Part) -> Used {
     }
 }
 
-/// How large a partition must be that holds these files: with the share that the golden node's own bookkeeping takes.
+/// Returns the least size of a partition for these files: with the share that the golden node's own bookkeeping takes.
 #[must_use]
 pub fn least_bytes(golden: &Golden, part: &Part, comes: Used) -> u64 {
     let size = golden.part_bytes(part);
@@ -41,7 +41,7 @@ pub fn least_bytes(golden: &Golden, part: &Part, comes: Used) -> u64 {
     u64::try_from(bytes).unwrap_or(u64::MAX)
 }
 
-/// What each partition of the desc must hold. Files go where the desc mounts what contains them.
+/// Returns what each partition of the desc must hold. Files go where the desc mounts what contains them.
 #[must_use]
 pub fn needs(desc: &Desc, scope: &Scope<'_>, choice: &Choice) -> Vec<Need> {
     let mut needs: Vec<Need> = Vec::new();
@@ -62,7 +62,7 @@ pub fn needs(desc: &Desc, scope: &Scope<'_>, choice: &Choice) -> Vec<Need> {
     needs
 }
 
-/// Where the desc has what is at `path`.
+/// Returns the partition on which the desc has what is at `path`.
 fn place<'a>(desc: &'a Desc, path: &Path) -> Option<(Part, &'a Partition)> {
     let mut best: Option<(usize, Part, &Partition)> = None;
     for disk in &desc.disks {
@@ -80,7 +80,7 @@ fn place<'a>(desc: &'a Desc, path: &Path) -> Option<(Part, &'a Partition)> {
     best.map(|(_, part, line)| (part, line))
 }
 
-/// What does not fit, and what is doubtful.
+/// Returns what does not fit, and what is doubtful.
 #[must_use]
 pub fn misfits(
     golden: &Golden,
@@ -139,7 +139,7 @@ pub fn laid_out(golden: &Golden, disk: &Disk) -> Result<layout::Plan, Vec<String
         .map_err(|list| list.into_iter().map(|misfit| misfit.to_string()).collect())
 }
 
-/// How many files a new file system has room for.
+/// Returns the number of files that a new file system has room for.
 fn inodes(line: &Partition, bytes: u64) -> u64 {
     match line.file_system() {
         Some(Fs::Ext2 | Fs::Ext3 | Fs::Ext4) => {

@@ -13,25 +13,25 @@ use ka_core::types::NodeId;
 use ka_core::wire::control::{Outcome, Reason};
 use ka_desc::manifest::{Stage, StreamKind, topic};
 
-/// What is known of the session.
+/// The state of the session, as far as it is known.
 #[derive(Debug)]
 pub(crate) struct Board {
     /// The session, in words.
     pub(super) title: String,
     pub(super) expected: u32,
     pub(super) started: bool,
-    /// How much each stream has.
+    /// The size of each stream.
     pub(super) totals: Vec<Total>,
     pub(super) nodes: BTreeMap<NodeId, Row>,
-    /// How fast the nodes go that the others wait for. It begins anew when these are others.
+    /// The speed of the nodes that the others wait for. The meter begins anew when these are others.
     pub(super) meter: Meter,
     /// When bytes began to move.
     pub(super) begun: Option<Duration>,
-    /// How much of the source is read.
+    /// The bytes of the source that are read.
     pub(super) read: u64,
-    /// It gives nothing more, and why was told.
+    /// The source gives nothing more, and the reason was printed.
     pub(super) source_ended: bool,
-    /// It was stopped here, and that was told.
+    /// The session was stopped here, and that was printed.
     pub(super) stopped: bool,
 }
 
@@ -66,7 +66,7 @@ impl Board {
         self.started
     }
 
-    /// How many nodes are in.
+    /// Returns the number of nodes that are in.
     pub(crate) fn nodes(&self) -> u32 {
         self.nodes.len() as u32
     }

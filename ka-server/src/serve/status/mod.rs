@@ -1,4 +1,4 @@
-//! What people see of a session: who is there, who is how far, who is waited for.
+//! The live view of a session: the nodes that are there, their progress, and those that are waited for.
 //!
 //! [`row`]: what is known of one node. [`table`]: how far it is, for a log and for a terminal.
 

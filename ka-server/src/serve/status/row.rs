@@ -1,4 +1,4 @@
-//! What is known of one node. Facts come in any order; what became of a node is final.
+//! The state of one node, as far as it is known. Facts come in any order; the outcome of a node is final.
 
 use std::net::SocketAddr;
 
@@ -15,23 +15,23 @@ use crate::serve::report::briefly;
 pub(crate) struct Row {
     /// Address and label.
     pub(crate) who: String,
-    /// How far its application is, in its own word.
+    /// The stage of its application, in its own word.
     doing: Option<String>,
     pub(crate) sunk: u64,
     linked: bool,
     /// Why it is not heard.
     away: Option<String>,
-    /// It gets the rest after the others.
+    /// The node gets the rest after the others.
     later: bool,
     complete: bool,
-    /// How it ended.
+    /// The outcome of the node.
     end: Option<Outcome>,
-    /// It was told as it happened why it failed.
+    /// The reason why the node failed was printed as it happened.
     pub(crate) told: bool,
     pub(crate) released: bool,
 }
 
-/// How urgently people should see a node.
+/// The urgency with which people should see a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Urgency {
     Failed,
@@ -136,7 +136,8 @@ impl Row {
         }
     }
 
-    /// What this node is at, in few words: why it failed is told as it happens. Before the session has `started`, it waits.
+    /// Returns the state of this node, in few words: why it failed is printed as it happens. Before the session has
+    /// `started`, it waits.
     pub(crate) fn state(&self, node: NodeId, started: bool) -> String {
         let doing = |otherwise: &str| self.doing.as_deref().unwrap_or(otherwise).to_owned();
         match (&self.end, &self.away) {

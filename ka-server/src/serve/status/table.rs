@@ -1,4 +1,4 @@
-//! How far a session is: a line for a log, and for a terminal a table with its summary below.
+//! The progress of a session: a line for a log, and for a terminal a table with its summary below.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ const ROWS: usize = 12;
 const COLUMNS: usize = 60;
 
 impl Board {
-    /// How far it is, for a log.
+    /// Returns the progress of the session, for a log.
     pub(crate) fn line(&self, now: Duration) -> String {
         if !self.started {
             let here = names(self.nodes.values().map(|row| row.who.clone()));
@@ -102,7 +102,7 @@ impl Board {
         format!("  {:<3} {who}{pad}{sunk}{share}  {}", node.0, row.state(node, self.started))
     }
 
-    /// What of all streams is known.
+    /// Returns the size of all streams, as far as it is known.
     fn total(&self) -> Total {
         self.totals.iter().fold(Total::Known(0), |all, total| all.and(*total))
     }
@@ -129,7 +129,7 @@ impl Board {
         self.read > before.sum()
     }
 
-    /// What is waited for, if it is not that nodes get their bytes.
+    /// Returns what is waited for, if it is not that nodes get their bytes.
     fn waits_for(&self) -> Option<String> {
         let named = |which: fn(&Row) -> bool| {
             let some = self.nodes.iter().filter(|(_, row)| which(row));

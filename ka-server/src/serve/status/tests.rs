@@ -1,4 +1,4 @@
-//! What a board says, and what it shows.
+//! Tests of what a board prints, and of what it shows.
 
 use ka_core::console::printer::{Size, Styled, Tone, width};
 use ka_core::tape::chain::StreamInfo;

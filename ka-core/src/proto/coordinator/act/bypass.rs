@@ -175,8 +175,8 @@ impl Coordinator {
         known
     }
 
-    /// What comes over a node's link may be its parent's doing, which is slow itself: another one shall feed it, once.
-    /// Whether one does.
+    /// Has another node feed this one, once: what comes over its link may be the doing of its parent, which is slow
+    /// itself. Returns whether another one does.
     fn feed_anew(&mut self, now: Instant, node: NodeId, trouble: Trouble) -> bool {
         let by_link = matches!(trouble, Trouble::Link(_));
         let parent = self.nodes.tree.parent(node).filter(|p| by_link && *p != NodeId::ROOT);

@@ -187,7 +187,7 @@ impl Coordinator {
         self.outputs.push_back(Output::Done(report));
     }
 
-    /// What is known of the session by now.
+    /// The report on the session, as far as it is known by now.
     #[must_use]
     pub fn report(&self, now: Instant) -> Report {
         let root = self.nodes.get(NodeId::ROOT).expect("the root is always in").report(now);

@@ -1,4 +1,4 @@
-//! What the coordinator does: each part asks the deciders, changes members and tree, and tells nodes.
+//! The actions of the coordinator: each part asks the deciders, changes members and tree, and tells nodes.
 //!
 //! ```text
 //!   session ─▶ gate, bypass ─▶ repair ─▶ deferral ─▶ ending        a part calls those to its right

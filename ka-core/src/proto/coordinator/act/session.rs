@@ -1,4 +1,4 @@
-//! What happens to a session, and who takes care of it.
+//! The inputs of a session, and the parts that take care of them.
 
 use alloc::vec::Vec;
 
@@ -45,7 +45,7 @@ impl Coordinator {
         self.send_views();
     }
 
-    /// What to do next.
+    /// Returns the next output: what to do, or until when to wait.
     pub fn poll(&mut self) -> Output {
         if let Some(output) = self.outputs.pop_front() {
             return output;

@@ -1,4 +1,4 @@
-//! What nodes are told of the tree: views, and what is stable.
+//! The messages to nodes about the tree: views, and what is stable.
 
 use core::net::SocketAddr;
 
@@ -61,7 +61,7 @@ impl Coordinator {
     }
 }
 
-/// Where `child` reaches `parent`.
+/// The address at which `child` reaches `parent`.
 ///
 /// The root listens wherever the child reached the server. A node that joined over loopback shares the
 /// server's host: others reach it where they reach the server.

@@ -1,4 +1,4 @@
-//! What a node has, and what is wrong with its links.
+//! The tape that a node has, and the faults of its links.
 
 use alloc::vec::Vec;
 
@@ -7,7 +7,7 @@ use crate::time::Instant;
 use crate::types::{NodeId, Offset};
 use crate::wire::control::{Progress, Receipt};
 
-/// What a node has, and what is wrong with its links.
+/// The tape that a node has, and the faults of its links.
 #[derive(Clone, Debug)]
 pub(crate) struct Delivery {
     pub(super) progress: Progress,
@@ -91,7 +91,7 @@ impl Delivery {
         more
     }
 
-    /// What the node was told last of what is stable.
+    /// The number of stable items that the node was last told of, and the node that has stored the least.
     pub(crate) fn stable(&self) -> (u64, NodeId) {
         self.stable
     }

@@ -1,9 +1,9 @@
-//! How a node ended.
+//! The end of a node.
 
 use crate::time::Instant;
 use crate::wire::control::Outcome;
 
-/// How a node ended.
+/// The end of a node.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ending {
     pub(super) outcome: Option<Outcome>,

@@ -1,4 +1,4 @@
-//! Who a node is, and where.
+//! The identity of a node, and its address.
 
 use alloc::string::String;
 use core::net::{IpAddr, SocketAddr};
@@ -6,7 +6,7 @@ use core::net::{IpAddr, SocketAddr};
 use crate::time::Instant;
 use crate::types::NodeId;
 
-/// What the coordinator's caller calls one control connection.
+/// The number by which the coordinator's caller identifies one control connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Conn(pub u32);
 
@@ -15,7 +15,7 @@ impl Conn {
     pub const ROOT: Self = Self(0);
 }
 
-/// Who a node is, and where.
+/// The identity of a node, and its address.
 #[derive(Clone, Debug)]
 pub struct Identity {
     pub(super) node: NodeId,

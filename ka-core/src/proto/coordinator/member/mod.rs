@@ -72,7 +72,7 @@ impl Member {
         self.identity.incarnation
     }
 
-    /// How the node ended, if it has.
+    /// The node's outcome, if it has ended.
     #[must_use]
     pub fn outcome(&self) -> Option<&Outcome> {
         self.ending.outcome.as_ref()

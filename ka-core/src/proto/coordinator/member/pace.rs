@@ -1,20 +1,20 @@
-//! How fast a node is, and what was done about it.
+//! The pace of a node, and what was done about it.
 
 use crate::limits;
 use crate::proto::throughput::Throughput;
 use crate::time::Instant;
 
-/// How fast a node is, and what was done about it.
+/// The pace of a node, and what was done about it.
 #[derive(Clone, Debug)]
 pub(crate) struct Pace {
     pub(crate) throughput: Throughput,
     /// When the node was last slow, if it was said that it is.
     named: Option<Instant>,
-    /// What came over its link was too little, so it got another parent: if that is no better, the fault is its own.
+    /// Too little came over the node's link, so it got another parent: if that is no better, the fault is its own.
     fed_anew: bool,
-    /// It is on its way to the end of the line, once those it fed are fed by others.
+    /// The node is on its way to the end of the line, once those it fed are fed by others.
     leaves: bool,
-    /// It is served once the others have everything.
+    /// The node is served once the others have everything.
     deferred: bool,
 }
 

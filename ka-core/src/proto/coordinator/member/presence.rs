@@ -41,7 +41,7 @@ pub(crate) struct Suspicion {
     cause: Cause,
 }
 
-/// What made the coordinator suspect a node.
+/// The reason why the coordinator suspects a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {
     /// Nothing was heard from it.
@@ -129,7 +129,7 @@ impl Presence {
         self.suspicion.as_ref()?.back
     }
 
-    /// What is held against the node now, in words.
+    /// The reason why the node is suspected now, in words.
     pub(crate) fn suspected_of(&self, now: Instant) -> Option<String> {
         self.suspicion.as_ref().map(|suspicion| self.words(now, &suspicion.cause))
     }
