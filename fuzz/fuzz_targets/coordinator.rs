@@ -58,6 +58,7 @@ fuzz_target!(|bytes: &[u8]| {
                         Role::Node { data_port: 7, wait: step[2] % 2 == 1, back }
                     },
                     label: String::new(),
+                    about: Vec::new(),
                 },
             },
             // The root has no connection that could go.

@@ -104,7 +104,7 @@ fn finished(
     let disks = std::slice::from_ref(disk);
     let clone = Target { plan, root, disks, machine: &machine, firmware: Firmware::Bios };
     let mut told = Vec::new();
-    let changed = finish(&clone, boot, &mut Here, &mut |line| told.push(line.to_owned()))?;
+    let changed = finish(&clone, boot, &mut Here, &mut |remark| told.push(format!("{remark:?}")))?;
     Ok((changed, told))
 }
 

@@ -13,7 +13,7 @@ use ka_core::proto::{Event, Report};
 use ka_core::stream::{CommandSource, FileSource, Source};
 use ka_core::types::SessionName;
 use ka_desc::manifest::{
-    Boot, DiskFacts, Files, Firmware, Manifest, Need, Part, Raw, RawFormat, StreamKind, VERSION, topic,
+    Boot, DiskFacts, Files, Firmware, Manifest, Need, NodeState, Part, Raw, RawFormat, StreamKind, VERSION,
 };
 use ka_desc::run::{Call, Here, Runner};
 
@@ -129,9 +129,14 @@ impl Lab {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let report = runtime
             .block_on(serve(config, streams, inbox, move |event| {
-                if let ServerEvent::Session(Event::Noted { note, .. }) = event {
-                    kept.lock().unwrap().push((note.topic, note.text));
-                }
+                let said = match event {
+                    ServerEvent::Session(Event::Noted { note, .. }) => (note.topic, note.text),
+                    ServerEvent::Session(Event::State { state, .. }) => {
+                        ("stage".into(), NodeState::from_bytes(&state).unwrap().stage.to_string())
+                    }
+                    _ => return,
+                };
+                kept.lock().unwrap().push(said);
             }))
             .unwrap();
         let notes = notes.lock().unwrap().clone();
@@ -187,8 +192,7 @@ fn end(child: Child) -> (Option<i32>, String) {
 }
 
 fn stages(notes: &[(String, String)]) -> Vec<&str> {
-    let mut all: Vec<&str> =
-        notes.iter().filter(|(t, _)| t == topic::STAGE).map(|(_, s)| s.as_str()).collect();
+    let mut all: Vec<&str> = notes.iter().filter(|(t, _)| t == "stage").map(|(_, s)| s.as_str()).collect();
     all.dedup();
     all
 }

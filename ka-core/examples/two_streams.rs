@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ka_core::net::{
-    Admit, ClientConfig, ClientEvent, Control, JoinError, NodeEnd, Ports, ServerConfig, ServerKey, Stream,
-    join, serve,
+    Admit, ClientConfig, ClientEvent, Control, Denied, JoinError, NodeEnd, Ports, ServerConfig, ServerKey,
+    Stream, join, serve,
 };
 use ka_core::proto::Report;
 use ka_core::stream::{Sink, Source, Stop};
@@ -63,7 +63,7 @@ async fn session(
         if who.label.starts_with("lab-") {
             Ok(())
         } else {
-            Err(format!("`{}` is not of this lab", who.label))
+            Err(Denied { code: 1, text: format!("`{}` is not of this lab", who.label) })
         }
     };
     let key = ServerKey::generate().expect("random numbers");

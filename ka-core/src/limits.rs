@@ -59,6 +59,12 @@ pub const TEXT_BYTES: usize = 512;
 /// Bytes of the text of one note at most: a line of a log.
 pub const NOTE_BYTES: usize = 1024;
 
+/// Bytes that a node's application says of itself when it joins, at most.
+pub const ABOUT_BYTES: usize = 1024;
+
+/// Bytes of the state of a node's application at most.
+pub const STATE_BYTES: usize = 1024;
+
 /// Notes of one node that the coordinator passes on within a second; the rest is dropped.
 pub const NOTES_PER_SECOND: u32 = 100;
 

@@ -11,8 +11,8 @@ use ka_core::tape::chain::{Checker, Hash, Sealer, Segment, Statement, StreamEnd,
 use ka_core::types::{Epoch, NodeId, Offset, Position, SessionId, SessionName, Watermarks};
 use ka_core::wire::codec::{decode_control, encode_control};
 use ka_core::wire::control::{
-    Blocked, Counters, Hello, LinkFault, Note, Outcome, Peer, Progress, Reason, Receipt, Refusal, Role,
-    ToCoordinator, ToNode, View, Welcome,
+    Blocked, Counters, Hello, LinkFault, Note, Outcome, Peer, Progress, Reason, Receipt, Refusal,
+    RefusalCode, Role, ToCoordinator, ToNode, View, Welcome,
 };
 use ka_core::wire::data::{Attach, Grant, HEADER_BYTES, Header, Kind, Refuse};
 use ka_core::wire::{discovery, preface};
@@ -87,6 +87,10 @@ fn outcome() -> impl Strategy<Value = Outcome> {
     ]
 }
 
+fn bytes() -> impl Strategy<Value = Vec<u8>> {
+    vec(any::<u8>(), 0..40)
+}
+
 fn to_coordinator() -> impl Strategy<Value = ToCoordinator> {
     let role = prop_oneof![
         Just(Role::Go),
@@ -100,11 +104,12 @@ fn to_coordinator() -> impl Strategy<Value = ToCoordinator> {
         offset().prop_map(LinkFault::Gone),
     ];
     prop_oneof![
-        (proptest::option::of(name()), any::<u64>(), role, text()).prop_map(
-            |(session, incarnation, role, label)| {
-                ToCoordinator::Hello(Hello { session, incarnation, role, label })
+        (proptest::option::of(name()), any::<u64>(), role, text(), bytes()).prop_map(
+            |(session, incarnation, role, label, about)| {
+                ToCoordinator::Hello(Hello { session, incarnation, role, label, about })
             }
         ),
+        bytes().prop_map(ToCoordinator::State),
         any::<u32>().prop_map(|e| ToCoordinator::Linked(Epoch(e))),
         (offset(), offset(), offset(), blocked(), counters()).prop_map(
             |(received, sunk, kept, blocked, counters)| {
@@ -124,15 +129,17 @@ fn to_coordinator() -> impl Strategy<Value = ToCoordinator> {
 }
 
 fn to_node() -> impl Strategy<Value = ToNode> {
-    let refusal = prop_oneof![
-        Just(Refusal::OtherSession),
-        any::<u32>().prop_map(Refusal::Started),
-        Just(Refusal::Unknown),
-        Just(Refusal::Full),
-        Just(Refusal::NobodyReady),
-        text().prop_map(Refusal::Rule),
-        text().prop_map(Refusal::Ending),
+    let code = prop_oneof![
+        Just(RefusalCode::OtherSession),
+        any::<u32>().prop_map(RefusalCode::Started),
+        Just(RefusalCode::Unknown),
+        Just(RefusalCode::Full),
+        Just(RefusalCode::NobodyReady),
+        Just(RefusalCode::Ending),
+        Just(RefusalCode::Invalid),
+        any::<u16>().prop_map(RefusalCode::Rule),
     ];
+    let refusal = (code, text()).prop_map(|(code, text)| Refusal { code, text });
     let link = || proptest::option::of(any::<[u8; 32]>().prop_map(LinkKey::new));
     let peer = (node(), addr(), link()).prop_map(|(node, addr, key)| Peer { node, addr, key });
     prop_oneof![

@@ -393,7 +393,8 @@ impl Manifest {
 pub const OWN: &str = "/etc/ka";
 
 /// The progress of a node, as it reports it to the golden node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Stage {
     /// The node is in the session, and waits for the others.
     Gathering,
@@ -407,17 +408,71 @@ pub enum Stage {
     Finishing,
 }
 
-/// Under which word a node's notes tell what.
+/// The words under which a node's notes tell people something.
 pub mod topic {
-    /// A [`Stage`](super::Stage)'s word.
-    pub const STAGE: &str = "stage";
     /// A line of the node's log.
     pub const LOG: &str = "log";
+    /// Something that may be wrong with the clone, for the admin.
+    pub const WARNING: &str = "warning";
     /// An intended difference between the clone and the golden node.
     pub const CHANGED: &str = "changed";
-    /// Of which file systems the node can write the used blocks: words of [`PARTCLONE`](super::PARTCLONE).
-    pub const PARTCLONE: &str = "partclone";
 }
+
+/// What a machine says of itself when it joins, for programs: JSON of at most 1 KiB. Unknown fields are ignored, and
+/// missing ones are empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct About {
+    /// The addresses of the machine's network cards, in lower case with colons, the lowest first.
+    pub macs: Vec<String>,
+}
+
+/// What a node says of itself as it goes on, for programs: JSON of at most 1 KiB. The last one counts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeState {
+    /// The stage of the installation.
+    pub stage: Stage,
+    /// The file systems whose used blocks the node can write: words of [`PARTCLONE`]; `None`: it is not known yet.
+    #[serde(default)]
+    pub partclone: Option<Vec<String>>,
+}
+
+impl About {
+    /// As bytes; of too many addresses the first.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let macs = self.macs.iter().take(MACS_MAX).cloned().collect();
+        serde_json::to_vec(&Self { macs }).expect("plain data")
+    }
+
+    /// From bytes; empty if they are none.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        serde_json::from_slice(bytes).unwrap_or_default()
+    }
+}
+
+impl NodeState {
+    /// As bytes.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("plain data")
+    }
+
+    /// From bytes, without words that are unknown; `None`: the node is not one that installs a clone, or of another
+    /// release.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let mut state: Self = serde_json::from_slice(bytes).ok()?;
+        if let Some(words) = &mut state.partclone {
+            words.retain(|word| PARTCLONE.contains(&word.as_str()));
+        }
+        Some(state)
+    }
+}
+
+/// The most addresses that a machine tells.
+const MACS_MAX: usize = 32;
 
 const STAGES: [(Stage, &str); 5] = [
     (Stage::Gathering, "gathering"),
@@ -428,13 +483,7 @@ const STAGES: [(Stage, &str); 5] = [
 ];
 
 impl Stage {
-    /// From its word.
-    #[must_use]
-    pub fn of_word(word: &str) -> Option<Self> {
-        STAGES.iter().find(|(_, w)| *w == word).map(|(stage, _)| *stage)
-    }
-
-    /// Its word.
+    /// The stage's word, for people.
     #[must_use]
     pub fn word(self) -> &'static str {
         STAGES.iter().find(|(stage, _)| *stage == self).map_or("", |(_, word)| word)
@@ -483,8 +532,19 @@ mod tests {
             assert_eq!(RawFormat::of_byte(form.byte()), Some(form));
         }
         for (stage, word) in STAGES {
-            assert_eq!((Stage::of_word(word), stage.word()), (Some(stage), word));
+            let state = NodeState { stage, partclone: Some(vec!["ntfs".into()]) };
+            assert_eq!((NodeState::from_bytes(&state.to_bytes()), stage.word()), (Some(state), word));
         }
+        assert_eq!(NodeState::from_bytes(br#"{"stage":"ready","new":1}"#).unwrap().partclone, None);
+        assert_eq!(NodeState::from_bytes(br#"{"stage":"unheard of"}"#), None);
+        let strange =
+            NodeState::from_bytes(br#"{"stage":"ready","partclone":["ntfs","\u001b[2J"]}"#).unwrap();
+        assert_eq!(strange.partclone, Some(vec!["ntfs".into()]));
+        let about = About { macs: vec!["52:54:00:12:34:56".into(); 100] };
+        assert!(
+            about.to_bytes().len() <= 1024 && About::from_bytes(&about.to_bytes()).macs.len() == MACS_MAX
+        );
+        assert_eq!(About::from_bytes(b"nonsense"), About::default());
     }
 
     #[test]

@@ -186,7 +186,7 @@ fn what_a_server_says_is_on_the_page() {
         Event::Later { node: 1, at },
         Event::Resumed { node: 1, at },
         Event::RereadFailed { why },
-        Event::Noted { node: 1, topic: "stage", text },
+        Event::Noted { node: 1, topic: "stage", text: text.into() },
         Event::Complete { node: 1 },
         Event::Ended { node: 1, ending: ending.clone() },
         Event::Released { node: 1 },

@@ -10,6 +10,7 @@ use ka_core::cli::args;
 use ka_core::console::exit::Exit;
 use ka_core::console::reporter::Reporter;
 use ka_core::console::run as runtime;
+use ka_desc::manifest::About;
 use ka_desc::private;
 use rustix::system::{RebootCommand, reboot};
 
@@ -61,11 +62,15 @@ async fn run(options: Options) -> Exit {
         Err(e) => return runtime::no_start(PROGRAM, &e),
     };
     let then = options.then;
+    let about = About { macs: macs() };
     // The address first, because a long label is cut.
-    let label = format!("{} {}", mac().unwrap_or_default(), receive::label()).trim_start().to_owned();
+    let label = format!("{} {}", about.macs.first().map_or("", String::as_str), receive::label());
     // A node that is let go early relays until then, so it always waits.
-    let session = match options.join.config(label, true) {
-        Ok(session) => session,
+    let session = match options.join.config(label.trim_start().to_owned(), true) {
+        Ok(mut session) => {
+            session.client.about = about.to_bytes();
+            session
+        }
         Err(why) => {
             tell.fail(&why, Exit::Usage);
             tell.say(untouched());
@@ -115,12 +120,14 @@ fn start_own() -> Exit {
     }
 }
 
-/// The lowest address of this machine's network cards, by which people know the machine. Programs decide nothing by it.
-fn mac() -> Option<String> {
-    let cards = fs::read_dir("/sys/class/net").ok()?.flatten();
+/// The addresses of this machine's network cards, the lowest first.
+fn macs() -> Vec<String> {
+    let cards = fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
     let address = |card: fs::DirEntry| fs::read_to_string(card.path().join("address")).ok();
     let all = cards.filter_map(address).map(|text| text.trim().to_owned());
-    all.filter(|mac| mac.len() == 17 && mac != "00:00:00:00:00:00").min()
+    let mut macs: Vec<_> = all.filter(|mac| mac.len() == 17 && mac != "00:00:00:00:00:00").collect();
+    macs.sort();
+    macs
 }
 
 fn act(then: Then) -> Exit {

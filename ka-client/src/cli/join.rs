@@ -73,6 +73,7 @@ impl JoinArgs {
             window_bytes: self.net.window,
             discover_timeout: Some(self.discover_timeout),
             label,
+            about: Vec::new(),
             done: Vec::new(),
             ports: self.net.ports(),
             threads: Threads::default(),

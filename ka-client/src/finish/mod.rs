@@ -20,6 +20,7 @@
 mod boot;
 mod linux;
 pub(crate) mod mark;
+mod remark;
 mod target;
 
 use boot::{grub, records, uefi};
@@ -29,6 +30,7 @@ use ka_desc::system::tree::Tree;
 use linux::{chroot, initramfs, sysprep, uuids};
 
 pub(crate) use boot::records::misfits;
+pub use remark::Remark;
 pub use target::Target;
 
 /// Makes a clone bootable and distinct, and gives the intended differences to the golden node, a sentence each. `boot`
@@ -41,7 +43,7 @@ pub fn finish(
     clone: &Target<'_>,
     boot: &[u8],
     runner: &mut dyn Runner,
-    tell: &mut dyn FnMut(&str),
+    tell: &mut dyn FnMut(Remark<'_>),
 ) -> Result<Vec<String>, String> {
     let tree = Tree::open(clone.root, "the clone")?;
     let uuids = uuids::changes(clone, runner)?;

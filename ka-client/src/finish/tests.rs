@@ -161,7 +161,7 @@ impl Lab {
         let clone =
             Target { plan: &self.plan, root: &root, disks: &self.disks, machine: &self.machine, firmware };
         let told = &mut self.told;
-        let done = finish(&clone, &[], runner, &mut |line| told.push(line.into()));
+        let done = finish(&clone, &[], runner, &mut |remark| told.push(format!("{remark:?}")));
         for call in &mut runner.calls {
             *call = call
                 .replace(&root.display().to_string(), "ROOT")
@@ -359,7 +359,7 @@ fn a_boot_entry_takes_the_place_of_those_that_mean_nothing_any_more() {
             .contains(&"mount --bind /sys/firmware/efi/efivars ROOT/sys/firmware/efi/efivars".to_owned())
     );
     lab.finish(Firmware::Uefi, &mut Recorder::new(&[TABLE, listed, ("--create", Err("full"))])).unwrap();
-    assert!(lab.told.last().unwrap().starts_with("warning: no boot entry was made"), "{:?}", lab.told);
+    assert!(lab.told.last().unwrap().starts_with("Warning(\"no boot entry was made"), "{:?}", lab.told);
 }
 
 #[test]

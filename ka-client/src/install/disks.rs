@@ -1,4 +1,7 @@
 //! Which disk of this machine is meant for which of the golden node's. Pure.
+//!
+//! Two disks that could be meant are refused. A rule that prefers the right one on 99 machines takes the wrong one on the
+//! hundredth.
 
 use std::path::PathBuf;
 

@@ -9,16 +9,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ka_core::console::clock::Time;
 use ka_core::console::reporter::{Line, Reporter};
 use ka_core::net::Control;
-use ka_desc::manifest::{Stage, topic};
+use ka_desc::manifest::{NodeState, Stage, topic};
+
+use crate::finish::Remark;
 
 /// Lines of one program that are passed on; a tar that complains of each file would fill a disk.
 const LINES: usize = 200;
 
 /// The longest line of a program.
 const LINE_BYTES: u64 = 1000;
-
-/// The number of ticks of the live view after which notes are sent again.
-const AGAIN: u32 = 10;
 
 /// A log. Clones write the same one.
 #[derive(Clone)]
@@ -30,10 +29,7 @@ pub(super) struct Log {
 
 struct Shared {
     file: Option<File>,
-    stage: Stage,
-    /// The words of [`Log::has`].
-    has: String,
-    ticks: u32,
+    state: NodeState,
 }
 
 impl Log {
@@ -46,8 +42,10 @@ impl Log {
                 .map_err(|e| io::Error::new(e.kind(), format!("--log {}: {e}", path.display())))
         };
         let file = path.map(open).transpose()?;
-        let shared =
-            Arc::new(Mutex::new(Shared { file, stage: Stage::Gathering, has: String::new(), ticks: 0 }));
+        let shared = Arc::new(Mutex::new(Shared {
+            file,
+            state: NodeState { stage: Stage::Gathering, partclone: None },
+        }));
         Ok(Self { tell: tell.clone(), control, shared })
     }
 
@@ -58,6 +56,19 @@ impl Log {
         self.control.note(topic::LOG, text);
     }
 
+    /// What is told while the clone is finished.
+    pub(super) fn remark(&self, remark: Remark<'_>) {
+        match remark {
+            Remark::Step(text) => self.say(text),
+            Remark::Warning(text) => {
+                let line = format!("warning: {text}");
+                self.keep(&line);
+                self.tell.line(Line::Say(line));
+                self.control.note(topic::WARNING, text);
+            }
+        }
+    }
+
     /// An intended difference between this clone and the golden node.
     pub(super) fn changed(&self, text: &str) {
         self.keep(text);
@@ -65,34 +76,23 @@ impl Log {
         self.control.note(topic::CHANGED, text);
     }
 
-    /// Of which file systems this node can write the used blocks.
+    /// The file systems whose used blocks this node can write.
     pub(super) fn has(&self, file_systems: &[&str]) {
-        let words = file_systems.join(" ");
-        self.control.note(topic::PARTCLONE, &words);
-        self.shared().has = words;
+        let words = file_systems.iter().map(|word| (*word).to_owned()).collect();
+        self.tell_state(|state| state.partclone = Some(words));
     }
 
     /// A new stage begins.
     pub(super) fn stage(&self, stage: Stage) {
         self.keep(&format!("-- {stage}"));
-        self.shared().stage = stage;
-        self.control.note(topic::STAGE, stage.word());
+        self.tell_state(|state| state.stage = stage);
     }
 
-    /// Sends again, now and then, what others wait for or go by: notes may be lost.
-    pub(super) fn tick(&self) {
-        let (stage, has) = {
-            let mut shared = self.shared();
-            shared.ticks = (shared.ticks + 1) % AGAIN;
-            if shared.ticks != 0 {
-                return;
-            }
-            (shared.stage, shared.has.clone())
-        };
-        self.control.note(topic::STAGE, stage.word());
-        if !has.is_empty() {
-            self.control.note(topic::PARTCLONE, &has);
-        }
+    /// Changes the state of this node, and tells the golden node.
+    fn tell_state(&self, change: impl FnOnce(&mut NodeState)) {
+        let mut shared = self.shared();
+        change(&mut shared.state);
+        self.control.state(shared.state.to_bytes());
     }
 
     /// Says what a program says on the other end of this pipe, until it has nothing more to say; then its first line and

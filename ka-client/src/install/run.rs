@@ -52,7 +52,6 @@ pub async fn install(config: Config, session: receive::Config, tell: &Reporter) 
         let joins = Arc::clone(&work);
         Ok(Sinks {
             open: Box::new(move |info| sinks::open(&work, info)),
-            tick: Box::new(move || log.tick()),
             joined: Box::new(move |session| sinks::lock(&joins).session = Some(session)),
             done,
         })

@@ -286,7 +286,7 @@ impl Work {
             machine: &self.machine,
             firmware: firmware(),
         };
-        let changed = finish(&clone, boot, &mut Here, &mut |text| self.log.say(text))?;
+        let changed = finish(&clone, boot, &mut Here, &mut |remark| self.log.remark(remark))?;
         changed.iter().for_each(|text| self.log.changed(text));
         self.settle()?;
         let session = self.session.ok_or("there is no session")?;

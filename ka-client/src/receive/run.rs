@@ -3,7 +3,6 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ka_core::console::clock::Time;
@@ -40,8 +39,6 @@ pub struct Config {
 pub struct Sinks {
     /// Opens each stream's sink as it begins.
     pub open: OpenSink,
-    /// Called now and then until this node has ended.
-    pub tick: Box<dyn FnMut() + Send>,
     /// Called when the session is joined.
     pub joined: Box<dyn FnMut(SessionId) + Send>,
     /// Sessions that this host has been through.
@@ -51,7 +48,7 @@ pub struct Sinks {
 impl Sinks {
     /// Sinks that `open` opens, and nothing else.
     pub fn new(open: impl FnMut(&StreamInfo) -> Result<Box<dyn Sink>, String> + Send + 'static) -> Self {
-        Self { open: Box::new(open), tick: Box::new(|| ()), joined: Box::new(|_| ()), done: Vec::new() }
+        Self { open: Box::new(open), joined: Box::new(|_| ()), done: Vec::new() }
     }
 }
 
@@ -135,15 +132,12 @@ async fn session(
     watch: &Arc<Mutex<Watch>>,
 ) -> (End, bool) {
     let label = config.label.clone();
-    let Sinks { open, mut tick, mut joined, done } = sinks;
-    let over = Arc::new(AtomicBool::new(false));
+    let Sinks { open, mut joined, done } = sinks;
     let events = {
-        let (watch, over) = (Arc::clone(watch), Arc::clone(&over));
+        let watch = Arc::clone(watch);
         move |event: ClientEvent| {
-            match event {
-                ClientEvent::Joined { session, .. } => joined(session),
-                ClientEvent::Ended(_) => over.store(true, Ordering::Relaxed),
-                _ => {}
+            if let ClientEvent::Joined { session, .. } = event {
+                joined(session);
             }
             lock(&watch).take(&event);
         }
@@ -153,12 +147,7 @@ async fn session(
         net::join(ClientConfig { threads, done, ..config }, open, inbox, events)
     });
     let end = run::supervise(signals, joined, |moment| match moment {
-        Moment::Tick => {
-            if !over.load(Ordering::Relaxed) {
-                tick();
-            }
-            lock(watch).tick();
-        }
+        Moment::Tick => lock(watch).tick(),
         Moment::Stop(who) => {
             lock(watch).tell.say(format!("{who}: stopping; once more to leave at once"));
             control.stop(format!("{who} on {label}"));
@@ -358,7 +347,7 @@ mod tests {
             (JoinError::Config(String::new()), Exit::Usage),
             (JoinError::NotFound(AskError::NoInterface), Exit::NoServer),
             (JoinError::NotFound(AskError::OtherVersion(7)), Exit::Refused),
-            (JoinError::Refused(Refusal::Full), Exit::Refused),
+            (JoinError::Refused(Refusal::full()), Exit::Refused),
             (JoinError::Done(SessionId([0; 16])), Exit::Refused),
             (JoinError::Unreachable(addr, io()), Exit::NoServer),
             (JoinError::Unresolved("golden".parse().unwrap(), io()), Exit::NoServer),

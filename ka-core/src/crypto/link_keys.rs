@@ -9,6 +9,8 @@
 //! pose as none of them to anybody else: it has no other node's own key, and of the keys of links to others
 //! only that of the one to its present parent.
 //!
+//! Certificates of nodes would cost each link a signature, and the protocol a list of nodes.
+//!
 //! Absent: what the keys are used for. That is `net`'s.
 
 use core::fmt;

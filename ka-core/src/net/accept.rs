@@ -232,9 +232,12 @@ pub(super) async fn hear_node(
     Ok(())
 }
 
-/// A hello whose texts are no longer than they may be.
+/// A hello in which nothing is longer than it may be.
 pub(super) fn bounded(mut hello: Hello) -> Hello {
     hello.label = crate::types::printable(&hello.label, limits::SESSION_NAME_BYTES);
+    if hello.about.len() > limits::ABOUT_BYTES {
+        hello.about.clear();
+    }
     hello
 }
 

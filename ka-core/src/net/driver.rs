@@ -17,7 +17,7 @@ use super::data::relay::Relay;
 use super::host::refused::refused;
 use super::incoming::{Incoming, NotBack, Task};
 use super::link::dial::{self, Link, NoLink};
-use super::session::{Admit, Candidate, ClientEvent, Command, Inbox, ServerEvent};
+use super::session::{Admit, Candidate, ClientEvent, Command, Denied, Inbox, ServerEvent};
 use super::uplink::Line;
 use crate::limits;
 use crate::proto::coordinator::Conn;
@@ -80,6 +80,8 @@ pub(super) struct Driver<'a> {
     /// The state that the application was told: the parent, and whether the server is away.
     parent: Option<(NodeId, SocketAddr)>,
     away: bool,
+    /// The state of the application, which is sent again once the server is back.
+    state: Option<Vec<u8>>,
     end: Option<End>,
 }
 
@@ -103,6 +105,7 @@ impl<'a> Driver<'a> {
             offered: BTreeMap::new(),
             parent: None,
             away: false,
+            state: None,
             end: None,
         }
     }
@@ -419,6 +422,9 @@ impl<'a> Driver<'a> {
                 }
                 self.dial_again();
                 self.handle(NodeInput::Rejoined);
+                if let (Brain::There(line, _), Some(state)) = (&self.brain, &self.state) {
+                    line.send(&ToCoordinator::State(state.clone()));
+                }
             }
             Err(why) => {
                 let (why, again) = line.failed(why);
@@ -431,9 +437,11 @@ impl<'a> Driver<'a> {
         let Brain::Here(host) = &mut self.brain else { return };
         if let (Some(Admit(rule)), Role::Node { back: None, .. }) = (&mut host.admit, &hello.role) {
             let label = printable(&hello.label, limits::SESSION_NAME_BYTES);
-            if let Err(why) = rule(&Candidate { addr, label }) {
-                let why = Refusal::Rule(printable(&why, limits::TEXT_BYTES));
-                (host.events)(ServerEvent::Session(Event::Refused { addr, why: why.to_string() }));
+            let candidate = Candidate { addr, label, about: hello.about.clone() };
+            if let Err(Denied { code, text }) = rule(&candidate) {
+                let why = Refusal::rule(code, &printable(&text, limits::TEXT_BYTES));
+                let refused = Event::Refused { addr, code: why.code, why: why.to_string() };
+                (host.events)(ServerEvent::Session(refused));
                 outbox.send(&ToNode::Refused(why));
                 return;
             }
@@ -448,7 +456,11 @@ impl<'a> Driver<'a> {
             (Command::Stop(who), Brain::Here(_)) => self.coordinate(coordinator::Input::Stop(who)),
             (Command::Stop(who), Brain::There(..)) => self.handle(NodeInput::Stop(who)),
             (Command::Note(note), Brain::There(line, _)) => line.send(&ToCoordinator::Note(note)),
-            (Command::Note(_), Brain::Here(_)) => {}
+            (Command::State(state), Brain::There(line, _)) => {
+                line.send(&ToCoordinator::State(state.clone()));
+                self.state = Some(state);
+            }
+            (Command::Note(_) | Command::State(_), Brain::Here(_)) => {}
             (Command::Rate(rate), _) => {
                 self.handle(NodeInput::SetRate(rate));
                 self.coordinate(coordinator::Input::SetRate(rate));

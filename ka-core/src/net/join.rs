@@ -112,6 +112,9 @@ fn check(config: &ClientConfig) -> Result<Key, JoinError> {
     if config.window_bytes.is_some_and(|w| w < limits::WINDOW_BYTES_MIN) {
         return wrong("a window has at least 1 MiB");
     }
+    if config.about.len() > limits::ABOUT_BYTES {
+        return wrong("what a node says of itself has at most 1 KiB");
+    }
     match &config.key {
         Some(key) => Ok(key.clone()),
         None => wrong("a client needs the key that the server gives its nodes"),
@@ -127,6 +130,7 @@ fn hello(config: &ClientConfig, role: Role) -> Result<Hello, JoinError> {
         incarnation: u64::from_le_bytes(incarnation),
         role,
         label: printable(&config.label, limits::SESSION_NAME_BYTES),
+        about: config.about.clone(),
     })
 }
 

@@ -37,6 +37,6 @@ pub use join::{go, join};
 pub use noise::identity::{Identity, ServerKey};
 pub use serve::serve;
 pub use session::{
-    Admit, AdmitRule, Candidate, ClientConfig, ClientEvent, Control, Inbox, NodeEnd, ServerConfig,
+    Admit, AdmitRule, Candidate, ClientConfig, ClientEvent, Control, Denied, Inbox, NodeEnd, ServerConfig,
     ServerEvent, Stream,
 };

@@ -251,7 +251,7 @@ async fn run_and_probe(
                 Command::Go => control.go(),
                 Command::Stop(who) => control.stop(who),
                 Command::Rate(rate) => control.set_rate(rate),
-                Command::Note(_) => {}
+                Command::Note(_) | Command::State(_) => {}
             }
         }
         if asking && let Poll::Ready(answer) = rival.as_mut().poll(cx) {

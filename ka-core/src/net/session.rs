@@ -96,7 +96,16 @@ impl Default for ServerConfig {
 pub struct Admit(pub Box<AdmitRule>);
 
 /// The function in an [`Admit`].
-pub type AdmitRule = dyn FnMut(&Candidate) -> Result<(), String> + Send;
+pub type AdmitRule = dyn FnMut(&Candidate) -> Result<(), Denied> + Send;
+
+/// The reason of an application's rule: a code for programs, and a sentence for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denied {
+    /// The code, which the candidate's application knows.
+    pub code: u16,
+    /// The same in words.
+    pub text: String,
+}
 
 impl fmt::Debug for Admit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -112,6 +121,8 @@ pub struct Candidate {
     pub addr: SocketAddr,
     /// Its host's own name for itself, made printable; may be empty.
     pub label: String,
+    /// What its application says of itself.
+    pub about: Vec<u8>,
 }
 
 /// One stream of a session: a name, what the nodes should know of it, and where its bytes come from.
@@ -147,6 +158,8 @@ pub struct ClientConfig {
     pub discover_timeout: Option<Duration>,
     /// The host's own name for itself, for people only.
     pub label: String,
+    /// What this application says of itself to the server's, at most [`limits::ABOUT_BYTES`].
+    pub about: Vec<u8>,
     /// Sessions that this node has been through to their end: it joins none of them again ([`JoinError::Done`]).
     pub done: Vec<SessionId>,
     /// The ports and interfaces to listen and ask on.
@@ -188,6 +201,7 @@ pub(super) enum Command {
     Stop(String),
     Rate(Option<u64>),
     Note(Note),
+    State(Vec<u8>),
 }
 
 impl Control {
@@ -213,6 +227,13 @@ impl Control {
         let topic = printable(topic, limits::TEXT_BYTES);
         let text = printable(text, limits::NOTE_BYTES);
         let _ = self.0.send(Command::Note(Note { topic, text }));
+    }
+
+    /// Tells the server's application the state of this one, at most [`limits::STATE_BYTES`]; more is cut off. The last one
+    /// counts: it arrives even if the connection is lost meanwhile. A server's own state goes nowhere.
+    pub fn state(&self, mut state: Vec<u8>) {
+        state.truncate(limits::STATE_BYTES);
+        let _ = self.0.send(Command::State(state));
     }
 
     /// Changes a server's rate limit, in bytes per second; `None` lifts it.

@@ -28,7 +28,7 @@ use super::session::ClientConfig;
 use crate::crypto::session_key::Key;
 use crate::limits;
 use crate::time::Duration;
-use crate::types::{NodeId, SessionId};
+use crate::types::{NodeId, SessionId, printable};
 use crate::wire::control::{Hello, Peer, Role, ToCoordinator, ToNode};
 
 /// The server and the session that a node belongs to.
@@ -220,7 +220,7 @@ async fn come_back(server: &Server, places: &[SocketAddr]) -> Result<Connection,
     }
     match exchange(&mut connection, &hello, limits::CONNECT_TIMEOUT).await.map_err(not_back)? {
         ToNode::Welcome(w) if (w.session, w.node) == (server.session, server.node) => Ok(connection),
-        ToNode::Refused(why) => Err(NotBack::Refused(why.to_string())),
+        ToNode::Refused(why) => Err(NotBack::Refused(printable(&why.text, limits::TEXT_BYTES))),
         _ => Err(NotBack::Refused("another session is served there now".into())),
     }
 }

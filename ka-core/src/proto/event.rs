@@ -6,7 +6,7 @@ use core::net::SocketAddr;
 
 use crate::time::Instant;
 use crate::types::{NodeId, Offset, SessionId};
-use crate::wire::control::{Counters, Note, Outcome, Progress};
+use crate::wire::control::{Counters, Note, Outcome, Progress, RefusalCode};
 
 /// Something happened in the session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub enum Event {
         addr: SocketAddr,
         /// Its host's own name for itself; may be empty.
         label: String,
+        /// What its application has said of itself.
+        about: Vec<u8>,
         /// Nodes that are in now.
         ready: u32,
         /// Nodes the gate waits for.
@@ -38,6 +40,8 @@ pub enum Event {
     Refused {
         /// The address of the other end.
         addr: SocketAddr,
+        /// The reason, for programs.
+        code: RefusalCode,
         /// Why.
         why: String,
     },
@@ -117,6 +121,13 @@ pub enum Event {
         node: NodeId,
         /// The node's progress.
         progress: Progress,
+    },
+    /// The state of a node's application is another one.
+    State {
+        /// The node.
+        node: NodeId,
+        /// The state, as the application has it.
+        state: Vec<u8>,
     },
     /// A node's application says something to this one. Its text is printable and bounded, and nobody vouches for it.
     Noted {

@@ -123,6 +123,7 @@ impl Host {
                 incarnation: u64::from(number),
                 role: Role::Node { data_port: limits::DATA_PORT, wait: false, back: None },
                 label: String::new(),
+                about: Vec::new(),
             },
             joins_at: Duration::ZERO,
             ended: None,

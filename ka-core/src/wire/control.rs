@@ -2,6 +2,7 @@
 //!
 //! A frame is its length (u32, little-endian) and the encoded message; see [`codec`](super::codec).
 
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -32,6 +33,9 @@ pub enum ToCoordinator {
     Note(Note),
     /// I hold the first so many items of the tape. Those above forget nothing that I have not said to hold.
     Stored(u64),
+    /// The state of the node's application, for the one at the server. The last one counts; it is sent again after a
+    /// reconnect.
+    State(Vec<u8>),
 }
 
 /// The first message of a node.
@@ -45,6 +49,9 @@ pub struct Hello {
     pub role: Role,
     /// The host's own name for itself, for people only; may be empty.
     pub label: String,
+    /// What the node's application says of itself to the one at the server, at most
+    /// [`ABOUT_BYTES`](crate::limits::ABOUT_BYTES).
+    pub about: Vec<u8>,
 }
 
 /// The purpose for which a client contacts a session.
@@ -279,13 +286,22 @@ pub struct Peer {
     pub key: Option<LinkKey>,
 }
 
-/// Why a client is not let in.
+/// The answer to a client that is not let in: a code for programs, and a sentence for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// The reason.
+    pub code: RefusalCode,
+    /// The same in words.
+    pub text: String,
+}
+
+/// The reason why a client is not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
-pub enum Refusal {
+pub enum RefusalCode {
     /// The server serves another session than the one asked for.
     OtherSession,
-    /// The session has already started with so many nodes, and nobody holds its beginning any more.
+    /// The session has already started with so many nodes, and no node has its beginning any more.
     Started(u32),
     /// The server does not know the node that wants to come back.
     Unknown,
@@ -293,26 +309,70 @@ pub enum Refusal {
     Full,
     /// `-g`, but no node is waiting.
     NobodyReady,
-    /// The server's own rule says no: its words.
-    Rule(String),
-    /// The session is ending: why.
-    Ending(String),
+    /// The session is ending.
+    Ending,
+    /// The hello makes no sense.
+    Invalid,
+    /// The rule of the server's application says no, for a reason of its own.
+    Rule(u16),
+}
+
+impl Refusal {
+    /// A refusal for this reason, in these words.
+    #[must_use]
+    pub fn new(code: RefusalCode, text: impl Into<String>) -> Self {
+        Self { code, text: text.into() }
+    }
+
+    /// The refusal of a client that asks for another session.
+    #[must_use]
+    pub fn other_session() -> Self {
+        Self::new(RefusalCode::OtherSession, "the server serves a session of another name")
+    }
+
+    /// The refusal of a client that comes after the start with so many nodes.
+    #[must_use]
+    pub fn started(nodes: u32) -> Self {
+        let s = if nodes == 1 { "" } else { "s" };
+        let text = format!(
+            "the session has already started with {nodes} node{s}; start it again and join before it starts"
+        );
+        Self::new(RefusalCode::Started(nodes), text)
+    }
+
+    /// The refusal of a node that wants to come back and is not known.
+    #[must_use]
+    pub fn unknown() -> Self {
+        Self::new(RefusalCode::Unknown, "the session has ended, or goes on without this node")
+    }
+
+    /// The refusal of one node too many.
+    #[must_use]
+    pub fn full() -> Self {
+        Self::new(RefusalCode::Full, "the session has as many nodes as it can have")
+    }
+
+    /// The refusal of a start without nodes.
+    #[must_use]
+    pub fn nobody_ready() -> Self {
+        Self::new(RefusalCode::NobodyReady, "no node is waiting, so there is nothing to start")
+    }
+
+    /// The refusal of a client while the session ends, for this reason.
+    #[must_use]
+    pub fn ending(why: &str) -> Self {
+        Self::new(RefusalCode::Ending, format!("the session is ending: {why}"))
+    }
+
+    /// The refusal by the rule of the server's application.
+    #[must_use]
+    pub fn rule(code: u16, why: &str) -> Self {
+        Self::new(RefusalCode::Rule(code), format!("the server's rule says no: {why}"))
+    }
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::OtherSession => f.write_str("the server serves a session of another name"),
-            Self::Started(n) => write!(
-                f,
-                "the session has already started with {n} node{}; start it again and join before it starts",
-                if *n == 1 { "" } else { "s" }
-            ),
-            Self::Unknown => f.write_str("the session has ended, or goes on without this node"),
-            Self::Full => f.write_str("the session has as many nodes as it can have"),
-            Self::NobodyReady => f.write_str("no node is waiting, so there is nothing to start"),
-            Self::Rule(why) => write!(f, "the server's rule says no: {why}"),
-            Self::Ending(why) => write!(f, "the session is ending: {why}"),
-        }
+        f.write_str(&self.text)
     }
 }

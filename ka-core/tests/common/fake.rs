@@ -282,6 +282,7 @@ pub(crate) fn hello(data_port: u16) -> ToCoordinator {
         incarnation: 1,
         role: Role::Node { data_port, wait: false, back: None },
         label: "fake".into(),
+        about: Vec::new(),
     })
 }
 

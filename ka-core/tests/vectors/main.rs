@@ -20,8 +20,8 @@ use ka_core::tape::chain::{Checker, Sealer, Segment, Statement, StreamEnd, Strea
 use ka_core::types::{Epoch, NodeId, Offset, Position, SessionId, SessionName, Watermarks};
 use ka_core::wire::codec::{decode_control, encode_control};
 use ka_core::wire::control::{
-    Blocked, Counters, Hello, LinkFault, Note, Outcome, Peer, Progress, Reason, Receipt, Refusal, Role,
-    ToCoordinator, ToNode, View, Welcome,
+    Blocked, Counters, Hello, LinkFault, Note, Outcome, Peer, Progress, Reason, Receipt, Refusal,
+    RefusalCode, Role, ToCoordinator, ToNode, View, Welcome,
 };
 use ka_core::wire::data::{Attach, Grant, Header, Kind, Refuse};
 use ka_core::wire::discovery::{self, Answer, Question, Secret, Stranger};
@@ -110,13 +110,23 @@ fn to_coordinator() -> Vec<(&'static str, ToCoordinator)> {
             incarnation: 0x1122_3344_5566_7788,
             role: Role::Node { data_port: 30764, wait: true, back },
             label: "pc05".into(),
+            about: b"about".to_vec(),
         })
     };
     let link_lost = |fault| T::LinkLost(Epoch(1), Offset(32768), fault);
     vec![
         ("hello-node", hello(None)),
         ("hello-node-back", hello(Some(NodeId(3)))),
-        ("hello-go", T::Hello(Hello { session: None, incarnation: 1, role: Role::Go, label: String::new() })),
+        (
+            "hello-go",
+            T::Hello(Hello {
+                session: None,
+                incarnation: 1,
+                role: Role::Go,
+                label: String::new(),
+                about: Vec::new(),
+            }),
+        ),
         ("linked", T::Linked(Epoch(1))),
         ("progress", progress(Blocked::No)),
         ("progress-blocked-by-sink", progress(Blocked::Sink)),
@@ -132,6 +142,7 @@ fn to_coordinator() -> Vec<(&'static str, ToCoordinator)> {
         ("receipt-unknown", receipt(Outcome::Unknown, 0, [0; 32])),
         ("note", T::Note(Note { topic: "stage".into(), text: "ready".into() })),
         ("stored", T::Stored(20)),
+        ("state", T::State(b"state".to_vec())),
     ]
 }
 
@@ -149,18 +160,20 @@ fn to_node() -> Vec<(&'static str, ToNode)> {
         T::Welcome(Welcome { node: CHILD, session: SESSION, key, payload, expected: 8, link })
     };
     let own = || Some(links().of_node(CHILD));
+    let refused = |code| T::Refused(Refusal::new(code, "no"));
     vec![
         ("welcome-aes", welcome(PayloadKey::Aes256(SECRET), own())),
         ("welcome-chacha", welcome(PayloadKey::ChaCha20(SECRET), own())),
         ("welcome-plain", welcome(PayloadKey::Plain, own())),
         ("welcome-insecure", welcome(PayloadKey::Plain, None)),
-        ("refused-other-session", T::Refused(Refusal::OtherSession)),
-        ("refused-started", T::Refused(Refusal::Started(8))),
-        ("refused-unknown", T::Refused(Refusal::Unknown)),
-        ("refused-full", T::Refused(Refusal::Full)),
-        ("refused-nobody-ready", T::Refused(Refusal::NobodyReady)),
-        ("refused-rule", T::Refused(Refusal::Rule("no".into()))),
-        ("refused-ending", T::Refused(Refusal::Ending("over".into()))),
+        ("refused-other-session", T::Refused(Refusal::other_session())),
+        ("refused-started", refused(RefusalCode::Started(8))),
+        ("refused-unknown", refused(RefusalCode::Unknown)),
+        ("refused-full", refused(RefusalCode::Full)),
+        ("refused-nobody-ready", refused(RefusalCode::NobodyReady)),
+        ("refused-ending", refused(RefusalCode::Ending)),
+        ("refused-invalid", refused(RefusalCode::Invalid)),
+        ("refused-rule", refused(RefusalCode::Rule(7))),
         ("going", T::Going(8)),
         ("view-of-the-root", view(None, &[1, 2], false)),
         ("view-ipv4", view(peer(v4, Some(links().of_node(PARENT).of_child(CHILD))), &[4], false)),

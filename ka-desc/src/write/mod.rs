@@ -6,6 +6,11 @@
 //!
 //! `apply.rs` writes to devices by commands only. The one thing that no command writes is bytes of a boot record:
 //! `record.rs` does, where neither a table nor a partition with contents is.
+//!
+//! Commands, not crates: file systems exist as tools only, a rescue system has them anyway, and a list of arguments can be
+//! printed, counted, and stopped after in a test. After sfdisk the table is read back and compared with the plan;
+//! `sfdisk --verify` accepts a table of the wrong sector size. A table with kept partitions is rewritten as a whole, so
+//! that the result depends on the plan alone.
 
 mod apply;
 mod error;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use ka_core::proto::Event;
 use ka_core::stream::Source;
 use ka_core::types::NodeId;
-use ka_desc::manifest::{Stage, topic};
+use ka_desc::manifest::{NodeState, Stage};
 
 /// A node that is not heard is waited for so long; it may only have lost its link for a moment.
 const AWAY: Duration = Duration::from_secs(10);
@@ -65,9 +65,8 @@ impl Gate {
                     *state = Readiness::Busy;
                 }
             }
-            // A note may be lost. A node says its stage again every few seconds, so this only comes later then.
-            Event::Noted { node, note } if note.topic == topic::STAGE => {
-                let ready = Stage::of_word(&note.text).is_some_and(|stage| stage >= Stage::Ready);
+            Event::State { node, state } => {
+                let ready = NodeState::from_bytes(state).is_some_and(|state| state.stage >= Stage::Ready);
                 if let Some(state @ (Readiness::Busy | Readiness::Away(_))) = self.nodes.get_mut(node)
                     && ready
                 {
@@ -200,7 +199,7 @@ impl Source for Gated {
 #[cfg(test)]
 mod tests {
     use ka_core::types::Offset;
-    use ka_core::wire::control::{Note, Outcome, Reason};
+    use ka_core::wire::control::{Outcome, Reason};
 
     use super::*;
 
@@ -208,12 +207,19 @@ mod tests {
 
     fn joined(node: u32) -> Event {
         let addr = ([10, 0, 0, 1], 1).into();
-        Event::Joined { node: NodeId(node), addr, label: String::new(), ready: 1, expected: 2 }
+        Event::Joined {
+            node: NodeId(node),
+            addr,
+            label: String::new(),
+            about: Vec::new(),
+            ready: 1,
+            expected: 2,
+        }
     }
 
     fn stage(node: u32, stage: Stage) -> Event {
-        let note = Note { topic: topic::STAGE.into(), text: stage.word().into() };
-        Event::Noted { node: NodeId(node), note }
+        let state = NodeState { stage, partclone: None };
+        Event::State { node: NodeId(node), state: state.to_bytes() }
     }
 
     fn suspected(node: u32) -> Event {

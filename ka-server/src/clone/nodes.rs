@@ -6,15 +6,12 @@ use std::path::PathBuf;
 use ka_core::console::units;
 use ka_core::proto::Event;
 use ka_core::types::NodeId;
-use ka_desc::manifest::{PARTCLONE, Stage, topic};
+use ka_desc::manifest::{NodeState, Stage, topic};
 
 use super::logs::Logs;
 
 /// Intended differences of one node that are kept.
 const CHANGES: usize = 100;
-
-/// The prefix of a line that the admin should see, though all is well.
-const WARNING: &str = "warning: ";
 
 /// All nodes of a session.
 #[derive(Debug, Default)]
@@ -65,32 +62,31 @@ impl Nodes {
                 self.log(*node, &format!("== {outcome}"));
                 self.nodes.entry(*node).or_default().ok = Some(outcome.is_ok());
             }
+            Event::State { node, state } => {
+                let Some(state) = NodeState::from_bytes(state) else { return };
+                let known = self.nodes.entry(*node).or_default();
+                known.partclone = state.partclone.unwrap_or_default();
+                if known.stage.replace(state.stage) != Some(state.stage) {
+                    self.log(*node, &format!("-- {}", state.stage));
+                }
+            }
             Event::Noted { node, note } => {
                 let known = self.nodes.entry(*node).or_default();
                 match note.topic.as_str() {
-                    topic::STAGE => {
-                        let stage = Stage::of_word(&note.text);
-                        if stage.is_some() && stage != known.stage {
-                            known.stage = stage;
-                            self.log(*node, &format!("-- {}", note.text));
-                        }
-                    }
                     topic::CHANGED => {
                         if known.changed.len() < CHANGES {
                             known.changed.push(note.text.clone());
                         }
                         self.log(*node, &note.text);
                     }
-                    topic::PARTCLONE => {
-                        known.partclone =
-                            note.text.split(' ').take(PARTCLONE.len()).map(str::to_owned).collect();
-                    }
-                    topic::LOG => {
-                        if note.text.starts_with(WARNING) && known.warnings.len() < CHANGES {
-                            known.warnings.push(note.text.clone());
+                    topic::WARNING => {
+                        let warning = format!("warning: {}", note.text);
+                        if known.warnings.len() < CHANGES {
+                            known.warnings.push(warning.clone());
                         }
-                        self.log(*node, &note.text);
+                        self.log(*node, &warning);
                     }
+                    topic::LOG => self.log(*node, &note.text),
                     _ => {}
                 }
             }
@@ -181,18 +177,26 @@ mod tests {
         Event::Noted { node: NodeId(1), note: Note { topic: topic.into(), text: text.into() } }
     }
 
+    fn state(stage: Stage, partclone: Option<&[&str]>) -> Event {
+        let partclone = partclone.map(|words| words.iter().map(|word| (*word).to_owned()).collect());
+        Event::State { node: NodeId(1), state: NodeState { stage, partclone }.to_bytes() }
+    }
+
+    fn joined(node: u32, label: &str) -> Event {
+        let (addr, label) = (([10, 0, 0, 1], 1).into(), label.into());
+        Event::Joined { node: NodeId(node), addr, label, about: Vec::new(), ready: 1, expected: 1 }
+    }
+
     #[test]
     fn a_node_that_failed_is_told_with_its_stage_and_its_log_is_kept() {
         let folder = tempfile::tempdir().unwrap();
         let mut nodes = Nodes::default();
         let logs = Logs::start().unwrap();
         nodes.keep_logs(logs.clone(), folder.path().join("logs"));
-        let addr = ([10, 0, 0, 1], 1).into();
-        let label = "pc/../05".into();
-        nodes.hear(&Event::Joined { node: NodeId(1), addr, label, ready: 1, expected: 1 });
-        for event in
-            [note("stage", "formatting"), note("stage", "formatting"), note("log", "mkfs"), note("x", "y")]
-        {
+        nodes.hear(&joined(1, "pc/../05"));
+        let formatting = state(Stage::Formatting, None);
+        let nonsense = Event::State { node: NodeId(1), state: b"nonsense".to_vec() };
+        for event in [formatting.clone(), formatting, nonsense, note("log", "mkfs"), note("x", "y")] {
             nodes.hear(&event);
         }
         let outcome = Outcome::Failed(Reason::Sink("full".into()), Offset(7));
@@ -208,10 +212,9 @@ mod tests {
     fn used_blocks_are_for_those_who_all_have_partclone() {
         let mut nodes = Nodes::default();
         for node in 1..=3 {
-            let (addr, label) = (([10, 0, 0, 1], 1).into(), format!("pc{node}"));
-            nodes.hear(&Event::Joined { node: NodeId(node), addr, label, ready: 1, expected: 1 });
+            nodes.hear(&joined(node, &format!("pc{node}")));
         }
-        nodes.hear(&note("partclone", "ntfs vfat"));
+        nodes.hear(&state(Stage::Gathering, Some(&["ntfs", "vfat"])));
         let outcome = Outcome::Failed(Reason::Sink("full".into()), Offset(7));
         nodes.hear(&Event::Ended { node: NodeId(2), outcome });
         assert_eq!(nodes.lack("ntfs"), ["node 3 pc3"]);

@@ -8,6 +8,9 @@
 //!
 //! Nothing needs root or a network, and nothing is changed but the directory that is named. What is absent: loaders
 //! that are signed for Secure Boot, Wi-Fi, kernels of other processors than this one's.
+//!
+//! It is the golden node's own system, so that it needs no upkeep of ours, its mkfs makes what the golden node's boot
+//! loader can read, and an unusual driver that was needed once is there.
 
 mod config;
 mod cpio;

@@ -1,6 +1,7 @@
 //! The JSON of `ka-d-server`, of which `docs/json.md` lists all. The parts that it shares with `ka-d-client` are in
 //! [`ka_core::console::json`].
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -9,7 +10,8 @@ use ka_core::console::json::{Counters, Ending, VERSION, seconds};
 use ka_core::net::ServerEvent;
 use ka_core::proto::{self, NodeReport};
 use ka_core::time::Instant;
-use ka_desc::manifest::StreamKind;
+use ka_core::types::NodeId;
+use ka_desc::manifest::{NodeState, StreamKind};
 use serde::Serialize;
 
 use super::config::Serving;
@@ -100,7 +102,7 @@ pub enum Event<'a> {
     Noted {
         node: u32,
         topic: &'a str,
-        text: &'a str,
+        text: Cow<'a, str>,
     },
     Complete {
         node: u32,
@@ -123,9 +125,25 @@ pub enum Event<'a> {
 }
 
 impl<'a> Event<'a> {
-    /// The event as programs know it; one that is newer than this is left out.
+    /// The event as programs know it, which may be several; one that is newer than this is left out.
     #[must_use]
-    pub fn of(event: &'a ServerEvent, serving: &'a dyn Serving) -> Option<Self> {
+    pub fn of(event: &'a ServerEvent, serving: &'a dyn Serving) -> Vec<Self> {
+        match event {
+            ServerEvent::Session(proto::Event::State { node, state }) => Self::of_state(*node, state),
+            event => Self::one(event, serving).into_iter().collect(),
+        }
+    }
+
+    /// The state of a node that installs a clone, as the notes that said it before there was a message for it.
+    fn of_state(node: NodeId, state: &[u8]) -> Vec<Self> {
+        let Some(state) = NodeState::from_bytes(state) else { return Vec::new() };
+        let noted = |topic, text| Self::Noted { node: node.0, topic, text };
+        let stage = noted("stage", state.stage.word().into());
+        let partclone = state.partclone.map(|words| noted("partclone", words.join(" ").into()));
+        [Some(stage), partclone].into_iter().flatten().collect()
+    }
+
+    fn one(event: &'a ServerEvent, serving: &'a dyn Serving) -> Option<Self> {
         Some(match event {
             ServerEvent::Open { session, key, control_port, data_port, window_bytes } => Self::Open {
                 session: session.to_string(),
@@ -152,13 +170,13 @@ impl<'a> Event<'a> {
 
     fn of_session(event: &'a proto::Event) -> Option<Self> {
         Some(match event {
-            proto::Event::Joined { node, addr, label, ready, expected } => {
+            proto::Event::Joined { node, addr, label, ready, expected, .. } => {
                 Self::Joined { node: node.0, addr: *addr, label, ready: *ready, expected: *expected }
             }
             proto::Event::Left { node, ready, expected } => {
                 Self::Left { node: node.0, ready: *ready, expected: *expected }
             }
-            proto::Event::Refused { addr, why } => Self::Refused { addr: *addr, why },
+            proto::Event::Refused { addr, why, .. } => Self::Refused { addr: *addr, why },
             proto::Event::Started { nodes } => Self::Started { nodes: *nodes },
             proto::Event::Linked { node, parent } => Self::Linked { node: node.0, parent: parent.0 },
             proto::Event::Progress { node, progress } => {
@@ -175,7 +193,7 @@ impl<'a> Event<'a> {
             proto::Event::Resumed { node, at } => Self::Resumed { node: node.0, at: at.0 },
             proto::Event::RereadFailed { why } => Self::RereadFailed { why },
             proto::Event::Noted { node, note } => {
-                Self::Noted { node: node.0, topic: &note.topic, text: &note.text }
+                Self::Noted { node: node.0, topic: &note.topic, text: note.text.as_str().into() }
             }
             proto::Event::Complete { node } => Self::Complete { node: node.0 },
             proto::Event::Ended { node, outcome } => Self::Ended { node: node.0, ending: outcome.into() },
@@ -329,7 +347,6 @@ mod tests {
     use super::*;
     use crate::serve::report::tests::{options, report};
     use ka_core::console::clock::Time;
-    use ka_core::types::NodeId;
     use ka_core::wire::control::{Outcome, Reason};
 
     #[test]
@@ -338,13 +355,14 @@ mod tests {
             node: NodeId(1),
             addr: ([10, 0, 0, 5], 30764).into(),
             label: "pc05".into(),
+            about: Vec::new(),
             ready: 1,
             expected: 3,
         };
         let (event, options) = (ServerEvent::Session(joined), options(&[]));
-        let event = Event::of(&event, &options).unwrap();
+        let event = &Event::of(&event, &options)[0];
         let time = Time::since_1970(Duration::from_secs(1_782_914_710));
-        let line = ka_core::console::json::line(&event, Duration::from_millis(250), time);
+        let line = ka_core::console::json::line(event, Duration::from_millis(250), time);
         let expected = concat!(
             r#"{"event":"joined","node":1,"addr":"10.0.0.5:30764","label":"pc05","ready":1,"expected":3,"#,
             r#""t":0.25,"time":"2026-07-01T14:05:10.000Z"}"#,
@@ -357,7 +375,7 @@ mod tests {
         let outcome = Outcome::Failed(Reason::Sink("full".into()), ka_core::types::Offset(9));
         let event = ServerEvent::Session(proto::Event::Ended { node: NodeId(2), outcome });
         let options = options(&[]);
-        let text = serde_json::to_string(&Event::of(&event, &options).unwrap()).unwrap();
+        let text = serde_json::to_string(&Event::of(&event, &options)[0]).unwrap();
         let expected = concat!(
             r#"{"event":"ended","node":2,"outcome":"failed","#,
             r#""reason":{"kind":"sink","node":null,"text":"full"},"at":9}"#,

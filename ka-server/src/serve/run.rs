@@ -184,10 +184,11 @@ struct Watch {
 impl Watch {
     fn take(&mut self, event: &ServerEvent) {
         self.serving.hear(event);
-        match Event::of(event, &*self.serving) {
-            Some(json @ Event::Progress { .. }) => self.tell.passing(&json),
-            Some(json) => self.tell.event(&json),
-            None => {}
+        for json in Event::of(event, &*self.serving) {
+            match json {
+                Event::Progress { .. } => self.tell.passing(&json),
+                _ => self.tell.event(&json),
+            }
         }
         if let ServerEvent::Open { key, control_port, data_port, window_bytes, .. } = event {
             self.opened = Some(self.tell.elapsed());

@@ -9,6 +9,7 @@ use ka_desc::write::Prepared;
 
 use crate::finish::linux::chroot::Inside;
 use crate::finish::linux::uuids;
+use crate::finish::remark::Remark;
 use crate::finish::target::Target;
 
 /// Before the clone's tools look: whoever runs them must see which device has which UUID.
@@ -32,7 +33,7 @@ pub(crate) fn run(
     clone: &Target<'_>,
     tree: &Tree,
     inside: &mut Inside<'_>,
-    tell: &mut dyn FnMut(&str),
+    tell: &mut dyn FnMut(Remark<'_>),
 ) -> Result<Vec<String>, String> {
     let Some(install) = &clone.plan.boot.install else { return Ok(Vec::new()) };
     let missing = |what: &str| {
@@ -41,7 +42,7 @@ pub(crate) fn run(
     let program = ["grub-install", "grub2-install"].into_iter().find(|program| inside.has(program));
     let program = program.ok_or_else(|| missing("grub-install"))?;
     for args in calls(clone.plan, clone.disks, clone.firmware, &modules(&install.args).1)? {
-        tell(&format!("{program} {}", args.join(" ")));
+        tell(Remark::Step(&format!("{program} {}", args.join(" "))));
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         inside.write(program, &args).map_err(|failure| failure.to_string())?;
     }

@@ -1,4 +1,6 @@
 //! Boot records to the disks of a clone.
+//!
+//! They are the golden node's own, so that a clone boots without any tool of its distribution.
 
 use std::ops::Range;
 
@@ -7,6 +9,7 @@ use ka_desc::manifest::{Firmware, Manifest, Piece, Place};
 use ka_desc::run::Runner;
 use ka_desc::write::{Options, Prepared, record, record_rooms};
 
+use crate::finish::remark::Remark;
 use crate::finish::target::{Target, disk};
 
 /// Why the golden node's boot records cannot be put on these disks, if this node needs them. Pure.
@@ -24,7 +27,7 @@ pub(crate) fn write(
     clone: &Target<'_>,
     boot: &[u8],
     runner: &mut dyn Runner,
-    tell: &mut dyn FnMut(&str),
+    tell: &mut dyn FnMut(Remark<'_>),
 ) -> Result<(), String> {
     let pieces = &clone.plan.boot.pieces;
     let start = |piece: &Piece| start(clone.disk(&piece.disk)?, piece);
@@ -33,7 +36,7 @@ pub(crate) fn write(
     let (all, starts) = match all {
         // The clone's own tools write what is needed, or nothing of this is.
         Err(why) if clone.plan.boot.install.is_some() || clone.firmware == Firmware::Uefi => {
-            tell(&format!("the golden node's boot records are not used: {why}"));
+            tell(Remark::Step(&format!("the golden node's boot records are not used: {why}")));
             return Ok(());
         }
         all => all?,
@@ -46,7 +49,7 @@ pub(crate) fn write(
             Place::Gap => "the boot loader behind the partition table",
             Place::Partition(_) => "the boot loader in its partition",
         };
-        tell(&format!("{}: {what}, {} bytes", disk.facts.path.display(), bytes.len()));
+        tell(Remark::Step(&format!("{}: {what}, {} bytes", disk.facts.path.display(), bytes.len())));
         let options = Options { image_sector_bytes: sector_bytes, ..Options::default() };
         record(clone.machine, runner, disk, start * u64::from(sector_bytes), bytes, &options)
             .map_err(|e| e.to_string())?;

@@ -10,6 +10,7 @@ use ka_desc::write::look;
 
 use crate::finish::linux::chroot::EFIVARS;
 use crate::finish::linux::uuids::{Change, LOADER_BYTES_MAX, speaks_of};
+use crate::finish::remark::Remark;
 use crate::finish::target::Target;
 
 /// The loader that every firmware starts when it has no other.
@@ -54,19 +55,26 @@ pub(crate) fn fall_back(tree: &Tree, uefi: &Uefi, changes: &[Change]) -> Result<
 
 /// Makes a boot entry, where this node's firmware can be told of one. What goes wrong is told, and is no failure: the
 /// fallback boots.
-pub(crate) fn enter(clone: &Target<'_>, uefi: &Uefi, runner: &mut dyn Runner, tell: &mut dyn FnMut(&str)) {
+pub(crate) fn enter(
+    clone: &Target<'_>,
+    uefi: &Uefi,
+    runner: &mut dyn Runner,
+    tell: &mut dyn FnMut(Remark<'_>),
+) {
     let variables = clone.machine.path(EFIVARS);
     let has_variables = fs::read_dir(variables).is_ok_and(|mut entries| entries.next().is_some());
     if !has_variables || !runner.has("efibootmgr") {
         let lacks = if has_variables { "efibootmgr" } else { "access to the firmware's variables" };
-        tell(&format!(
-            "warning: no boot entry was made, for there is no {lacks}; the firmware starts {FALLBACK}"
-        ));
+        tell(Remark::Warning(&format!(
+            "no boot entry was made, for there is no {lacks}; the firmware starts {FALLBACK}"
+        )));
         return;
     }
     match entries(clone, uefi, runner) {
-        Ok(said) => tell(&said),
-        Err(why) => tell(&format!("warning: no boot entry was made; the firmware starts {FALLBACK}: {why}")),
+        Ok(said) => tell(Remark::Step(&said)),
+        Err(why) => {
+            tell(Remark::Warning(&format!("no boot entry was made; the firmware starts {FALLBACK}: {why}")))
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::fs;
 use ka_desc::run::{Call, Failure, Runner};
 use ka_desc::system::tree::Tree;
 
+use crate::finish::remark::Remark;
 use crate::finish::target::Target;
 
 /// The directories that programs read when they install boot loaders and build an initramfs.
@@ -68,8 +69,8 @@ pub(crate) fn inside<T>(
     clone: &Target<'_>,
     tree: &Tree,
     runner: &mut dyn Runner,
-    tell: &mut dyn FnMut(&str),
-    work: impl FnOnce(&mut Inside<'_>, &mut dyn FnMut(&str)) -> Result<T, String>,
+    tell: &mut dyn FnMut(Remark<'_>),
+    work: impl FnOnce(&mut Inside<'_>, &mut dyn FnMut(Remark<'_>)) -> Result<T, String>,
 ) -> Result<T, String> {
     let efivars = clone.machine.path(EFIVARS);
     let has_efivars = fs::read_dir(efivars).is_ok_and(|mut entries| entries.next().is_some());
@@ -87,9 +88,9 @@ pub(crate) fn inside<T>(
     for at in mounted.iter().rev() {
         if let Err(failure) = runner.write(&Call::new("umount", [at])) {
             // Something that was started in there still runs.
-            tell(&format!("{failure}; it goes when nobody uses it any more"));
+            tell(Remark::Step(&format!("{failure}; it goes when nobody uses it any more")));
             if let Err(failure) = runner.write(&Call::new("umount", ["--lazy", at])) {
-                tell(&failure.to_string());
+                tell(Remark::Step(&failure.to_string()));
             }
         }
     }

@@ -11,6 +11,7 @@ use ka_desc::system::drivers::{self, Kernel};
 use ka_desc::system::tree::{TEXT_BYTES_MAX, Tree};
 
 use super::chroot::Inside;
+use crate::finish::remark::Remark;
 use crate::finish::target::Target;
 
 /// The file that lists, for initramfs-tools, the modules that are always in.
@@ -31,10 +32,12 @@ pub(crate) fn fit(
     inside: &mut Inside<'_>,
     wanted: &[String],
     rebuild: bool,
-    tell: &mut dyn FnMut(&str),
+    tell: &mut dyn FnMut(Remark<'_>),
 ) -> Result<Vec<String>, String> {
     let Some(version) = default_kernel(tree)? else {
-        tell("the clone has no kernel below /lib/modules: whether it finds this node's disks is not known");
+        tell(Remark::Warning(
+            "the clone has no kernel below /lib/modules: whether it finds this node's disks is not known",
+        ));
         return Ok(Vec::new());
     };
     let kernel = Kernel::read(tree, &version)?;
@@ -51,19 +54,19 @@ pub(crate) fn fit(
     let image = image(tree, &version);
     let (Some((builder, _, _)), Some(image)) = (builder, image) else {
         let list = needed.into_iter().collect::<Vec<_>>().join(", ");
-        tell(&format!(
-            "warning: the clone has no initramfs-tools and no dracut, or no initramfs of kernel {version}: whether that finds \
+        tell(Remark::Warning(&format!(
+            "the clone has no initramfs-tools and no dracut, or no initramfs of kernel {version}: whether that finds \
              this node's disks is not known (it needs {list})"
-        ));
+        )));
         return Ok(Vec::new());
     };
     let missing = kernel.missing(&needed, &list(inside, builder, &image)?);
     if missing.is_empty() && !rebuild {
-        tell(&format!("{image} has what this node's disks need, and stays as it is"));
+        tell(Remark::Step(&format!("{image} has what this node's disks need, and stays as it is")));
         return Ok(Vec::new());
     }
     let why = if missing.is_empty() { "UUIDs in it".to_owned() } else { missing.join(", ") };
-    tell(&format!("{image} is made anew: {why}"));
+    tell(Remark::Step(&format!("{image} is made anew: {why}")));
     build(tree, inside, builder, &image, &version, &missing, rebuild)?;
     let still = kernel.missing(&needed, &list(inside, builder, &image)?);
     if !still.is_empty() {
@@ -83,7 +86,7 @@ fn needed(
     clone: &Target<'_>,
     kernel: &Kernel,
     wanted: &[String],
-    tell: &mut dyn FnMut(&str),
+    tell: &mut dyn FnMut(Remark<'_>),
 ) -> BTreeSet<String> {
     let mut needed: BTreeSet<String> = wanted.iter().map(|module| drivers::plain(module)).collect();
     for disk in clone.disks {
@@ -93,9 +96,9 @@ fn needed(
         if !unknown.is_empty() {
             let (path, version) = (disk.facts.path.display(), &kernel.version);
             let list = unknown.join(", ");
-            tell(&format!(
-                "warning: {path} is driven by {list} here, which the clone's kernel {version} has not"
-            ));
+            tell(Remark::Warning(&format!(
+                "{path} is driven by {list} here, which the clone's kernel {version} has not"
+            )));
         }
     }
     needed
@@ -103,14 +106,14 @@ fn needed(
 
 /// A card that the clone's kernel does not know keeps it from the network, not from booting. The modules of the others
 /// are found when the clone's files are there.
-fn warn_of_cards(clone: &Target<'_>, kernel: &Kernel, tell: &mut dyn FnMut(&str)) {
+fn warn_of_cards(clone: &Target<'_>, kernel: &Kernel, tell: &mut dyn FnMut(Remark<'_>)) {
     for (card, devices) in drivers::cards(clone.machine) {
         let (_, unknown) = kernel.needs(&devices);
         if !unknown.is_empty() {
             let (list, version) = (unknown.join(", "), &kernel.version);
-            tell(&format!(
-                "warning: {card} is driven by {list} here, which the clone's kernel {version} has not"
-            ));
+            tell(Remark::Warning(&format!(
+                "{card} is driven by {list} here, which the clone's kernel {version} has not"
+            )));
         }
     }
 }

@@ -29,7 +29,7 @@ use crate::net::host::name::Host;
 use crate::net::host::refused::exhausted;
 use crate::net::noise::control::Fault;
 use crate::net::session::{ClientConfig, ClientEvent};
-use crate::types::SessionId;
+use crate::types::{SessionId, printable};
 use crate::wire::Malformed;
 use crate::wire::control::{Hello, ToCoordinator, ToNode};
 
@@ -171,7 +171,10 @@ async fn say_hello(
         events(ClientEvent::Found(connection.server()));
     }
     match exchange(&mut connection, hello, limits::PREFACE_TIMEOUT).await? {
-        ToNode::Refused(why) => Err(JoinError::Refused(why)),
+        ToNode::Refused(mut why) => {
+            why.text = printable(&why.text, limits::TEXT_BYTES);
+            Err(JoinError::Refused(why))
+        }
         answer => Ok((connection, answer)),
     }
 }

@@ -1,4 +1,7 @@
 //! The one socket option that no safe library offers.
+//!
+//! It wakes a node once per block instead of once per packet. With the batches of sinks, a chain of 16 nodes at 100 Mbit/s
+//! took 6.5 instead of 9.6 CPU seconds for 64 MiB.
 
 use std::io;
 use std::mem::size_of;

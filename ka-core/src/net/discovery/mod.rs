@@ -11,6 +11,10 @@
 //! secret, cannot answer for the server. (With [`Key::insecure`](crate::crypto::session_key::Key::insecure), which everybody holds,
 //! everybody can.) Two servers of one name hear of each other only if they have one key.
 //!
+//! There is no handshake: a question may be sent many times and answered by several servers, so neither side keeps a state.
+//! A server asks for rivals of its own name while its session gathers, so that the probe delays no start; of two servers
+//! that ask at the same time, the one with the greater session identity yields.
+//!
 //! A question goes out over IPv4 and IPv6 alike, and a server that answers to both is one. It is listed by the address that
 //! reaches farthest: this host's own, else one that is good beyond the link, IPv4 before IPv6, else a link-local one.
 //!

@@ -9,6 +9,8 @@
 //! A stranger costs the server one multiplication on the curve (when `snow` builds the state), and learns that a server
 //! is there. A node that has the token but not the server's secret cannot be the server.
 //!
+//! It is not TLS, because a rescue system has no clock and no name: certificates prove nothing there.
+//!
 //! Absent: who the node is. Its first message says so, under the keys that were agreed on.
 
 use std::fmt;

@@ -40,7 +40,7 @@ fn open(links: Option<LinkKey>) -> Coordinator {
 fn join(c: &mut Coordinator, conn: u32, back: Option<NodeId>) {
     let role = Role::Node { data_port: 7, wait: false, back };
     let incarnation = u64::from(back.map_or(conn, |node| node.0));
-    let hello = Hello { session: None, incarnation, role, label: String::new() };
+    let hello = Hello { session: None, incarnation, role, label: String::new(), about: Vec::new() };
     // A machine for each node.
     let addr = SocketAddr::from(([10, 0, 0, back.map_or(conn, |n| n.0) as u8], 1000));
     c.handle(Instant::ZERO, Input::Joined { conn: Conn(conn), addr, server_ip: addr.ip(), hello });
@@ -136,7 +136,7 @@ fn a_parent_makes_the_key_that_its_child_is_told() {
 }
 fn joins(c: &mut Coordinator, at: Instant, conn: u32, incarnation: u64, addr: [u8; 4]) {
     let role = Role::Node { data_port: 7, wait: false, back: None };
-    let hello = Hello { session: None, incarnation, role, label: String::new() };
+    let hello = Hello { session: None, incarnation, role, label: String::new(), about: Vec::new() };
     let addr = SocketAddr::from((addr, 1000));
     c.handle(at, Input::Joined { conn: Conn(conn), addr, server_ip: addr.ip(), hello });
 }
@@ -174,7 +174,7 @@ fn a_node_is_its_incarnation_and_its_address_is_a_hint() {
     assert_eq!(there, [72, 73, 74]);
     // It was only silent: it is in again under its number.
     let role = Role::Node { data_port: 7, wait: false, back: Some(NodeId(1)) };
-    let hello = Hello { session: None, incarnation: 71, role, label: String::new() };
+    let hello = Hello { session: None, incarnation: 71, role, label: String::new(), about: Vec::new() };
     let addr = SocketAddr::from((one, 1000));
     c.handle(silent, Input::Joined { conn: Conn(6), addr, server_ip: addr.ip(), hello });
     assert_eq!(welcomed(&told(&mut c), 6), Some(NodeId(1)));
@@ -193,7 +193,13 @@ fn whoever_dials_a_node_is_told_where_it_is_now() {
     };
     let before = parent(&told(&mut c)).expect("the third is below the first");
     let role = Role::Node { data_port: 7, wait: false, back: Some(before.node) };
-    let hello = Hello { session: None, incarnation: u64::from(before.node.0), role, label: String::new() };
+    let hello = Hello {
+        session: None,
+        incarnation: u64::from(before.node.0),
+        role,
+        label: String::new(),
+        about: Vec::new(),
+    };
     let addr = SocketAddr::from(([10, 0, 9, 9], 1000));
     c.handle(Instant::ZERO, Input::Joined { conn: Conn(7), addr, server_ip: addr.ip(), hello });
     let after = parent(&told(&mut c)).expect("it is told again");

@@ -11,7 +11,7 @@ use ka_core::net::ServerEvent;
 use ka_core::proto::Event;
 use ka_core::types::NodeId;
 use ka_core::wire::control::{Outcome, Reason};
-use ka_desc::manifest::{Stage, StreamKind, topic};
+use ka_desc::manifest::{Stage, StreamKind};
 
 /// The state of the session, as far as it is known.
 #[derive(Debug)]
@@ -103,7 +103,7 @@ impl Board {
             return None;
         }
         match event {
-            Event::Joined { node, addr, label, ready, expected } => {
+            Event::Joined { node, addr, label, ready, expected, .. } => {
                 let row = Row::new(*addr, label);
                 let text = match self.started {
                     false => format!("{node} joined: {} ({ready} of {expected})", row.who),
@@ -117,7 +117,7 @@ impl Board {
                 let who = self.nodes.remove(node).map_or_else(String::new, |row| row.who);
                 Some(Line::Say(format!("{node} left: {who} ({ready} of {expected})")))
             }
-            Event::Refused { addr, why } => Some(Line::Say(format!("refused {addr}: {why}"))),
+            Event::Refused { addr, why, .. } => Some(Line::Say(format!("refused {addr}: {why}"))),
             Event::Started { nodes } => {
                 self.started = true;
                 let nodes = match *nodes < self.expected {
@@ -150,8 +150,9 @@ impl Board {
                 let loses = "whoever is slow, late or away for long may miss something";
                 Some(Line::Say(format!("the source cannot be read again: {why}; {loses}")))
             }
-            Event::Noted { node, note } if note.topic == topic::STAGE => {
-                Some(Line::Note(format!("{}: {}", self.name(*node), note.text)))
+            Event::State { node, .. } => {
+                let stage = self.nodes.get(node)?.stage()?;
+                Some(Line::Note(format!("{}: {stage}", self.name(*node))))
             }
             Event::Complete { node } => {
                 let what = if *node == NodeId::ROOT { "has read everything" } else { "has everything" };
@@ -262,6 +263,7 @@ fn node_of(event: &Event) -> Option<NodeId> {
         | Event::Resumed { node, .. }
         | Event::Progress { node, .. }
         | Event::Noted { node, .. }
+        | Event::State { node, .. }
         | Event::Complete { node }
         | Event::Ended { node, .. }
         | Event::Released { node } => Some(*node),

@@ -6,7 +6,7 @@ use ka_core::console::printer::Tone;
 use ka_core::proto::Event;
 use ka_core::types::NodeId;
 use ka_core::wire::control::Outcome;
-use ka_desc::manifest::{self, topic};
+use ka_desc::manifest::{NodeState, Stage};
 
 use crate::serve::report::briefly;
 
@@ -15,8 +15,8 @@ use crate::serve::report::briefly;
 pub(crate) struct Row {
     /// Address and label.
     pub(crate) who: String,
-    /// The stage of its application, in its own word.
-    doing: Option<String>,
+    /// The stage of its installation, if it installs a clone.
+    stage: Option<Stage>,
     pub(crate) sunk: u64,
     linked: bool,
     /// Why it is not heard.
@@ -45,7 +45,7 @@ impl Row {
     pub(crate) fn new(addr: SocketAddr, label: &str) -> Self {
         Self {
             who: format!("{} {label}", addr.ip()).trim_end().to_owned(),
-            doing: None,
+            stage: None,
             sunk: 0,
             linked: false,
             away: None,
@@ -75,9 +75,9 @@ impl Row {
             }
             Event::Resumed { .. } => self.later = false,
             Event::Progress { progress, .. } => self.sunk = progress.sunk.0,
-            Event::Noted { note, .. } if note.topic == topic::STAGE => {
-                let doing = Some(note.text.clone());
-                return doing != std::mem::replace(&mut self.doing, doing.clone());
+            Event::State { state, .. } => {
+                let Some(stage) = NodeState::from_bytes(state).map(|state| state.stage) else { return false };
+                return self.stage.replace(stage) != Some(stage);
             }
             Event::Complete { .. } => self.complete = true,
             Event::Ended { outcome, .. } => self.end = Some(outcome.clone()),
@@ -110,9 +110,9 @@ impl Row {
         self.is_under_way() && self.away.is_none() && self.later
     }
 
-    /// The stage of its application, if it said one.
-    pub(crate) fn stage(&self) -> Option<manifest::Stage> {
-        self.doing.as_deref().and_then(manifest::Stage::of_word)
+    /// The stage of its installation, if it said one.
+    pub(crate) fn stage(&self) -> Option<Stage> {
+        self.stage
     }
 
     /// Trouble first, then those that are farthest behind; those that are done last.
@@ -139,7 +139,7 @@ impl Row {
     /// Returns the state of this node, in few words: why it failed is printed as it happens. Before the session has
     /// `started`, it waits.
     pub(crate) fn state(&self, node: NodeId, started: bool) -> String {
-        let doing = |otherwise: &str| self.doing.as_deref().unwrap_or(otherwise).to_owned();
+        let doing = |otherwise: &'static str| self.stage.map_or(otherwise, Stage::word).to_owned();
         match (&self.end, &self.away) {
             (Some(Outcome::Failed(reason, _)), _) => format!("FAILED: {}", briefly(reason, node)),
             (Some(outcome), _) => outcome.to_string(),
@@ -156,7 +156,7 @@ impl Row {
 #[cfg(test)]
 mod tests {
     use ka_core::types::Offset;
-    use ka_core::wire::control::{Note, Progress, Reason};
+    use ka_core::wire::control::{Progress, Reason};
     use proptest::prelude::*;
 
     use super::*;
@@ -166,7 +166,7 @@ mod tests {
     /// Everything that a coordinator says of a node but how it ends and that it was let go.
     fn events() -> Vec<Event> {
         let (node, why, at) = (NODE, "it is silent".to_owned(), Offset(7));
-        let stage = Note { topic: topic::STAGE.into(), text: "formatting".into() };
+        let state = NodeState { stage: Stage::Formatting, partclone: None }.to_bytes();
         vec![
             Event::Linked { node, parent: NodeId::ROOT },
             Event::Suspected { node, why: why.clone() },
@@ -177,7 +177,7 @@ mod tests {
             Event::Later { node, at },
             Event::Resumed { node, at },
             Event::Progress { node, progress: Progress { sunk: Offset(9), ..Progress::default() } },
-            Event::Noted { node, note: stage },
+            Event::State { node, state },
             Event::Complete { node },
         ]
     }

@@ -3,7 +3,7 @@
 use ka_core::console::printer::{Size, Styled, Tone, width};
 use ka_core::tape::chain::StreamInfo;
 use ka_core::types::Offset;
-use ka_core::wire::control::{Note, Progress};
+use ka_core::wire::control::Progress;
 use proptest::prelude::*;
 
 use super::*;
@@ -14,7 +14,7 @@ use ka_core::proto::Event;
 use ka_core::types::NodeId;
 use ka_core::wire::control::Outcome;
 use ka_core::wire::control::Reason;
-use ka_desc::manifest::topic;
+use ka_desc::manifest::{NodeState, Stage};
 use std::time::Duration;
 
 const USUAL: Size = Size { columns: 80, rows: 24 };
@@ -24,6 +24,7 @@ fn joined(node: u32) -> Event {
         node: NodeId(node),
         addr: ([10, 0, 0, node as u8], 30764).into(),
         label: format!("pc{node:02}"),
+        about: Vec::new(),
         ready: node,
         expected: 20,
     }
@@ -34,8 +35,8 @@ fn progress(node: u32, sunk: u64) -> Event {
     Event::Progress { node: NodeId(node), progress: Progress { received, sunk, ..Progress::default() } }
 }
 
-fn stage(node: u32, text: &str) -> Event {
-    Event::Noted { node: NodeId(node), note: Note { topic: topic::STAGE.into(), text: text.into() } }
+fn stage(node: u32, stage: Stage) -> Event {
+    Event::State { node: NodeId(node), state: NodeState { stage, partclone: None }.to_bytes() }
 }
 
 fn ended(node: u32, outcome: Outcome) -> Event {
@@ -153,9 +154,9 @@ fn before_anything_moves_no_rate_and_no_time() {
 #[test]
 fn what_a_node_does_is_told_once_and_shown_until_its_end() {
     let mut board = started(2);
-    let said = tell(&mut board, stage(1, "formatting"));
+    let said = tell(&mut board, stage(1, Stage::Formatting));
     assert_eq!(said, Some(Line::Note("node 1 10.0.0.1 pc01: formatting".into())));
-    assert_eq!(tell(&mut board, stage(1, "formatting")), None);
+    assert_eq!(tell(&mut board, stage(1, Stage::Formatting)), None);
     let slow = Event::Slow { node: NodeId(1), why: "its sink has taken nothing for 5 s".into() };
     assert_eq!(tell(&mut board, slow), None, "it formats");
     let waits = "the files wait for who still formats: node 1 10.0.0.1 pc01";
@@ -164,13 +165,13 @@ fn what_a_node_does_is_told_once_and_shown_until_its_end() {
     assert!(shown[0].ends_with("0 B    0 %  formatting") && shown[2] == waits, "{shown:?}");
     // Its time was over; the others get the files, which come behind the plan.
     board.expect(vec![Total::Known(2000), Total::About(40 << 20)]);
-    tell(&mut board, stage(2, "streaming"));
+    tell(&mut board, stage(2, Stage::Streaming));
     tell(&mut board, progress(0, 2000));
     assert_eq!(board.line(Duration::ZERO), waits, "the sink is open, and nothing comes");
     tell(&mut board, progress(0, 2001));
     assert!(!board.line(Duration::ZERO).contains("wait"), "{}", board.line(Duration::ZERO));
     tell(&mut board, failed(1, Reason::Sink("mkfs".into())));
-    for event in [stage(1, "formatting"), Event::Complete { node: NodeId(1) }, suspected(1, "gone")] {
+    for event in [stage(1, Stage::Formatting), Event::Complete { node: NodeId(1) }, suspected(1, "gone")] {
         assert_eq!(tell(&mut board, event), None);
     }
     let shown = frame(&board, Duration::ZERO, USUAL);
@@ -258,7 +259,7 @@ proptest! {
         for node in 1..=nodes {
             let Event::Joined { node, addr, ready, expected, .. } = joined(node) else { unreachable!() };
             let label = if node.0 % 2 == 0 { label.clone() } else { "pc".into() };
-            tell(&mut board, Event::Joined { node, addr, label, ready, expected });
+            tell(&mut board, Event::Joined { node, addr, label, about: Vec::new(), ready, expected });
         }
         let lines = board.frame(Duration::ZERO, Size { columns, rows }, "");
         prop_assert!(lines.len() < rows.max(2));

@@ -15,7 +15,7 @@ use crate::proto::event::Event;
 use crate::proto::timer::Timer;
 use crate::time::Instant;
 use crate::types::{NodeId, Offset, printable};
-use crate::wire::control::{Hello, Refusal, Role, ToNode, Welcome};
+use crate::wire::control::{Hello, Refusal, RefusalCode, Role, ToNode, Welcome};
 
 /// A hello, and the connection that it came by.
 pub(super) struct Arrived {
@@ -36,7 +36,7 @@ impl Arrived {
     fn identity(&self, now: Instant, node: NodeId, waits: bool, late: bool) -> Identity {
         let label = printable(&self.hello.label, limits::SESSION_NAME_BYTES);
         let identity = Identity::new(now, node, self.conn, self.addr, self.server_ip);
-        identity.described(label, self.hello.incarnation, waits, late)
+        identity.described(label, self.hello.about.clone(), self.hello.incarnation, waits, late)
     }
 }
 
@@ -47,17 +47,17 @@ impl Coordinator {
         let wrong_name = session.is_some() && *session != self.config.name;
         let (conn, addr) = (arrived.conn, arrived.addr);
         let refusal = match *role {
-            _ if wrong_name => Err(Refusal::OtherSession),
+            _ if wrong_name => Err(Refusal::other_session()),
             Role::Go => self.go(now, conn),
             Role::Node { data_port: 0, .. } => {
-                Err(Refusal::Rule("a node listens on a port of its own".into()))
+                Err(Refusal::new(RefusalCode::Invalid, "a node listens on a port of its own"))
             }
             Role::Node { data_port, wait, back } => {
                 self.node_joined(now, arrived.at_port(data_port), wait, back)
             }
         };
         if let Err(refusal) = refusal {
-            self.event(Event::Refused { addr, why: format!("{refusal}") });
+            self.event(Event::Refused { addr, code: refusal.code, why: format!("{refusal}") });
             self.tell(conn, ToNode::Refused(refusal));
             self.outputs.push_back(Output::HangUp(conn));
         }
@@ -66,9 +66,9 @@ impl Coordinator {
     /// Somebody asks for the start.
     fn go(&mut self, now: Instant, conn: Conn) -> Result<(), Refusal> {
         match self.phase {
-            Phase::Draining | Phase::Done => Err(Refusal::Ending("every node has ended".into())),
-            Phase::Streaming => Err(Refusal::Started(self.nodes.roster.len())),
-            Phase::Gathering if self.nodes.roster.is_empty() => Err(Refusal::NobodyReady),
+            Phase::Draining | Phase::Done => Err(Refusal::ending("every node has ended")),
+            Phase::Streaming => Err(Refusal::started(self.nodes.roster.len())),
+            Phase::Gathering if self.nodes.roster.is_empty() => Err(Refusal::nobody_ready()),
             Phase::Gathering => {
                 self.tell(conn, ToNode::Going(self.nodes.roster.len()));
                 self.outputs.push_back(Output::HangUp(conn));
@@ -88,20 +88,20 @@ impl Coordinator {
         // Without a number it may be one whose welcome was lost on the way.
         if let Some(node) = back.or_else(|| self.numbered(arrived.hello.incarnation)) {
             let known = self.came_back(now, node, &arrived, waits);
-            return if known { Ok(()) } else { Err(Refusal::Unknown) };
+            return if known { Ok(()) } else { Err(Refusal::unknown()) };
         }
         let late = self.phase == Phase::Streaming;
         match self.phase {
-            Phase::Draining | Phase::Done => return Err(Refusal::Ending("every node has ended".into())),
-            _ if self.nodes.roster.len() >= limits::NODES => return Err(Refusal::Full),
+            Phase::Draining | Phase::Done => return Err(Refusal::ending("every node has ended")),
+            _ if self.nodes.roster.len() >= limits::NODES => return Err(Refusal::full()),
             Phase::Streaming if !self.nodes.roster.nodes().any(is_in_time) => {
-                return Err(Refusal::Ending("every node that was there at the start has ended".into()));
+                return Err(Refusal::ending("every node that was there at the start has ended"));
             }
             Phase::Gathering | Phase::Streaming => self.replaced(now, arrived.addr),
         }
         let holder = self.nodes.place(NodeId(u32::MAX), Offset::ZERO, None, self.config.reread);
         if late && holder.is_none() && !self.config.reread {
-            return Err(Refusal::Started(self.nodes.roster.len()));
+            return Err(Refusal::started(self.nodes.roster.len()));
         }
         let node = self.nodes.roster.add(|node| Member::new(now, arrived.identity(now, node, waits, late)));
         self.welcome(now, node, arrived.conn);
@@ -123,8 +123,8 @@ impl Coordinator {
         self.greet(conn, node);
         let (ready, expected) = (self.nodes.roster.len(), self.config.nodes);
         if let Some(m) = self.nodes.get(node) {
-            let (addr, label) = (m.addr(), m.label().into());
-            self.event(Event::Joined { node, addr, label, ready, expected });
+            let (addr, label, about) = (m.addr(), m.label().into(), m.about().into());
+            self.event(Event::Joined { node, addr, label, about, ready, expected });
         }
         self.start_if_ready(now);
     }

@@ -8,6 +8,9 @@
 //! **Suspicion re-routes, it does not evict.** So it may come quickly: whoever a suspected node fed gets the nearest
 //! ancestor that is left, which still has what it lacks (see [`Watermarks`](crate::types::Watermarks)). The suspected
 //! node itself comes back as a leaf, at its own offset, below somebody who has that.
+//!
+//! **Make before break.** A node that moves although its old parent may be well stays listed there until its new link is
+//! up. A new parent that turns out to have evicted what the node lacks then costs a way back, not the node.
 
 use alloc::vec::Vec;
 

@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use crate::limits;
 use crate::proto::coordinator::act::gate::Arrived;
+use crate::proto::coordinator::member::Member;
 use crate::proto::coordinator::state::{Coordinator, Input, Output, Phase};
 use crate::proto::event::Event;
 use crate::proto::throughput::Throughput;
@@ -88,6 +89,13 @@ impl Coordinator {
                 self.leave(node);
             }
             ToCoordinator::Receipt(receipt) => self.receipt(now, node, receipt),
+            ToCoordinator::State(state) if state.len() > limits::STATE_BYTES => {}
+            ToCoordinator::State(state) => {
+                m.presence.set_state(state);
+                if let Some(state) = m.presence.take_state(now) {
+                    self.event(Event::State { node, state });
+                }
+            }
             ToCoordinator::Note(note) => {
                 if m.presence.may_note(now) {
                     let topic = printable(&note.topic, limits::TEXT_BYTES);
@@ -148,6 +156,9 @@ impl Coordinator {
                 self.stood_still(now, late);
             }
             self.look(now);
+            let late = |m: &mut Member| m.presence.take_state(now).map(|state| (m.node(), state));
+            let states: Vec<_> = self.nodes.roster.nodes_mut().filter_map(late).collect();
+            states.into_iter().for_each(|(node, state)| self.event(Event::State { node, state }));
             if self.phase == Phase::Streaming {
                 self.look_for_slow(now);
                 self.serve_later(now);

@@ -1,6 +1,7 @@
 //! The identity of a node, and its address.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 
 use crate::time::Instant;
@@ -25,6 +26,7 @@ pub struct Identity {
     pub(super) joined_at: SocketAddr,
     server_ip: IpAddr,
     pub(super) label: String,
+    pub(super) about: Vec<u8>,
     pub(super) incarnation: u64,
     waits: bool,
     late: bool,
@@ -42,6 +44,7 @@ impl Identity {
             joined_at: addr,
             server_ip,
             label: String::new(),
+            about: Vec::new(),
             incarnation: 0,
             waits: false,
             late: false,
@@ -52,8 +55,8 @@ impl Identity {
     /// The same with what the node says of itself: its host's name, its incarnation, and whether it stays until it is let
     /// go; and whether it came after the start.
     #[must_use]
-    pub fn described(self, label: String, incarnation: u64, waits: bool, late: bool) -> Self {
-        Self { label, incarnation, waits, late, ..self }
+    pub fn described(self, label: String, about: Vec<u8>, incarnation: u64, waits: bool, late: bool) -> Self {
+        Self { label, about, incarnation, waits, late, ..self }
     }
 
     /// The control connection; `None` once that is gone.

@@ -66,6 +66,12 @@ impl Member {
         &self.identity.label
     }
 
+    /// What the node's application has said of itself.
+    #[must_use]
+    pub fn about(&self) -> &[u8] {
+        &self.identity.about
+    }
+
     /// The number that the node made at its start.
     #[must_use]
     pub fn incarnation(&self) -> u64 {

@@ -2,6 +2,7 @@
 
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use crate::limits;
 use crate::time::{Duration, Instant};
@@ -30,6 +31,8 @@ pub(crate) struct Presence {
     gap: Duration,
     /// Notes since then.
     notes: (u32, Instant),
+    /// The state of the node's application, and whether the one at the server was told.
+    state: (Vec<u8>, bool),
 }
 
 /// Why a node has no place for now.
@@ -60,6 +63,7 @@ impl Presence {
             heard: now,
             gap: limits::PROGRESS_INTERVAL,
             notes: (0, now),
+            state: (Vec::new(), true),
         }
     }
 
@@ -161,6 +165,23 @@ impl Presence {
         let may = self.notes.0 < limits::NOTES_PER_SECOND;
         self.notes.0 += u32::from(may);
         may
+    }
+
+    /// Notes the state of the node's application.
+    pub(crate) fn set_state(&mut self, state: Vec<u8>) {
+        if self.state.0 != state {
+            self.state = (state, false);
+        }
+    }
+
+    /// The state of the node's application, if that is another one than the application at the server was told last. A node
+    /// that sends too many has the last of them passed on, a moment later.
+    pub(crate) fn take_state(&mut self, now: Instant) -> Option<Vec<u8>> {
+        if self.state.1 || !self.may_note(now) {
+            return None;
+        }
+        self.state.1 = true;
+        Some(self.state.0.clone())
     }
 
     /// The cause in words: silence is still going on.
