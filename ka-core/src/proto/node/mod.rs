@@ -11,7 +11,7 @@
 //! coordinator again. The one thing it decides alone is that a coordinator which is away for too long is lost.
 //!
 //! It sees positions, not bytes. Whoever drives it checks every block first (see [`tape::chain`](crate::tape::chain)) and tells
-//! it only of blocks that are true; one that is not is a [`LinkFault::Tainted`].
+//! it only of blocks that are true; one that is not is a [`LinkFault::Tainted`](crate::wire::control::LinkFault::Tainted).
 
 mod children;
 mod parent;

@@ -1,6 +1,6 @@
 //! One node of the session, in five parts: who it is, whether it is heard, what it has, how fast it is, how it ended.
 //!
-//! [`identity`], [`presence`], [`delivery`], [`pace`], [`ending`]. Who feeds it is not here but in the
+//! `identity`, `presence`, `delivery`, `pace`, `ending`. Who feeds it is not here but in the
 //! [`tree`](super::tree).
 
 mod delivery;
