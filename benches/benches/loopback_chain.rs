@@ -28,7 +28,7 @@ impl Sink for Nowhere {
     fn write(&mut self, _: &[Bytes], _: &Stop) -> io::Result<()> {
         Ok(())
     }
-    fn finish(self: Box<Self>, _: &Stop) -> Result<(), String> {
+    fn finish(self: Box<Self>, _: &Stop) -> io::Result<()> {
         Ok(())
     }
     fn abort(self: Box<Self>) {}

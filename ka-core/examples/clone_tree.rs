@@ -194,7 +194,7 @@ async fn node(
         let mut tar = Command::new("tar");
         // In a container, root may not give files away.
         tar.arg("-C").arg(&target).args(["--no-same-owner", "-xpf", "-"]);
-        CommandSink::run(tar).map(|s| Box::new(s) as Box<dyn Sink>).map_err(|e| e.to_string())
+        CommandSink::run(tar).map(|s| Box::new(s) as Box<dyn Sink>)
     };
     Ok(join(config, open, inbox, |_| ()).await?)
 }

@@ -53,7 +53,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         // Called when a stream begins, on the thread that will feed the sink.
         let open = |_: &_| {
             let sink = CommandSink::spawn("test $(tail -n 1) = 1000000");
-            sink.map(|s| Box::new(s) as Box<dyn Sink>).map_err(|e| e.to_string())
+            sink.map(|s| Box::new(s) as Box<dyn Sink>)
         };
         let (control, inbox) = Control::new();
         nodes.push((control, tokio::spawn(join(config, open, inbox, |_| ()))));

@@ -41,7 +41,7 @@ impl Sink for Note {
         self.bytes += blocks.iter().map(Bytes::len).sum::<usize>();
         Ok(())
     }
-    fn finish(self: Box<Self>, _: &Stop) -> Result<(), String> {
+    fn finish(self: Box<Self>, _: &Stop) -> io::Result<()> {
         self.notes.lock().unwrap().push(format!("{}: {} bytes, complete", self.purpose, self.bytes));
         Ok(())
     }

@@ -96,7 +96,8 @@ async fn a_node_that_has_been_through_the_session_is_not_part_of_it_again() {
     let mut lab = Lab::new("done");
     let mut server = lab.serve(2, vec![("data", noise(1 << 20))]);
     let place = server.open().await;
-    let join = |config| join(config, |_| Err("nothing is to come".into()), Control::new().1, |_| ());
+    let join =
+        |config| join(config, |_| Err(std::io::Error::other("nothing is to come")), Control::new().1, |_| ());
     let done = |lab: &Lab| ClientConfig { done: vec![place.session], ..lab.client() };
     let end = join(done(&lab)).await;
     assert!(matches!(end, Err(JoinError::Done(session)) if session == place.session), "{end:?}");

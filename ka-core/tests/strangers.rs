@@ -202,7 +202,7 @@ async fn a_server_of_another_version_is_named() {
         ..ClientConfig::default()
     };
     let (_control, inbox) = Control::new();
-    let joined = join(config, |_| Err("no sink".into()), inbox, |_| ());
+    let joined = join(config, |_| Err(std::io::Error::other("no sink")), inbox, |_| ());
     let end = timeout(LONG, joined).await.expect("it gives up in time");
     assert!(matches!(end, Err(JoinError::Protocol(_, Malformed::Version(9)))), "{end:?}");
     server.await.unwrap();

@@ -125,20 +125,16 @@ impl Opener {
         Ok(Self { output, open, json: options.join.tell.json })
     }
 
-    fn open(&mut self, info: &StreamInfo) -> Result<Box<dyn Sink>, String> {
+    fn open(&mut self, info: &StreamInfo) -> io::Result<Box<dyn Sink>> {
         if info.number > 0 {
             let name = &info.name;
-            return Err(format!(
+            return Err(io::Error::other(format!(
                 "the session has another stream, `{name}`, and --exec and --output take one"
-            ));
+            )));
         }
-        self.first(info.size).map_err(|e| e.to_string())
-    }
-
-    fn first(&mut self, size: Option<u64>) -> io::Result<Box<dyn Sink>> {
         Ok(match (&self.output, self.open.take()) {
             (_, Some(Open::File(file))) => {
-                file.check_size(size.unwrap_or(0))?;
+                file.check_size(info.size.unwrap_or(0))?;
                 Box::new(file)
             }
             (_, Some(Open::Stdout(stdout))) => Box::new(stdout),
@@ -166,6 +162,9 @@ mod tests {
             Opener::new(&Options::try_parse_from(["ka-d-client", "-s", "x", "-e", "cat"]).unwrap()).unwrap();
         let info = StreamInfo { number: 1, name: "two".into(), metadata: Vec::new(), size: None };
         let error = open.open(&info).err().unwrap();
-        assert_eq!(error, "the session has another stream, `two`, and --exec and --output take one");
+        assert_eq!(
+            error.to_string(),
+            "the session has another stream, `two`, and --exec and --output take one"
+        );
     }
 }

@@ -108,17 +108,17 @@ impl Sink for RawSink {
             .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", self.node.path().display())))
     }
 
-    fn finish(self: Box<Self>, stop: &Stop) -> Result<(), String> {
+    fn finish(self: Box<Self>, stop: &Stop) -> io::Result<()> {
         let path = self.node.path().display();
         match self.writer {
-            Writer::None => Err("nothing came".into()),
+            Writer::None => Err(io::Error::other("nothing came")),
             Writer::Blocks(writer) => writer.finish(),
             Writer::Partclone(sink) => Box::new(sink).finish(stop).and_then(|()| {
                 let device = File::open(self.node.path());
-                device.and_then(|device| device.sync_all()).map_err(|e| e.to_string())
+                device.and_then(|device| device.sync_all())
             }),
         }
-        .map_err(|why| format!("{path}: {why}"))
+        .map_err(|e| io::Error::new(e.kind(), format!("{path}: {e}")))
     }
 
     /// Stops partclone, if it runs. What was written stays: a partition that is not named as complete is none.
@@ -164,10 +164,11 @@ impl Blocks {
         Ok(())
     }
 
-    fn finish(self) -> Result<(), String> {
+    fn finish(self) -> io::Result<()> {
         if self.at != self.bytes {
-            return Err(format!("{} bytes came of the {} that were announced", self.at, self.bytes));
+            let why = format!("{} bytes came of the {} that were announced", self.at, self.bytes);
+            return Err(io::Error::other(why));
         }
-        self.file.sync_all().map_err(|e| e.to_string())
+        self.file.sync_all()
     }
 }

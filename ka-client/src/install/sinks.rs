@@ -11,17 +11,17 @@ use ka_desc::manifest::{BOOT_BYTES_MAX, MANIFEST_BYTES_MAX, StreamKind};
 use super::work::Work;
 
 /// Opens the sink of each stream, in the order of the plan.
-pub(super) fn open(work: &Arc<Mutex<Work>>, info: &StreamInfo) -> Result<Box<dyn Sink>, String> {
-    let purpose = StreamKind::from_metadata(&info.metadata)?;
+pub(super) fn open(work: &Arc<Mutex<Work>>, info: &StreamInfo) -> io::Result<Box<dyn Sink>> {
+    let purpose = StreamKind::from_metadata(&info.metadata).map_err(io::Error::other)?;
     let whole = |bytes_max: usize, then: Then| -> Box<dyn Sink> {
         Box::new(Whole { bytes: Vec::new(), bytes_max, work: Arc::clone(work), then })
     };
     let mut now = lock(work);
-    now.expect(&purpose)?;
+    now.expect(&purpose).map_err(io::Error::other)?;
     match purpose {
         StreamKind::Manifest => Ok(whole(MANIFEST_BYTES_MAX, Work::prepare)),
         StreamKind::Files => Ok(Box::new(now.unpack()?)),
-        StreamKind::Raw(index) => Ok(Box::new(now.raw(index)?)),
+        StreamKind::Raw(index) => Ok(Box::new(now.raw(index).map_err(io::Error::other)?)),
         StreamKind::Boot => Ok(whole(BOOT_BYTES_MAX as usize, Work::finish)),
     }
 }
@@ -53,8 +53,8 @@ impl Sink for Whole {
         Ok(())
     }
 
-    fn finish(self: Box<Self>, _: &Stop) -> Result<(), String> {
-        (self.then)(&mut lock(&self.work), &self.bytes)
+    fn finish(self: Box<Self>, _: &Stop) -> io::Result<()> {
+        (self.then)(&mut lock(&self.work), &self.bytes).map_err(io::Error::other)
     }
 
     fn abort(self: Box<Self>) {}

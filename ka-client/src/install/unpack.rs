@@ -21,8 +21,8 @@ pub(super) struct Unpack {
 }
 
 impl Unpack {
-    pub(super) fn start(tar: Command, said: Receiver<Option<(String, usize)>>) -> Result<Self, String> {
-        Ok(Self { tar: CommandSink::run(tar).map_err(|e| e.to_string())?, said })
+    pub(super) fn start(tar: Command, said: Receiver<Option<(String, usize)>>) -> io::Result<Self> {
+        Ok(Self { tar: CommandSink::run(tar)?, said })
     }
 }
 
@@ -31,17 +31,18 @@ impl Sink for Unpack {
         self.tar.write(blocks, stop)
     }
 
-    fn finish(self: Box<Self>, stop: &Stop) -> Result<(), String> {
+    fn finish(self: Box<Self>, stop: &Stop) -> io::Result<()> {
         let Self { tar, said } = *self;
         Box::new(tar).finish(stop)?;
-        match said.recv_timeout(LAST_WORDS) {
-            Ok(None) => Ok(()),
-            Ok(Some((first, 1))) => Err(format!("tar could not unpack all: {first}")),
+        let why = match said.recv_timeout(LAST_WORDS) {
+            Ok(None) => return Ok(()),
+            Ok(Some((first, 1))) => format!("tar could not unpack all: {first}"),
             Ok(Some((first, lines))) => {
-                Err(format!("tar could not unpack all: {first} (and {} lines more)", lines - 1))
+                format!("tar could not unpack all: {first} (and {} lines more)", lines - 1)
             }
-            Err(_) => Err("what tar said is not known".into()),
-        }
+            Err(_) => "what tar said is not known".into(),
+        };
+        Err(io::Error::other(why))
     }
 
     fn abort(self: Box<Self>) {
@@ -61,7 +62,9 @@ mod tests {
             let (tx, rx) = channel();
             said.into_iter().for_each(|said| tx.send(said).unwrap());
             drop(tx);
-            Box::new(Unpack::start(Command::new(program), rx).unwrap()).finish(&Stop::new())
+            Box::new(Unpack::start(Command::new(program), rx).unwrap())
+                .finish(&Stop::new())
+                .map_err(|e| e.to_string())
         };
         assert_eq!(finished("true", Some(None)), Ok(()));
         let said = finished("true", Some(Some(("no room for user.x".into(), 3)))).unwrap_err();

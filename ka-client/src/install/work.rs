@@ -239,7 +239,7 @@ impl Work {
     }
 
     /// The command that unpacks the files.
-    pub(super) fn unpack(&mut self) -> Result<Unpack, String> {
+    pub(super) fn unpack(&mut self) -> io::Result<Unpack> {
         self.log.stage(Stage::Streaming);
         let mut tar = Command::new("tar");
         tar.args(["--extract", "--file=-", "--numeric-owner", "--same-owner", "--same-permissions"])
@@ -249,7 +249,7 @@ impl Work {
             .arg("--directory")
             .arg(&self.config.root)
             .env("LC_ALL", "C.UTF-8");
-        let (said, theirs) = io::pipe().map_err(|e| e.to_string())?;
+        let (said, theirs) = io::pipe()?;
         tar.stderr(theirs);
         Unpack::start(tar, self.log.follow("tar", said))
     }

@@ -47,13 +47,13 @@ pub struct Sinks {
 
 impl Sinks {
     /// Sinks that `open` opens, and nothing else.
-    pub fn new(open: impl FnMut(&StreamInfo) -> Result<Box<dyn Sink>, String> + Send + 'static) -> Self {
+    pub fn new(open: impl FnMut(&StreamInfo) -> io::Result<Box<dyn Sink>> + Send + 'static) -> Self {
         Self { open: Box::new(open), joined: Box::new(|_| ()), done: Vec::new() }
     }
 }
 
 /// Opens the sink of a stream that begins.
-pub type OpenSink = Box<dyn FnMut(&StreamInfo) -> Result<Box<dyn Sink>, String> + Send>;
+pub type OpenSink = Box<dyn FnMut(&StreamInfo) -> io::Result<Box<dyn Sink>> + Send>;
 
 /// The outcome of this node: the exit status, and the reason if it did not end well.
 pub struct Received {

@@ -32,8 +32,8 @@ impl ReportFile {
         let mut text = serde_json::to_vec_pretty(report)?;
         text.push(b'\n');
         let (mut file, stop) = (Box::new(self.0), Stop::new());
-        let written = file.write(&[text.into()], &stop).map_err(|e| e.to_string());
-        written.and_then(|()| file.finish(&stop)).map_err(|why| io::Error::other(format!("--report: {why}")))
+        let written = file.write(&[text.into()], &stop).and_then(|()| file.finish(&stop));
+        written.map_err(|e| io::Error::new(e.kind(), format!("--report: {e}")))
     }
 }
 

@@ -26,6 +26,7 @@ use crate::tape::chain::{Checker, Hash, StreamInfo};
 use crate::types::{Offset, printable};
 use crate::wire::Malformed;
 use crate::wire::control::{Counters, Hello, Outcome, Reason, Receipt, Role, ToCoordinator, ToNode, Welcome};
+use std::io;
 
 /// Joins a session as a node: receives its streams, and passes them on to others.
 ///
@@ -36,7 +37,7 @@ use crate::wire::control::{Counters, Hello, Outcome, Reason, Receipt, Role, ToCo
 /// [`JoinError`] when this node did not get in. Once it is in, how it ended is in the [`NodeEnd`].
 pub async fn join(
     config: ClientConfig,
-    open: impl FnMut(&StreamInfo) -> Result<Box<dyn Sink>, String> + Send + 'static,
+    open: impl FnMut(&StreamInfo) -> io::Result<Box<dyn Sink>> + Send + 'static,
     mut inbox: Inbox,
     mut events: impl FnMut(ClientEvent) + Send,
 ) -> Result<NodeEnd, JoinError> {

@@ -87,7 +87,7 @@ impl Source for CommandSource {
         Ok(!came.is_empty())
     }
 
-    fn finish(self: Box<Self>) -> Result<(), String> {
+    fn finish(self: Box<Self>) -> io::Result<()> {
         self.running.wait(&Stop::new())
     }
 
@@ -162,16 +162,16 @@ impl Sink for CommandSink {
         if self.stdin.is_closed() {
             // Nothing but zeros has come since. That does no harm if it ends well; if not, why wait for the end?
             let patience = if was_closed { Duration::ZERO } else { STOP_GRACE };
-            self.running.may_end_well(patience).map_err(io::Error::other)?;
+            self.running.may_end_well(patience)?;
         }
         Ok(())
     }
 
     /// Waits for the command's exit, then for everything on this machine to be on its disks: the command may
     /// have written anywhere.
-    fn finish(mut self: Box<Self>, stop: &Stop) -> Result<(), String> {
+    fn finish(mut self: Box<Self>, stop: &Stop) -> io::Result<()> {
         let drained = self.stdin.drain(stop, |pause| self.running.ending_within(pause).is_some());
-        drained.map_err(|e| Self::cannot_write(&self.running, &e).to_string())?;
+        drained.map_err(|e| Self::cannot_write(&self.running, &e))?;
         let Self { mut running, stdin } = *self;
         running.unguard();
         drop(stdin);
@@ -276,7 +276,8 @@ mod tests {
         source.finish().unwrap();
         let mut test = Command::new("test");
         test.args(["a b", "=", "c"]);
-        let said = CommandSink::run(test).map(Box::new).unwrap().finish(&Stop::new()).unwrap_err();
+        let said =
+            CommandSink::run(test).map(Box::new).unwrap().finish(&Stop::new()).unwrap_err().to_string();
         assert_eq!(said, "`test a b = c` ended with exit status 1");
         assert!(CommandSource::run(Command::new("/nonexistent/x")).is_err());
         for (status, well) in [(1, true), (2, false)] {
@@ -304,7 +305,7 @@ mod tests {
         ] {
             let mut source = source(command);
             read_all(source.as_mut());
-            let error = source.finish().unwrap_err();
+            let error = source.finish().unwrap_err().to_string();
             assert!(error.ends_with(text), "{error}");
         }
     }
@@ -363,7 +364,7 @@ mod tests {
     fn the_end_is_noticed_without_a_pidfd() {
         let mut source = source("exit 3");
         source.running.pidfd = None;
-        assert!(source.finish().unwrap_err().ends_with("exit status 3"));
+        assert!(source.finish().unwrap_err().to_string().ends_with("exit status 3"));
 
         let mut sink = sink("sleep 1000");
         sink.running.pidfd = None;
@@ -374,9 +375,9 @@ mod tests {
 
     #[test]
     fn a_sink_that_fails_says_how() {
-        let error = sink("false").finish(&Stop::new()).unwrap_err();
+        let error = sink("false").finish(&Stop::new()).unwrap_err().to_string();
         assert_eq!(error, "`false` ended with exit status 1");
-        let error = sink("cat > /dev/null; exit 3").finish(&Stop::new()).unwrap_err();
+        let error = sink("cat > /dev/null; exit 3").finish(&Stop::new()).unwrap_err().to_string();
         assert_eq!(error, "`cat > /dev/null; exit 3` ended with exit status 3");
     }
 
@@ -395,7 +396,7 @@ mod tests {
         let command = "dd bs=1 count=1 > /dev/null 2>&1";
         let mut sink = sink(command);
         sink.write(&[bytes(2)], &Stop::new()).unwrap();
-        let error = sink.finish(&Stop::new()).unwrap_err();
+        let error = sink.finish(&Stop::new()).unwrap_err().to_string();
         let text = format!("`{command}` ended before the stream did, with exit status 0; if it needs");
         assert!(error.starts_with(&text), "{error}");
     }
@@ -419,7 +420,7 @@ mod tests {
                 let block = rest.slice(at..rest.len().min(at + 100_000));
                 written = written.and_then(|()| sink.write(&[block], &Stop::new()));
             }
-            let ended = written.map_err(|e| e.to_string()).and_then(|()| sink.finish(&Stop::new()));
+            let ended = written.and_then(|()| sink.finish(&Stop::new())).map_err(|e| e.to_string());
             match result {
                 Ok(()) => assert_eq!(ended, Ok(()), "{command}, {} bytes", rest.len()),
                 Err(why) => assert!(ended.as_ref().is_err_and(|e| e.contains(why)), "{command}: {ended:?}"),
@@ -514,7 +515,7 @@ mod tests {
             let mut sink = sink("sleep 1000");
             sink.write(&[bytes(len)], &Stop::new()).unwrap();
             let pid = sink.running.pid();
-            let error = sink.finish(&stop).unwrap_err();
+            let error = sink.finish(&stop).unwrap_err().to_string();
             assert!(error.ends_with("interrupted"), "{error}");
             assert!(is_gone(pid));
         }

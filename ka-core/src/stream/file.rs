@@ -83,13 +83,13 @@ impl Source for FileSource {
         Some(Box::new(FileAgain { file: Arc::new(file), base: 0 }))
     }
 
-    fn finish(self: Box<Self>) -> Result<(), String> {
+    fn finish(self: Box<Self>) -> io::Result<()> {
         match self.kind {
-            Kind::Regular(size) if self.count < size => Err(format!(
+            Kind::Regular(size) if self.count < size => Err(io::Error::other(format!(
                 "{} became shorter while it was read: {} of {size} bytes",
                 self.path.display(),
                 self.count
-            )),
+            ))),
             _ => Ok(()),
         }
     }
@@ -147,7 +147,7 @@ mod tests {
         fs::write(&path, "hel").unwrap();
         assert_eq!(read_all(shorter.as_mut()), b"hel");
         let text = format!("{} became shorter while it was read: 3 of 5 bytes", path.display());
-        assert_eq!(shorter.finish().unwrap_err(), text);
+        assert_eq!(shorter.finish().unwrap_err().to_string(), text);
     }
 
     #[test]

@@ -148,8 +148,8 @@ impl Sink for FileSink {
         written.map_err(|e| self.cannot_write(&e))
     }
 
-    fn finish(mut self: Box<Self>, stop: &Stop) -> Result<(), String> {
-        self.make_last(stop).map_err(|e| e.to_string())
+    fn finish(mut self: Box<Self>, stop: &Stop) -> io::Result<()> {
+        self.make_last(stop)
     }
 
     fn abort(self: Box<Self>) {
@@ -331,7 +331,7 @@ mod tests {
         let ends: [fn(Box<FileSink>, &Stop); 3] = [
             |sink, _| sink.abort(),
             |sink, _| drop(sink),
-            |sink, stop| assert_eq!(sink.finish(stop).unwrap_err(), "interrupted"),
+            |sink, stop| assert_eq!(sink.finish(stop).unwrap_err().to_string(), "interrupted"),
         ];
         for end in ends {
             let mut sink = sink(&path);
@@ -504,7 +504,7 @@ mod tests {
             write(&mut sink, "new");
             fs::remove_file(&part).unwrap();
             make();
-            let error = sink.finish(&Stop::new()).unwrap_err();
+            let error = sink.finish(&Stop::new()).unwrap_err().to_string();
             assert!(error.ends_with("f.part: somebody removed or replaced it meanwhile"), "{error}");
             assert!(!path.exists());
         };

@@ -77,15 +77,15 @@ impl Running {
     }
 
     /// Waits for the exit with a status that means well. Any other end takes what remains of the group with it.
-    pub(super) fn wait(mut self, stop: &Stop) -> Result<(), String> {
+    pub(super) fn wait(mut self, stop: &Stop) -> io::Result<()> {
         loop {
             match self.ending_within(STEP) {
                 Some(ending) if self.is_well(ending) => {
                     self.reap();
                     return Ok(());
                 }
-                Some(ending) => return Err(self.ended(ending)),
-                None if stop.is_set() => return Err(INTERRUPTED.into()),
+                Some(ending) => return Err(io::Error::other(self.ended(ending))),
+                None if stop.is_set() => return Err(io::Error::other(INTERRUPTED)),
                 None => {}
             }
         }
@@ -95,9 +95,9 @@ impl Running {
     ///
     /// # Errors
     /// It has not ended well.
-    pub(super) fn may_end_well(&self, timeout: Duration) -> Result<(), String> {
+    pub(super) fn may_end_well(&self, timeout: Duration) -> io::Result<()> {
         match self.ending_within(timeout) {
-            Some(ending) if !self.is_well(ending) => Err(self.early()),
+            Some(ending) if !self.is_well(ending) => Err(io::Error::other(self.early())),
             _ => Ok(()),
         }
     }

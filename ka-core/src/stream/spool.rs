@@ -60,7 +60,7 @@ impl Spool {
     ///
     /// # Errors
     /// Names the file.
-    pub fn finish(self, stop: &Stop) -> Result<(), String> {
+    pub fn finish(self, stop: &Stop) -> io::Result<()> {
         self.kept.map_or(Ok(()), |sink| sink.finish(stop))
     }
 }

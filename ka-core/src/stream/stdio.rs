@@ -110,9 +110,9 @@ impl Sink for StdoutSink {
     }
 
     /// Waits until the bytes are read from a pipe, and makes them last in a file or on a disk.
-    fn finish(mut self: Box<Self>, stop: &Stop) -> Result<(), String> {
+    fn finish(mut self: Box<Self>, stop: &Stop) -> io::Result<()> {
         let taken = self.out.drain(stop, nobody_else).and_then(|()| sync(self.out.file()));
-        taken.map_err(|e| cannot_write(&e).to_string())
+        taken.map_err(|e| cannot_write(&e))
     }
 
     /// Does nothing: what was written is out.

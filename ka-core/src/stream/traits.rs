@@ -40,8 +40,8 @@ pub trait Source: Send {
     /// Called once after the end of the stream: did the source end well?
     ///
     /// # Errors
-    /// A sentence that fails the stream for every node, such as "`tar c .` ended with exit status 2".
-    fn finish(self: Box<Self>) -> Result<(), String> {
+    /// An error fails the stream for every node, such as "`tar c .` ended with exit status 2".
+    fn finish(self: Box<Self>) -> io::Result<()> {
         Ok(())
     }
 
@@ -62,8 +62,8 @@ pub trait Sink: Send {
     /// The whole stream is here and true: make it last (flush, sync, rename, wait for the command).
     ///
     /// # Errors
-    /// A sentence that fails this node's sink, such as "`tar xf -` ended with exit status 2".
-    fn finish(self: Box<Self>, stop: &Stop) -> Result<(), String>;
+    /// An error fails this node's sink, such as "`tar xf -` ended with exit status 2".
+    fn finish(self: Box<Self>, stop: &Stop) -> io::Result<()>;
 
     /// The stream will not be completed: undo, kill, remove. Nothing may look complete afterwards.
     fn abort(self: Box<Self>);

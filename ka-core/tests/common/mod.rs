@@ -388,8 +388,8 @@ impl Source for Memory {
         Some(Box::new(OnceMore(self.again.clone()?)))
     }
 
-    fn finish(self: Box<Self>) -> Result<(), String> {
-        if self.fails { Err("exit status 1".into()) } else { Ok(()) }
+    fn finish(self: Box<Self>) -> io::Result<()> {
+        if self.fails { Err(io::Error::other("exit status 1")) } else { Ok(()) }
     }
 }
 
@@ -431,7 +431,7 @@ impl Sink for Memo {
         }
     }
 
-    fn finish(self: Box<Self>, _: &Stop) -> Result<(), String> {
+    fn finish(self: Box<Self>, _: &Stop) -> io::Result<()> {
         self.kept.lock().unwrap().streams.last_mut().unwrap().2 = true;
         Ok(())
     }

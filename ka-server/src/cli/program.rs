@@ -118,7 +118,7 @@ impl stream::Source for Heeded {
         self.source.again()
     }
 
-    fn finish(self: Box<Self>) -> Result<(), String> {
+    fn finish(self: Box<Self>) -> io::Result<()> {
         self.source.finish()?;
         if self.bytes == 0 {
             let text = "the source gave nothing: there are no bytes to send".to_owned();

@@ -182,10 +182,10 @@ impl Source for Gated {
         Some(self.about)
     }
 
-    fn finish(self: Box<Self>) -> Result<(), String> {
+    fn finish(self: Box<Self>) -> io::Result<()> {
         match self.state {
             State::Running(source) => source.finish(),
-            _ => Err("it never began".into()),
+            _ => Err(io::Error::other("it never began")),
         }
     }
 

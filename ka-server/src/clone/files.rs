@@ -88,7 +88,7 @@ impl Source for Packed {
         self.packed.ready(timeout)
     }
 
-    fn finish(self: Box<Self>) -> Result<(), String> {
+    fn finish(self: Box<Self>) -> io::Result<()> {
         let Self { packed, slot, nodes } = *self;
         let packed = Box::new(packed).finish();
         // Whoever rests has rested long enough.

@@ -174,8 +174,8 @@ impl Source for RawSource {
                 State::Running(first, Rest::Packed(packed))
             } else {
                 let Packed { partclone, words, .. } = packed;
-                let why =
-                    Box::new(partclone).finish().err().unwrap_or_else(|| "partclone gave nothing".into());
+                let why = Box::new(partclone).finish().err();
+                let why = why.map_or_else(|| "partclone gave nothing".into(), |e| e.to_string());
                 let words = words.lock().unwrap_or_else(PoisonError::into_inner);
                 self.all(disk, Some(&format!("{why}: {words}")))
             };
@@ -206,11 +206,11 @@ impl Source for RawSource {
         Some(Box::new(Blocks { disk: Arc::new(disk), range: self.range.clone(), done: 0 }))
     }
 
-    fn finish(self: Box<Self>) -> Result<(), String> {
+    fn finish(self: Box<Self>) -> io::Result<()> {
         match self.state {
             State::Running(_, Rest::Packed(packed)) => Box::new(packed.partclone).finish(),
             State::Running(_, Rest::Blocks(blocks)) => blocks.finish(),
-            _ => Err("the partition was not read".into()),
+            _ => Err(io::Error::other("the partition was not read")),
         }
     }
 
@@ -241,16 +241,16 @@ impl Blocks {
         self.disk.read_at(&mut buf[..n], self.range.at + offset)
     }
 
-    fn finish(self) -> Result<(), String> {
+    fn finish(self) -> io::Result<()> {
         let Self { range, done, .. } = self;
         if done == range.bytes {
             return Ok(());
         }
-        Err(format!(
+        Err(io::Error::other(format!(
             "{} ended after {done} bytes of the {} of a partition",
             range.path.display(),
             range.bytes
-        ))
+        )))
     }
 }
 
@@ -288,6 +288,6 @@ mod tests {
         assert_eq!((all.read_at(&mut buf, 5).unwrap(), all.read_at(&mut buf, 9).unwrap()), (0, 0));
         assert!(all.finish().is_ok());
         let short = blocks(&Range { bytes: 40, ..range });
-        assert!(short.finish().unwrap_err().contains("ended after 0 bytes"));
+        assert!(short.finish().unwrap_err().to_string().contains("ended after 0 bytes"));
     }
 }

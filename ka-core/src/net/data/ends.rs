@@ -10,6 +10,7 @@
 //! A thread is told to give up by its [`Stop`], and then ends its source or sink itself, because only it can.
 
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -67,7 +68,7 @@ impl Feed {
         spool: Option<Spool>,
         payload: PayloadKey,
         threads: &Threads,
-    ) -> std::io::Result<Self> {
+    ) -> io::Result<Self> {
         const AHEAD: usize = 4;
         let streams: Vec<_> = streams.into_iter().map(|s| (s.source.again(), s)).collect();
         let spool = spool.filter(|_| streams.iter().any(|(again, _)| again.is_none()));
@@ -145,7 +146,7 @@ fn read_all(
     streams.for_each(|(_, s)| s.source.abort());
     let _ = tx.blocking_send(Fed::Close);
     // Nobody but the disk waits for this.
-    spool.filter(|_| whole).map_or(Ok(()), |spool| spool.finish(&Stop::new()))
+    spool.filter(|_| whole).map_or(Ok(()), |spool| spool.finish(&Stop::new())).map_err(|e| e.to_string())
 }
 
 /// Reads one source to its end; `None` when nobody wants it any more. A spool that fails is given up.
@@ -161,7 +162,7 @@ fn read_one(
         let mut lease = pool.lease();
         let filled = match fill(source.as_mut(), lease.bytes_mut(), stop) {
             Ok(Filled::Bytes(n)) => n,
-            Ok(Filled::End) => return Some(source.finish()),
+            Ok(Filled::End) => return Some(source.finish().map_err(|e| e.to_string())),
             Ok(Filled::Stopped) => {
                 source.abort();
                 return None;
@@ -194,7 +195,7 @@ enum Filled {
 }
 
 /// Fills the buffer as far as it goes without waiting for more than its first bytes.
-fn fill(source: &mut dyn Source, buffer: &mut [u8], stop: &Stop) -> std::io::Result<Filled> {
+fn fill(source: &mut dyn Source, buffer: &mut [u8], stop: &Stop) -> io::Result<Filled> {
     while !source.ready(LOOK)? {
         if stop.is_set() {
             return Ok(Filled::Stopped);
@@ -210,7 +211,7 @@ fn fill(source: &mut dyn Source, buffer: &mut [u8], stop: &Stop) -> std::io::Res
             Ok(0) if filled > 0 => return Ok(Filled::Bytes(filled)),
             Ok(0) => return Ok(Filled::End),
             Ok(n) => filled += n,
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
             Err(e) => return Err(e),
         }
         if filled == LEASE_BYTES || !source.ready(Duration::ZERO)? {
@@ -240,7 +241,7 @@ pub(crate) enum Sunk {
 }
 
 /// Opens a node's sinks: called on the sinks' thread as each stream begins.
-pub(crate) type OpenSink = Box<dyn FnMut(&StreamInfo) -> Result<Box<dyn Sink>, String> + Send>;
+pub(crate) type OpenSink = Box<dyn FnMut(&StreamInfo) -> io::Result<Box<dyn Sink>> + Send>;
 
 /// Some jobs; with each, the place on the tape behind it.
 type Batch = Vec<(Position, Job)>;
@@ -275,7 +276,7 @@ impl Drain {
         window_bytes: u64,
         payload: PayloadKey,
         threads: &Threads,
-    ) -> std::io::Result<Self> {
+    ) -> io::Result<Self> {
         // Unbounded, because the window bounds what is in it: the ring forgets nothing the sink has not taken.
         let (jobs, rx) = crossbeam::unbounded();
         let (tx, sunk) = mpsc::unbounded_channel();
@@ -292,7 +293,7 @@ impl Drain {
                 stop: flag,
             }
             .run(&rx, &tx);
-            let _ = tx.send(Sunk::Ended(result));
+            let _ = tx.send(Sunk::Ended(result.map_err(|e| e.to_string())));
             drop(done);
         })?;
         // A small part of the window, so that it never fills up with what only lingers.
@@ -357,11 +358,7 @@ struct Sinks {
 }
 
 impl Sinks {
-    fn run(
-        mut self,
-        jobs: &crossbeam::Receiver<Batch>,
-        tx: &mpsc::UnboundedSender<Sunk>,
-    ) -> Result<(), String> {
+    fn run(mut self, jobs: &crossbeam::Receiver<Batch>, tx: &mpsc::UnboundedSender<Sunk>) -> io::Result<()> {
         let result = self.work(jobs, tx);
         if let Some(sink) = self.current.take() {
             sink.abort();
@@ -373,7 +370,7 @@ impl Sinks {
         &mut self,
         jobs: &crossbeam::Receiver<Batch>,
         tx: &mpsc::UnboundedSender<Sunk>,
-    ) -> Result<(), String> {
+    ) -> io::Result<()> {
         let mut blocks = Vec::with_capacity(BATCH);
         while let Ok(batch) = jobs.recv() {
             let Some((behind, _)) = batch.last() else { continue };
@@ -401,12 +398,12 @@ impl Sinks {
             self.write(&mut blocks)?;
             let _ = tx.send(Sunk::Took(behind));
         }
-        Err("interrupted".into())
+        Err(interrupted())
     }
 
-    fn write(&mut self, blocks: &mut Vec<Bytes>) -> Result<(), String> {
+    fn write(&mut self, blocks: &mut Vec<Bytes>) -> io::Result<()> {
         if self.stop.is_set() {
-            return Err("interrupted".into());
+            return Err(interrupted());
         }
         if let (Some(sink), false) = (&mut self.current, blocks.is_empty()) {
             if let Some(keystream) = &mut self.keystream {
@@ -414,15 +411,19 @@ impl Sinks {
                 blocks.clear();
                 blocks.push(plain);
             }
-            sink.write(blocks, &self.stop).map_err(|e| e.to_string())?;
+            sink.write(blocks, &self.stop)?;
         }
         blocks.clear();
         Ok(())
     }
 
-    fn finish(&mut self) -> Result<(), String> {
+    fn finish(&mut self) -> io::Result<()> {
         self.current.take().map_or(Ok(()), |sink| sink.finish(&self.stop))
     }
+}
+
+fn interrupted() -> io::Error {
+    io::Error::other("interrupted")
 }
 
 /// The bytes of these blocks, decrypted. The blocks are not changed: children may still get them.
@@ -442,7 +443,6 @@ const BATCH: usize = (512 << 10) / BLOCK_BYTES;
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
-    use std::io;
 
     use super::*;
 
@@ -459,7 +459,7 @@ mod tests {
         fn write(&mut self, _: &[Bytes], _: &Stop) -> io::Result<()> {
             panic!("a fault, as the test wants it");
         }
-        fn finish(self: Box<Self>, _: &Stop) -> Result<(), String> {
+        fn finish(self: Box<Self>, _: &Stop) -> io::Result<()> {
             Ok(())
         }
         fn abort(self: Box<Self>) {}
