@@ -8,6 +8,31 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits;
 
+/// A value that cannot be taken, such as a word of a command line: a sentence that says what is wrong, and what to write
+/// instead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invalid(String);
+
+impl From<String> for Invalid {
+    fn from(sentence: String) -> Self {
+        Self(sentence)
+    }
+}
+
+impl From<&str> for Invalid {
+    fn from(sentence: &str) -> Self {
+        Self(sentence.into())
+    }
+}
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl core::error::Error for Invalid {}
+
 /// A place on the session's tape, in payload bytes from the first byte of the first stream.
 ///
 /// The streams of a session lie end to end on one tape, so that window, credit and resumption know one

@@ -42,7 +42,7 @@ async fn run(options: Options) -> Exit {
     } else {
         match options.join.config(receive::label(), options.wait) {
             Ok(config) => run_node(config, &options, &tell).await,
-            Err(why) => fail(&tell, &why, Exit::Usage),
+            Err(why) => fail(&tell, &why.to_string(), Exit::Usage),
         }
     };
     tell.finish();
@@ -64,7 +64,7 @@ async fn go(options: &Options, tell: &Reporter) -> Exit {
         (Ok(Some(key)), _) => key,
         (Ok(None), Some(name)) if options.join.host.is_none() => return go_here(name, tell).await,
         (Ok(None), _) => return fail(tell, key::NONE, Exit::Usage),
-        (Err(why), _) => return fail(tell, &why, Exit::Usage),
+        (Err(why), _) => return fail(tell, &why.to_string(), Exit::Usage),
     };
     let config = options.join.client(key, receive::label(), false);
     let answer = tokio::select! {

@@ -72,7 +72,7 @@ async fn run(options: Options) -> Exit {
             session
         }
         Err(why) => {
-            tell.fail(&why, Exit::Usage);
+            tell.fail(&why.to_string(), Exit::Usage);
             tell.say(untouched());
             tell.finish();
             return Exit::Usage;

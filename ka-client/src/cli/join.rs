@@ -8,7 +8,7 @@ use ka_core::cli::key::KeyArgs;
 use ka_core::console::units;
 use ka_core::crypto::session_key::Key;
 use ka_core::net::{ClientConfig, Host, Threads};
-use ka_core::types::SessionName;
+use ka_core::types::{Invalid, SessionName};
 
 use crate::receive::Config;
 
@@ -57,7 +57,7 @@ impl JoinArgs {
     ///
     /// # Errors
     /// There is no key, or there are several; in words.
-    pub fn config(&self, label: String, wait: bool) -> Result<Config, String> {
+    pub fn config(&self, label: String, wait: bool) -> Result<Config, Invalid> {
         let client = self.client(self.key.key()?, label, wait);
         Ok(Config { client, title: self.title(), report: self.tell.report.clone() })
     }

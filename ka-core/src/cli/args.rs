@@ -9,6 +9,8 @@ use crate::console::exit::Exit;
 use crate::console::units;
 use crate::limits;
 use crate::net::Ports;
+use crate::types::BadName;
+use crate::types::Invalid;
 use crate::types::SessionName;
 
 /// Where to listen and to ask, and how much to hold.
@@ -86,40 +88,40 @@ pub fn wrong<T: CommandFactory>(text: &str) -> clap::Error {
 ///
 /// # Errors
 /// A sentence that says what is wrong with it.
-pub fn session(text: &str) -> Result<SessionName, String> {
-    SessionName::new(text).map_err(|e| e.to_string())
+pub fn session(text: &str) -> Result<SessionName, BadName> {
+    SessionName::new(text)
 }
 
 /// Reads a port.
 ///
 /// # Errors
 /// A sentence that says what a port is.
-pub fn port(text: &str) -> Result<u16, String> {
-    number(text, 1..=u16::MAX.into()).map_err(|range| format!("a port is a number from {range}"))
+pub fn port(text: &str) -> Result<u16, Invalid> {
+    number(text, 1..=u16::MAX.into()).map_err(|range| format!("a port is a number from {range}").into())
 }
 
 /// Reads a number within `range`.
 ///
 /// # Errors
 /// The range, in words, to be put into a sentence.
-pub fn number<T: TryFrom<u64>>(text: &str, range: RangeInclusive<u64>) -> Result<T, String> {
+pub fn number<T: TryFrom<u64>>(text: &str, range: RangeInclusive<u64>) -> Result<T, Invalid> {
     let number = text.parse().ok().filter(|n| range.contains(n)).and_then(|n| T::try_from(n).ok());
-    number.ok_or_else(|| format!("{} to {}", range.start(), range.end()))
+    number.ok_or_else(|| format!("{} to {}", range.start(), range.end()).into())
 }
 
-fn port_range(text: &str) -> Result<RangeInclusive<u16>, String> {
+fn port_range(text: &str) -> Result<RangeInclusive<u16>, Invalid> {
     let (first, last) = text.split_once('-').ok_or("a range of ports is written like 30764-31275")?;
     let (first, last) = (port(first)?, port(last)?);
     if first > last {
-        return Err(format!("the first port is above the last; write it {last}-{first}"));
+        return Err(format!("the first port is above the last; write it {last}-{first}").into());
     }
     Ok(first..=last)
 }
 
-fn window(text: &str) -> Result<u64, String> {
+fn window(text: &str) -> Result<u64, Invalid> {
     let bytes = units::parse_size(text)?;
     if bytes < limits::WINDOW_BYTES_MIN {
-        return Err(format!("a window has at least {}", units::size(limits::WINDOW_BYTES_MIN)));
+        return Err(format!("a window has at least {}", units::size(limits::WINDOW_BYTES_MIN)).into());
     }
     Ok(bytes)
 }

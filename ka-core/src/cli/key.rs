@@ -6,6 +6,7 @@ use clap::Args;
 
 use crate::console::key::{NONE, env, find};
 use crate::crypto::session_key::Key;
+use crate::types::Invalid;
 
 /// What lets this node in.
 #[derive(Args, Clone)]
@@ -59,7 +60,7 @@ impl KeyArgs {
     ///
     /// # Errors
     /// In words: there is none, there are too many, or it is mistyped.
-    pub fn key(&self) -> Result<Key, String> {
+    pub fn key(&self) -> Result<Key, Invalid> {
         self.find()?.ok_or_else(|| NONE.into())
     }
 
@@ -67,7 +68,7 @@ impl KeyArgs {
     ///
     /// # Errors
     /// In words: there are too many, or it is mistyped.
-    pub fn find(&self) -> Result<Option<Key>, String> {
+    pub fn find(&self) -> Result<Option<Key>, Invalid> {
         find(self.key.clone(), self.key_file.clone(), self.is_insecure())
     }
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use crate::crypto::session_key::Key;
+use crate::types::Invalid;
 
 /// Longer than any key, however it is written.
 const FILE_BYTES: u64 = 4096;
@@ -30,7 +31,7 @@ pub fn env(name: &str) -> Option<OsString> {
 ///
 /// # Errors
 /// In words: there are too many, or it is mistyped.
-pub fn find(key: Option<String>, file: Option<PathBuf>, insecure: bool) -> Result<Option<Key>, String> {
+pub fn find(key: Option<String>, file: Option<PathBuf>, insecure: bool) -> Result<Option<Key>, Invalid> {
     let text = |name| env(name).map(|value| value.to_string_lossy().into_owned());
     let key = key.or_else(|| text("KA_KEY"));
     let file = file.or_else(|| env("KA_KEY_FILE").map(Into::into));
@@ -42,13 +43,13 @@ fn choose(
     file: Option<PathBuf>,
     insecure: bool,
     kernel: &dyn Fn() -> String,
-) -> Result<Option<Key>, String> {
+) -> Result<Option<Key>, Invalid> {
     let given = match (&key, &file) {
         (Some(_), Some(_)) => {
             return Err("--key and --key-file (or KA_KEY and KA_KEY_FILE) are two keys: give one".into());
         }
         (Some(key), None) => Some(parse(key)?),
-        (None, Some(path)) => Some(read(path)?),
+        (None, Some(path)) => Some(read(path).map_err(|e| e.to_string())?),
         (None, None) => None,
     };
     let line = Zeroizing::new(kernel());
@@ -59,10 +60,13 @@ fn choose(
         }
         (Some(key), false) => Ok(Some(key)),
         (None, true) if booted().is_some() => {
-            Err(format!("{KERNEL} has a key ({PARAMETER}…), which --insecure (or KA_INSECURE) contradicts"))
+            Err(format!("{KERNEL} has a key ({PARAMETER}…), which --insecure (or KA_INSECURE) contradicts")
+                .into())
         }
         (None, true) => Ok(Some(Key::insecure())),
-        (None, false) => booted().map(|key| parse(key).map_err(|e| format!("{KERNEL}: {e}"))).transpose(),
+        (None, false) => {
+            booted().map(|key| parse(key).map_err(|e| format!("{KERNEL}: {e}").into())).transpose()
+        }
     }
 }
 
@@ -73,20 +77,20 @@ pub const NONE: &str = "this session's key is needed: give the one that ka-d-ser
 /// Reads a key from a file.
 ///
 /// # Errors
-/// In words, with the path: it cannot be read, or is no key.
-pub fn read(path: &Path) -> Result<Key, String> {
-    let named = |e: &dyn std::fmt::Display| format!("{}: {e}", path.display());
+/// Names the path: it cannot be read, or is no key.
+pub fn read(path: &Path) -> io::Result<Key> {
+    let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
     let mut text = Zeroizing::new(String::new());
     let mut file: Box<dyn Read> = match path.as_os_str() == "-" {
         true => Box::new(io::stdin()),
-        false => Box::new(fs::File::open(path).map_err(|e| named(&e))?),
+        false => Box::new(fs::File::open(path).map_err(named)?),
     };
-    file.by_ref().take(FILE_BYTES).read_to_string(&mut text).map_err(|e| named(&e))?;
-    parse(text.trim()).map_err(|e| named(&e))
+    file.by_ref().take(FILE_BYTES).read_to_string(&mut text).map_err(named)?;
+    parse(text.trim()).map_err(|e| named(io::Error::new(io::ErrorKind::InvalidData, e)))
 }
 
-fn parse(text: &str) -> Result<Key, String> {
-    Key::parse(text).map_err(|e| format!("{e}; copy the one that ka-d-server printed"))
+fn parse(text: &str) -> Result<Key, Invalid> {
+    Key::parse(text).map_err(|e| format!("{e}; copy the one that ka-d-server printed").into())
 }
 
 #[cfg(test)]
@@ -112,7 +116,7 @@ mod tests {
         assert_eq!(find(None, None, true), Ok(Some(Key::insecure())));
         assert_eq!(choose(None, None, false, &boot), key);
         assert_eq!(find(None, None, false), Ok(None));
-        assert!(choose(None, None, true, &boot).unwrap_err().contains("contradicts"));
+        assert!(choose(None, None, true, &boot).unwrap_err().to_string().contains("contradicts"));
         let none = dir.path().join("none");
         for (a, says) in [
             (find(Some(&text), None, true), "contradict each other"),
@@ -120,7 +124,7 @@ mod tests {
             (find(Some(&text[1..]), None, false), "it has 49 characters"),
             (find(None, Some(&none), false), "none: No such file"),
         ] {
-            let why = a.unwrap_err();
+            let why = a.unwrap_err().to_string();
             assert!(why.contains(says) && !why.contains(&text[..20]), "{why}");
         }
     }

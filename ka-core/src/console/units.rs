@@ -7,6 +7,7 @@
 //! A size or rate without a unit is bytes; one below 1 MiB is refused, because somebody who types `--rate 10` hardly means
 //! ten bytes a second. So is a rate whose unit ends in a small `b`, which may be bits or bytes.
 
+use crate::types::Invalid;
 use std::time::Duration;
 
 const SIZES: [(&str, u64); 4] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
@@ -18,7 +19,7 @@ const BARE_BYTES: u64 = 1 << 20;
 ///
 /// # Errors
 /// A sentence that says how a size is written.
-pub fn parse_size(text: &str) -> Result<u64, String> {
+pub fn parse_size(text: &str) -> Result<u64, Invalid> {
     let bytes = scaled(text, size_unit).ok_or("a size is written like 512K, 64M or 1.5G")?;
     with_unit(text, bytes, "")
 }
@@ -27,7 +28,7 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
 ///
 /// # Errors
 /// A sentence that says how a rate is written.
-pub fn parse_rate(text: &str) -> Result<u64, String> {
+pub fn parse_rate(text: &str) -> Result<u64, Invalid> {
     let amount = text.strip_suffix("/s").unwrap_or(text).trim();
     if amount.ends_with('b') {
         return Err("a small b may be bits or bytes: write 100mbit for bits, 100MB or 100M for bytes".into());
@@ -40,21 +41,22 @@ pub fn parse_rate(text: &str) -> Result<u64, String> {
 }
 
 /// Refuses what was typed without a unit, and is so little that one was forgotten.
-fn with_unit(text: &str, bytes: u64, per: &str) -> Result<u64, String> {
+fn with_unit(text: &str, bytes: u64, per: &str) -> Result<u64, Invalid> {
     let text = text.trim();
     let is_bare = text.ends_with(|c: char| c.is_ascii_digit());
     let is_nothing = text.chars().all(|c| matches!(c, '0' | '.'));
     if !is_bare || is_nothing || bytes >= BARE_BYTES {
         return Ok(bytes);
     }
-    Err(format!("{text} is {bytes} B{per}: write {text}M for {text} MiB{per}, or {text}B if bytes are meant"))
+    Err(format!("{text} is {bytes} B{per}: write {text}M for {text} MiB{per}, or {text}B if bytes are meant")
+        .into())
 }
 
 /// Reads a time that is longer than nothing.
 ///
 /// # Errors
 /// A sentence that says how a time is written.
-pub fn parse_duration(text: &str) -> Result<Duration, String> {
+pub fn parse_duration(text: &str) -> Result<Duration, Invalid> {
     match scaled(text, time_unit) {
         Some(0) => Err("a time is longer than 0".into()),
         Some(ms) => Ok(Duration::from_millis(ms)),
@@ -189,7 +191,7 @@ mod tests {
             "99999999T",
         ] {
             let error = parse_size(text).expect_err(text);
-            assert!(error.contains("64M"), "{text}: {error}");
+            assert!(error.to_string().contains("64M"), "{text}: {error}");
         }
     }
 
@@ -206,15 +208,15 @@ mod tests {
         ] {
             assert_eq!(parse_rate(text), Ok(bytes), "{text}");
         }
-        assert!(parse_rate("0").unwrap_err().contains("leave it out"));
-        assert!(parse_rate("7bit").unwrap_err().contains("leave it out"));
-        assert!(parse_rate("fast").unwrap_err().contains("400mbit"));
+        assert!(parse_rate("0").unwrap_err().to_string().contains("leave it out"));
+        assert!(parse_rate("7bit").unwrap_err().to_string().contains("leave it out"));
+        assert!(parse_rate("fast").unwrap_err().to_string().contains("400mbit"));
     }
 
     #[test]
     fn a_small_number_without_a_unit_is_refused_with_the_way_out() {
         for text in ["10", " 10 ", "1", "65536", "1048575", "0.5", "1000.25"] {
-            let said = [parse_size(text).unwrap_err(), parse_rate(text).unwrap_err()];
+            let said = [parse_size(text).unwrap_err().to_string(), parse_rate(text).unwrap_err().to_string()];
             let number = text.trim();
             for (said, per) in said.iter().zip(["", "/s"]) {
                 let way = format!("write {number}M for {number} MiB{per}, or {number}B if bytes are meant");
@@ -223,7 +225,7 @@ mod tests {
             // The way out is one.
             assert!(parse_size(&format!("{number}M")).is_ok() && parse_rate(&format!("{number}M/s")).is_ok());
         }
-        assert_eq!(parse_rate("10/s").unwrap_err(), parse_rate("10").unwrap_err());
+        assert_eq!(parse_rate("10/s").unwrap_err().to_string(), parse_rate("10").unwrap_err().to_string());
         for (text, bytes) in [("1048576", 1 << 20), ("50000000", 50_000_000), ("10B", 10), ("10B/s", 10)] {
             assert_eq!(parse_rate(text), Ok(bytes), "{text}");
         }
@@ -232,7 +234,7 @@ mod tests {
     #[test]
     fn a_rate_in_bits_or_bytes_is_not_guessed() {
         for text in ["100Mb", "100mb", "100Mb/s", "10b", "1Gib"] {
-            assert!(parse_rate(text).unwrap_err().contains("100mbit for bits"), "{text}");
+            assert!(parse_rate(text).unwrap_err().to_string().contains("100mbit for bits"), "{text}");
         }
     }
 

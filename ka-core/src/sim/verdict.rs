@@ -77,7 +77,7 @@ impl World {
             return;
         }
         self.tree_checked = self.clock.now;
-        let mut wrong = tree.check().err().map(|what| ("one parent", what));
+        let mut wrong = tree.check().err().map(|what| ("one parent", what.to_string()));
         let placed =
             |m: &&Member| tree.parent(m.node()).is_some() && m.outcome().is_none() && !m.is_complete();
         let below: BTreeSet<_> = tree.subtree(NodeId::ROOT).take(roster.len() as usize + 2).collect();

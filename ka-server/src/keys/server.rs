@@ -120,7 +120,7 @@ pub(super) fn choose(
         (None, None, false) => ServerKey::generate().map_err(random),
         (Some(path), None, false) => ServerKey::of(kept(&path)?).map_err(random),
         (Some(path), Some(file), false) => {
-            let key = key::read(&file)?;
+            let key = key::read(&file).map_err(|e| e.to_string())?;
             ServerKey::with(kept(&path)?, key).ok_or_else(|| {
                 format!(
                     "the key in {0} is not of the identity in {1}: serve with the identity that it was made with, or make \

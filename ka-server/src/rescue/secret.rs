@@ -50,14 +50,14 @@ impl Origin {
     /// The key cannot be read, or made.
     pub(super) fn text(&self) -> Result<Option<Zeroizing<String>>, String> {
         let key = match self {
-            Self::File(file) => key::read(file)?,
+            Self::File(file) => key::read(file),
             Self::Own(place) => {
                 place.ready()?;
-                key::read(&place.key())?
+                key::read(&place.key())
             }
             Self::Later(_) | Self::Insecure => return Ok(None),
         };
-        Ok(key.text())
+        Ok(key.map_err(|e| e.to_string())?.text())
     }
 
     /// The secret in the entries.

@@ -50,7 +50,9 @@ impl Command {
         let mut words = line.split_whitespace();
         match (words.next(), words.next(), words.next()) {
             (Some("rate"), Some("off"), None) => Ok(Self::Rate(None)),
-            (Some("rate"), Some(rate), None) => units::parse_rate(rate).map(|rate| Self::Rate(Some(rate))),
+            (Some("rate"), Some(rate), None) => {
+                units::parse_rate(rate).map(|rate| Self::Rate(Some(rate))).map_err(|e| e.to_string())
+            }
             (Some("go"), None, None) => Ok(Self::Go),
             (Some("stop"), None, None) => Ok(Self::Stop),
             (Some("status"), None, None) => Ok(Self::Status),

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use super::interfaces;
 use super::threads::Threads;
 use crate::limits;
+use crate::types::Invalid;
 
 /// The place of a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,9 +71,9 @@ async fn resolve(name: String, threads: &Threads) -> io::Result<Vec<SocketAddr>>
 }
 
 impl FromStr for Host {
-    type Err = String;
+    type Err = Invalid;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, Invalid> {
         let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
         if let Ok(ip) = bare.parse::<IpAddr>() {
             return Ok(ip.into());
@@ -81,14 +82,16 @@ impl FromStr for Host {
             && let Ok(ip) = ip.parse::<Ipv6Addr>()
         {
             return match zone {
-                "" => Err(format!("{text}: the interface's name is missing behind the %")),
+                "" => Err(format!("{text}: the interface's name is missing behind the %").into()),
                 _ if interfaces::needs_scope(ip.into()) => Ok(Self::Linked(ip, zone.into())),
                 _ => Ok(ip.into()),
             };
         }
         let odd = |c: char| c.is_whitespace() || c.is_control() || ":/%[]".contains(c);
         if text.is_empty() || text.contains(odd) {
-            return Err(format!("{text:?} is neither an address nor a name; a port is given by --port"));
+            return Err(
+                format!("{text:?} is neither an address nor a name; a port is given by --port").into()
+            );
         }
         Ok(Self::Name(text.into()))
     }

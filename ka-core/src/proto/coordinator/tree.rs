@@ -13,10 +13,10 @@
 
 use alloc::collections::BTreeSet;
 use alloc::format;
-use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::proto::topology;
+use crate::types::Invalid;
 use crate::types::{Epoch, NodeId};
 
 /// A node's place in the tree.
@@ -270,7 +270,7 @@ impl Tree {
     ///
     /// # Errors
     /// What is wrong, in words.
-    pub fn check(&self) -> Result<(), String> {
+    pub fn check(&self) -> Result<(), Invalid> {
         let mut retained = alloc::vec![0_u32; self.places.len()];
         for (number, place) in self.places.iter().enumerate() {
             let node = NodeId(number as u32);
@@ -279,16 +279,16 @@ impl Tree {
                     .map(|other| list(other).iter().filter(|n| **n == node).count())
             };
             if lists(place.parent, |p| &p.children).is_some_and(|times| times != 1) {
-                return Err(format!("{node} is not a child of its parent {:?}, once", place.parent));
+                return Err(format!("{node} is not a child of its parent {:?}, once", place.parent).into());
             }
             if place.children.iter().any(|child| self.parent(*child) != Some(node)) {
-                return Err(format!("not all of {:?} have {node} for a parent", place.children));
+                return Err(format!("not all of {:?} have {node} for a parent", place.children).into());
             }
             if lists(place.handover_from, |p| &p.handing_over).is_some_and(|times| times != 1) {
-                return Err(format!("{:?} does not hand {node} over, once", place.handover_from));
+                return Err(format!("{:?} does not hand {node} over, once", place.handover_from).into());
             }
             if place.handing_over.iter().any(|other| self.handover_from(*other) != Some(node)) {
-                return Err(format!("not all of {:?} are handed over by {node}", place.handing_over));
+                return Err(format!("not all of {:?} are handed over by {node}", place.handing_over).into());
             }
             for retainer in &place.retainers {
                 retained[retainer.index()] += 1;
@@ -296,19 +296,21 @@ impl Tree {
         }
         self.check_cycles()?;
         match self.places.iter().zip(retained).position(|(place, times)| place.retains_for != times) {
-            Some(number) => Err(format!("{} retains for another number of nodes", NodeId(number as u32))),
+            Some(number) => {
+                Err(format!("{} retains for another number of nodes", NodeId(number as u32)).into())
+            }
             None => Ok(()),
         }
     }
 
     /// Walks up from each node to where another walk has been; a walk that meets itself is a cycle.
-    fn check_cycles(&self) -> Result<(), String> {
+    fn check_cycles(&self) -> Result<(), Invalid> {
         let mut walked = alloc::vec![None; self.places.len()];
         for start in 0..self.places.len() {
             let mut at = Some(NodeId(start as u32));
             while let Some(node) = at {
                 match walked[node.index()].replace(start) {
-                    Some(walk) if walk == start => return Err(format!("{node} is below itself")),
+                    Some(walk) if walk == start => return Err(format!("{node} is below itself").into()),
                     Some(_) => break,
                     None => at = self.parent(node),
                 }
@@ -470,7 +472,7 @@ mod tests {
         let wrong = |spoil: fn(&mut Tree)| {
             let mut tree = arranged(2);
             spoil(&mut tree);
-            tree.check().unwrap_err()
+            tree.check().unwrap_err().to_string()
         };
         assert!(
             wrong(|tree| tree.place_mut(NodeId(1)).children.clear()).contains("not a child of its parent")
