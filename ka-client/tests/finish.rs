@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use ka_client::finish::{Target, finish};
 use ka_desc::boot::{check, pieces};
+use ka_desc::error::Error;
 use ka_desc::layout::{Found, Geometry};
 use ka_desc::machine::Machine;
 use ka_desc::manifest::{Boot, DiskFacts, Files, Firmware, GoldenUuid, Manifest, Part, Piece, VERSION};
@@ -99,7 +100,7 @@ fn finished(
     root: &Path,
     disk: &Prepared,
     boot: &[u8],
-) -> Result<(Vec<String>, Vec<String>), String> {
+) -> Result<(Vec<String>, Vec<String>), Error> {
     let machine = Machine::default();
     let disks = std::slice::from_ref(disk);
     let clone = Target { plan, root, disks, machine: &machine, firmware: Firmware::Bios };

@@ -3,6 +3,8 @@
 
 #[path = "tidy/documents.rs"]
 mod documents;
+#[path = "tidy/errors.rs"]
+mod errors;
 #[path = "tidy/imports.rs"]
 mod imports;
 #[path = "tidy/size.rs"]

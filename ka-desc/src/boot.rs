@@ -16,6 +16,7 @@
 use std::io;
 use std::ops::Range;
 
+use crate::error::Error;
 use crate::language::{Guid, Kind, Table};
 use crate::layout::{Found, Geometry};
 use crate::manifest::{Piece, Place};
@@ -105,7 +106,7 @@ fn listed_end(code: &[u8], bytes: &[u8], sector: u64) -> u64 {
 ///
 /// # Errors
 /// A sentence: the stream is not as long as the pieces, or GRUB loads what no piece brings.
-pub fn relocate(pieces: &[Piece], boot: &[u8], starts: &[u64]) -> Result<Vec<Vec<u8>>, String> {
+pub fn relocate(pieces: &[Piece], boot: &[u8], starts: &[u64]) -> Result<Vec<Vec<u8>>, Error> {
     let mut all = split(pieces, boot)?;
     for (at, piece) in pieces.iter().enumerate().filter(|(_, piece)| piece.place == Place::Mbr) {
         let Some(kernel) = kernel_sector(&all[at]) else { continue };
@@ -128,19 +129,20 @@ pub fn relocate(pieces: &[Piece], boot: &[u8], starts: &[u64]) -> Result<Vec<Vec
 ///
 /// # Errors
 /// A sentence: see [`relocate`].
-pub fn check(pieces: &[Piece], boot: &[u8]) -> Result<(), String> {
+pub fn check(pieces: &[Piece], boot: &[u8]) -> Result<(), Error> {
     relocate(pieces, boot, &pieces.iter().map(|piece| piece.sector).collect::<Vec<_>>()).map(drop)
 }
 
-fn lost(disk: &str, sector: u64) -> String {
+fn lost(disk: &str, sector: u64) -> Error {
     format!(
         "GRUB on disk {disk} loads sector {sector}, which is in no boot record: its core is in a file system, where each \
          clone has it elsewhere. Let the clones' own tools install it: -r grub"
     )
+    .into()
 }
 
 /// The stream `boot`, piece by piece.
-fn split(pieces: &[Piece], boot: &[u8]) -> Result<Vec<Vec<u8>>, String> {
+fn split(pieces: &[Piece], boot: &[u8]) -> Result<Vec<Vec<u8>>, Error> {
     let mut rest = boot;
     let mut all = Vec::new();
     for piece in pieces {
@@ -267,14 +269,14 @@ mod tests {
         let (found, mut bytes) = disk(Table::Mbr, 64, 0);
         bytes[0x5C..0x64].copy_from_slice(&1_000_000_u64.to_le_bytes());
         let (pieces, boot) = carried(&found, &bytes);
-        let why = check(&pieces, &boot).unwrap_err();
+        let why = check(&pieces, &boot).unwrap_err().to_string();
         assert!(why.contains("sector 1000000") && why.contains("-r grub"), "{why}");
         let (found, mut bytes) = disk(Table::Mbr, 64, 0);
         bytes[512 + 0x1E8..][..8].copy_from_slice(&u64::MAX.to_le_bytes());
         let (pieces, boot) = carried(&found, &bytes);
-        assert!(check(&pieces, &boot).unwrap_err().contains(&u64::MAX.to_string()));
-        assert!(check(&pieces, &boot[1..]).unwrap_err().contains("shorter"));
-        assert!(check(&pieces, &[&boot[..], &[0]].concat()).unwrap_err().contains("longer"));
+        assert!(check(&pieces, &boot).unwrap_err().to_string().contains(&u64::MAX.to_string()));
+        assert!(check(&pieces, &boot[1..]).unwrap_err().to_string().contains("shorter"));
+        assert!(check(&pieces, &[&boot[..], &[0]].concat()).unwrap_err().to_string().contains("longer"));
     }
 
     proptest! {

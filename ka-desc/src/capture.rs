@@ -1,5 +1,6 @@
 //! A disk to the desc that makes an equivalent one: what `fdisk_to_desc` wanted to be. Pure.
 
+use crate::error::Error;
 use crate::language::{
     Desc, Disk, Fault, Fs, Kind, LEGACY_BOOT_BIT, Partition, Size, Subvolume, Table, faults,
 };
@@ -27,8 +28,8 @@ pub fn capture(
     geometry: Geometry,
     fstab: &str,
     flexible: bool,
-) -> Result<Captured, Vec<String>> {
-    let refused: Vec<String> = found.partitions.iter().filter_map(refused).collect();
+) -> Result<Captured, Vec<Error>> {
+    let refused: Vec<Error> = found.partitions.iter().filter_map(refused).map(Error::from).collect();
     if !refused.is_empty() {
         return Err(refused);
     }
@@ -76,7 +77,7 @@ pub fn capture(
     let line = |fault: &Fault| fault.place.partition.map(|at| desc.disks[0].partitions[at].to_string());
     Err(faults
         .iter()
-        .map(|f| format!("{}: {}; {}", line(f).unwrap_or_default(), f.what, f.way_out))
+        .map(|f| format!("{}: {}; {}", line(f).unwrap_or_default(), f.what, f.way_out).into())
         .collect())
 }
 
@@ -230,7 +231,7 @@ mod tests {
         table: Table,
         partitions: Vec<FoundPartition>,
         flexible: bool,
-    ) -> Result<(String, Vec<String>), Vec<String>> {
+    ) -> Result<(String, Vec<String>), Vec<Error>> {
         let found = Found { table, id: None, partitions };
         let geometry = Geometry { disk_bytes: 10 << 30, sector_bytes: 512 };
         capture(&found, geometry, "", flexible).map(|c| (c.desc.to_string(), c.notes))
@@ -255,7 +256,7 @@ mod tests {
     fn what_descs_do_not_do_is_refused_or_noted() {
         let said =
             captured(Table::Mbr, vec![partition(1, 2048, 99, "8e", "LVM2_member")], false).unwrap_err();
-        assert!(said[0].contains("LVM"), "{said:?}");
+        assert!(said[0].to_string().contains("LVM"), "{said:?}");
         let list =
             vec![partition(3, 2048, 204_800, "83", "swap"), partition(1, 300_000, 2048, "83", "exfat")];
         let (text, notes) = captured(Table::Mbr, list, false).unwrap();

@@ -22,7 +22,7 @@
 //! - [`private`]: mounts that nobody else sees, and that go with the program. [`mod@capture`]: the way back, from a disk to
 //!   its desc. `cli`: the program `ka-desc` (feature `cli`).
 //! - [`manifest`]: the plan that a golden node sends its clones. [`boot`]: the pieces of boot records. [`system`]: an
-//!   installed system's files. [`used`]: the parts of a file system that are in use.
+//!   installed system's files. [`used`]: the parts of a file system that are in use. [`error`]: what goes wrong.
 //!
 //! ```
 //! use ka_desc::language::parse;
@@ -40,6 +40,7 @@ pub mod boot;
 pub mod capture;
 #[cfg(feature = "cli")]
 pub mod cli;
+pub mod error;
 pub mod language;
 pub mod layout;
 pub mod limits;

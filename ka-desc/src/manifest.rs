@@ -16,6 +16,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::Error;
 use crate::language::{Desc, parse};
 use crate::limits::DISK_BYTES_MAX;
 
@@ -275,14 +276,14 @@ impl StreamKind {
     /// known at their end.
     #[must_use]
     pub fn is_estimate(metadata: &[u8]) -> bool {
-        Self::from_metadata(metadata) == Ok(Self::Files)
+        matches!(Self::from_metadata(metadata), Ok(Self::Files))
     }
 
     /// From a stream's metadata.
     ///
     /// # Errors
     /// A sentence: the stream is not of a clone's session.
-    pub fn from_metadata(bytes: &[u8]) -> Result<Self, String> {
+    pub fn from_metadata(bytes: &[u8]) -> Result<Self, Error> {
         serde_json::from_slice(bytes).map_err(|_| {
             "the session's streams are not those of a clone: is it one of ka-d-server? ka-d-client receives those".into()
         })
@@ -300,13 +301,13 @@ impl Manifest {
     ///
     /// # Errors
     /// A sentence that says what is wrong.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
         #[derive(Deserialize)]
         struct Versioned {
             version: u32,
         }
         if bytes.len() > MANIFEST_BYTES_MAX {
-            return Err(format!("the plan is longer than {MANIFEST_BYTES_MAX} bytes"));
+            return Err(format!("the plan is longer than {MANIFEST_BYTES_MAX} bytes").into());
         }
         let wrong = |e: serde_json::Error| format!("the plan cannot be read: {e}");
         let Versioned { version } = serde_json::from_slice(bytes).map_err(wrong)?;
@@ -314,7 +315,7 @@ impl Manifest {
             return Err(format!(
                 "the golden node's plan has version {version}, and this node knows {VERSION}: use programs of the same \
                  version, such as those of a rescue system that the golden node has built"
-            ));
+            ).into());
         }
         let plan: Self = serde_json::from_slice(bytes).map_err(wrong)?;
         plan.check()?;
@@ -325,12 +326,12 @@ impl Manifest {
     ///
     /// # Errors
     /// The desc's problems.
-    pub fn desc(&self) -> Result<Desc, String> {
-        parse(&self.desc).map_err(|problems| format!("the plan's desc is wrong: {problems}"))
+    pub fn desc(&self) -> Result<Desc, Error> {
+        parse(&self.desc).map_err(|problems| format!("the plan's desc is wrong: {problems}").into())
     }
 
     /// Whether what is said fits together, and no number is beyond its limit.
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), Error> {
         let desc = self.desc()?;
         let names: Vec<&str> = desc.disks.iter().filter_map(|disk| disk.name.as_deref()).collect();
         let facts: Vec<&str> = self.disks.iter().map(|disk| disk.name.as_str()).collect();
@@ -339,14 +340,14 @@ impl Manifest {
         }
         let lists = [self.needs.len(), self.raw.len(), self.uuids.len(), self.boot.pieces.len()];
         if lists.into_iter().max() > Some(LIST_MAX) {
-            return Err(format!("the plan has a list of more than {LIST_MAX} entries"));
+            return Err(format!("the plan has a list of more than {LIST_MAX} entries").into());
         }
         let parts = self.needs.iter().map(|need| &need.part).chain(self.raw.iter().map(|raw| &raw.part));
         let parts = parts.chain(self.uuids.iter().map(|uuid| &uuid.part));
         for part in parts.chain(self.boot.uefi.iter().map(|uefi| &uefi.esp)) {
             let disk = desc.disks.iter().find(|disk| disk.name.as_ref() == Some(&part.disk));
             if !disk.is_some_and(|disk| disk.numbers().contains(&part.number)) {
-                return Err(format!("the plan means partition {part}, which its desc does not have"));
+                return Err(format!("the plan means partition {part}, which its desc does not have").into());
             }
         }
         // Every file of a clone that speaks of it is rewritten: a short word would be found everywhere.
@@ -357,26 +358,30 @@ impl Manifest {
             return Err(format!(
                 "the plan says that partition {} has the UUID `{}`, which is none",
                 wrong.part, wrong.uuid
-            ));
+            )
+            .into());
         }
         for piece in &self.boot.pieces {
             if !names.contains(&piece.disk.as_str()) {
                 return Err(format!(
                     "the plan has a boot record for disk {}, which its desc does not have",
                     piece.disk
-                ));
+                )
+                .into());
             }
         }
         let bytes = self.boot.pieces.iter().try_fold(0u64, |sum, piece| sum.checked_add(piece.bytes));
         if bytes.is_none_or(|bytes| bytes > BOOT_BYTES_MAX) {
-            return Err(format!("the plan's boot records have more than {BOOT_BYTES_MAX} bytes"));
+            return Err(format!("the plan's boot records have more than {BOOT_BYTES_MAX} bytes").into());
         }
         if self.raw.iter().any(|raw| raw.bytes > DISK_BYTES_MAX) {
             return Err("a raw partition of the plan is larger than any disk".into());
         }
         let strange = |raw: &&Raw| raw.fs.as_ref().is_some_and(|fs| !PARTCLONE.contains(&fs.as_str()));
         if let Some(raw) = self.raw.iter().find(strange) {
-            return Err(format!("the plan has a file system on partition {} that it cannot mean", raw.part));
+            return Err(
+                format!("the plan has a file system on partition {} that it cannot mean", raw.part).into()
+            );
         }
         Ok(())
     }
@@ -524,9 +529,9 @@ mod tests {
 
     #[test]
     fn a_plan_arrives_as_it_was() {
-        assert_eq!(Manifest::from_bytes(&plan().to_bytes()), Ok(plan()));
+        assert_eq!(Manifest::from_bytes(&plan().to_bytes()).unwrap(), plan());
         for purpose in [StreamKind::Manifest, StreamKind::Files, StreamKind::Raw(3), StreamKind::Boot] {
-            assert_eq!(StreamKind::from_metadata(&purpose.to_metadata()), Ok(purpose));
+            assert_eq!(StreamKind::from_metadata(&purpose.to_metadata()).unwrap(), purpose);
         }
         for form in [RawFormat::Bytes, RawFormat::Partclone] {
             assert_eq!(RawFormat::of_byte(form.byte()), Some(form));
@@ -552,7 +557,7 @@ mod tests {
         let said = |change: fn(&mut Manifest)| {
             let mut plan = plan();
             change(&mut plan);
-            Manifest::from_bytes(&plan.to_bytes()).unwrap_err()
+            Manifest::from_bytes(&plan.to_bytes()).unwrap_err().to_string()
         };
         assert!(said(|p| p.version = 2).contains("version 2"));
         assert!(said(|p| p.desc = "linux".into()).contains("desc is wrong"));
@@ -565,8 +570,13 @@ mod tests {
         assert!(said(|p| p.raw = vec![p.raw[0].clone(); 257]).contains("256 entries"));
         assert!(said(|p| p.raw[0].bytes = u64::MAX).contains("larger than any disk"));
         assert!(said(|p| p.raw[0].fs = Some("../sh".into())).contains("cannot mean"));
-        assert!(Manifest::from_bytes(b"{}").unwrap_err().contains("version"));
-        assert!(Manifest::from_bytes(&vec![b' '; MANIFEST_BYTES_MAX + 1]).unwrap_err().contains("longer"));
+        assert!(Manifest::from_bytes(b"{}").unwrap_err().to_string().contains("version"));
+        assert!(
+            Manifest::from_bytes(&vec![b' '; MANIFEST_BYTES_MAX + 1])
+                .unwrap_err()
+                .to_string()
+                .contains("longer")
+        );
         let stranger = br#"{"version":1,"run":"rm -rf /"}"#;
         assert!(Manifest::from_bytes(stranger).is_err());
     }

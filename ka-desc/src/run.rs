@@ -7,6 +7,8 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use crate::error::Error;
+
 /// One command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
@@ -83,6 +85,12 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        Self::from_cause(failure)
+    }
+}
 
 /// Runs commands here.
 #[derive(Clone, Copy, Debug, Default)]

@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use ka_core::types::SessionId;
+use ka_desc::error::Error;
 use ka_desc::manifest::OWN;
 use ka_desc::system::tree::Tree;
 
@@ -17,7 +18,7 @@ const MARK_BYTES_MAX: u64 = 4096;
 const WORD: &str = "session ";
 
 /// Leaves the mark in the clone that is mounted at `root`, and says so in a sentence.
-pub(crate) fn leave(root: &Path, session: SessionId) -> Result<String, String> {
+pub(crate) fn leave(root: &Path, session: SessionId) -> Result<String, Error> {
     let tree = Tree::open(root, "the clone")?;
     tree.make_dir(OWN)?;
     tree.set_mode(OWN, 0o700)?;

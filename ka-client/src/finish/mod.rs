@@ -24,6 +24,7 @@ mod remark;
 mod target;
 
 use boot::{grub, records, uefi};
+use ka_desc::error::Error;
 use ka_desc::manifest::Firmware;
 use ka_desc::run::Runner;
 use ka_desc::system::tree::Tree;
@@ -44,7 +45,7 @@ pub fn finish(
     boot: &[u8],
     runner: &mut dyn Runner,
     tell: &mut dyn FnMut(Remark<'_>),
-) -> Result<Vec<String>, String> {
+) -> Result<Vec<String>, Error> {
     let tree = Tree::open(clone.root, "the clone")?;
     let uuids = uuids::changes(clone, runner)?;
     uuids::refuse_built_in(clone, &tree, &uuids)?;

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use ka_desc::error::Error;
 use ka_desc::machine::Machine;
 use ka_desc::manifest::{Firmware, Manifest};
 use ka_desc::write::Prepared;
@@ -23,7 +24,7 @@ pub struct Target<'a> {
 
 impl Target<'_> {
     /// The disk that the desc calls `name`.
-    pub(super) fn disk(&self, name: &str) -> Result<&Prepared, String> {
+    pub(super) fn disk(&self, name: &str) -> Result<&Prepared, Error> {
         disk(self.plan, self.disks, name)
     }
 
@@ -33,7 +34,8 @@ impl Target<'_> {
     }
 }
 
-pub(super) fn disk<'a>(plan: &Manifest, disks: &'a [Prepared], name: &str) -> Result<&'a Prepared, String> {
+pub(super) fn disk<'a>(plan: &Manifest, disks: &'a [Prepared], name: &str) -> Result<&'a Prepared, Error> {
     let at = plan.disks.iter().position(|facts| facts.name == name);
-    at.and_then(|at| disks.get(at)).ok_or_else(|| format!("this node has no disk for the plan's {name}"))
+    at.and_then(|at| disks.get(at))
+        .ok_or_else(|| format!("this node has no disk for the plan's {name}").into())
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
+use ka_desc::error::Error;
 use ka_desc::language::parse;
 use ka_desc::layout::{self, Geometry};
 use ka_desc::machine::{DiskKind, Facts};
@@ -156,7 +157,7 @@ impl Lab {
         fs::read_to_string(self.root().join(path)).unwrap()
     }
 
-    fn finish(&mut self, firmware: Firmware, runner: &mut Recorder) -> Result<Vec<String>, String> {
+    fn finish(&mut self, firmware: Firmware, runner: &mut Recorder) -> Result<Vec<String>, Error> {
         let root = self.root();
         let clone =
             Target { plan: &self.plan, root: &root, disks: &self.disks, machine: &self.machine, firmware };
@@ -230,11 +231,11 @@ fn an_initramfs_that_does_not_is_made_anew_and_looked_at_again() {
     assert_eq!(calls[9..], UNBINDS);
 
     let mut runner = Recorder::new(&[TABLE, ("lsinitramfs", Ok("bin/sh\n"))]);
-    let why = lab.finish(Firmware::Bios, &mut runner).unwrap_err();
+    let why = lab.finish(Firmware::Bios, &mut runner).unwrap_err().to_string();
     assert!(why.contains("still lacks ahci, virtio_blk"), "{why}");
     assert_eq!(runner.done()[runner.done().len() - 4..], UNBINDS, "what was mounted is taken away");
     lab.plan.boot.install = Some(Install { args: vec!["--with=reiserfs".into()] });
-    let why = lab.finish(Firmware::Bios, &mut Recorder::new(&[TABLE])).unwrap_err();
+    let why = lab.finish(Firmware::Bios, &mut Recorder::new(&[TABLE])).unwrap_err().to_string();
     assert!(why.contains("the module reiserfs"), "{why}");
 }
 
@@ -272,7 +273,7 @@ fn the_clone_s_programs_do_not_see_the_session_s_key() {
 fn what_was_mounted_goes_also_when_a_mount_fails_or_is_busy() {
     let mut lab = Lab::new();
     let mut runner = Recorder::new(&[("bind /sys", Err("no"))]);
-    assert!(lab.finish(Firmware::Bios, &mut runner).unwrap_err().contains("mount --bind /sys"));
+    assert!(lab.finish(Firmware::Bios, &mut runner).unwrap_err().to_string().contains("mount --bind /sys"));
     assert_eq!(runner.calls[3..], UNBINDS[2..]);
     let mut runner = Recorder::new(&[
         ("lsinitramfs", Ok("virtio_blk.ko")),
@@ -283,7 +284,7 @@ fn what_was_mounted_goes_also_when_a_mount_fails_or_is_busy() {
     assert_eq!(runner.calls[5..7], ["umount ROOT/run", "umount --lazy ROOT/run"]);
     fs::remove_dir(lab.root().join("sys")).unwrap();
     symlink("/etc", lab.root().join("sys")).unwrap();
-    let why = lab.finish(Firmware::Bios, &mut Recorder::new(&[])).unwrap_err();
+    let why = lab.finish(Firmware::Bios, &mut Recorder::new(&[])).unwrap_err().to_string();
     assert!(why.contains("/sys of the clone is no directory"), "{why}");
 }
 
@@ -301,7 +302,12 @@ fn the_fallback_is_made_once_with_what_shim_starts() {
     let mut lab = Lab::new();
     lab.plan.boot.uefi = Some(uefi());
     let listed = || Recorder::new(&[TABLE, ("lsinitramfs", Ok("virtio_blk.ko"))]);
-    assert!(lab.finish(Firmware::Bios, &mut listed()).unwrap_err().contains("/EFI/debian/shimx64.efi"));
+    assert!(
+        lab.finish(Firmware::Bios, &mut listed())
+            .unwrap_err()
+            .to_string()
+            .contains("/EFI/debian/shimx64.efi")
+    );
     lab.clone("boot/efi/EFI/debian/SHIMX64.EFI", "shim");
     lab.clone("boot/efi/EFI/debian/grubx64.efi", "grub");
     lab.clone("boot/efi/EFI/Boot/README", "");
@@ -385,14 +391,14 @@ fn other_uuids_are_found_on_the_disk_and_every_text_follows() {
     lab.plan.boot.uefi = Some(uefi());
     lab.clone("boot/efi/EFI/debian/shimx64.efi", "shim");
     lab.clone("boot/efi/EFI/debian/grubx64.efi", &format!("\u{0}search.fs_uuid {OLD} root\u{0}"));
-    let why = lab.finish(Firmware::Bios, &mut Recorder::new(&answers)).unwrap_err();
+    let why = lab.finish(Firmware::Bios, &mut Recorder::new(&answers)).unwrap_err().to_string();
     assert!(why.contains("grubx64.efi says so") && why.contains("-r grub"), "{why}");
     fs::remove_file(lab.root().join("boot/efi/EFI/debian/grubx64.efi")).unwrap();
     lab.clone("boot/grub/i386-pc/load.cfg", &format!("search.fs_uuid {OLD} root hd0,gpt2\n"));
-    let why = lab.finish(Firmware::Bios, &mut Recorder::new(&answers)).unwrap_err();
+    let why = lab.finish(Firmware::Bios, &mut Recorder::new(&answers)).unwrap_err().to_string();
     assert!(why.contains("load.cfg says so"), "{why}");
     lab.plan.boot.install = Some(Install { args: Vec::new() });
-    let why = lab.finish(Firmware::Bios, &mut Recorder::new(&answers)).unwrap_err();
+    let why = lab.finish(Firmware::Bios, &mut Recorder::new(&answers)).unwrap_err().to_string();
     assert!(why.contains("the clone has no grub-install"), "{why}");
     // The clone's tools make another loader, and the fallback is made from that.
     lab.clone("usr/sbin/grub-install", "");
@@ -404,6 +410,9 @@ fn other_uuids_are_found_on_the_disk_and_every_text_follows() {
     assert!(runner.calls.contains(&"chroot ROOT grub-mkconfig -o /boot/grub/grub.cfg".to_owned()));
     let none = [TABLE, ("blkid --probe", Err("exit status: 2"))];
     assert!(
-        lab.finish(Firmware::Bios, &mut Recorder::new(&none)).unwrap_err().contains("nothing with a UUID")
+        lab.finish(Firmware::Bios, &mut Recorder::new(&none))
+            .unwrap_err()
+            .to_string()
+            .contains("nothing with a UUID")
     );
 }

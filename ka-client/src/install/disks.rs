@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 
 use ka_core::console::units;
+use ka_desc::error::Error;
 use ka_desc::machine::Facts;
 use ka_desc::write::Want;
 
@@ -49,7 +50,7 @@ pub(super) fn choose(
     names: &[String],
     given: &[(Option<String>, PathBuf)],
     here: &[Facts],
-) -> Result<Vec<Want>, String> {
+) -> Result<Vec<Want>, Error> {
     let mut wants: Vec<Want> = Vec::new();
     for (name, path) in given {
         let name = match name {
@@ -59,7 +60,8 @@ pub(super) fn choose(
                     path.display(),
                     names.join(", "),
                     path.display()
-                ));
+                )
+                .into());
             }
             None => names.first().cloned(),
             Some(name) if !names.contains(name) => {
@@ -67,7 +69,8 @@ pub(super) fn choose(
                     "--disk {name}={}: the golden node has no disk {name}, but {}",
                     path.display(),
                     names.join(", ")
-                ));
+                )
+                .into());
             }
             Some(name) => Some(name.clone()),
         };
@@ -85,14 +88,14 @@ pub(super) fn choose(
                 expect: Vec::new(),
             });
         }
-        (_, [], _) => return Err(none(here)),
+        (_, [], _) => return Err(none(here).into()),
         (unnamed, ..) => {
             let name = unnamed[0];
             return Err(format!(
                 "which disk is meant for the golden node's {name}{}? name it: --disk {name}=DEVICE, in a boot entry \
                  ka.disk={name}=DEVICE",
                 listed(here, ", of ")
-            ));
+            ).into());
         }
     }
     Ok(wants)
@@ -132,7 +135,7 @@ mod tests {
         }
     }
 
-    fn chosen(names: &[&str], given: &[(Option<&str>, &str)], here: &[Facts]) -> Result<Vec<String>, String> {
+    fn chosen(names: &[&str], given: &[(Option<&str>, &str)], here: &[Facts]) -> Result<Vec<String>, Error> {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let given: Vec<_> =
             given.iter().map(|(name, path)| (name.map(str::to_owned), PathBuf::from(path))).collect();
@@ -144,18 +147,23 @@ mod tests {
     fn the_only_disk_is_meant_and_a_stick_is_not() {
         let here = [facts("vda", false), facts("sda", true)];
         assert_eq!(chosen(&["sda"], &[], &here).unwrap(), ["sda=/dev/vda"]);
-        let said = chosen(&["sda"], &[], &here[1..]).unwrap_err();
+        let said = chosen(&["sda"], &[], &here[1..]).unwrap_err().to_string();
         assert!(said.contains("/dev/sda (1 GiB, USB)"), "{said}");
-        assert!(chosen(&["sda"], &[], &[]).unwrap_err().contains("no disk"));
+        assert!(chosen(&["sda"], &[], &[]).unwrap_err().to_string().contains("no disk"));
     }
 
     #[test]
     fn one_of_two_must_be_named() {
         let here = [facts("sda", false), facts("sdb", false)];
-        let said = chosen(&["sda"], &[], &here).unwrap_err();
+        let said = chosen(&["sda"], &[], &here).unwrap_err().to_string();
         assert!(said.contains("--disk sda=DEVICE") && said.contains("/dev/sdb (1 GiB)"), "{said}");
         assert_eq!(chosen(&["sda"], &[(None, "/dev/sdb")], &here).unwrap(), ["sda=/dev/sdb"]);
-        assert!(chosen(&["sda"], &[(Some("sdx"), "/dev/sdb")], &here).unwrap_err().contains("no disk sdx"));
+        assert!(
+            chosen(&["sda"], &[(Some("sdx"), "/dev/sdb")], &here)
+                .unwrap_err()
+                .to_string()
+                .contains("no disk sdx")
+        );
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ka_desc::error::Error;
 use ka_desc::machine::{Facts, Machine};
 use ka_desc::run::{Here, Runner};
 use ka_desc::write;
@@ -40,7 +41,7 @@ enum Lack {
 ///
 /// # Errors
 /// Everything that is wrong, as sentences.
-pub(super) fn look(config: &Config, machine: &Machine, say: &mut dyn FnMut(&str)) -> Result<Known, String> {
+pub(super) fn look(config: &Config, machine: &Machine, say: &mut dyn FnMut(&str)) -> Result<Known, Error> {
     let mut wrong = Vec::new();
     if !geteuid().is_root() {
         wrong.push("disks are written by root: run it as root".to_owned());
@@ -51,9 +52,9 @@ pub(super) fn look(config: &Config, machine: &Machine, say: &mut dyn FnMut(&str)
     match disks_with_patience(config, machine, say) {
         Ok(known) if wrong.is_empty() => return Ok(known),
         Ok(_) => {}
-        Err(why) => wrong.push(why),
+        Err(why) => wrong.push(why.to_string()),
     }
-    Err(wrong.join("; "))
+    Err(wrong.join("; ").into())
 }
 
 /// The programs without which no plan can be carried out.
@@ -68,13 +69,13 @@ fn disks_with_patience(
     config: &Config,
     machine: &Machine,
     say: &mut dyn FnMut(&str),
-) -> Result<Known, String> {
+) -> Result<Known, Error> {
     let mut told = false;
     loop {
         match disks(config, machine) {
             Ok(known) => return Ok(known),
-            Err(Lack::Wrong(why)) => return Err(why),
-            Err(Lack::Absent(why)) if up_s(machine) >= APPEAR_S => return Err(why),
+            Err(Lack::Wrong(why)) => return Err(why.into()),
+            Err(Lack::Absent(why)) if up_s(machine) >= APPEAR_S => return Err(why.into()),
             Err(Lack::Absent(why)) => {
                 if !std::mem::replace(&mut told, true) {
                     say(&format!(

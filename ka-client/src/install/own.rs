@@ -11,6 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use ka_core::types::SessionId;
+use ka_desc::error::Error;
 use ka_desc::machine::{Facts, Machine};
 use ka_desc::run::{Call, Here, Runner};
 use ka_desc::write;
@@ -61,7 +62,7 @@ pub(super) fn sessions(machine: &Machine, disks: &[Facts]) -> Option<Vec<Session
 ///
 /// # Errors
 /// A sentence: there is no kexec, or nothing that could be started.
-pub(super) fn load(machine: &Machine, runner: &mut dyn Runner) -> Result<(), String> {
+pub(super) fn load(machine: &Machine, runner: &mut dyn Runner) -> Result<(), Error> {
     if !runner.has("kexec") {
         return Err("there is no kexec (Debian's package kexec-tools) to do that with".into());
     }
@@ -77,9 +78,9 @@ pub(super) fn load(machine: &Machine, runner: &mut dyn Runner) -> Result<(), Str
 ///
 /// # Errors
 /// What kexec said.
-pub(super) fn start(runner: &mut dyn Runner) -> Result<(), String> {
+pub(super) fn start(runner: &mut dyn Runner) -> Result<(), Error> {
     rustix::fs::sync();
-    runner.write(&Call::new("kexec", ["--exec"])).map(drop).map_err(|e| e.to_string())
+    runner.write(&Call::new("kexec", ["--exec"])).map(drop).map_err(Error::from)
 }
 
 /// Looks into each file system of these disks, and into each subvolume, until something is found.
@@ -116,7 +117,7 @@ fn subvolumes(runner: &mut dyn Runner, at: &Path) -> Vec<PathBuf> {
 }
 
 /// Loads what the system at `root` would start; `None` if it would start nothing.
-fn loads(runner: &mut dyn Runner, root: &Path) -> Option<Result<(), String>> {
+fn loads(runner: &mut dyn Runner, root: &Path) -> Option<Result<(), Error>> {
     let text = CONFIGURATIONS.iter().find_map(|path| fs::read(root.join(path)).ok())?;
     let entry = first(&String::from_utf8_lossy(&text))?;
     // A subvolume's own path begins at the file system's top, if the configuration has it.
@@ -127,7 +128,7 @@ fn loads(runner: &mut dyn Runner, root: &Path) -> Option<Result<(), String>> {
     };
     let mut args = vec!["--load".to_owned(), at(&entry.kernel), format!("--command-line={}", entry.words)];
     args.extend(entry.initrd.as_deref().map(|initrd| format!("--initrd={}", at(initrd))));
-    Some(runner.write(&Call::new("kexec", args)).map(drop).map_err(|e| e.to_string()))
+    Some(runner.write(&Call::new("kexec", args)).map(drop).map_err(Error::from))
 }
 
 /// The first entry that starts a Linux.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, TryLockError};
 
 use ka_core::console::exit::Exit;
 use ka_core::console::reporter::Reporter;
+use ka_desc::error::Error;
 use ka_desc::machine::Machine;
 use ka_desc::manifest::Firmware;
 use ka_desc::run::Here;
@@ -40,7 +41,7 @@ pub async fn install(config: Config, session: receive::Config, tell: &Reporter) 
         spoken = Some(log.clone());
         let machine = Machine::default();
         let known = early::look(&config, &machine, &mut |text| log.say(text)).map_err(|why| {
-            log.keep(&why);
+            log.keep(&why.to_string());
             io::Error::other(why)
         })?;
         let done = own::sessions(&machine, &known.disks).unwrap_or_else(|| {
@@ -93,7 +94,7 @@ pub async fn install(config: Config, session: receive::Config, tell: &Reporter) 
 ///
 /// # Errors
 /// A sentence.
-pub fn start_own() -> Result<(), String> {
+pub fn start_own() -> Result<(), Error> {
     own::load(&Machine::default(), &mut Here).and_then(|()| own::start(&mut Here))
 }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use ka_core::stream::{Sink, Stop};
 use ka_core::tape::chain::StreamInfo;
+use ka_desc::error::Error;
 use ka_desc::manifest::{BOOT_BYTES_MAX, MANIFEST_BYTES_MAX, StreamKind};
 
 use super::work::Work;
@@ -31,7 +32,7 @@ pub(super) fn lock(work: &Mutex<Work>) -> MutexGuard<'_, Work> {
 }
 
 /// The action that takes a whole stream.
-type Then = fn(&mut Work, &[u8]) -> Result<(), String>;
+type Then = fn(&mut Work, &[u8]) -> Result<(), Error>;
 
 /// Collects a short stream, and acts when it is whole.
 struct Whole {

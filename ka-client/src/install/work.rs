@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use ka_core::console::units;
 use ka_core::types::SessionId;
+use ka_desc::error::Error;
 use ka_desc::language::Action;
 use ka_desc::machine::Machine;
 use ka_desc::manifest::{Firmware, Manifest, Need, Stage, StreamKind};
@@ -81,7 +82,7 @@ impl Work {
     }
 
     /// Whether the next stream may be for this: the plan first, then what it says, in its order.
-    pub(super) fn expect(&mut self, purpose: &StreamKind) -> Result<(), String> {
+    pub(super) fn expect(&mut self, purpose: &StreamKind) -> Result<(), Error> {
         let raw = self.plan.as_ref().map_or(0, |plan| plan.raw.len());
         let next = match self.begun {
             0 => StreamKind::Manifest,
@@ -90,14 +91,14 @@ impl Work {
             _ => StreamKind::Boot,
         };
         if *purpose != next || self.done || (self.begun > 0 && self.plan.is_none()) {
-            return Err(format!("the golden node sends {purpose:?} where {next:?} is due"));
+            return Err(format!("the golden node sends {purpose:?} where {next:?} is due").into());
         }
         self.begun += 1;
         Ok(())
     }
 
     /// The plan is here: everything is looked at before anything is written.
-    pub(super) fn prepare(&mut self, bytes: &[u8]) -> Result<(), String> {
+    pub(super) fn prepare(&mut self, bytes: &[u8]) -> Result<(), Error> {
         let plan = Manifest::from_bytes(bytes)?;
         self.log.say(&format!("this machine becomes a clone of {}", plan.golden));
         self.set_clock(plan.time_s);
@@ -128,13 +129,13 @@ impl Work {
     }
 
     /// Looks at the disks; every reason against each of them is told at once.
-    fn look(&self, plan: &Manifest) -> Result<Vec<Prepared>, String> {
+    fn look(&self, plan: &Manifest) -> Result<Vec<Prepared>, Error> {
         let desc = plan.desc()?;
         let names: Vec<String> = desc.disks.iter().filter_map(|disk| disk.name.clone()).collect();
         let here = self.machine.disks().unwrap_or_default();
         let here: Vec<_> = here.iter().filter_map(|path| self.machine.facts(path, 512).ok()).collect();
         let wants = disks::choose(&names, &self.given, &here)?;
-        let found = write::find(&self.machine, &desc.disks, &wants).map_err(|e| e.to_string())?;
+        let found = write::find(&self.machine, &desc.disks, &wants)?;
         let how = &self.config.how;
         let mut runner = Here;
         let mut prepared = Vec::new();
@@ -172,10 +173,10 @@ impl Work {
         if !Here.has("tar") {
             refused.push("there is no tar: install it (Debian's package tar)".into());
         }
-        if refused.is_empty() { Ok(prepared) } else { Err(refused.join("; ")) }
+        if refused.is_empty() { Ok(prepared) } else { Err(refused.join("; ").into()) }
     }
 
-    fn write(&mut self, disks: &[Prepared]) -> Result<(), String> {
+    fn write(&mut self, disks: &[Prepared]) -> Result<(), Error> {
         let root = &self.config.root;
         let (log, touched) = (self.log.clone(), Arc::clone(&self.touched));
         let mut runner = Here;
@@ -185,9 +186,8 @@ impl Work {
             }
             log.say(&step.to_string());
         };
-        write::apply(&self.machine, &mut runner, disks, &self.config.how, &mut tell)
-            .map_err(|e| e.to_string())?;
-        write::mount(&self.machine, &mut runner, disks, root).map_err(|e| e.to_string())?;
+        write::apply(&self.machine, &mut runner, disks, &self.config.how, &mut tell)?;
+        write::mount(&self.machine, &mut runner, disks, root)?;
         self.mounted = true;
         for line in disks.iter().flat_map(|disk| &disk.disk.partitions) {
             let paths = line.mount.iter().chain(line.subvolumes.iter().filter_map(|s| s.mount.as_ref()));
@@ -201,7 +201,7 @@ impl Work {
     }
 
     /// Everything that was written is on the disks, or it is said that it is not.
-    fn settle(&self) -> Result<(), String> {
+    fn settle(&self) -> Result<(), Error> {
         for file in &self.written {
             syncfs(file)
                 .map_err(|e| format!("the disk did not take what was written: {}", io::Error::from(e)))?;
@@ -210,7 +210,7 @@ impl Work {
     }
 
     /// The file systems are there: do they hold as much as they must?
-    fn has_room(&self) -> Result<(), String> {
+    fn has_room(&self) -> Result<(), Error> {
         let Some(plan) = &self.plan else { return Ok(()) };
         let desc = plan.desc()?;
         for need in &plan.needs {
@@ -232,7 +232,7 @@ impl Work {
                     free.f_ffree,
                     units::size(need.bytes),
                     need.inodes
-                ));
+                ).into());
             }
         }
         Ok(())
@@ -255,21 +255,20 @@ impl Work {
     }
 
     /// Returns the sink of a raw partition.
-    pub(super) fn raw(&mut self, index: usize) -> Result<RawSink, String> {
+    pub(super) fn raw(&mut self, index: usize) -> Result<RawSink, Error> {
         self.log.stage(Stage::Streaming);
         let raw =
             self.plan.as_ref().and_then(|plan| plan.raw.get(index)).ok_or("there is no such partition")?;
         let desc = self.plan.as_ref().map_or_else(|| Err("no plan".into()), Manifest::desc)?;
         let at = desc.disks.iter().position(|disk| disk.name.as_ref() == Some(&raw.part.disk));
         let disk = at.and_then(|at| self.disks.get(at)).ok_or("there is no such disk")?;
-        let node =
-            write::partition(&self.machine, &mut Here, disk, raw.part.number).map_err(|e| e.to_string())?;
+        let node = write::partition(&self.machine, &mut Here, disk, raw.part.number)?;
         self.log.say(&format!("partition {} arrives as it is", raw.part));
         Ok(RawSink::new(node, raw, self.log.clone()))
     }
 
     /// Everything is here: the machine is made bootable and distinct, and everything is taken to the disk.
-    pub(super) fn finish(&mut self, boot: &[u8]) -> Result<(), String> {
+    pub(super) fn finish(&mut self, boot: &[u8]) -> Result<(), Error> {
         self.log.stage(Stage::Finishing);
         let plan = self.plan.as_ref().ok_or("there is no plan")?;
         if boot.len() as u64 != plan.boot_bytes() {
@@ -277,7 +276,8 @@ impl Work {
                 "{} bytes of boot records came, and the plan has {}",
                 boot.len(),
                 plan.boot_bytes()
-            ));
+            )
+            .into());
         }
         let clone = Target {
             plan,
@@ -304,11 +304,11 @@ impl Work {
         Ok(())
     }
 
-    fn unmount(&mut self) -> Result<(), String> {
+    fn unmount(&mut self) -> Result<(), Error> {
         // What is open cannot be unmounted.
         self.written.clear();
         if std::mem::take(&mut self.mounted) {
-            write::unmount(&self.machine, &mut Here, &self.config.root).map_err(|e| e.to_string())?;
+            write::unmount(&self.machine, &mut Here, &self.config.root)?;
         }
         Ok(())
     }
@@ -327,7 +327,7 @@ pub(super) fn firmware() -> Firmware {
 }
 
 /// Whether what the plan makes can boot here.
-fn suits(plan: &Manifest, here: Firmware) -> Result<(), String> {
+fn suits(plan: &Manifest, here: Firmware) -> Result<(), Error> {
     let can = &plan.boot.firmware;
     if can.is_empty() || can.contains(&here) {
         return Ok(());
@@ -337,7 +337,7 @@ fn suits(plan: &Manifest, here: Firmware) -> Result<(), String> {
         "this machine was started by {here}, and the golden node's system boots by {} only: change it in the machine's \
          setup",
         words.join(" and ")
-    ))
+    ).into())
 }
 
 fn bytes_of(disk: &str, number: u32, disks: &[Prepared]) -> Option<u64> {

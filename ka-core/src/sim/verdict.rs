@@ -7,6 +7,7 @@
 
 use alloc::collections::BTreeSet;
 use alloc::format;
+use alloc::string::ToString;
 
 use super::checker::Violation;
 use super::host::Host;

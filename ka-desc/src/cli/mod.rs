@@ -216,7 +216,7 @@ fn capture_disk(args: &Capture) -> Ended {
         None => fstab::find(&machine, &facts, &found),
     };
     let captured = capture(&found, facts.geometry, &fstab, args.flexible)
-        .map_err(|list| (list.join("\n"), Exit::Source))?;
+        .map_err(|all| (all.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"), Exit::Source))?;
     let Geometry { disk_bytes, sector_bytes } = facts.geometry;
     let mut text = format!(
         "# {}: {}, sectors of {sector_bytes} bytes\ndesc {}\n",

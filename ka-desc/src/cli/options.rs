@@ -6,6 +6,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use super::exit::Exit;
 use super::pages::{Page, Rows, with_pages};
+use crate::error::Error;
 use crate::language::bytes;
 use crate::machine::{DeviceName, Expectation, Named, expectations};
 
@@ -310,12 +311,12 @@ const SEE_ALSO: &[&str] = &[
     "ka-desc/LANGUAGE.md",
 ];
 
-fn named_size(text: &str) -> Result<Named<u64>, String> {
+fn named_size(text: &str) -> Result<Named<u64>, Error> {
     let how = || "a size is written like 20G, 500GB or 20480 (mebibytes)".into();
     Named::parse(text, '=', |size| bytes::parse(size).filter(|bytes| *bytes > 0).ok_or_else(how))
 }
 
-fn named_expectations(text: &str) -> Result<Named<Vec<Expectation>>, String> {
+fn named_expectations(text: &str) -> Result<Named<Vec<Expectation>>, Error> {
     Named::parse(text, ':', expectations)
 }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::facts::Facts;
+use crate::error::Error;
 use crate::language::bytes;
 
 /// One thing that the disk must be.
@@ -22,7 +23,7 @@ pub enum Expectation {
 ///
 /// # Errors
 /// A sentence that says how they are written.
-pub fn expectations(text: &str) -> Result<Vec<Expectation>, String> {
+pub fn expectations(text: &str) -> Result<Vec<Expectation>, Error> {
     let one = |part: &str| {
         let (key, value) = part.split_once('=').ok_or_else(how)?;
         let value = value.trim().to_owned();
@@ -40,7 +41,7 @@ pub fn expectations(text: &str) -> Result<Vec<Expectation>, String> {
     text.split(',').map(one).collect()
 }
 
-fn how() -> String {
+fn how() -> Error {
     "what a disk must be is written like serial=S3Z9NB0K,size=500GB,model=Samsung SSD 860,wwn=0x5002538e"
         .into()
 }
@@ -110,7 +111,7 @@ mod tests {
         assert_eq!(plain("naa.5002538e"), plain("0x5002538E"));
         assert!(expectations("serial=x,size=500GB").is_ok());
         for text in ["", "serial", "serial=", "size=big", "colour=red"] {
-            assert!(expectations(text).unwrap_err().contains("serial=S3Z9"), "{text}");
+            assert!(expectations(text).unwrap_err().to_string().contains("serial=S3Z9"), "{text}");
         }
     }
 }

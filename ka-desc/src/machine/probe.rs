@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use crate::error::Error;
 use crate::language::{LEGACY_BOOT_BIT, Table, TableId};
 use crate::layout::{Contents, Found, FoundPartition};
 use crate::run::{Call, Failure, Runner};
@@ -22,8 +23,11 @@ pub fn probe(runner: &mut dyn Runner, path: &Path, sector_bytes: u32) -> Result<
         }
         Err(failure) => return Err(failure),
     };
-    let failure =
-        |why: String| Failure { call: format!("sfdisk --json {path}"), status: why, said: json.clone() };
+    let failure = |why: Error| Failure {
+        call: format!("sfdisk --json {path}"),
+        status: why.to_string(),
+        said: json.clone(),
+    };
     let Some(mut found) = found(&json).map_err(failure)? else { return Ok(None) };
     for p in found.partitions.iter_mut().filter(|p| !show::is_frame(&p.kind)) {
         let (offset, size) =
@@ -82,7 +86,7 @@ struct DumpedPartition {
 ///
 /// # Errors
 /// It is not such JSON.
-pub fn found(json: &str) -> Result<Option<Found>, String> {
+pub fn found(json: &str) -> Result<Option<Found>, Error> {
     let dump: Dump = serde_json::from_str(json).map_err(|e| format!("it said what is no JSON ({e})"))?;
     let Some(dumped) = dump.partitiontable else { return Ok(None) };
     let (table, id) = match dumped.label.as_str() {
@@ -97,7 +101,7 @@ pub fn found(json: &str) -> Result<Option<Found>, String> {
         let digits = p.node.len() - p.node.bytes().rev().take_while(u8::is_ascii_digit).count();
         let number = p.node[digits..].parse().map_err(|_| format!("it named a partition {}", p.node))?;
         let bootable = u64::from(p.bootable) << LEGACY_BOOT_BIT;
-        Ok::<_, String>(FoundPartition {
+        Ok::<_, Error>(FoundPartition {
             number,
             start: p.start,
             sectors: p.size,
@@ -159,8 +163,8 @@ mod tests {
         let found = found(json).unwrap().unwrap();
         assert_eq!(found.id, Some(TableId::Mbr(0x1a2b3c4d)));
         assert_eq!((found.partitions[0].number, found.partitions[0].attributes), (12, 4));
-        assert_eq!(super::found(r#"{"partitiontable": {"label": "sun"}}"#), Ok(None));
-        assert!(super::found("[").unwrap_err().contains("no JSON"));
+        assert_eq!(super::found(r#"{"partitiontable": {"label": "sun"}}"#).unwrap(), None);
+        assert!(super::found("[").unwrap_err().to_string().contains("no JSON"));
         assert!(super::found(&json.replace("p12", "x")).is_err());
     }
 }

@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::tree::Tree;
+use crate::error::Error;
 use crate::machine::Machine;
 
 /// A device between a disk and the machine's root, with what drives it.
@@ -95,10 +96,10 @@ pub struct Kernel {
 
 impl Kernel {
     /// The clone's kernel of this version.
-    pub fn read(tree: &Tree, version: &str) -> Result<Self, String> {
+    pub fn read(tree: &Tree, version: &str) -> Result<Self, Error> {
         let list = |name: &str| {
             let bytes = tree.read(&format!("/lib/modules/{version}/{name}"), 64 << 20)?;
-            Ok::<_, String>(String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned())
+            Ok::<_, Error>(String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned())
         };
         Ok(Self::new(version, &list("modules.dep")?, &list("modules.builtin")?, &list("modules.alias")?))
     }

@@ -17,6 +17,8 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use crate::error::Error;
+
 /// The longest text of a system that is read. A `grub.cfg` of many kernels has a tenth of it.
 pub const TEXT_BYTES_MAX: u64 = 4 << 20;
 
@@ -317,6 +319,12 @@ fn like(new: &File, old: &OwnedFd) -> io::Result<()> {
         fsetxattr(new, name, &value[..used], XattrFlags::empty())?;
     }
     Ok(())
+}
+
+impl From<FileError> for Error {
+    fn from(error: FileError) -> Self {
+        Self::from_cause(error)
+    }
 }
 
 impl From<FileError> for String {

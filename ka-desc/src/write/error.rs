@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::format::Tool;
+use crate::error;
 use crate::layout::Misfit;
 use crate::machine::Refusal;
 use crate::run::Failure;
@@ -76,3 +77,9 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+impl From<Error> for error::Error {
+    fn from(cause: Error) -> Self {
+        Self::from_cause(cause)
+    }
+}

@@ -10,6 +10,7 @@ use ka_core::console::exit::Exit;
 use ka_core::console::units;
 use ka_core::types::SessionName;
 use ka_desc::cli::pages::Page;
+use ka_desc::error::Error;
 
 use super::server::ENVIRONMENT;
 use super::session::{Given, SessionArgs, given};
@@ -146,7 +147,7 @@ impl Options {
     pub fn read(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let mut options = Self::from_arg_matches(matches)?;
         options.given = given(&Self::command(), matches);
-        let wrong = |why: String| Self::command().error(ErrorKind::ValueValidation, why);
+        let wrong = |why: Error| Self::command().error(ErrorKind::ValueValidation, why);
         options.session.check().map_err(wrong)?;
         if options.session.session.is_none() {
             options.session.session = SessionName::new(SESSION).ok();

@@ -84,7 +84,7 @@ fn make_clones(mut options: Options) -> Exit {
     if let Some(path) = &options.session.key.make_key {
         let made = options.session.key.make(path);
         let exit = if made.is_ok() { Exit::Fine } else { Exit::NoStart };
-        say(&format!("{CLONE}: {}", made.unwrap_or_else(|why| why)));
+        say(&format!("{CLONE}: {}", made.unwrap_or_else(|why| why.to_string())));
         return exit;
     }
     let (dry_run, json) = (options.dry_run, options.session.tell.json);
@@ -127,7 +127,7 @@ fn build_rescue(options: &rescuing::Options) -> Exit {
     match rescue::build(&options.config(), &mut Here, &mut say) {
         Ok(entries) => run::print(entries.as_bytes()),
         Err(why) => {
-            why.lines().for_each(|line| say(&format!("{PROGRAM}: {line}")));
+            why.to_string().lines().for_each(|line| say(&format!("{PROGRAM}: {line}")));
             Exit::NoStart
         }
     }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use ka_core::cli::key::InsecureArgs;
 use ka_core::console::key;
+use ka_desc::error::Error;
 
 use crate::keys::{Keys, NO_IDENTITY, Place};
 
@@ -65,7 +66,7 @@ impl KeyArgs {
     ///
     /// # Errors
     /// In words.
-    pub fn check(&self) -> Result<(), String> {
+    pub fn check(&self) -> Result<(), Error> {
         let keys = self.keys();
         match &self.make_key {
             Some(_) if keys.identity.is_none() && !keys.insecure => Err(NO_IDENTITY.into()),
@@ -78,7 +79,7 @@ impl KeyArgs {
     ///
     /// # Errors
     /// As for [`Keys::make`].
-    pub fn make(&self, path: &Path) -> Result<String, String> {
+    pub fn make(&self, path: &Path) -> Result<String, Error> {
         self.keys().make(path)
     }
 }

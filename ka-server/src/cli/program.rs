@@ -52,7 +52,7 @@ fn make_key(options: &Options, path: &Path, tell: &Reporter) -> Exit {
             Exit::Fine
         }
         Err(why) => {
-            tell.fail(&why, Exit::NoStart);
+            tell.fail(&why.to_string(), Exit::NoStart);
             Exit::NoStart
         }
     }
@@ -65,13 +65,13 @@ async fn serve_one(options: Options, tell: &Reporter) -> Exit {
     let secret = options.session.key.keys().secrets().find(|path| is_exposed(path, &sent, &[OWN.as_ref()]));
     serve(Arc::new(Served::from(options)), tell, move |tell| {
         if let (true, Some(path)) = (everything, secret) {
-            return Err(format!(
+            return Err(io::Error::other(format!(
                 "{} is on the file system that is sent, and every node would have this server's secrets: keep it on \
                  another one, such as /run",
                 path.display()
-            ));
+            )));
         }
-        let mut stream = open(&source).map_err(|e| e.to_string())?;
+        let mut stream = open(&source)?;
         stream.source = Box::new(Heeded { source: stream.source, tell: tell.clone(), bytes: 0 });
         Ok(vec![stream])
     })

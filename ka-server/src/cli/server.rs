@@ -122,7 +122,7 @@ impl Options {
         let matches = Self::command().try_get_matches_from(args)?;
         let mut options = Self::from_arg_matches(&matches)?;
         options.given = given(&Self::command(), &matches);
-        options.session.check().map_err(|why| wrong::<Self>(&why))?;
+        options.session.check().map_err(|why| wrong::<Self>(&why.to_string()))?;
         Ok(options)
     }
 

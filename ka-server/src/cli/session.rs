@@ -12,6 +12,7 @@ use ka_core::console::units;
 use ka_core::limits;
 use ka_core::proto::coordinator::Slow;
 use ka_core::types::SessionName;
+use ka_desc::error::Error;
 
 use super::keys::KeyArgs;
 use crate::serve::Config;
@@ -94,12 +95,13 @@ impl SessionArgs {
     ///
     /// # Errors
     /// A sentence.
-    pub fn check(&self) -> Result<(), String> {
+    pub fn check(&self) -> Result<(), Error> {
         match self.min_nodes {
             Some(least) if least > self.nodes => Err(format!(
                 "--min-nodes {least} is more than --nodes {}: lower the one or raise the other",
                 self.nodes
-            )),
+            )
+            .into()),
             _ => self.key.check(),
         }
     }

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ka_core::stream::{CommandSource, ReadAt, Source};
+use ka_desc::error::Error;
 use ka_desc::manifest::{Raw, RawFormat};
 use ka_desc::run::{Here, Runner};
 use ka_desc::used::ntfs;
@@ -71,14 +72,14 @@ impl RawSource {
     }
 
     /// Only its used blocks; or why not.
-    fn pack(&self, fs: &str, disk: &File) -> Result<Packed, String> {
+    fn pack(&self, fs: &str, disk: &File) -> Result<Packed, Error> {
         let program = format!("partclone.{fs}");
         if !Here.has(&program) {
-            return Err(format!("this machine has no {program} (Debian's package partclone)"));
+            return Err(format!("this machine has no {program} (Debian's package partclone)").into());
         }
         let lacking = (self.lacks)(fs);
         if !lacking.is_empty() {
-            return Err(format!("{} did not say to have {program}", lacking.join(", ")));
+            return Err(format!("{} did not say to have {program}", lacking.join(", ")).into());
         }
         if fs == "ntfs" {
             let at = self.range.at;
@@ -116,7 +117,7 @@ impl RawSource {
         fadvise(&disk, 0, None, Advice::DontNeed)?;
         Ok(match self.raw.fs.as_deref().map(|fs| self.pack(fs, &disk)) {
             Some(Ok(packed)) => State::Beginning(packed, disk),
-            Some(Err(why)) => self.all(disk, Some(&why)),
+            Some(Err(why)) => self.all(disk, Some(&why.to_string())),
             None => self.all(disk, None),
         })
     }

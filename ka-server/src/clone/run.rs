@@ -11,6 +11,7 @@ use ka_core::net::ServerEvent;
 use ka_core::proto::coordinator::Slow;
 use ka_core::types::NodeId;
 use ka_desc::boot::pieces;
+use ka_desc::error::Error;
 use ka_desc::machine::Machine;
 use ka_desc::manifest::{Manifest, OWN, Raw};
 use ka_desc::run::{Here, Runner};
@@ -56,8 +57,8 @@ pub struct Ready {
 ///
 /// # Errors
 /// Everything that is wrong, as sentences.
-pub fn ready(config: &Config) -> Result<Ready, Vec<String>> {
-    let one = |why: String| vec![why];
+pub fn ready(config: &Config) -> Result<Ready, Vec<Error>> {
+    let one = |why: Error| vec![why];
     // First of all: threads that are there already would stay outside.
     let private = Private::enter().map_err(one)?;
     // What a killed run has stopped is started again, whatever comes now.
@@ -76,7 +77,7 @@ pub fn ready(config: &Config) -> Result<Ready, Vec<String>> {
         return Err(one("there is no tar to pack the files with: install it (Debian's package tar)".into()));
     }
     for range in raw(&looked.golden, &planned.plan) {
-        check(&range).map_err(|e| one(format!("-D: {e}")))?;
+        check(&range).map_err(|e| one(format!("-D: {e}").into()))?;
     }
     let cloned = mounts(&looked.golden, &planned);
     // Better now than when all nodes have formatted their disks.
@@ -85,7 +86,7 @@ pub fn ready(config: &Config) -> Result<Ready, Vec<String>> {
 }
 
 /// Whether clones get nothing of what is only this session's.
-fn keeps_to_itself(config: &Config, golden: &Golden, planned: &Planned) -> Result<(), String> {
+fn keeps_to_itself(config: &Config, golden: &Golden, planned: &Planned) -> Result<(), Error> {
     let files =
         mounts(golden, planned).into_iter().map(|mount| Sent { here: &mount.here, at: Some(&mount.at) });
     let is_raw = |mount: &&Mount| {
@@ -101,7 +102,7 @@ fn keeps_to_itself(config: &Config, golden: &Golden, planned: &Planned) -> Resul
             "{} is on a file system that is cloned, and every clone would have this server's secrets: keep it on another \
              one, such as /run, or leave its directory out with -x",
             path.display()
-        ));
+        ).into());
     }
     // One in a directory has no name there.
     match config.session.spool.as_ref().filter(|path| !path.is_dir() && exposed(path)) {
@@ -109,7 +110,7 @@ fn keeps_to_itself(config: &Config, golden: &Golden, planned: &Planned) -> Resul
             "--spool {}: it is on a file system that is cloned, and would be packed into itself: name a directory, or a \
              file on another one, or leave its directory out with -x",
             path.display()
-        )),
+        ).into()),
         None => Ok(()),
     }
 }
@@ -180,7 +181,7 @@ pub async fn clone(config: Config, ready: Ready, tell: &Reporter) -> Exit {
 
 /// Keeps the golden node from sleeping, and its package managers from waking, until this is dropped.
 fn hold(tell: &Reporter) -> (Option<Awake>, Option<Timers>) {
-    let warn = |why: String| tell.say(format!("warning: {why}"));
+    let warn = |why: Error| tell.say(format!("warning: {why}"));
     let awake = Awake::hold().map_err(warn).ok();
     let timers = Timers::stop(Box::new(Here), Path::new(RUN)).map_err(warn).ok().flatten();
     (awake, timers)

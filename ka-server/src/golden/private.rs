@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use ka_desc::error::Error;
 use ka_desc::private;
 use rustix::mount::{MountFlags, mount};
 
@@ -23,7 +24,7 @@ impl Private {
     ///
     /// # Errors
     /// A sentence: this needs root.
-    pub fn enter() -> Result<Self, String> {
+    pub fn enter() -> Result<Self, Error> {
         let dir = Path::new(RUN).join("still");
         DirBuilder::new()
             .recursive(true)

@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use ka_desc::error::Error;
 use ka_desc::manifest::OWN;
 use rustix::process::geteuid;
 
@@ -51,11 +52,13 @@ impl Place {
     ///
     /// # Errors
     /// In words, with the way out: it cannot be made, others can read it, or a part of it is gone.
-    pub fn ready(&self) -> Result<(), String> {
+    pub fn ready(&self) -> Result<(), Error> {
         let dir = &self.0;
         match DirBuilder::new().mode(0o700).create(dir) {
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(format!("the nodes' key cannot be kept in {}: {e}; {ELSEWHERE}", dir.display()));
+                return Err(
+                    format!("the nodes' key cannot be kept in {}: {e}; {ELSEWHERE}", dir.display()).into()
+                );
             }
             _ => {}
         }
@@ -64,7 +67,8 @@ impl Place {
             return Err(format!(
                 "{} is reached by a symbolic link, and what is behind it may be cloned; {ELSEWHERE}",
                 dir.display()
-            ));
+            )
+            .into());
         }
         private(dir)?;
         let (identity, key) = (self.identity(), self.key());
@@ -74,7 +78,8 @@ impl Place {
                 "{} is of no use without {}, which is gone: remove it, and make the boot entries anew",
                 key.display(),
                 identity.display()
-            ));
+            )
+            .into());
         }
         let mut failed = None;
         for _ in 0..TRIES {
@@ -88,7 +93,7 @@ impl Place {
 }
 
 /// Whether a file or directory is ours, and nobody else's to read.
-fn private(path: &Path) -> Result<(), String> {
+fn private(path: &Path) -> Result<(), Error> {
     let about: Metadata = fs::symlink_metadata(path).map_err(|e| named(path, &e))?;
     if about.is_symlink() || about.uid() != geteuid().as_raw() || about.mode() & 0o077 != 0 {
         let mode = if about.is_dir() { "700" } else { "600" };
@@ -96,7 +101,7 @@ fn private(path: &Path) -> Result<(), String> {
             "{}: others can read the nodes' key, or change it: chown and chmod it to root and {mode}, or remove it and \
              make the boot entries anew",
             path.display()
-        ));
+        ).into());
     }
     Ok(())
 }
@@ -122,7 +127,7 @@ mod tests {
         let (_dir, place) = place();
         std::thread::scope(|s| {
             let all: Vec<_> = (0..8).map(|_| s.spawn(|| place.ready())).collect();
-            assert!(all.into_iter().all(|one| one.join().unwrap() == Ok(())));
+            assert!(all.into_iter().all(|one| one.join().unwrap().is_ok()));
         });
         assert_eq!([mode(&place.0), mode(&place.identity()), mode(&place.key())], [0o700, 0o600, 0o600]);
         let key = fs::read(place.key()).unwrap();
@@ -138,7 +143,7 @@ mod tests {
     #[test]
     fn a_place_that_others_reach_is_refused_with_the_way_out() {
         let (dir, place) = place();
-        let said = || place.ready().unwrap_err();
+        let said = || place.ready().unwrap_err().to_string();
         place.ready().unwrap();
         for path in [&place.0, &place.key()] {
             let was = fs::metadata(path).unwrap().permissions();
@@ -156,6 +161,6 @@ mod tests {
         fs::write(&place.0, "").unwrap();
         assert!(place.ready().is_err(), "a file");
         let place = Place(dir.path().join("no/such"));
-        assert!(place.ready().unwrap_err().contains("cannot be kept in"));
+        assert!(place.ready().unwrap_err().to_string().contains("cannot be kept in"));
     }
 }

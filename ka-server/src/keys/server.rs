@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use ka_core::console::key;
 use ka_core::console::shell::quoted;
 use ka_core::net::{Identity, ServerKey};
+use ka_desc::error::Error;
 use zeroize::Zeroizing;
 
 /// More than an identity has.
@@ -54,7 +55,7 @@ impl Keys {
     ///
     /// # Errors
     /// In words.
-    pub fn check(&self) -> Result<(), String> {
+    pub fn check(&self) -> Result<(), Error> {
         match (&self.identity, &self.key_file) {
             (None, Some(file)) if !self.insecure => choose(None, Some(file.clone()), false).map(drop),
             _ => Ok(()),
@@ -65,7 +66,7 @@ impl Keys {
     ///
     /// # Errors
     /// In words, with the path: a file cannot be read or made, is not private, or the two do not belong together.
-    pub fn server_key(&self) -> Result<ServerKey, String> {
+    pub fn server_key(&self) -> Result<ServerKey, Error> {
         choose(self.identity.clone(), self.key_file.clone(), self.insecure)
     }
 
@@ -74,7 +75,7 @@ impl Keys {
     ///
     /// # Errors
     /// As for [`server_key`](Self::server_key).
-    pub fn make(&self, path: &Path) -> Result<String, String> {
+    pub fn make(&self, path: &Path) -> Result<String, Error> {
         match &self.identity {
             Some(_) if self.insecure => {
                 Err("a key has no use with --insecure (or KA_INSECURE): leave it out".into())
@@ -89,7 +90,7 @@ impl Keys {
 pub const NO_IDENTITY: &str =
     "a key is made for an identity: name the file where that is, or is to be: --identity ID --make-key KEY";
 
-pub(super) fn make(identity: PathBuf, path: &Path) -> Result<String, String> {
+pub(super) fn make(identity: PathBuf, path: &Path) -> Result<String, Error> {
     let server = choose(Some(identity.clone()), None, false)?;
     let text = server.key().text().ok_or("there is no key without security")?;
     write_new(path, &text).map_err(|e| named(path, &e))?;
@@ -103,8 +104,8 @@ pub(super) fn choose(
     identity: Option<PathBuf>,
     key_file: Option<PathBuf>,
     insecure: bool,
-) -> Result<ServerKey, String> {
-    let random = |e: io::Error| format!("no random numbers: {e}");
+) -> Result<ServerKey, Error> {
+    let random = |e: io::Error| Error::from(format!("no random numbers: {e}"));
     match (identity, key_file, insecure) {
         (None, None, true) => ServerKey::insecure().map_err(random),
         (_, _, true) => {
@@ -115,12 +116,12 @@ pub(super) fn choose(
             Err(format!(
                 "--key-file {file} needs the --identity that this key was made with, too: --identity ID --key-file {file}; \
                  if that is lost, make both anew: --identity ID --make-key KEY"
-            ))
+            ).into())
         }
         (None, None, false) => ServerKey::generate().map_err(random),
         (Some(path), None, false) => ServerKey::of(kept(&path)?).map_err(random),
         (Some(path), Some(file), false) => {
-            let key = key::read(&file).map_err(|e| e.to_string())?;
+            let key = key::read(&file)?;
             ServerKey::with(kept(&path)?, key).ok_or_else(|| {
                 format!(
                     "the key in {0} is not of the identity in {1}: serve with the identity that it was made with, or make \
@@ -128,13 +129,14 @@ pub(super) fn choose(
                     file.display(),
                     path.display()
                 )
+                .into()
             })
         }
     }
 }
 
 /// The identity in this file, or a new one that is kept there.
-fn kept(path: &Path) -> Result<Identity, String> {
+fn kept(path: &Path) -> Result<Identity, Error> {
     match File::open(path) {
         Ok(file) => {
             let about = file.metadata().map_err(|e| named(path, &e))?;
@@ -142,18 +144,20 @@ fn kept(path: &Path) -> Result<Identity, String> {
                 return Err(format!(
                     "{}: others can read this secret: chmod 600 it, or make a new one",
                     path.display()
-                ));
+                )
+                .into());
             }
             let mut text = Zeroizing::new(String::new());
             file.take(FILE_BYTES).read_to_string(&mut text).map_err(|e| named(path, &e))?;
-            Identity::parse(&text).ok_or_else(|| format!("{}: this is no server identity", path.display()))
+            Identity::parse(&text)
+                .ok_or_else(|| format!("{}: this is no server identity", path.display()).into())
         }
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             let new = Identity::generate().map_err(|e| format!("no random numbers: {e}"))?;
             write_new(path, &new.text()).map_err(|e| named(path, &e))?;
             Ok(new)
         }
-        Err(e) => Err(named(path, &e)),
+        Err(e) => Err(named(path, &e).into()),
     }
 }
 
@@ -205,8 +209,9 @@ mod tests {
         assert_eq!(again.identity().public(), server.identity().public());
         assert_ne!(again.key(), server.key());
 
-        let why =
-            |id: Option<&PathBuf>, key: Option<&PathBuf>, insecure| choose(id, key, insecure).unwrap_err();
+        let why = |id: Option<&PathBuf>, key: Option<&PathBuf>, insecure| {
+            choose(id, key, insecure).unwrap_err().to_string()
+        };
         assert!(why(Some(&other), Some(&key), false).contains("is not of the identity in"));
         let lacks = why(None, Some(&key), false);
         let way = format!("--identity ID --key-file {}; if that is lost", key.display());
@@ -215,6 +220,6 @@ mod tests {
         assert!(why(Some(&key), None, false).contains("no server identity"));
         fs::set_permissions(&id, fs::Permissions::from_mode(0o644)).unwrap();
         assert!(why(Some(&id), None, false).contains("others can read this secret"));
-        assert!(make(other, &key).unwrap_err().contains("File exists"));
+        assert!(make(other, &key).unwrap_err().to_string().contains("File exists"));
     }
 }

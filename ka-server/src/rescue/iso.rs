@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use ka_desc::error::Error;
 use ka_desc::run::{Call, Runner};
 use ka_desc::write::Tool;
 
@@ -35,7 +36,7 @@ pub(super) fn make(
     [kernel, initrd]: [&Path; 2],
     settings: &str,
     disc: &Path,
-) -> Result<(), String> {
+) -> Result<(), Error> {
     let named = |path: &Path, e: &std::io::Error| format!("{}: {e}", path.display());
     let folder = disc.parent().unwrap_or(Path::new("."));
     let stage = tempfile::tempdir_in(folder).map_err(|e| named(folder, &e))?;

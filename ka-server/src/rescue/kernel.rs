@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
+use ka_desc::error::Error;
 use ka_desc::run::{Call, Runner};
 use ka_desc::system::modules::{self, Modules};
 use ka_desc::system::tree::Tree;
@@ -46,7 +47,7 @@ impl Kernel {
     ///
     /// # Errors
     /// There is none, or it is not clear which: a sentence.
-    pub(super) fn find(tree: &Tree, asked: Option<&str>, running: Option<&str>) -> Result<Self, String> {
+    pub(super) fn find(tree: &Tree, asked: Option<&str>, running: Option<&str>) -> Result<Self, Error> {
         let there: Vec<String> = tree
             .list("/lib/modules")
             .unwrap_or_default()
@@ -63,11 +64,12 @@ impl Kernel {
                 let which = if asked.is_some() { "" } else { " (the running one)" };
                 return Err(format!(
                     "kernel {version}{which} is not in both /boot and /lib/modules: {known}"
-                ));
+                )
+                .into());
             }
             (None, [only]) => only.clone(),
-            (None, []) => return Err(format!("there is no kernel in /boot and /lib/modules: {known}")),
-            (None, _) => return Err(format!("there are several kernels: {known}")),
+            (None, []) => return Err(format!("there is no kernel in /boot and /lib/modules: {known}").into()),
+            (None, _) => return Err(format!("there are several kernels: {known}").into()),
         };
         let image = tree.file(&format!("/boot/vmlinuz-{version}")).map_err(|e| e.to_string())?;
         Ok(Self { version, image })
@@ -90,7 +92,7 @@ impl Kernel {
         runner: &mut dyn Runner,
         also: &[String],
         archive: &mut Archive,
-    ) -> Result<Sizes, String> {
+    ) -> Result<Sizes, Error> {
         let folder = format!("/lib/modules/{}", self.version);
         for (n, index) in INDICES.iter().enumerate() {
             match tree.file(&format!("{folder}/{index}")) {
@@ -100,7 +102,9 @@ impl Kernel {
                         Entry::File(Content::Copy(file), Mode::Plain),
                     );
                 }
-                Err(e) if n < NEEDED_INDICES => return Err(format!("{e}: run depmod {}", self.version)),
+                Err(e) if n < NEEDED_INDICES => {
+                    return Err(format!("{e}: run depmod {}", self.version).into());
+                }
                 Err(_) => {}
             }
         }
@@ -189,9 +193,14 @@ mod tests {
         assert_eq!(find(&two, None, Some("6.12")).unwrap(), "6.12");
         assert_eq!(find(&two, Some("6.1"), Some("6.12")).unwrap(), "6.1");
         assert_eq!(find(&one, None, None).unwrap(), "6.1");
-        assert!(find(&two, None, None).unwrap_err().ends_with("give --kernel VERSION, one of: 6.1, 6.12"));
-        assert!(find(&one, None, Some("5.0")).unwrap_err().contains("the running one"));
-        assert!(find(&none, None, Some("5.0")).unwrap_err().contains("linux-image-amd64"));
+        assert!(
+            find(&two, None, None)
+                .unwrap_err()
+                .to_string()
+                .ends_with("give --kernel VERSION, one of: 6.1, 6.12")
+        );
+        assert!(find(&one, None, Some("5.0")).unwrap_err().to_string().contains("the running one"));
+        assert!(find(&none, None, Some("5.0")).unwrap_err().to_string().contains("linux-image-amd64"));
     }
 
     #[test]

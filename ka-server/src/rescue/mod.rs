@@ -31,6 +31,7 @@ use std::path::{Path, PathBuf};
 pub use config::Config;
 use cpio::{Archive, Content, Entry, Mode};
 use ka_core::console::units;
+use ka_desc::error::Error;
 use ka_desc::run::{Call, Runner};
 use ka_desc::system::tree::Tree;
 use kernel::{Kernel, Sizes};
@@ -59,7 +60,7 @@ pub fn build(
     config: &Config,
     runner: &mut dyn Runner,
     tell: &mut dyn FnMut(&str),
-) -> Result<Zeroizing<String>, String> {
+) -> Result<Zeroizing<String>, Error> {
     let tree = Tree::open(config.root.as_deref().unwrap_or(Path::new("/")), "the system")?;
     let origin = Origin::of(config)?;
     let Parts { binaries, kernel, tools, absent } =
@@ -143,7 +144,7 @@ fn skeleton() -> Archive {
 }
 
 /// Writes the archive, compressed. How large it was before.
-fn compress(archive: &Archive, runner: &mut dyn Runner, zstd: bool, initrd: &Path) -> Result<u64, String> {
+fn compress(archive: &Archive, runner: &mut dyn Runner, zstd: bool, initrd: &Path) -> Result<u64, Error> {
     let plain = initrd.with_extension("cpio");
     let write = || {
         let mut file = BufWriter::new(File::create(&plain)?);

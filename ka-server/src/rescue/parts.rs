@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use ka_desc::error::Error;
 use ka_desc::run::Runner;
 use ka_desc::system::tree::{PROGRAMS, Tree};
 use ka_desc::write::Tool;
@@ -39,7 +40,7 @@ pub(super) fn find(
     let mut binaries = Vec::new();
     for name in tools::BINARIES {
         binary(config.bin.as_deref(), name)
-            .map_or_else(|why| wrong.push(why), |file| binaries.push((name, file)));
+            .map_or_else(|why| wrong.push(why.to_string()), |file| binaries.push((name, file)));
     }
     let (missing, mut tools) = lookup(tree, tools::REQUIRED);
     wrong.extend(tools::sentences(&missing).into_iter().map(|what| format!("the rescue needs {what}")));
@@ -64,21 +65,21 @@ pub(super) fn find(
             Ok(Parts { binaries, kernel, tools, absent })
         }
         kernel => {
-            wrong.extend(kernel.err());
+            wrong.extend(kernel.err().map(|why| why.to_string()));
             Err(wrong)
         }
     }
 }
 
 /// One of our own programs, which must be static: then it runs whatever libraries the rescue has.
-fn binary(folder: Option<&Path>, name: &str) -> Result<PathBuf, String> {
+fn binary(folder: Option<&Path>, name: &str) -> Result<PathBuf, Error> {
     let own = std::env::current_exe().ok().and_then(|exe| exe.parent().map(Path::to_path_buf));
     let file = folder.map(Path::to_path_buf).or(own).unwrap_or_default().join(name);
     let way_out = format!("build it with `{}`, and name its directory with --bin", tools::BUILD);
     let bytes = fs::read(&file).map_err(|e| format!("{}: {e}: {way_out}", file.display()))?;
     match Elf::read(&bytes) {
-        None => Err(format!("{} is no program for 64 bits: {way_out}", file.display())),
-        Some(elf) if !elf.is_static() => Err(format!("{} is not static: {way_out}", file.display())),
+        None => Err(format!("{} is no program for 64 bits: {way_out}", file.display()).into()),
+        Some(elf) if !elf.is_static() => Err(format!("{} is not static: {way_out}", file.display()).into()),
         Some(_) => Ok(file),
     }
 }

@@ -5,6 +5,7 @@
 
 use std::fs;
 
+use ka_desc::error::Error;
 use ka_desc::system::tree::Tree;
 
 use super::cpio::{Archive, Content, Entry, Mode};
@@ -32,7 +33,7 @@ impl<'a> Programs<'a> {
     ///
     /// # Errors
     /// It cannot be read, or a library is missing: a sentence.
-    pub(super) fn add(&mut self, path: &str) -> Result<(), String> {
+    pub(super) fn add(&mut self, path: &str) -> Result<(), Error> {
         self.put(path, &merged(path), None)
     }
 
@@ -40,7 +41,7 @@ impl<'a> Programs<'a> {
     ///
     /// # Errors
     /// It cannot be read, or what it needs is missing: a sentence.
-    pub(super) fn add_library(&mut self, name: &str, user: &str) -> Result<(), String> {
+    pub(super) fn add_library(&mut self, name: &str, user: &str) -> Result<(), Error> {
         let machine = self.elf(user)?.map_or(0, |elf| elf.machine);
         match self.find(name, machine, &[]) {
             Some((path, at)) => self.put(&path, &at, Some(machine)),
@@ -49,7 +50,7 @@ impl<'a> Programs<'a> {
     }
 
     /// Adds the file at `path` as `at`, by way of a link if it really is somewhere else.
-    fn put(&mut self, path: &str, at: &str, machine: Option<u16>) -> Result<(), String> {
+    fn put(&mut self, path: &str, at: &str, machine: Option<u16>) -> Result<(), Error> {
         let real = self.tree.real(path).ok_or_else(|| format!("{path} does not exist"))?;
         let target = merged(&real);
         if at != target {
@@ -97,9 +98,9 @@ impl<'a> Programs<'a> {
         Some((path, at))
     }
 
-    fn elf(&self, path: &str) -> Result<Option<Elf>, String> {
-        let file = self.tree.file(path).map_err(|e| e.to_string())?;
-        fs::read(&file).map(|bytes| Elf::read(&bytes)).map_err(|e| format!("{}: {e}", file.display()))
+    fn elf(&self, path: &str) -> Result<Option<Elf>, Error> {
+        let file = self.tree.file(path)?;
+        fs::read(&file).map(|bytes| Elf::read(&bytes)).map_err(|e| format!("{}: {e}", file.display()).into())
     }
 }
 

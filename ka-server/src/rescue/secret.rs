@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use ka_core::console::key;
+use ka_desc::error::Error;
 use zeroize::Zeroizing;
 
 use super::config::Config;
@@ -27,7 +28,7 @@ impl Origin {
     ///
     /// # Errors
     /// Both, a key and none, are asked for.
-    pub(super) fn of(config: &Config) -> Result<Self, String> {
+    pub(super) fn of(config: &Config) -> Result<Self, Error> {
         match (config.key_file.clone(), config.insecure) {
             (Some(_), true) => {
                 Err("--insecure (or KA_INSECURE) has no use for a key: leave one of them out".into())
@@ -48,7 +49,7 @@ impl Origin {
     ///
     /// # Errors
     /// The key cannot be read, or made.
-    pub(super) fn text(&self) -> Result<Option<Zeroizing<String>>, String> {
+    pub(super) fn text(&self) -> Result<Option<Zeroizing<String>>, Error> {
         let key = match self {
             Self::File(file) => key::read(file),
             Self::Own(place) => {

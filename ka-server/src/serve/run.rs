@@ -29,7 +29,7 @@ use super::status::Board;
 pub async fn serve(
     serving: Arc<dyn Serving>,
     tell: &Reporter,
-    open: impl FnOnce(&Reporter) -> Result<Vec<Stream>, String>,
+    open: impl FnOnce(&Reporter) -> io::Result<Vec<Stream>>,
 ) -> Exit {
     let config = serving.session();
     // From here on there are files that must not be left behind.
@@ -70,7 +70,7 @@ async fn session(
     watch: &Arc<Mutex<Watch>>,
     signals: run::Signals,
     inbox: net::Inbox,
-    open: impl FnOnce(&Reporter) -> Result<Vec<Stream>, String>,
+    open: impl FnOnce(&Reporter) -> io::Result<Vec<Stream>>,
 ) -> End {
     let (serving, tell) = {
         let watch = lock(watch);
@@ -84,12 +84,12 @@ async fn session(
         .map(|path| control_socket::open(path, obey(watch)))
         .transpose()
         .map_err(no_start)?;
-    let key = Some(config.keys.server_key().map_err(|why| (Exit::NoStart, why))?);
+    let key = Some(config.keys.server_key().map_err(|why| (Exit::NoStart, why.to_string()))?);
     if let Err(why) = allow_files(config.nodes) {
         tell.say(format!("warning: {why}"));
     }
     let spool = config.spool.as_deref().map(Spool::open).transpose().map_err(no_start)?;
-    let streams = open(&tell).map_err(|why| (Exit::NoStart, why))?;
+    let streams = open(&tell).map_err(no_start)?;
     // Without it the session is started by other means, which are said.
     let here = config.session.as_ref().and_then(|name| control_socket::open_here(name, obey(watch)).ok());
     let keyboard = Keyboard::open(&tell, serving.reads_stdin());

@@ -119,7 +119,8 @@ impl Old {
     /// Plans what a command line of 2001 asks for. `@` stands for the folder of [`Old::file`].
     pub(crate) fn plan(&self, line: &str) -> Result<Planned, Vec<String>> {
         let typed = typed(line, self.dir.path());
-        plan(&self.golden, &Choice::read(&typed, &self.golden))
+        let planned = plan(&self.golden, &Choice::read(&typed, &self.golden));
+        planned.map_err(|problems| problems.iter().map(ToString::to_string).collect())
     }
 
     /// Why it is refused, a line each.

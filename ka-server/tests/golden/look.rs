@@ -190,7 +190,8 @@ fn what_each_file_system_is_on_is_known() {
             && golden.mounts.iter().all(|m| m.on != On::Network || m.used.bytes == 0)
     );
     // And all of it is said, with the ways out.
-    let said = plan(&golden, &Choice::default()).unwrap_err().join("\n");
+    let problems = plan(&golden, &Choice::default()).unwrap_err();
+    let said = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
     for at in [
         "/lvm is on LVM",
         "/raid is on",

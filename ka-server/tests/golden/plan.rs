@@ -39,7 +39,7 @@ fn the_command_line_of_the_manual_means_what_it_meant() {
         "{:?}",
         planned.warnings
     );
-    assert_eq!(Manifest::from_bytes(&plan.to_bytes()).as_ref(), Ok(plan));
+    assert_eq!(&Manifest::from_bytes(&plan.to_bytes()).unwrap(), plan);
 }
 
 #[test]
@@ -472,7 +472,7 @@ proptest! {
         old.golden.disks[0].found.as_mut().unwrap().partitions = partitions;
         match old.plan(&options.join(" ")) {
             Ok(planned) => {
-                prop_assert_eq!(Manifest::from_bytes(&planned.plan.to_bytes()), Ok(planned.plan.clone()));
+                prop_assert_eq!(&Manifest::from_bytes(&planned.plan.to_bytes()).unwrap(), &planned.plan);
                 prop_assert_eq!(planned.plan.boot_bytes(), planned.boot.len() as u64);
                 let fit = planned.plan.needs.iter().all(|need| {
                     let Part { disk, number } = &need.part;

@@ -156,7 +156,10 @@ fn images_that_are_none_of_a_system_are_refused_and_let_go() {
     let refused_at_once = |image: &Path| {
         inside(|private| {
             let source = Source::Image(image, private);
-            look(&Machine::default(), &mut Here, source, |_, _, _, _| Ok(Vec::new())).map(drop).unwrap_err()
+            look(&Machine::default(), &mut Here, source, |_, _, _, _| Ok(Vec::new()))
+                .map(drop)
+                .unwrap_err()
+                .to_string()
         })
     };
     let refused = |image: &Path| {
@@ -213,7 +216,9 @@ fn a_tree_is_read_without_what_is_mounted_over_it() {
         assert_eq!(fs::read_to_string(&resumed).unwrap(), "x\n");
         // A directory that is no file system of its own is no system.
         let (golden, _) = golden_of(Source::Tree(&at.join("etc")));
-        assert!(plan(&golden, &Choice::default()).unwrap_err()[0].contains("no root file system"));
+        assert!(
+            plan(&golden, &Choice::default()).unwrap_err()[0].to_string().contains("no root file system")
+        );
     });
     wait_until_free(&image);
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use ka_desc::error::Error;
 use ka_desc::manifest::{Firmware, Manifest, Place};
 use ka_desc::run::Runner;
 use ka_desc::system::tree::Tree;
@@ -13,7 +14,7 @@ use crate::finish::remark::Remark;
 use crate::finish::target::Target;
 
 /// Before the clone's tools look: whoever runs them must see which device has which UUID.
-pub(crate) fn prepare(clone: &Target<'_>, runner: &mut dyn Runner) -> Result<(), String> {
+pub(crate) fn prepare(clone: &Target<'_>, runner: &mut dyn Runner) -> Result<(), Error> {
     if clone.plan.boot.install.is_some() { uuids::name_devices(clone, runner) } else { Ok(()) }
 }
 
@@ -34,7 +35,7 @@ pub(crate) fn run(
     tree: &Tree,
     inside: &mut Inside<'_>,
     tell: &mut dyn FnMut(Remark<'_>),
-) -> Result<Vec<String>, String> {
+) -> Result<Vec<String>, Error> {
     let Some(install) = &clone.plan.boot.install else { return Ok(Vec::new()) };
     let missing = |what: &str| {
         format!("the clone has no {what}, which -r grub needs: install its package on the golden node")
@@ -53,9 +54,9 @@ pub(crate) fn run(
     let written = match (writers, menu) {
         _ if inside.has("update-grub") => inside.write("update-grub", &[]),
         (Some(writer), Some(menu)) => inside.write(writer, &["-o", menu]),
-        _ => return Err(missing("update-grub and no grub-mkconfig")),
+        _ => return Err(missing("update-grub and no grub-mkconfig").into()),
     };
-    written.map_err(|failure| failure.to_string())?;
+    written?;
     Ok(vec![format!("the boot loader and its menu were made by the clone's own {program}")])
 }
 
@@ -65,7 +66,7 @@ fn calls(
     disks: &[Prepared],
     firmware: Firmware,
     others: &[String],
-) -> Result<Vec<Vec<String>>, String> {
+) -> Result<Vec<Vec<String>>, Error> {
     let with = |own: &[&str]| {
         own.iter().map(|arg| (*arg).to_owned()).chain(others.iter().cloned()).collect::<Vec<_>>()
     };
@@ -122,7 +123,12 @@ mod tests {
         assert_eq!(bios(&plan), [["--target=i386-pc", "--recheck", "/dev/b"]]);
         plan.boot.pieces = vec![Piece { disk: "c".into(), place: Place::Mbr, sector: 0, bytes: 440 }];
         assert_eq!(bios(&plan).len(), 2);
-        assert!(calls(&plan, &disks, Firmware::Uefi, &[]).unwrap_err().contains("no EFI system partition"));
+        assert!(
+            calls(&plan, &disks, Firmware::Uefi, &[])
+                .unwrap_err()
+                .to_string()
+                .contains("no EFI system partition")
+        );
         plan.boot.uefi = Some(Uefi {
             esp: Part { disk: "a".into(), number: 1 },
             mount: "/boot/efi".into(),

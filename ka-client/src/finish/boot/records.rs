@@ -5,6 +5,7 @@
 use std::ops::Range;
 
 use ka_desc::boot::relocate;
+use ka_desc::error::Error;
 use ka_desc::manifest::{Firmware, Manifest, Piece, Place};
 use ka_desc::run::Runner;
 use ka_desc::write::{Options, Prepared, record, record_rooms};
@@ -16,8 +17,10 @@ use crate::finish::target::{Target, disk};
 pub(crate) fn misfits(plan: &Manifest, disks: &[Prepared], firmware: Firmware) -> Vec<String> {
     let needed = firmware == Firmware::Bios && plan.boot.install.is_none();
     let pieces = plan.boot.pieces.iter().filter(|_| needed);
-    let mut all: Vec<String> =
-        pieces.filter_map(|piece| start(disk(plan, disks, &piece.disk).ok()?, piece).err()).collect();
+    let mut all: Vec<String> = pieces
+        .filter_map(|piece| start(disk(plan, disks, &piece.disk).ok()?, piece).err())
+        .map(|why| why.to_string())
+        .collect();
     all.dedup();
     all
 }
@@ -28,10 +31,10 @@ pub(crate) fn write(
     boot: &[u8],
     runner: &mut dyn Runner,
     tell: &mut dyn FnMut(Remark<'_>),
-) -> Result<(), String> {
+) -> Result<(), Error> {
     let pieces = &clone.plan.boot.pieces;
     let start = |piece: &Piece| start(clone.disk(&piece.disk)?, piece);
-    let starts = pieces.iter().map(start).collect::<Result<Vec<u64>, String>>();
+    let starts = pieces.iter().map(start).collect::<Result<Vec<u64>, Error>>();
     let all = starts.and_then(|starts| Ok((relocate(pieces, boot, &starts)?, starts)));
     let (all, starts) = match all {
         // The clone's own tools write what is needed, or nothing of this is.
@@ -58,13 +61,14 @@ pub(crate) fn write(
 }
 
 /// The sector at which the room for a piece begins.
-fn start(disk: &Prepared, piece: &Piece) -> Result<u64, String> {
+fn start(disk: &Prepared, piece: &Piece) -> Result<u64, Error> {
     let path = disk.facts.path.display();
     if disk.plan.geometry.sector_bytes != 512 {
         return Err(format!(
             "{path} has sectors of {} bytes, and BIOS boots from such of 512 only: use another disk, or UEFI",
             disk.plan.geometry.sector_bytes
-        ));
+        )
+        .into());
     }
     let start = match piece.place {
         Place::Mbr => 0,
@@ -84,7 +88,7 @@ fn start(disk: &Prepared, piece: &Piece) -> Result<u64, String> {
         "{path} has no room for the golden node's boot loader, {} bytes from sector {start} on: begin the first partition \
          later in the desc, make the BIOS boot partition larger, or let the clones' own tools install one (-r grub)",
         piece.bytes
-    ))
+    ).into())
 }
 
 #[cfg(test)]

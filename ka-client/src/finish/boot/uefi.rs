@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use ka_desc::error::Error;
 use ka_desc::machine::DiskKind;
 use ka_desc::manifest::Uefi;
 use ka_desc::run::{Call, Runner};
@@ -21,7 +22,7 @@ const BESIDE_SHIM: [&str; 2] = ["grubx64.efi", "mmx64.efi"];
 
 /// Makes sure that the loader is there, and that a firmware without boot entries finds it. A loader at the fallback's
 /// path stays, unless it has an old UUID built in. A sentence for each change.
-pub(crate) fn fall_back(tree: &Tree, uefi: &Uefi, changes: &[Change]) -> Result<Vec<String>, String> {
+pub(crate) fn fall_back(tree: &Tree, uefi: &Uefi, changes: &[Change]) -> Result<Vec<String>, Error> {
     let wanted = format!("{}/{}", uefi.mount, uefi.loader.replace('\\', "/"));
     let loader = tree.find(&wanted)?.ok_or_else(|| {
         format!("the clone has no {wanted}, which UEFI is to start: is the EFI system partition among what was cloned?")
@@ -78,11 +79,11 @@ pub(crate) fn enter(
     }
 }
 
-fn entries(clone: &Target<'_>, uefi: &Uefi, runner: &mut dyn Runner) -> Result<String, String> {
+fn entries(clone: &Target<'_>, uefi: &Uefi, runner: &mut dyn Runner) -> Result<String, Error> {
     let disk = clone.disk(&uefi.esp.disk)?;
     let path = disk.facts.path.display().to_string();
     if !matches!(disk.facts.kind, DiskKind::Disk(_)) {
-        return Err(format!("{path} is no disk that firmware knows"));
+        return Err(format!("{path} is no disk that firmware knows").into());
     }
     let found = look(runner, &disk.facts).map_err(|e| e.to_string())?;
     let esp = found.and_then(|found| found.partition(uefi.esp.number)?.partuuid.clone());
@@ -114,13 +115,13 @@ fn entries(clone: &Target<'_>, uefi: &Uefi, runner: &mut dyn Runner) -> Result<S
 }
 
 /// Whether no disk of this node has such a partition.
-fn is_gone(runner: &mut dyn Runner, partition: &str) -> Result<bool, String> {
+fn is_gone(runner: &mut dyn Runner, partition: &str) -> Result<bool, Error> {
     let token = format!("PARTUUID={}", partition.to_lowercase());
     let args = ["--cache-file", "/dev/null", "--match-token", &token, "--output", "device"];
     match runner.read(&Call::new("blkid", args)) {
         Ok(devices) => Ok(devices.trim().is_empty()),
         Err(failure) if failure.status.ends_with("status: 2") => Ok(true),
-        Err(failure) => Err(failure.to_string()),
+        Err(failure) => Err(failure.into()),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use ka_desc::error::Error;
 use ka_desc::run::{Call, Failure, Runner};
 use ka_desc::system::tree::Tree;
 
@@ -70,8 +71,8 @@ pub(crate) fn inside<T>(
     tree: &Tree,
     runner: &mut dyn Runner,
     tell: &mut dyn FnMut(Remark<'_>),
-    work: impl FnOnce(&mut Inside<'_>, &mut dyn FnMut(Remark<'_>)) -> Result<T, String>,
-) -> Result<T, String> {
+    work: impl FnOnce(&mut Inside<'_>, &mut dyn FnMut(Remark<'_>)) -> Result<T, Error>,
+) -> Result<T, Error> {
     let efivars = clone.machine.path(EFIVARS);
     let has_efivars = fs::read_dir(efivars).is_ok_and(|mut entries| entries.next().is_some());
     let mut mounted = Vec::new();
@@ -98,7 +99,7 @@ pub(crate) fn inside<T>(
 }
 
 /// Shows the kernel's command line without what is this session's.
-fn hide(clone: &Target<'_>, runner: &mut dyn Runner) -> Result<Option<String>, String> {
+fn hide(clone: &Target<'_>, runner: &mut dyn Runner) -> Result<Option<String>, Error> {
     let line = clone.machine.file(LINE.trim_start_matches('/')).unwrap_or_default();
     let (ours, others): (Vec<&str>, Vec<&str>) =
         line.split_whitespace().partition(|word| word.starts_with(OURS));
@@ -116,14 +117,15 @@ fn hide(clone: &Target<'_>, runner: &mut dyn Runner) -> Result<Option<String>, S
     Ok(Some(at))
 }
 
-fn bind(clone: &Target<'_>, tree: &Tree, runner: &mut dyn Runner, what: &str) -> Result<String, String> {
+fn bind(clone: &Target<'_>, tree: &Tree, runner: &mut dyn Runner, what: &str) -> Result<String, Error> {
     // What is below /sys comes with it.
     if what != EFIVARS {
         tree.make_dir(what)?;
         if !tree.is_real_dir(what) {
             return Err(format!(
                 "{what} of the clone is no directory, so nothing can be mounted there: make it one"
-            ));
+            )
+            .into());
         }
     }
     let at = format!("{}{what}", clone.root.display());

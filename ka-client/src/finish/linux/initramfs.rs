@@ -6,6 +6,7 @@
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
+use ka_desc::error::Error;
 use ka_desc::machine::DiskKind;
 use ka_desc::system::drivers::{self, Kernel};
 use ka_desc::system::tree::{TEXT_BYTES_MAX, Tree};
@@ -33,7 +34,7 @@ pub(crate) fn fit(
     wanted: &[String],
     rebuild: bool,
     tell: &mut dyn FnMut(Remark<'_>),
-) -> Result<Vec<String>, String> {
+) -> Result<Vec<String>, Error> {
     let Some(version) = default_kernel(tree)? else {
         tell(Remark::Warning(
             "the clone has no kernel below /lib/modules: whether it finds this node's disks is not known",
@@ -44,7 +45,8 @@ pub(crate) fn fit(
     if let Some(strange) = wanted.iter().find(|module| !kernel.has(&drivers::plain(module))) {
         return Err(format!(
             "-r asks for the module {strange}, which the clone's kernel {version} has not: leave it out"
-        ));
+        )
+        .into());
     }
     warn_of_cards(clone, &kernel, tell);
     let needed = needed(clone, &kernel, wanted, tell);
@@ -73,7 +75,8 @@ pub(crate) fn fit(
         return Err(format!(
             "{image} was made anew and still lacks {}: the clone would not find its disk",
             still.join(", ")
-        ));
+        )
+        .into());
     }
     Ok(vec![match missing.is_empty() {
         true => format!("{image} was made anew, with the clone's UUIDs"),
@@ -119,14 +122,14 @@ fn warn_of_cards(clone: &Target<'_>, kernel: &Kernel, tell: &mut dyn FnMut(Remar
 }
 
 /// The paths in an initramfs, a line each.
-fn list(inside: &mut Inside<'_>, builder: Builder, image: &str) -> Result<String, String> {
+fn list(inside: &mut Inside<'_>, builder: Builder, image: &str) -> Result<String, Error> {
     let program = match builder {
         Builder::Tools => "lsinitramfs",
         Builder::Dracut => "lsinitrd",
     };
     inside
         .read(program, &[image])
-        .map_err(|failure| format!("what is in {image} of the clone is not known: {failure}"))
+        .map_err(|failure| format!("what is in {image} of the clone is not known: {failure}").into())
 }
 
 fn build(
@@ -137,7 +140,7 @@ fn build(
     version: &str,
     missing: &[String],
     all: bool,
-) -> Result<(), String> {
+) -> Result<(), Error> {
     let names = missing.join(" ");
     let done = match builder {
         Builder::Tools => {
@@ -157,7 +160,7 @@ fn build(
             inside.write("dracut", &[&["--force"], add, which].concat())
         }
     };
-    done.map(drop).map_err(|failure| format!("the clone's initramfs could not be made: {failure}"))
+    done.map(drop).map_err(|failure| format!("the clone's initramfs could not be made: {failure}").into())
 }
 
 /// The initramfs of this kernel.
@@ -171,7 +174,7 @@ fn image(tree: &Tree, version: &str) -> Option<String> {
 }
 
 /// The kernel that the clone boots if nobody chooses: the first of GRUB's menu, or else the newest.
-fn default_kernel(tree: &Tree) -> Result<Option<String>, String> {
+fn default_kernel(tree: &Tree) -> Result<Option<String>, Error> {
     let mut versions = tree.list("/lib/modules")?;
     versions.retain(|version| tree.has(&format!("/lib/modules/{version}/modules.dep")));
     for path in ["/boot/grub/grub.cfg", "/boot/grub2/grub.cfg"] {

@@ -2,6 +2,7 @@
 //!
 //! The host name and the keys by which ssh knows a host stay: an admin may want either.
 
+use ka_desc::error::Error;
 use ka_desc::system::tree::Tree;
 
 /// Files that hold what only one machine may have, and are made anew when they are missing: where, how their names
@@ -24,7 +25,7 @@ const OWN: [(&str, &str, &str, &str); 14] = [
 ];
 
 /// Takes it away, and gives a sentence for each. `esp` is where the EFI system partition is mounted.
-pub(crate) fn make(tree: &Tree, esp: Option<&str>) -> Result<Vec<String>, String> {
+pub(crate) fn make(tree: &Tree, esp: Option<&str>) -> Result<Vec<String>, Error> {
     const ID: &str = "/etc/machine-id";
     const DBUS_ID: &str = "/var/lib/dbus/machine-id";
     let mut changed = Vec::new();

@@ -1,5 +1,6 @@
 //! References to UUIDs that the golden node has and the clone has not.
 
+use ka_desc::error::Error;
 use ka_desc::machine::DiskKind;
 use ka_desc::manifest::Firmware;
 use ka_desc::run::Runner;
@@ -47,7 +48,7 @@ const BUILT_IN: [(&str, Firmware); 4] = [
 pub(crate) const LOADER_BYTES_MAX: u64 = 256 << 20;
 
 /// Returns the UUIDs, old and new, of the clone's file systems and swap that differ from the golden node's in the plan.
-pub(crate) fn changes(clone: &Target<'_>, runner: &mut dyn Runner) -> Result<Vec<Change>, String> {
+pub(crate) fn changes(clone: &Target<'_>, runner: &mut dyn Runner) -> Result<Vec<Change>, Error> {
     let mut changes: Vec<Change> = Vec::new();
     for (facts, disk) in clone.plan.disks.iter().zip(clone.disks) {
         let mut old = clone.plan.uuids.iter().filter(|uuid| uuid.part.disk == facts.name).peekable();
@@ -73,7 +74,7 @@ pub(crate) fn changes(clone: &Target<'_>, runner: &mut dyn Runner) -> Result<Vec
 }
 
 /// Rewrites every text of the clone that speaks of an old one; a sentence for each file.
-pub(crate) fn rewrite(clone: &Target<'_>, tree: &Tree, changes: &[Change]) -> Result<Vec<String>, String> {
+pub(crate) fn rewrite(clone: &Target<'_>, tree: &Tree, changes: &[Change]) -> Result<Vec<String>, Error> {
     let mut told = Vec::new();
     if changes.is_empty() {
         return Ok(told);
@@ -89,7 +90,7 @@ pub(crate) fn rewrite(clone: &Target<'_>, tree: &Tree, changes: &[Change]) -> Re
 }
 
 /// The texts that may speak of UUIDs, as far as they are there.
-fn texts(tree: &Tree, esp: Option<&str>) -> Result<Vec<String>, String> {
+fn texts(tree: &Tree, esp: Option<&str>) -> Result<Vec<String>, Error> {
     let mut all: Vec<String> = FILES.iter().map(|path| (*path).to_owned()).collect();
     all.extend(BUILT_IN.iter().map(|(path, _)| (*path).to_owned()));
     let mut folders: Vec<(String, &str)> =
@@ -106,13 +107,13 @@ fn texts(tree: &Tree, esp: Option<&str>) -> Result<Vec<String>, String> {
 }
 
 /// The directories of loaders on an EFI system partition.
-fn vendors(tree: &Tree, esp: &str) -> Result<Vec<String>, String> {
+fn vendors(tree: &Tree, esp: &str) -> Result<Vec<String>, Error> {
     let Some(dir) = tree.find(&format!("{esp}/EFI"))? else { return Ok(Vec::new()) };
     Ok(tree.list(&dir)?.into_iter().map(|name| format!("{dir}/{name}")).collect())
 }
 
 /// Refuses what cannot be rewritten: a loader with an old UUID built in, unless the clone's tools make it anew.
-pub(crate) fn refuse_built_in(clone: &Target<'_>, tree: &Tree, changes: &[Change]) -> Result<(), String> {
+pub(crate) fn refuse_built_in(clone: &Target<'_>, tree: &Tree, changes: &[Change]) -> Result<(), Error> {
     if changes.is_empty() || clone.plan.boot.install.is_some() {
         return Ok(());
     }
@@ -125,14 +126,14 @@ pub(crate) fn refuse_built_in(clone: &Target<'_>, tree: &Tree, changes: &[Change
     for (path, firmware) in BUILT_IN {
         let text = tree.read(path, TEXT_BYTES_MAX)?.unwrap_or_default();
         if clone.plan.boot.firmware.contains(&firmware) && replaced(&text, changes).is_some() {
-            return Err(sentence(path));
+            return Err(sentence(path).into());
         }
     }
     for dir in clone.esp().map_or(Ok(Vec::new()), |esp| vendors(tree, &esp))? {
         for name in tree.list(&dir)?.iter().filter(|name| name.to_lowercase().ends_with(".efi")) {
             let path = format!("{dir}/{name}");
             if speaks_of(tree, &path, changes)? {
-                return Err(sentence(&path));
+                return Err(sentence(&path).into());
             }
         }
     }
@@ -140,7 +141,7 @@ pub(crate) fn refuse_built_in(clone: &Target<'_>, tree: &Tree, changes: &[Change
 }
 
 /// Whether a loader has an old UUID built in.
-pub(crate) fn speaks_of(tree: &Tree, path: &str, changes: &[Change]) -> Result<bool, String> {
+pub(crate) fn speaks_of(tree: &Tree, path: &str, changes: &[Change]) -> Result<bool, Error> {
     if changes.is_empty() {
         return Ok(false);
     }
@@ -174,7 +175,7 @@ fn replaced(text: &[u8], changes: &[Change]) -> Option<Vec<u8>> {
 
 /// Links each UUID to its device where no udev has done so. Without the link, GRUB's tools would write the device's
 /// name, which is another one at the next boot.
-pub(crate) fn name_devices(clone: &Target<'_>, runner: &mut dyn Runner) -> Result<(), String> {
+pub(crate) fn name_devices(clone: &Target<'_>, runner: &mut dyn Runner) -> Result<(), Error> {
     let folder = clone.machine.path("dev/disk/by-uuid");
     for disk in clone.disks {
         let DiskKind::Disk(name) = &disk.facts.kind else { continue };

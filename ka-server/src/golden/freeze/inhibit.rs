@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use ka_desc::error::Error;
 use ka_desc::run::{Call, Runner};
 use rustix::fs::{FlockOperation, flock};
 
@@ -31,7 +32,7 @@ impl Awake {
     ///
     /// # Errors
     /// A sentence: nobody promises that, such as where there is no systemd.
-    pub fn hold() -> Result<Self, String> {
+    pub fn hold() -> Result<Self, Error> {
         let cannot = |why: &dyn std::fmt::Display| format!("nothing keeps this machine from sleeping: {why}");
         // It ends with its input, which is also when we are killed. What we say comes back when the promise is given.
         let mut child = Command::new("systemd-inhibit")
@@ -52,7 +53,7 @@ impl Awake {
                 drop(child.stdin.take());
                 let said =
                     child.wait_with_output().map(|out| String::from_utf8_lossy(&out.stderr).into_owned());
-                Err(cannot(&said.unwrap_or_default().trim()))
+                Err(cannot(&said.unwrap_or_default().trim()).into())
             }
         }
     }
@@ -81,7 +82,7 @@ impl Timers {
     ///
     /// # Errors
     /// A sentence: the record cannot be read.
-    pub fn restore(runner: Box<dyn Runner>, folder: &Path) -> Result<(), String> {
+    pub fn restore(runner: Box<dyn Runner>, folder: &Path) -> Result<(), Error> {
         Self::open(runner, folder).map(drop)
     }
 
@@ -89,7 +90,7 @@ impl Timers {
     ///
     /// # Errors
     /// A sentence: they cannot be stopped, and package managers may start in the midst of the cloning.
-    pub fn stop(runner: Box<dyn Runner>, folder: &Path) -> Result<Option<Self>, String> {
+    pub fn stop(runner: Box<dyn Runner>, folder: &Path) -> Result<Option<Self>, Error> {
         let Some(mut timers) = Self::open(runner, folder)? else { return Ok(None) };
         let cannot = |e: String| format!("package managers' timers cannot be stopped: {e}");
         let mut query = Call::new("systemctl", ["is-active"]);
@@ -100,7 +101,7 @@ impl Timers {
             Err(failure) if failure.said.lines().any(|line| TIMERS.contains(&line) || is_state(line)) => {
                 failure.said
             }
-            Err(failure) => return Err(cannot(failure.to_string())),
+            Err(failure) => return Err(cannot(failure.to_string()).into()),
         };
         let active = TIMERS.into_iter().zip(text.lines()).filter(|(_, state)| *state == "active");
         let active: Vec<&str> = active.map(|(timer, _)| timer).collect();
@@ -123,7 +124,7 @@ impl Timers {
     }
 
     /// Takes the record, if nobody else has it; whatever stands in it is to be started at the end.
-    fn open(runner: Box<dyn Runner>, folder: &Path) -> Result<Option<Self>, String> {
+    fn open(runner: Box<dyn Runner>, folder: &Path) -> Result<Option<Self>, Error> {
         let record = folder.join("timers");
         let cannot = |e: io::Error| format!("{}: {e}", record.display());
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(cannot)?;
@@ -259,7 +260,7 @@ mod tests {
         let dir = TempDir::new().unwrap();
         let systemd =
             systemd("System has not been booted with systemd as init system (PID 1). Can't operate.\n");
-        let said = Timers::stop(Box::new(systemd.clone()), dir.path()).unwrap_err();
+        let said = Timers::stop(Box::new(systemd.clone()), dir.path()).unwrap_err().to_string();
         assert!(said.contains("cannot be stopped") && said.contains("not been booted"), "{said}");
         assert!(systemd.told.borrow().is_empty() && !dir.path().join("timers").exists());
     }
@@ -268,7 +269,10 @@ mod tests {
     fn a_machine_is_kept_awake_or_it_is_said_that_it_is_not() {
         match Awake::hold() {
             Ok(awake) => drop(awake),
-            Err(said) => assert!(said.starts_with("nothing keeps this machine from sleeping: "), "{said}"),
+            Err(why) => {
+                let said = why.to_string();
+                assert!(said.starts_with("nothing keeps this machine from sleeping: "), "{said}");
+            }
         }
     }
 }

@@ -7,6 +7,8 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use ka_desc::error::Error;
+
 const SHELL: &str = "/bin/sh";
 
 /// Runs one command and says how it went; waits for the end of its input, which is also when we are killed; runs the
@@ -32,7 +34,7 @@ impl Quiesced {
     ///
     /// # Errors
     /// A sentence: a command cannot be started, or `quiesce` did not end well.
-    pub fn run(quiesce: Option<&str>, resume: Option<&str>) -> Result<Self, String> {
+    pub fn run(quiesce: Option<&str>, resume: Option<&str>) -> Result<Self, Error> {
         if quiesce.or(resume).is_none() {
             return Ok(Self { keeper: None });
         }
@@ -53,7 +55,7 @@ impl Quiesced {
         }
         match status.trim() {
             "0" => Ok(quiesced),
-            status => Err(format!("--quiesce: `{quiesce}`: exit status {status}")),
+            status => Err(format!("--quiesce: `{quiesce}`: exit status {status}").into()),
         }
     }
 
@@ -61,11 +63,11 @@ impl Quiesced {
     ///
     /// # Errors
     /// A sentence: the command did not end well, or not within a minute.
-    pub fn resume(mut self) -> Result<(), String> {
+    pub fn resume(mut self) -> Result<(), Error> {
         self.wake()
     }
 
-    fn wake(&mut self) -> Result<(), String> {
+    fn wake(&mut self) -> Result<(), Error> {
         let Some(mut keeper) = self.keeper.take() else { return Ok(()) };
         drop(keeper.stdin.take());
         let cannot = |e: io::Error| format!("--resume: {e}");
@@ -73,10 +75,11 @@ impl Quiesced {
             return Err(format!(
                 "--resume is still at work after {} s, and is not waited for",
                 PATIENCE.as_secs()
-            ));
+            )
+            .into());
         }
         let status = keeper.wait().map_err(cannot)?;
-        if status.success() { Ok(()) } else { Err(format!("--resume: {status}")) }
+        if status.success() { Ok(()) } else { Err(format!("--resume: {status}").into()) }
     }
 }
 
@@ -116,9 +119,9 @@ mod tests {
         let say = |word: &str| format!("echo {word} >> \"{}\"", log.display());
         let quiesced = Quiesced::run(Some(&say("rest")), Some(&say("wake"))).unwrap();
         assert_eq!(said(), "rest\n");
-        assert_eq!(quiesced.resume(), Ok(()));
+        quiesced.resume().unwrap();
         assert_eq!(said(), "rest\nwake\n");
-        let failed = Quiesced::run(Some("exit 3"), Some(&say("again"))).unwrap_err();
+        let failed = Quiesced::run(Some("exit 3"), Some(&say("again"))).unwrap_err().to_string();
         assert!(failed.contains("--quiesce: `exit 3`: exit status 3"), "{failed}");
         assert_eq!(said(), "rest\nwake\nagain\n");
         let panicked = std::panic::catch_unwind(|| {
@@ -127,7 +130,14 @@ mod tests {
         });
         assert!(panicked.is_err());
         assert_eq!(said(), "rest\nwake\nagain\nlast\n");
-        assert!(Quiesced::run(None, Some("exit 1")).unwrap().resume().unwrap_err().contains("status: 1"));
-        assert_eq!(Quiesced::run(None, None).unwrap().resume(), Ok(()));
+        assert!(
+            Quiesced::run(None, Some("exit 1"))
+                .unwrap()
+                .resume()
+                .unwrap_err()
+                .to_string()
+                .contains("status: 1")
+        );
+        Quiesced::run(None, None).unwrap().resume().unwrap();
     }
 }

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use ka_desc::error::Error;
 use ka_desc::run::{Call, Here, Runner};
 use rustix::fs::{FlockOperation, flock};
 use rustix::mount::{UnmountFlags, unmount};
@@ -30,7 +31,7 @@ impl Snapshots {
     ///
     /// # Errors
     /// A sentence: the file system cannot be mounted once more, or not be written to.
-    pub fn new(private: &Private, name: &str, device: &Path) -> Result<Self, String> {
+    pub fn new(private: &Private, name: &str, device: &Path) -> Result<Self, Error> {
         let cannot = |e: String| format!("{} can have no snapshots: {e}", device.display());
         let io = |e: io::Error| cannot(e.to_string());
         let top = private.make(name).map_err(io)?;
@@ -39,7 +40,7 @@ impl Snapshots {
         Here.write(&mount).map_err(|e| cannot(e.to_string()))?;
         Self::within(&top).map_err(|e| {
             leave(&top);
-            io(e)
+            io(e).into()
         })
     }
 
@@ -68,7 +69,7 @@ impl Snapshots {
     ///
     /// # Errors
     /// What btrfs said.
-    pub fn take(&mut self, subvolume: Option<&str>) -> Result<PathBuf, String> {
+    pub fn take(&mut self, subvolume: Option<&str>) -> Result<PathBuf, Error> {
         let to = self.own.join(self.made.len().to_string());
         let from = self.top.join(subvolume.unwrap_or(""));
         let (from, into) = (from.display().to_string(), to.display().to_string());

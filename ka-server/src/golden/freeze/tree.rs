@@ -22,6 +22,7 @@ use super::quiesce::Quiesced;
 use super::snapshot::Snapshots;
 use crate::golden::facts::Mount;
 use crate::golden::private::Private;
+use ka_desc::error::Error;
 
 /// The stillness of a file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -67,14 +68,14 @@ impl Still {
     ///
     /// # Errors
     /// A sentence: a file system cannot be mounted once more.
-    pub fn hold(private: &Private, mounts: &[&Mount], quiesced: Quiesced) -> Result<Self, String> {
+    pub fn hold(private: &Private, mounts: &[&Mount], quiesced: Quiesced) -> Result<Self, Error> {
         for mount in mounts {
             // Hours may have passed since it was looked at.
             if fs::metadata(&mount.here).map(|meta| meta.dev()).ok() != mount.device {
                 return Err(format!(
                     "{} is not what was mounted there when the golden node was looked at: mount it again, and start anew",
                     mount.at.display()
-                ));
+                ).into());
             }
         }
         let root = private.make("root").map_err(|e| format!("the golden node's files: {e}"))?;
@@ -90,7 +91,7 @@ impl Still {
         let from: Vec<PathBuf> = mounts.iter().map(|mount| still.source(private, mount)).collect();
         let changes = still.states.iter().any(|(_, state)| *state == State::Changing);
         if let Some(Err(why)) = still.quiesced.take_if(|_| !changes).map(Quiesced::resume) {
-            still.warnings.push(why);
+            still.warnings.push(why.to_string());
         }
         for (mount, from) in mounts.iter().zip(from) {
             still.bound.bind(&from, &mount.at)?;
@@ -120,7 +121,7 @@ impl Still {
     ///
     /// # Errors
     /// As for [`Quiesced::resume`].
-    pub fn release(mut self) -> Result<(), String> {
+    pub fn release(mut self) -> Result<(), Error> {
         self.quiesced.take().map_or(Ok(()), Quiesced::resume)
     }
 
@@ -141,7 +142,7 @@ impl Still {
         from.unwrap_or_else(|| mount.here.clone())
     }
 
-    fn snapshot(&mut self, private: &Private, mount: &Mount) -> Result<PathBuf, String> {
+    fn snapshot(&mut self, private: &Private, mount: &Mount) -> Result<PathBuf, Error> {
         let known = self.snapshots.iter().position(|(device, _)| *device == mount.source);
         let at = match known {
             Some(at) => at,
@@ -171,7 +172,7 @@ pub fn tidy(private: &Private, mounts: &[&Mount]) {
 ///
 /// # Errors
 /// A sentence: a mount is below one that is not cloned, so its directory is not there.
-pub fn places(private: &Private, mounts: &[&Mount]) -> Result<(), String> {
+pub fn places(private: &Private, mounts: &[&Mount]) -> Result<(), Error> {
     let root = private.make("places").map_err(|e| format!("the golden node's files: {e}"))?;
     let mut bound = Bound { root, mounts: Vec::new() };
     mounts.iter().try_for_each(|mount| bound.bind(&mount.here, &mount.at))
@@ -186,17 +187,19 @@ struct Bound {
 
 impl Bound {
     /// Shows at `at`, below our root, what is at `from`, without what is mounted below that.
-    fn bind(&mut self, from: &Path, at: &Path) -> Result<(), String> {
+    fn bind(&mut self, from: &Path, at: &Path) -> Result<(), Error> {
         let to = self.root.join(at.strip_prefix("/").unwrap_or(at));
         let cannot = |e: rustix::io::Errno| format!("{} cannot be mounted once more: {e}", at.display());
         if fs::symlink_metadata(&to).is_ok_and(|meta| meta.is_symlink()) {
-            return Err(format!("{} is a symbolic link in the file system below it", at.display()));
+            return Err(format!("{} is a symbolic link in the file system below it", at.display()).into());
         }
         mount_bind(from, &to).map_err(cannot)?;
         self.mounts.push(to.clone());
         // What the golden node mounts from now on belongs over its own files, not over these.
         mount_change(&to, MountPropagationFlags::PRIVATE).map_err(cannot)?;
-        mount_remount(&to, MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOATIME, c"").map_err(cannot)
+        mount_remount(&to, MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOATIME, c"")
+            .map_err(cannot)?;
+        Ok(())
     }
 }
 

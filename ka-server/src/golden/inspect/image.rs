@@ -6,6 +6,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+use ka_desc::error::Error;
 use ka_desc::layout::{Found, FoundPartition, Geometry};
 use ka_desc::machine::{How, Machine, Use};
 use ka_desc::run::{Call, Runner};
@@ -34,12 +35,12 @@ impl Image {
         runner: &mut dyn Runner,
         private: &Private,
         path: &Path,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, Error> {
         let name = path.display();
         let facts = machine.facts(path, 512).map_err(|e| format!("{name}: {e}"))?;
         // What is written through another device may still be in that one's memory.
         if let Some(u) = facts.uses.iter().find(|u| is_writable(machine, u)) {
-            return Err(format!("{u}; {name} can be cloned when nobody writes to it"));
+            return Err(format!("{u}; {name} can be cloned when nobody writes to it").into());
         }
         let found = write::look(runner, &facts).map_err(|e| e.to_string())?;
         let found = found.ok_or_else(|| {
@@ -68,7 +69,7 @@ impl Image {
     }
 
     /// Mounts the file system that has an fstab, and gives that.
-    fn find_root(&mut self, parts: &mut Parts<'_>, found: &Found) -> Result<Vec<Entry>, String> {
+    fn find_root(&mut self, parts: &mut Parts<'_>, found: &Found) -> Result<Vec<Entry>, Error> {
         // No system has its root on vfat.
         let is_root = |p: &&FoundPartition| {
             options(p).is_some() && p.contents.as_ref().is_some_and(|contents| contents.fs != "vfat")
@@ -95,16 +96,12 @@ impl Image {
         Err(format!(
             "no partition of {} has an /etc/fstab: it is no image of a Linux system",
             parts.path.display()
-        ))
+        )
+        .into())
     }
 
     /// Mounts what the fstab names, whatever contains others first.
-    fn mount_others(
-        &mut self,
-        parts: &mut Parts<'_>,
-        found: &Found,
-        entries: &[Entry],
-    ) -> Result<(), String> {
+    fn mount_others(&mut self, parts: &mut Parts<'_>, found: &Found, entries: &[Entry]) -> Result<(), Error> {
         let mut entries: Vec<&Entry> = entries
             .iter()
             .filter(|e| e.at.starts_with('/') && e.at != "/" && !e.options.iter().any(|o| o == "noauto"))
@@ -120,7 +117,7 @@ impl Image {
             };
             let at = self.root.join(entry.at.trim_start_matches('/'));
             if !is_inside(&self.root, &at) {
-                return Err(format!("the image's {} is no directory of its own", entry.at));
+                return Err(format!("the image's {} is no directory of its own", entry.at).into());
             }
             parts.mount(p, entry.subvolume().unwrap_or(""), &at)?;
             self.mounted.push(at);
@@ -155,7 +152,7 @@ struct Parts<'a> {
 
 impl Parts<'_> {
     /// Mounts a partition, or a subvolume of it.
-    fn mount(&mut self, p: &FoundPartition, subvolume: &str, at: &Path) -> Result<(), String> {
+    fn mount(&mut self, p: &FoundPartition, subvolume: &str, at: &Path) -> Result<(), Error> {
         let cannot =
             |e: String| format!("partition {} of {} cannot be mounted: {e}", p.number, self.path.display());
         let mut options =
@@ -164,14 +161,14 @@ impl Parts<'_> {
             options +=
                 &if subvolume.is_empty() { ",subvolid=5".into() } else { format!(",subvol={subvolume}") };
         }
-        let node = self.node(p).map_err(cannot)?;
+        let node = self.node(p).map_err(|e| cannot(e.to_string()))?;
         let fs = p.contents.as_ref().map_or("auto", |contents| contents.fs.as_str());
         let mount = Call::new("mount", ["-t", fs, "-o", &options, &node, &at.display().to_string()]);
-        self.runner.write(&mount).map(drop).map_err(|e| cannot(e.to_string()))
+        self.runner.write(&mount).map(drop).map_err(|e| cannot(e.to_string()).into())
     }
 
     /// The loop device of a partition.
-    fn node(&mut self, p: &FoundPartition) -> Result<String, String> {
+    fn node(&mut self, p: &FoundPartition) -> Result<String, Error> {
         if let Some((_, node, _)) = self.held.iter().find(|(number, ..)| *number == p.number) {
             return Ok(node.clone());
         }
@@ -193,7 +190,7 @@ pub fn attach(
     at: u64,
     bytes: u64,
     sector_bytes: u32,
-) -> Result<(String, File), String> {
+) -> Result<(String, File), Error> {
     let attach = Call::new(
         "losetup",
         [
@@ -243,9 +240,11 @@ fn has_fstab(root: &Path) -> Option<String> {
     inside.first().map(|entry| entry.file_name().to_string_lossy().into_owned())
 }
 
-fn read_fstab(root: &Path) -> Result<Vec<Entry>, String> {
+fn read_fstab(root: &Path) -> Result<Vec<Entry>, Error> {
     let path = root.join("etc/fstab");
-    fs::read_to_string(&path).map(|text| fstab::read(&text)).map_err(|e| format!("{}: {e}", path.display()))
+    fs::read_to_string(&path)
+        .map(|text| fstab::read(&text))
+        .map_err(|e| format!("{}: {e}", path.display()).into())
 }
 
 /// Whether an fstab's line means a partition of the image; devices are known by their numbers alone.

@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use ka_desc::error::Error;
 use ka_desc::layout::{Found, Geometry};
 use ka_desc::machine::device::{self, Spot};
 use ka_desc::machine::mountinfo::{self, FsKind, Line};
@@ -61,7 +62,7 @@ pub fn look(
     runner: &mut dyn Runner,
     source: Source<'_>,
     records: Records,
-) -> Result<Looked, String> {
+) -> Result<Looked, Error> {
     let image = match source {
         Source::Image(path, private) => Some(Image::open(machine, runner, private, path)?),
         _ => None,
@@ -90,7 +91,7 @@ struct Look<'a> {
 }
 
 impl Look<'_> {
-    fn golden(mut self) -> Result<Golden, String> {
+    fn golden(mut self) -> Result<Golden, Error> {
         let text = self.machine.mountinfo().map_err(|e| format!("what is mounted cannot be read: {e}"))?;
         let lines: Vec<(PathBuf, Line)> = mountinfo::read(&text)
             .into_iter()
@@ -150,9 +151,9 @@ impl Look<'_> {
         }
     }
 
-    fn fstab(&self) -> Result<String, String> {
+    fn fstab(&self) -> Result<String, Error> {
         match self.own("etc/fstab") {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(format!("/etc/fstab: {e}")),
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(format!("/etc/fstab: {e}").into()),
             text => Ok(text.unwrap_or_default()),
         }
     }
@@ -183,7 +184,7 @@ impl Look<'_> {
     }
 
     /// The disks: all of a running machine, and those on which something is mounted.
-    fn disks<'a>(&mut self, spots: impl Iterator<Item = &'a Spot>) -> Result<Vec<GoldenDisk>, String> {
+    fn disks<'a>(&mut self, spots: impl Iterator<Item = &'a Spot>) -> Result<Vec<GoldenDisk>, Error> {
         let running = self.dir.is_none();
         let mut paths = match running {
             true => self.machine.disks().map_err(|e| format!("/sys/class/block: {e}"))?,
@@ -199,7 +200,7 @@ impl Look<'_> {
         paths.into_iter().map(|path| self.disk(path)).collect()
     }
 
-    fn disk(&mut self, path: PathBuf) -> Result<GoldenDisk, String> {
+    fn disk(&mut self, path: PathBuf) -> Result<GoldenDisk, Error> {
         let facts = self.machine.facts(&path, 512).map_err(|e| format!("{}: {e}", path.display()))?;
         // A disk that is broken, or has no medium, is no reason to clone none.
         let found = write::look(self.runner, &facts).unwrap_or_else(|e| {

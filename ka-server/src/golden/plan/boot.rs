@@ -33,7 +33,7 @@ pub fn boot(
             // Others start the clones, or the clones' own tools make them such.
             Err(_) if choice.install.is_some() => {}
             Err(why) if uefi.is_some() => warnings.push(format!("clones will not boot by BIOS: {why}")),
-            Err(why) => problems.push(why),
+            Err(why) => problems.push(why.to_string()),
         }
     }
     let pieces = all;

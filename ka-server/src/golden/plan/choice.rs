@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use ka_desc::error::Error;
 use ka_desc::language::{Desc, parse};
 use ka_desc::limits::TEXT_BYTES_MAX;
 use ka_desc::machine::DeviceName;
@@ -90,6 +91,7 @@ impl Choice {
             let code = golden.disk(&disk).map(|disk| disk.code.clone()).filter(|code| !code.is_empty());
             let code = code.ok_or_else(|| {
                 format!("-m {disk}: there is no such disk, or it cannot be read; there are {}", disks(golden))
+                    .into()
             });
             choice.take(code, |choice, code| choice.codes.push((disk, code)));
         }
@@ -107,10 +109,10 @@ impl Choice {
         choice
     }
 
-    fn take<T>(&mut self, result: Result<T, String>, with: impl FnOnce(&mut Self, T)) {
+    fn take<T>(&mut self, result: Result<T, Error>, with: impl FnOnce(&mut Self, T)) {
         match result {
             Ok(value) => with(self, value),
-            Err(problem) => self.problems.push(problem),
+            Err(problem) => self.problems.push(problem.to_string()),
         }
     }
 }
@@ -146,11 +148,11 @@ fn names(typed: &[String], golden: &Golden) -> Vec<String> {
 }
 
 /// A directory that comes empty, without needless slashes; and what is spared by that, on which partition.
-fn excluded(path: &Path, golden: &Golden) -> Result<(PathBuf, Option<(Part, Weight)>), String> {
+fn excluded(path: &Path, golden: &Golden) -> Result<(PathBuf, Option<(Part, Weight)>), Error> {
     let name = path.display();
     let clean: PathBuf = path.components().collect();
     if !path.is_absolute() || path.components().any(|c| c.as_os_str() == "..") {
-        return Err(format!("-x {name}: a directory is said by its whole path, such as /var/tmp"));
+        return Err(format!("-x {name}: a directory is said by its whole path, such as /var/tmp").into());
     }
     if clean == Path::new("/") {
         return Err("-x /: nothing would be left to clone".into());
@@ -167,13 +169,13 @@ fn excluded(path: &Path, golden: &Golden) -> Result<(PathBuf, Option<(Part, Weig
             let part = nearest.and_then(|mount| mount.part());
             Ok((clean, part.map(|part| (part.clone(), weigh(&here)))))
         }
-        Ok(_) => Err(format!("-x {name}: that is no directory (a symbolic link is cloned as such)")),
-        Err(e) => Err(format!("-x {name}: {e}; is it spelled as it should be?")),
+        Ok(_) => Err(format!("-x {name}: that is no directory (a symbolic link is cloned as such)").into()),
+        Err(e) => Err(format!("-x {name}: {e}; is it spelled as it should be?").into()),
     }
 }
 
 /// The MBR code in a file.
-fn code(disk: &str, file: &Path) -> Result<Vec<u8>, String> {
+fn code(disk: &str, file: &Path) -> Result<Vec<u8>, Error> {
     let name = file.display();
     let mut code = fs::read(file).map_err(|e| format!("-M {disk} {name}: {e}"))?;
     // 446 bytes are what 2001 took; the last six of them are the disk's identity, which a clone has from its desc.
@@ -181,32 +183,33 @@ fn code(disk: &str, file: &Path) -> Result<Vec<u8>, String> {
         return Err(format!(
             "-M {disk} {name}: the code of an MBR has 440 bytes, or 446, and this has {}",
             code.len()
-        ));
+        )
+        .into());
     }
     code.truncate(CODE_BYTES as usize);
     Ok(code)
 }
 
 /// The desc in a file.
-fn desc(disk: &str, file: &Path) -> Result<Desc, String> {
+fn desc(disk: &str, file: &Path) -> Result<Desc, Error> {
     let name = file.display().to_string();
     let size = fs::metadata(file).map_err(|e| format!("-p {disk} {name}: {e}"))?.len();
     if size > TEXT_BYTES_MAX as u64 {
-        return Err(format!("-p {disk} {name}: {size} bytes are no desc; is it the right file?"));
+        return Err(format!("-p {disk} {name}: {size} bytes are no desc; is it the right file?").into());
     }
     let text = fs::read(file).map_err(|e| format!("-p {disk} {name}: {e}"))?;
-    parse(&text).map_err(|problems| problems.render(&name))
+    parse(&text).map_err(|problems| problems.render(&name).into())
 }
 
 /// The arguments behind the loader's name.
-fn bootloader(text: &str) -> Result<Vec<String>, String> {
+fn bootloader(text: &str) -> Result<Vec<String>, Error> {
     let mut words = text.split_whitespace().map(str::to_owned);
     match words.next().as_deref() {
         Some("grub" | "grub2" | "grub-install") => Ok(words.collect()),
         Some("lilo") => Err("-r lilo: LILO has had no release since 2015, knows neither GPT nor UEFI, and loads by \
                              sectors that differ on each clone: install GRUB on the golden node, and say -r grub"
             .into()),
-        Some(other) => Err(format!("-r {other}: the loader that clones can install is grub")),
+        Some(other) => Err(format!("-r {other}: the loader that clones can install is grub").into()),
         None => Err("-r: which loader? grub, and arguments for it, such as -r 'grub --with=ata_piix'".into()),
     }
 }
@@ -269,11 +272,11 @@ mod tests {
 
     #[test]
     fn a_loader_has_arguments() {
-        assert_eq!(bootloader("grub"), Ok(Vec::new()));
+        assert_eq!(bootloader("grub").unwrap(), [""; 0]);
         let args = bootloader("grub --with=ata_piix  --with=piix").unwrap();
         assert_eq!(args, ["--with=ata_piix", "--with=piix"]);
-        assert!(bootloader("lilo").unwrap_err().contains("-r grub"));
-        assert!(bootloader("syslinux").unwrap_err().contains("grub"));
-        assert!(bootloader(" ").unwrap_err().contains("which loader"));
+        assert!(bootloader("lilo").unwrap_err().to_string().contains("-r grub"));
+        assert!(bootloader("syslinux").unwrap_err().to_string().contains("grub"));
+        assert!(bootloader(" ").unwrap_err().to_string().contains("which loader"));
     }
 }

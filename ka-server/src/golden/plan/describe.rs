@@ -1,6 +1,7 @@
 //! The desc of the clones' disks: as it was given or captured, with what the golden node has on the same partitions. Pure.
 
 use ka_desc::capture::capture;
+use ka_desc::error::Error;
 use ka_desc::language::{
     Action, Desc, Disk, Fs, Kind, LEGACY_BOOT_BIT, Partition, Size, Subvolume, Table, faults,
 };
@@ -142,24 +143,26 @@ impl Describe<'_> {
         name_swaps(disk, golden);
     }
 
-    fn fill(&self, line: &mut Partition, part: &Part, mount: &Mount) -> Result<(), String> {
+    fn fill(&self, line: &mut Partition, part: &Part, mount: &Mount) -> Result<(), Error> {
         let contents = self.golden.contents(part).cloned().unwrap_or_default();
         let word = if contents.fs.is_empty() { &mount.fs } else { &contents.fs };
         let Some(fs) = Fs::of_word(word).filter(|fs| *fs != Fs::Swap) else {
             return Err(format!(
                 "clones cannot be given the file system {word}: leave it out with -x {}, or say another one in a desc (-p)",
                 mount.at.display()
-            ));
+            ).into());
         };
         if line.action == Action::Keep {
             return Err(format!(
                 "`{line}` keeps what a node has there: say in the desc which file system it has, and `mount`"
-            ));
+            )
+            .into());
         }
         if matches!(line.kind, Kind::Swap | Kind::Extended | Kind::BiosBoot | Kind::Msr) {
             return Err(format!(
                 "the desc has `{line}` there: its partitions must have the golden node's numbers"
-            ));
+            )
+            .into());
         }
         if line.file_system() != Some(fs) {
             line.fs = Some(fs);

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use ka_desc::error::Error;
 use ka_desc::manifest::{DiskFacts, Files, Manifest, PARTCLONE, Part, Raw, VERSION};
 
 use super::boot::boot;
@@ -32,7 +33,7 @@ pub struct Planned {
 ///
 /// # Errors
 /// Every reason why this cannot be cloned, each with the way out.
-pub fn plan(golden: &Golden, choice: &Choice) -> Result<Planned, Vec<String>> {
+pub fn plan(golden: &Golden, choice: &Choice) -> Result<Planned, Vec<Error>> {
     let mut problems = choice.problems.clone();
     let (scope, why) = scope(golden, choice);
     problems.extend(why);
@@ -46,13 +47,14 @@ pub fn plan(golden: &Golden, choice: &Choice) -> Result<Planned, Vec<String>> {
         warnings.extend(doubts);
     }
     let booted = boot(golden, choice, &scope, &desc);
+    let refused = |problems: Vec<String>| problems.into_iter().map(Error::from).collect();
     let (boot, bytes) = match (booted, problems.is_empty()) {
         (Ok((boot, bytes, noted)), true) => {
             warnings.extend(noted);
             (boot, bytes)
         }
-        (Ok(_), false) => return Err(problems),
-        (Err(why), _) => return Err([problems, why].concat()),
+        (Ok(_), false) => return Err(refused(problems)),
+        (Err(why), _) => return Err(refused([problems, why].concat())),
     };
     let named = |path: &PathBuf| path.display().to_string();
     let mounts: Vec<PathBuf> = scope.mounts.iter().map(|mount| mount.at.clone()).collect();

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use ka_desc::error::Error;
 use ka_desc::manifest::{OWN, Part};
 use ka_desc::system::fstab::{self, Entry};
 use serde::Serialize;
@@ -242,7 +243,7 @@ impl<'a> Look<'a, '_> {
         }
     }
 
-    fn raw_part(&self, name: &str) -> Result<Part, String> {
+    fn raw_part(&self, name: &str) -> Result<Part, Error> {
         let parts = self.golden.disks.iter().flat_map(|disk| {
             let numbers = disk.found.iter().flat_map(|found| &found.partitions).map(|p| p.number);
             numbers.map(|number| Part { disk: disk.name.clone(), number })
@@ -250,7 +251,7 @@ impl<'a> Look<'a, '_> {
         let part = parts.into_iter().find(|part| fstab::device(&part.disk, part.number) == name);
         let part = part.ok_or("the golden node has no such partition; name it such as sda3")?;
         if self.leaves_out(&part.disk) {
-            return Err(format!("-X leaves the disk {} out; say one of both", part.disk));
+            return Err(format!("-X leaves the disk {} out; say one of both", part.disk).into());
         }
         if self.scope.raw.contains(&part) {
             return Err("it is said twice".into());
@@ -260,13 +261,16 @@ impl<'a> Look<'a, '_> {
         }
         let mut mounts = self.golden.mounts.iter().filter(|mount| mount.part() == Some(&part));
         if let Some(mount) = mounts.clone().find(|mount| mount.writable) {
-            return Err(format!("it is mounted at {} and can change: unmount it first", mount.at.display()));
+            return Err(
+                format!("it is mounted at {} and can change: unmount it first", mount.at.display()).into()
+            );
         }
         if let Some(mount) = mounts.find(|mount| self.scope.mounts.iter().any(|m| m.at == mount.at)) {
             let at = mount.at.display();
             return Err(format!(
                 "it is mounted at {at}, whose files are cloned already: unmount it, or leave out -D"
-            ));
+            )
+            .into());
         }
         Ok(part)
     }
