@@ -46,6 +46,7 @@ pub mod layout;
 pub mod limits;
 pub mod machine;
 pub mod manifest;
+pub mod phrases;
 pub mod private;
 pub mod run;
 pub mod show;

@@ -71,6 +71,8 @@ pub trait Runner {
 pub struct Failure {
     /// The command, as one would type it.
     pub call: String,
+    /// The exit status, if it ended by itself.
+    pub code: Option<i32>,
     /// The exit status, or another reason for the failure, in words.
     pub status: String,
     /// All that it said.
@@ -130,8 +132,12 @@ impl<W: Write> Runner for DryRun<W> {
     }
 
     fn write(&mut self, call: &Call) -> Result<String, Failure> {
-        let failure =
-            |e: io::Error| Failure { call: call.to_string(), status: e.to_string(), said: String::new() };
+        let failure = |e: io::Error| Failure {
+            call: call.to_string(),
+            code: None,
+            status: e.to_string(),
+            said: String::new(),
+        };
         writeln!(self.to, "{call}").map_err(failure)?;
         // What it attaches has no name yet.
         if call.program == "losetup" && call.args.iter().any(|a| a == "--find") {
@@ -158,8 +164,13 @@ fn find(program: &str) -> Option<PathBuf> {
 }
 
 fn run(call: &Call) -> Result<String, Failure> {
-    let failure = |status: String, said: String| Failure { call: call.to_string(), status, said };
-    let no_start = |e: io::Error| failure(format!("it could not be started: {e}"), String::new());
+    let failure = |code: Option<i32>, status: String, said: String| Failure {
+        call: call.to_string(),
+        code,
+        status,
+        said,
+    };
+    let no_start = |e: io::Error| failure(None, format!("it could not be started: {e}"), String::new());
     let program = find(call.program).ok_or_else(|| no_start(io::ErrorKind::NotFound.into()))?;
     let mut child = Command::new(program)
         .args(&call.args)
@@ -179,7 +190,7 @@ fn run(call: &Call) -> Result<String, Failure> {
         return Ok(out);
     }
     let said = out + &String::from_utf8_lossy(&output.stderr);
-    Err(failure(output.status.to_string(), said))
+    Err(failure(output.status.code(), output.status.to_string(), said))
 }
 
 #[cfg(test)]
@@ -198,6 +209,7 @@ mod tests {
     fn what_fails_is_told_with_what_it_said() {
         let failure = Here.read(&Call::new("ls", ["/nonexistent"])).unwrap_err();
         assert!(failure.to_string().starts_with("`ls /nonexistent`: exit status: 2\n    /"), "{failure}");
+        assert_eq!(failure.code, Some(2));
         let failure = Here.read(&Call::new("no-such-program", [""; 0])).unwrap_err();
         assert!(failure.to_string().contains("could not be started"));
         assert!(Here.has("sh") && !Here.has("no-such-program"));

@@ -442,7 +442,12 @@ impl Runner for Dies {
 
     fn write(&mut self, call: &Call) -> Result<String, Failure> {
         if self.after == 0 {
-            return Err(Failure { call: call.to_string(), status: "killed".into(), said: String::new() });
+            return Err(Failure {
+                call: call.to_string(),
+                code: None,
+                status: "killed".into(),
+                said: String::new(),
+            });
         }
         self.after -= 1;
         Here.write(call)

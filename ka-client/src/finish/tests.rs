@@ -86,7 +86,10 @@ impl Recorder {
         };
         let last = !self.answers[at + 1..].iter().any(|(part, _)| *part == self.answers[at].0);
         let answer = if last { self.answers[at].1.clone() } else { self.answers.remove(at).1 };
-        answer.map_err(|status| Failure { call: text, status: status.into(), said: String::new() })
+        answer.map_err(|status| {
+            let code = status.strip_prefix("exit status: ").and_then(|code| code.parse().ok());
+            Failure { call: text, code, status: status.into(), said: String::new() }
+        })
     }
 
     /// The commands without those that only look.

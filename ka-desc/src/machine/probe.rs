@@ -7,6 +7,7 @@ use serde::Deserialize;
 use crate::error::Error;
 use crate::language::{LEGACY_BOOT_BIT, Table, TableId};
 use crate::layout::{Contents, Found, FoundPartition};
+use crate::phrases;
 use crate::run::{Call, Failure, Runner};
 use crate::show;
 
@@ -18,13 +19,12 @@ pub fn probe(runner: &mut dyn Runner, path: &Path, sector_bytes: u32) -> Result<
     let path = path.display().to_string();
     let json = match runner.read(&Call::new("sfdisk", ["--json", &path])) {
         Ok(json) => json,
-        Err(failure) if failure.said.contains("does not contain a recognized partition table") => {
-            return Ok(None);
-        }
+        Err(failure) if phrases::has_no_table(&failure) => return Ok(None),
         Err(failure) => return Err(failure),
     };
     let failure = |why: Error| Failure {
         call: format!("sfdisk --json {path}"),
+        code: None,
         status: why.to_string(),
         said: json.clone(),
     };
@@ -45,9 +45,9 @@ pub fn probe(runner: &mut dyn Runner, path: &Path, sector_bytes: u32) -> Result<
         p.contents = match runner.read(&Call::new("blkid", args)) {
             Ok(text) => contents(&text),
             // Nothing was recognised.
-            Err(failure) if failure.status.ends_with("status: 2") => None,
+            Err(failure) if failure.code == Some(2) => None,
             // Several things were, and they contradict each other.
-            Err(failure) if failure.status.ends_with("status: 8") => {
+            Err(failure) if failure.code == Some(8) => {
                 Some(Contents { fs: "several".into(), ..Contents::default() })
             }
             Err(failure) => return Err(failure),

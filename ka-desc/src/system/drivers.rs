@@ -67,11 +67,13 @@ pub fn cards(machine: &Machine) -> Vec<(String, Vec<Device>)> {
 fn chain(machine: &Machine, at: &Path, devices: &mut Vec<Device>) {
     let root = fs::canonicalize(machine.path("sys/devices")).unwrap_or_default();
     for dir in at.ancestors().take_while(|dir| dir.starts_with(&root) && *dir != root) {
-        let name =
-            |path: PathBuf| Some(fs::canonicalize(path).ok()?.file_name()?.to_string_lossy().into_owned());
-        let Some(driver) = name(dir.join("driver")) else { continue };
+        let name = |path: PathBuf| Some(path.file_name()?.to_string_lossy().into_owned());
+        let driver = dir.join("driver");
+        // The link to the module says its name, whether or not it can be followed.
+        let module = fs::read_link(driver.join("module")).ok().and_then(name);
+        let Some(driver) = fs::canonicalize(driver).ok().and_then(name) else { continue };
         let device = Device {
-            module: name(dir.join("driver/module")),
+            module,
             driver,
             modalias: fs::read_to_string(dir.join("modalias")).ok().map(|text| text.trim().to_owned()),
         };

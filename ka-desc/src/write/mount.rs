@@ -11,6 +11,7 @@ use super::prepare::Prepared;
 use crate::language::Fs;
 use crate::layout::Placed;
 use crate::machine::Machine;
+use crate::phrases;
 use crate::run::{Call, Runner};
 
 /// One mount.
@@ -144,7 +145,7 @@ fn let_go(runner: &mut dyn Runner, at: &Path) -> Result<(), Error> {
     let call = Call::new("umount", [at.display().to_string()]);
     for _ in 0..STEPS {
         match runner.write(&call) {
-            Err(failure) if failure.said.contains("busy") => {}
+            Err(failure) if phrases::is_busy(&failure) => {}
             other => return Ok(other.map(drop)?),
         }
         #[allow(clippy::disallowed_methods, reason = "there is no event for it")]

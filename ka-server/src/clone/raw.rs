@@ -12,6 +12,7 @@ use std::time::Duration;
 use ka_core::stream::{CommandSource, ReadAt, Source};
 use ka_desc::error::Error;
 use ka_desc::manifest::{Raw, RawFormat};
+use ka_desc::phrases;
 use ka_desc::run::{Here, Runner};
 use ka_desc::used::ntfs;
 use rustix::fs::{Advice, fadvise};
@@ -146,7 +147,7 @@ fn listen(said: PipeReader, words: Arc<Mutex<String>>) {
     let _ = std::thread::Builder::new().name("ka-log".into()).spawn(move || {
         for line in BufReader::new(said).split(b'\n').map_while(Result::ok) {
             let line = String::from_utf8_lossy(&line).trim().to_owned();
-            if !line.is_empty() && !line.starts_with("Partclone fail") {
+            if !line.is_empty() && !phrases::is_partclones_end(&line) {
                 *words.lock().unwrap_or_else(PoisonError::into_inner) = line;
             }
         }

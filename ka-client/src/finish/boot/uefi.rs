@@ -120,7 +120,7 @@ fn is_gone(runner: &mut dyn Runner, partition: &str) -> Result<bool, Error> {
     let args = ["--cache-file", "/dev/null", "--match-token", &token, "--output", "device"];
     match runner.read(&Call::new("blkid", args)) {
         Ok(devices) => Ok(devices.trim().is_empty()),
-        Err(failure) if failure.status.ends_with("status: 2") => Ok(true),
+        Err(failure) if failure.code == Some(2) => Ok(true),
         Err(failure) => Err(failure.into()),
     }
 }

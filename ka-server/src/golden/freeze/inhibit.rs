@@ -200,6 +200,7 @@ mod tests {
         fn read(&mut self, call: &Call) -> Result<String, Failure> {
             let failure = |said: &str| Failure {
                 call: call.to_string(),
+                code: Some(3),
                 status: "exit status: 3".into(),
                 said: said.into(),
             };
