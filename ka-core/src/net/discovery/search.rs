@@ -42,7 +42,7 @@ const OTHER_GRACE: Duration = Duration::from_secs(1);
 const OTHERS_MAX: usize = 16;
 
 /// Times that each address of a host is asked before the first of the sockets used for it is given up.
-const HOST_SOCKETS: usize = 4;
+const HOST_SOCKETS: usize = 8;
 
 /// One asker's questions and where it listens for answers.
 pub(super) struct Search<'a> {
@@ -145,9 +145,25 @@ impl<'a> Search<'a> {
         }
     }
 
+    /// Whether another server of the host has answered. Each question goes to one of the host's servers by chance, and
+    /// little time is left, so many are asked.
+    fn hurries(&self) -> bool {
+        matches!(self.target, Target::Host(_)) && self.other_since.is_some()
+    }
+
+    /// A server has answered that is not the one asked for.
+    fn heard_another(&mut self) {
+        let now = Instant::now();
+        self.other_since.get_or_insert(now);
+        if self.hurries() {
+            self.next_round = self.next_round.map(|next| next.min(now + PAUSE_MIN));
+        }
+    }
+
     fn ask_again(&mut self) -> io::Result<()> {
         let noise = getrandom::u32().unwrap_or(u32::MAX / 2);
-        self.next_round = Some(Instant::now() + pause(self.round, noise, self.longest_pause));
+        let longest = if self.hurries() { PAUSE_MIN } else { self.longest_pause };
+        self.next_round = Some(Instant::now() + pause(self.round, noise, longest));
         self.round = self.round.saturating_add(1);
         match &self.target {
             Target::Anyone(port) => self.ask_anyone(*port),
@@ -233,7 +249,7 @@ impl<'a> Search<'a> {
             }
             Err(Malformed::Version(v)) => {
                 self.other_version.get_or_insert(v);
-                self.other_since.get_or_insert_with(Instant::now);
+                self.heard_another();
             }
             Err(Malformed::Magic) => self.hear_stranger(ear, datagram, from),
             _ => {}
@@ -257,7 +273,7 @@ impl<'a> Search<'a> {
         if stranger.public != self.public || !(who.secure || who.given) {
             return;
         }
-        self.other_since.get_or_insert_with(Instant::now);
+        self.heard_another();
         let known = self.others.iter().position(|(other, _)| other.addr() == who.addr);
         if known.is_none() && self.others.len() == OTHERS_MAX {
             return;
