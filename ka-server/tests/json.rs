@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use facts::Old;
-use ka_client::receive::json as client;
+use ka_client::cli::console::json as client;
 use ka_core::console::clock::Time;
 use ka_core::console::exit::Exit;
 use ka_core::console::json::{Counters, Ending, line};
@@ -18,11 +18,11 @@ use ka_desc::language::parse;
 use ka_desc::layout::{Geometry, Plan};
 use ka_desc::manifest::{GoldenUuid, Install, Part, Raw, Uefi};
 use ka_desc::show::json::disk_plan;
+use ka_server::cli::console::json as server;
 use ka_server::cli::server::{Options, Served};
 use ka_server::golden::inspect::open_files::Busy;
 use ka_server::golden::plan::scope::LeftOut;
 use ka_server::golden::plan::show;
-use ka_server::serve::json as server;
 use serde_json::{Value, to_value};
 
 #[allow(dead_code, reason = "the tests of golden nodes need more of it")]

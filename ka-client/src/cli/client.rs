@@ -12,9 +12,10 @@ use ka_core::stream::{CommandSink, FileSink, Sink, StdoutSink};
 use ka_core::tape::chain::StreamInfo;
 use ka_core::types::SessionName;
 
+use super::console::json::Event;
+use super::console::{self, Config, exit_of};
 use super::receive::{Options, Output, page};
-use crate::receive::json::Event;
-use crate::receive::{self, Config, Sinks, exit_of, receive};
+use crate::receive::{label, receive};
 
 /// The program's name.
 pub const PROGRAM: &str = "ka-d-client";
@@ -40,7 +41,7 @@ async fn run(options: Options) -> Exit {
     let exit = if options.go {
         go(&options, &tell).await
     } else {
-        match options.join.config(receive::label(), options.wait) {
+        match options.join.config(label(), options.wait) {
             Ok(config) => run_node(config, &options, &tell).await,
             Err(why) => fail(&tell, &why.to_string(), Exit::Usage),
         }
@@ -51,9 +52,10 @@ async fn run(options: Options) -> Exit {
 
 /// Receives the one stream.
 async fn run_node(config: Config, options: &Options, tell: &Reporter) -> Exit {
-    let received = receive(config, tell, |_| {
+    let received = console::receive(config, tell, |client, (_, inbox), told| {
         let mut opener = Opener::new(options)?;
-        Ok(Sinks::new(move |info| opener.open(info)))
+        let open = Box::new(move |info: &StreamInfo| opener.open(info));
+        Ok(receive(client, open, inbox, move |progress| told.take(&progress)))
     });
     received.await.exit
 }
@@ -66,7 +68,7 @@ async fn go(options: &Options, tell: &Reporter) -> Exit {
         (Ok(None), _) => return fail(tell, key::NONE, Exit::Usage),
         (Err(why), _) => return fail(tell, &why.to_string(), Exit::Usage),
     };
-    let config = options.join.client(key, receive::label(), false);
+    let config = options.join.client(key, label(), false);
     let answer = tokio::select! {
         answer = net::go(&config) => answer,
         who = runtime::interrupted() => Err(JoinError::Stopped(who.into())),

@@ -12,6 +12,7 @@ use ka_desc::write;
 
 use super::join::JoinArgs;
 use super::receive::{ENVIRONMENT, FILES};
+use crate::install::ROOT;
 
 /// Makes this machine a clone of a golden node: ITS DISK IS ERASED.
 ///
@@ -50,7 +51,7 @@ pub struct Options {
     pub log: Option<PathBuf>,
 
     /// Where the clone is mounted while it is made; an empty directory, made if it is not there
-    #[arg(long, value_name = "DIR", default_value = "/mnt/ka")]
+    #[arg(long, value_name = "DIR", default_value = ROOT)]
     pub root: PathBuf,
 
     /// Join nothing: list the programs that are needed, those that are missing, and the disks that are here

@@ -8,14 +8,15 @@ use std::process::Command;
 
 use ka_core::cli::args;
 use ka_core::console::exit::Exit;
-use ka_core::console::reporter::Reporter;
+use ka_core::console::reporter::{Line, Reporter};
 use ka_core::console::run as runtime;
 use ka_desc::manifest::About;
 use ka_desc::private;
 use rustix::system::{RebootCommand, reboot};
 
+use super::console::{self, Received, Told};
 use super::install::{Options, Then, page};
-use crate::install::{self, Config, install};
+use crate::install::{self, Config, Installation, Installed, Progress};
 use crate::receive;
 
 /// The program's name.
@@ -79,8 +80,7 @@ async fn run(options: Options) -> Exit {
         }
     };
     let config = Config { how: options.how(), disks: options.disk, root: options.root, log: options.log };
-    let installed = install(config, session, &tell).await;
-    let (exit, already) = (installed.exit, installed.already);
+    let (Received { exit, already, .. }, installed) = install(config, session, &tell).await;
     match (exit, then) {
         (Exit::Fine, None) => tell.say("this machine is a clone now; start it from its own disk"),
         (Exit::Fine, Some(_)) => {}
@@ -98,6 +98,40 @@ async fn run(options: Options) -> Exit {
         Some(Then::Reboot) if already => start_own(),
         Some(then) if exit == Exit::Fine || already => act(then),
         _ => exit,
+    }
+}
+
+/// Makes this machine a clone, and shows how far it is.
+async fn install(config: Config, session: console::Config, tell: &Reporter) -> (Received, Installed) {
+    let mut begun = None;
+    let received = console::receive(session, tell, |client, (control, inbox), told| {
+        let voice = tell.clone();
+        let installation =
+            Installation::begin(config, control, move |progress| show(&progress, &told, &voice))?;
+        begun = Some(installation.clone());
+        Ok(async move { installation.run(client, inbox).await })
+    });
+    let mut received = received.await;
+    let Some(installation) = begun else {
+        return (received, Installed { cloned: false, touched: false, busy: false });
+    };
+    let installed = installation.end();
+    if installed.busy {
+        tell.say(format!("{PROGRAM}: a command still works on the disk, and is not waited for"));
+    } else if received.exit == Exit::Fine && !installed.cloned {
+        tell.say(format!("{PROGRAM}: the session ended before this machine was finished"));
+        received.exit = Exit::Sink;
+    }
+    (received, installed)
+}
+
+fn show(progress: &Progress<'_>, told: &Told, tell: &Reporter) {
+    match progress {
+        Progress::Session(event) => told.take(&receive::Progress::Session(event)),
+        Progress::Log(text) => tell.say((*text).to_owned()),
+        Progress::Warning(text) => tell.say(format!("warning: {text}")),
+        Progress::Changed(text) => tell.line(Line::Note((*text).to_owned())),
+        Progress::Stage(_) => {}
     }
 }
 

@@ -10,7 +10,7 @@ use ka_core::crypto::session_key::Key;
 use ka_core::net::{ClientConfig, Host, Threads};
 use ka_core::types::{Invalid, SessionName};
 
-use crate::receive::Config;
+use super::console::Config;
 
 /// Which session, how to find it and get in.
 #[derive(Args, Clone, Debug)]

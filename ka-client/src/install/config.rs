@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use ka_desc::machine::{DeviceName, Named};
 use ka_desc::write;
 
+/// The mount point of a clone while it is made, unless another one is given.
+pub const ROOT: &str = "/mnt/ka";
+
 /// The settings by which this machine becomes a clone.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -16,4 +19,10 @@ pub struct Config {
     pub root: PathBuf,
     /// A file that the log is appended to.
     pub log: Option<PathBuf>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { disks: Vec::new(), how: write::Options::default(), root: ROOT.into(), log: None }
+    }
 }

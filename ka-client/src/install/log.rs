@@ -1,4 +1,4 @@
-//! The log of an installation, for everybody who needs it: the console, a file, and the golden node.
+//! The log of an installation, for everybody who needs it: the caller, a file, and the golden node.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, PipeReader, Read, Write};
@@ -7,10 +7,10 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ka_core::console::clock::Time;
-use ka_core::console::reporter::{Line, Reporter};
 use ka_core::net::Control;
 use ka_desc::manifest::{NodeState, Stage, topic};
 
+use super::progress::{Progress, Tell};
 use crate::finish::Remark;
 
 /// Lines of one program that are passed on; a tar that complains of each file would fill a disk.
@@ -22,7 +22,7 @@ const LINE_BYTES: u64 = 1000;
 /// A log. Clones write the same one.
 #[derive(Clone)]
 pub(super) struct Log {
-    tell: Reporter,
+    tell: Tell,
     control: Control,
     shared: Arc<Mutex<Shared>>,
 }
@@ -33,7 +33,7 @@ struct Shared {
 }
 
 impl Log {
-    pub(super) fn open(tell: &Reporter, control: Control, path: Option<&Path>) -> io::Result<Self> {
+    pub(super) fn open(tell: Tell, control: Control, path: Option<&Path>) -> io::Result<Self> {
         let open = |path: &Path| {
             OpenOptions::new()
                 .append(true)
@@ -46,13 +46,13 @@ impl Log {
             file,
             state: NodeState { stage: Stage::Gathering, partclone: None },
         }));
-        Ok(Self { tell: tell.clone(), control, shared })
+        Ok(Self { tell, control, shared })
     }
 
     /// A line for everybody.
     pub(super) fn say(&self, text: &str) {
         self.keep(text);
-        self.tell.line(Line::Say(text.to_owned()));
+        (self.tell)(Progress::Log(text));
         self.control.note(topic::LOG, text);
     }
 
@@ -61,9 +61,8 @@ impl Log {
         match remark {
             Remark::Step(text) => self.say(text),
             Remark::Warning(text) => {
-                let line = format!("warning: {text}");
-                self.keep(&line);
-                self.tell.line(Line::Say(line));
+                self.keep(&format!("warning: {text}"));
+                (self.tell)(Progress::Warning(text));
                 self.control.note(topic::WARNING, text);
             }
         }
@@ -72,7 +71,7 @@ impl Log {
     /// An intended difference between this clone and the golden node.
     pub(super) fn changed(&self, text: &str) {
         self.keep(text);
-        self.tell.line(Line::Note(text.to_owned()));
+        (self.tell)(Progress::Changed(text));
         self.control.note(topic::CHANGED, text);
     }
 
@@ -85,6 +84,7 @@ impl Log {
     /// A new stage begins.
     pub(super) fn stage(&self, stage: Stage) {
         self.keep(&format!("-- {stage}"));
+        (self.tell)(Progress::Stage(stage));
         self.tell_state(|state| state.stage = stage);
     }
 

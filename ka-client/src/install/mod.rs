@@ -5,7 +5,7 @@
 //!  │
 //!  ├──▶ receive ──▶ sinks ──▶ work ── prepare: disks (which one?), ka_desc (may it be? write it), mount
 //!  │                              └──── finish: boot records, what makes it bootable and distinct, unmount
-//!  └──▶ log: the console, a file, and the golden node hear the same
+//!  └──▶ log: the caller (progress), a file, and the golden node hear the same
 //! ```
 //!
 //! Every refusal comes before anything is written, and before the session is joined if it does not depend on the plan. A
@@ -19,6 +19,7 @@ mod disks;
 mod early;
 mod log;
 mod own;
+mod progress;
 mod raw;
 mod run;
 mod sinks;
@@ -26,5 +27,6 @@ mod unpack;
 mod work;
 
 pub use check::{Checked, check};
-pub use config::Config;
-pub use run::{Installed, install, is_uefi, start_own};
+pub use config::{Config, ROOT};
+pub use progress::Progress;
+pub use run::{Installation, Installed, Report, install, is_uefi, start_own};

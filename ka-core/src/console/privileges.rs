@@ -27,7 +27,6 @@ use rustix::thread::{
 };
 use tokio::sync::oneshot;
 
-use super::reporter::Reporter;
 use crate::net::{Threads, Work};
 
 /// The number of the user and the group `nobody`, on every Linux.
@@ -37,14 +36,14 @@ const NOBODY: u32 = 65_534;
 /// static program gets from the device.
 const READABLE: [&str; 4] = ["/proc", "/sys", "/dev/random", "/dev/urandom"];
 
-/// Runs a session on a thread of its own. `start` gets what starts threads with the rights that this one has. What the
-/// system cannot take from the session is told.
+/// Runs a session on a thread of its own. `start` gets what starts threads with the rights that this one has, and what
+/// the system could not take from the session, in words.
 ///
 /// Dropping the future gives the session up.
 ///
 /// # Errors
 /// The system gives no thread.
-pub async fn session<T, F>(tell: Reporter, start: impl FnOnce(Threads) -> F + Send + 'static) -> io::Result<T>
+pub async fn session<T, F>(start: impl FnOnce(Threads, Option<String>) -> F + Send + 'static) -> io::Result<T>
 where
     F: Future<Output = T>,
     T: Send + 'static,
@@ -53,14 +52,13 @@ where
     let (tx, end) = oneshot::channel();
     let (_held, given_up) = oneshot::channel::<()>();
     thread::Builder::new().name("ka-session".into()).spawn(move || {
-        if let Err(why) = confine() {
-            tell.say(format!("the session runs with more rights than it needs: {why}"));
-        }
+        let too_many =
+            confine().err().map(|why| format!("the session runs with more rights than it needs: {why}"));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let _ = tx.send(runtime.map(|runtime| {
             let end = runtime.block_on(async {
                 tokio::select! {
-                    end = start(threads) => Some(end),
+                    end = start(threads, too_many) => Some(end),
                     _ = given_up => None,
                 }
             });
@@ -146,14 +144,13 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let path = file.path().to_owned();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let opened =
-            runtime.block_on(session(Reporter::new("test", false).unwrap(), move |threads| async move {
-                let here = File::open(&path).is_ok();
-                let (tx, rx) = mpsc::channel();
-                threads.start("there", move || tx.send(File::open(path).is_ok()).unwrap()).unwrap();
-                let readable = ["/proc/meminfo", "/dev/urandom"].map(|path| File::open(path).is_ok());
-                (here, rx.recv().unwrap(), readable)
-            }));
+        let opened = runtime.block_on(session(move |threads, _| async move {
+            let here = File::open(&path).is_ok();
+            let (tx, rx) = mpsc::channel();
+            threads.start("there", move || tx.send(File::open(path).is_ok()).unwrap()).unwrap();
+            let readable = ["/proc/meminfo", "/dev/urandom"].map(|path| File::open(path).is_ok());
+            (here, rx.recv().unwrap(), readable)
+        }));
         assert_eq!(opened.unwrap(), (false, true, [true, true]));
     }
 }

@@ -1,21 +1,22 @@
 //! The command line of `ka-d clone`: the options of the original's `ka-d.sh`, and what came since.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{ArgAction, ArgMatches, CommandFactory, FromArgMatches, Parser};
 use ka_core::console::exit::Exit;
 use ka_core::console::units;
-use ka_core::types::SessionName;
+use ka_core::types::{NodeId, SessionName};
 use ka_desc::cli::pages::Page;
 use ka_desc::error::Error;
 
+use super::console::{Outlets, Serving, Words};
 use super::server::ENVIRONMENT;
 use super::session::{Given, SessionArgs, given};
-use crate::clone::{Config, SESSION, System};
+use crate::clone::{Cloning, Config, SESSION, System};
 use crate::golden::plan::choice::Typed;
+use crate::serve;
 
 /// Makes clones of this machine: THE DISKS OF ALL NODES THAT JOIN ARE ERASED.
 ///
@@ -196,25 +197,75 @@ impl Options {
         words.join(" ")
     }
 
-    /// What to clone, and how.
-    #[must_use]
-    pub fn config(self, time_s: u64) -> Config {
-        let system = match (&self.root, &self.image) {
+    /// The system that is cloned.
+    fn system(&self) -> System {
+        match (&self.root, &self.image) {
             (Some(dir), _) => System::Tree(dir.clone()),
             (_, Some(file)) => System::Image(file.clone()),
             _ => System::Running,
-        };
+        }
+    }
+
+    /// What to clone, and how.
+    #[must_use]
+    pub fn config(&self, time_s: u64) -> Config {
         Config {
-            system,
+            system: self.system(),
             typed: self.typed(time_s),
             quiesce: self.quiesce.clone(),
             resume: self.resume.clone(),
             format_timeout: self.format_timeout,
-            finish_timeout: self.finish_timeout,
             log_dir: self.log_dir.clone(),
-            session: self.session.config(),
-            again: Arc::new(move |nodes| self.again(nodes)),
+            session: serve::Config { finish_timeout: Some(self.finish_timeout), ..self.session.config() },
         }
+    }
+}
+
+/// A session that makes clones, as it is shown.
+pub(crate) struct Served {
+    options: Options,
+    config: serve::Config,
+    cloning: Cloning,
+}
+
+impl Served {
+    pub(crate) fn new(options: Options, config: &Config, cloning: Cloning) -> Self {
+        Self { options, config: config.session.clone(), cloning }
+    }
+}
+
+impl Serving for Served {
+    fn session(&self) -> &serve::Config {
+        &self.config
+    }
+
+    fn outlets(&self) -> Outlets {
+        self.options.session.outlets()
+    }
+
+    fn source(&self) -> (&'static str, Option<String>) {
+        match self.options.system() {
+            System::Running => ("system", None),
+            System::Tree(dir) => ("tree", Some(dir.display().to_string())),
+            System::Image(file) => ("image", Some(file.display().to_string())),
+        }
+    }
+
+    fn invite(&self, words: &Words) -> String {
+        let Words { options, kernel } = words;
+        format!("on each node: boot what `ka-d rescue` makes, with {kernel}; or run ka-d-install {options}")
+    }
+
+    fn again(&self, nodes: u32) -> String {
+        self.options.again(nodes)
+    }
+
+    fn remarks(&self, node: NodeId) -> Vec<String> {
+        self.cloning.remarks(node)
+    }
+
+    fn epilogue(&self) -> Vec<String> {
+        self.cloning.epilogue()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, Write};
+use std::sync::Arc;
 
 use clap::{Args, Command, FromArgMatches};
 use ka_core::cli::args;
@@ -12,9 +13,10 @@ use ka_desc::cli::pages::{Page, asked, with_pages};
 use ka_desc::run::Here;
 use rustix::time::{ClockId, clock_gettime};
 
-use super::clone::{self as cloning, Options};
+use super::clone::{self as cloning, Options, Served};
+use super::console;
 use super::rescue as rescuing;
-use crate::clone::{Config, Ready, clone, ready};
+use crate::clone::{Cloning, Config, Ready, ready};
 use crate::keys::Place;
 use crate::rescue;
 
@@ -110,15 +112,20 @@ fn make_clones(mut options: Options) -> Exit {
             place.key().display()
         ));
     }
-    run::block_on(CLONE, serve_clones(config, golden, json))
+    run::block_on(CLONE, serve_clones(options, config, golden))
 }
 
-async fn serve_clones(config: Config, golden: Ready, json: bool) -> Exit {
-    let tell = match Reporter::new(CLONE, json) {
+async fn serve_clones(options: Options, config: Config, golden: Ready) -> Exit {
+    let tell = match Reporter::new(CLONE, options.session.tell.json) {
         Ok(tell) => tell,
         Err(e) => return run::no_start(CLONE, &e),
     };
-    let exit = clone(config, golden, &tell).await;
+    let cloning = Cloning::new();
+    let served = Arc::new(Served::new(options, &config, cloning.clone()));
+    let exit = console::serve(served, &tell, async move |inbox, told| {
+        cloning.run(config, golden, inbox, move |progress| told.take(&progress)).await
+    });
+    let exit = exit.await;
     tell.finish();
     exit
 }

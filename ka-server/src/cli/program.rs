@@ -14,9 +14,10 @@ use ka_core::net::Stream;
 use ka_core::stream::{self, CommandSource, FileSource, ReadAt, StdinSource};
 use ka_desc::manifest::OWN;
 
+use super::console::json::Event;
+use super::console::{self, Serving};
 use super::server::{Options, PROGRAM, Served, Source, page};
 use crate::keys::{Sent, is_exposed};
-use crate::serve::json::Event;
 use crate::serve::serve;
 
 /// The whole program, from the command line to the exit status.
@@ -63,7 +64,8 @@ async fn serve_one(options: Options, tell: &Reporter) -> Exit {
     let root = Path::new("/");
     let sent = [Sent { here: root, at: Some(root) }];
     let secret = options.session.key.keys().secrets().find(|path| is_exposed(path, &sent, &[OWN.as_ref()]));
-    serve(Arc::new(Served::from(options)), tell, move |tell| {
+    let voice = tell.clone();
+    let open = move || {
         if let (true, Some(path)) = (everything, secret) {
             return Err(io::Error::other(format!(
                 "{} is on the file system that is sent, and every node would have this server's secrets: keep it on \
@@ -72,8 +74,13 @@ async fn serve_one(options: Options, tell: &Reporter) -> Exit {
             )));
         }
         let mut stream = open(&source)?;
-        stream.source = Box::new(Heeded { source: stream.source, tell: tell.clone(), bytes: 0 });
+        stream.source = Box::new(Heeded { source: stream.source, tell: voice, bytes: 0 });
         Ok(vec![stream])
+    };
+    let served = Arc::new(Served::from(options));
+    let session = Arc::clone(&served);
+    console::serve(served, tell, async move |inbox, told| {
+        serve(session.session(), open, inbox, move |progress| told.take(&progress)).await
     })
     .await
 }

@@ -9,8 +9,9 @@ use ka_core::console::exit::Exit;
 use ka_core::console::shell::quoted;
 use ka_desc::cli::pages::{Generate, Page, Rows};
 
+use super::console::{Outlets, Serving, Words};
 use super::session::{Given, SessionArgs, given};
-use crate::serve::{Config, Serving, Words};
+use crate::serve::Config;
 
 /// The program's name.
 pub const PROGRAM: &str = "ka-d-server";
@@ -165,6 +166,10 @@ impl From<Options> for Served {
 impl Serving for Served {
     fn session(&self) -> &Config {
         &self.config
+    }
+
+    fn outlets(&self) -> Outlets {
+        self.options.session.outlets()
     }
 
     fn source(&self) -> (&'static str, Option<String>) {

@@ -14,6 +14,7 @@ use ka_core::proto::coordinator::Slow;
 use ka_core::types::SessionName;
 use ka_desc::error::Error;
 
+use super::console::Outlets;
 use super::keys::KeyArgs;
 use crate::serve::Config;
 
@@ -127,9 +128,14 @@ impl SessionArgs {
             ports: self.net.ports(),
             keys: self.key.keys(),
             spool: self.spool.clone(),
-            control_socket: self.control_socket.clone(),
-            report: self.tell.report.clone(),
+            finish_timeout: None,
         }
+    }
+
+    /// Where the program tells of the session.
+    #[must_use]
+    pub fn outlets(&self) -> Outlets {
+        Outlets { control_socket: self.control_socket.clone(), report: self.tell.report.clone() }
     }
 }
 

@@ -1,15 +1,21 @@
 //! The settings of a session that makes clones.
 
-use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
+
+use ka_core::types::SessionName;
 
 use crate::golden::plan::choice::Typed;
 use crate::serve;
 
 /// The session's name unless another one is given, also in boot entries.
 pub const SESSION: &str = "ka";
+
+/// The longest time that nodes may take to partition and format their disks, unless another one is given.
+pub const FORMAT_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+
+/// The longest time that a node with all files may take to make itself bootable, unless another one is given.
+pub const FINISH_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
 /// The system that is cloned.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +29,7 @@ pub enum System {
 }
 
 /// The settings by which a system is cloned.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// The system that is cloned.
     pub system: System,
@@ -35,21 +41,30 @@ pub struct Config {
     pub resume: Option<String>,
     /// The longest time that nodes may take to partition and format their disks.
     pub format_timeout: Duration,
-    /// The longest time that a node with all files may take to make itself bootable.
-    pub finish_timeout: Duration,
     /// The directory of the nodes' logs; `None`: `/var/log/ka`.
     pub log_dir: Option<PathBuf>,
-    /// The session.
+    /// The session. Its [`finish_timeout`](serve::Config::finish_timeout) is the longest time that a node with all files
+    /// may take to make itself bootable.
     pub session: serve::Config,
-    /// The command that tries again for so many nodes.
-    pub again: Arc<dyn Fn(u32) -> String + Send + Sync>,
 }
 
-impl fmt::Debug for Config {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Config")
-            .field("system", &self.system)
-            .field("session", &self.session)
-            .finish_non_exhaustive()
+impl Config {
+    /// What `ka-d clone` does with this system unless options say otherwise.
+    #[must_use]
+    pub fn new(system: System) -> Self {
+        let session = SessionName::new(SESSION).ok();
+        Self {
+            system,
+            typed: Typed::default(),
+            quiesce: None,
+            resume: None,
+            format_timeout: FORMAT_TIMEOUT,
+            log_dir: None,
+            session: serve::Config {
+                session,
+                finish_timeout: Some(FINISH_TIMEOUT),
+                ..serve::Config::default()
+            },
+        }
     }
 }

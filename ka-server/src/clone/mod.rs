@@ -1,10 +1,11 @@
 //! This machine, onto every node that joins.
 //!
 //! ```text
-//! run ── golden: look, plan, show ──▶ files ──▶ streams ──▶ serve ──▶ ka_core::net::serve
-//!  │                                              ▲             │
-//!  │              barrier: are they all formatted? ──┘◀── notes ───┤
-//!  └──────────────── nodes: stages, logs, what they changed ◀───┘
+//! ready ── golden: look, plan, show
+//! run ── files, raw partitions ──▶ streams ──▶ serve ──▶ ka_core::net::serve
+//!  │                                 ▲             │
+//!  │     barrier: are they all formatted? ◀── states, notes
+//!  └──── nodes: stages, logs, what they changed ◀──┘
 //! ```
 
 mod barrier;
@@ -16,5 +17,5 @@ mod raw;
 mod run;
 mod streams;
 
-pub use config::{Config, SESSION, System};
-pub use run::{Ready, clone, ready};
+pub use config::{Config, FINISH_TIMEOUT, FORMAT_TIMEOUT, SESSION, System};
+pub use run::{Cloning, Ready, Report, clone, ready};

@@ -1,20 +1,21 @@
 //! One run: look, plan, show, serve; and nothing of it is left at the end.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ka_core::console::exit::Exit;
-use ka_core::console::reporter::{Line, Reporter};
-use ka_core::net::ServerEvent;
+use ka_core::net::{Inbox, ServerEvent};
 use ka_core::proto::coordinator::Slow;
+use ka_core::proto::{self, NodeReport};
 use ka_core::types::NodeId;
 use ka_desc::boot::pieces;
 use ka_desc::error::Error;
 use ka_desc::machine::Machine;
 use ka_desc::manifest::{Manifest, OWN, Raw};
 use ka_desc::run::{Here, Runner};
+use tokio::time::Instant;
 
 use super::barrier::{Gate, Shared};
 use super::config::{Config, System};
@@ -34,7 +35,7 @@ use crate::golden::plan::make::{Planned, plan};
 use crate::golden::plan::show;
 use crate::golden::private::{Private, RUN};
 use crate::keys::{Sent, is_exposed};
-use crate::serve::{self, Serving, Words, serve};
+use crate::serve::{Progress, serve};
 
 /// The directory of the nodes' logs unless another one is given.
 const LOGS: &str = "/var/log/ka";
@@ -129,59 +130,175 @@ impl Ready {
     }
 }
 
-/// Serves the clones of a golden node that is ready.
-pub async fn clone(config: Config, ready: Ready, tell: &Reporter) -> Exit {
-    let Ready { private, looked, planned } = ready;
-    let held = (config.system == System::Running).then(|| {
-        tidy(&private, &mounts(&looked.golden, &planned));
-        hold(tell)
-    });
-    let limit = (config.session.slow != Slow::Wait).then_some(config.format_timeout);
-    let clock = tell.clone();
-    let gate = Shared::new(Gate::new(limit), move || clock.elapsed());
-    let folder = config.log_dir.clone().unwrap_or_else(|| LOGS.into());
-    let logs = fs::create_dir_all(&folder).and_then(|()| Logs::start());
-    let logs = logs.map(|logs| (logs, folder.clone())).map_err(|e| {
-        tell.say(format!("warning: the nodes' logs are not kept: {}: {e}", folder.display()));
-    });
-    let logs = logs.ok();
-    let cloning = Cloning { config, gate: gate.clone(), nodes: Arc::default(), logs };
-    let raw = raw(&looked.golden, &planned.plan);
-    let (begun, clock) = (tell.elapsed(), tell.clone());
-    let patient = move || clock.elapsed() < begun + WEIGHING;
-    let files_bytes =
-        planned.plan.files.bytes + compressed(&mounts(&looked.golden, &planned), &planned.excluded, &patient);
-    let nodes = Arc::clone(&cloning.nodes);
-    let (quiesce, resume) = (cloning.config.quiesce.clone(), cloning.config.resume.clone());
-    let still = Slot::default();
-    let slot = Arc::clone(&still);
-    let exit = serve(Arc::new(cloning), tell, move |tell| {
-        let voice = tell.clone();
+/// Serves the clones of a golden node that is ready. `inbox` and `progress` are as for [`serve`](fn@serve).
+///
+/// Dropping the future gives the session up; whatever the golden node's files are held by is released.
+///
+/// # Errors
+/// As for [`serve`](fn@serve).
+pub async fn clone(
+    config: Config,
+    ready: Ready,
+    inbox: Inbox,
+    progress: impl Fn(Progress<'_>) + Send + Sync + 'static,
+) -> Result<Report, Error> {
+    let cloning = Cloning::new();
+    let session = cloning.run(config, ready, inbox, progress).await?;
+    let of = |node: &NodeReport| (node.node, cloning.remarks(node.node));
+    let nodes = session.nodes.iter().map(of).collect();
+    Ok(Report { nodes, remarks: cloning.epilogue(), session })
+}
+
+/// The outcome of a session that makes clones.
+#[derive(Debug)]
+pub struct Report {
+    /// The outcome of the session, and of each node.
+    pub session: proto::Report,
+    /// Remarks on each node, in words: the stage at which one failed, the warnings of one that is a clone.
+    pub nodes: BTreeMap<NodeId, Vec<String>>,
+    /// Remarks on all of them, in words: how still the files were, what clones have otherwise on purpose.
+    pub remarks: Vec<String>,
+}
+
+/// A session that makes clones, and what its nodes say of themselves.
+#[derive(Clone, Default)]
+pub struct Cloning {
+    nodes: Arc<Mutex<Nodes>>,
+}
+
+impl Cloning {
+    /// One that has not begun.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Serves the clones, as [`clone`](fn@clone).
+    ///
+    /// # Errors
+    /// As for [`serve`](fn@serve).
+    pub async fn run(
+        &self,
+        config: Config,
+        ready: Ready,
+        inbox: Inbox,
+        progress: impl Fn(Progress<'_>) + Send + Sync + 'static,
+    ) -> Result<proto::Report, Error> {
+        let tell: Arc<dyn Fn(Progress<'_>) + Send + Sync> = Arc::new(progress);
+        let voice = Arc::clone(&tell);
+        let say = move |text: String| voice(Progress::Remark(&text));
+        let Ready { private, looked, planned } = ready;
+        let _held = (config.system == System::Running).then(|| {
+            tidy(&private, &mounts(&looked.golden, &planned));
+            hold(&say)
+        });
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "it says how long nodes have formatted, and decides nothing else"
+        )]
+        let begun = Instant::now();
+        let limit = (config.session.slow != Slow::Wait).then_some(config.format_timeout);
+        let gate = Shared::new(Gate::new(limit), move || begun.elapsed());
+        let logs = logs(&config, &say);
+        let raw = raw(&looked.golden, &planned.plan);
+        let patient = move || begun.elapsed() < WEIGHING;
+        let packed = compressed(&mounts(&looked.golden, &planned), &planned.excluded, &patient);
+        let files_bytes = planned.plan.files.bytes + packed;
+        let slot = Slot::default();
+        // The thread that packs may be left behind; what it holds is not.
+        let _release = Release { slot: Arc::clone(&slot), say: Box::new(say.clone()) };
+        let nodes = Arc::clone(&self.nodes);
         let files = Files {
             private,
             looked,
             planned: planned.clone(),
-            quiesce,
-            resume,
+            quiesce: config.quiesce,
+            resume: config.resume,
             slot,
             nodes: Arc::clone(&nodes),
         };
+        let heard = Heard { gate: gate.clone(), nodes: Arc::clone(&nodes), logs };
         let from = StreamSources { plan: planned.plan, boot: planned.boot, raw, files, files_bytes, nodes };
-        Ok(streams(from, gate, move |text| voice.line(Line::Say(text))))
-    })
-    .await;
-    // The thread that packs may be left behind; what it holds is not.
-    let left = still.lock().unwrap_or_else(PoisonError::into_inner).take();
-    if let Some(Err(why)) = left.map(|(still, ..)| still.release()) {
-        tell.say(format!("warning: {why}"));
+        let progress = move |progress: Progress<'_>| {
+            if let Progress::Session(event) = &progress {
+                heard.take(event);
+            }
+            tell(progress);
+        };
+        serve(&config.session, || Ok(streams(from, gate, say)), inbox, progress).await
     }
-    drop(held);
-    exit
+
+    /// Remarks on a node, in words: the stage at which it failed, the warnings of one that is a clone.
+    #[must_use]
+    pub fn remarks(&self, node: NodeId) -> Vec<String> {
+        lock(&self.nodes).remarks(node)
+    }
+
+    /// Remarks on all nodes, for the end of the session.
+    #[must_use]
+    pub fn epilogue(&self) -> Vec<String> {
+        lock(&self.nodes).epilogue()
+    }
+}
+
+/// What listens to the session, besides the caller.
+struct Heard {
+    gate: Shared,
+    nodes: Arc<Mutex<Nodes>>,
+    logs: Option<(Logs, PathBuf)>,
+}
+
+impl Heard {
+    fn take(&self, event: &ServerEvent) {
+        match event {
+            ServerEvent::Open { session, .. } => {
+                if let Some((logs, folder)) = &self.logs {
+                    lock(&self.nodes).keep_logs(logs.clone(), folder.join(session.to_string()));
+                }
+            }
+            ServerEvent::Session(event) => {
+                self.gate.hear(event);
+                lock(&self.nodes).hear(event);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn lock(nodes: &Mutex<Nodes>) -> MutexGuard<'_, Nodes> {
+    nodes.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Releases, at the end, what holds the golden node's files still.
+struct Release {
+    slot: Slot,
+    say: Box<dyn Fn(String) + Send>,
+}
+
+impl Drop for Release {
+    fn drop(&mut self) {
+        let left = self.slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(Err(why)) = left.map(|(still, ..)| still.release()) {
+            (self.say)(format!("warning: {why}"));
+        }
+    }
+}
+
+/// The writer of the nodes' logs, and their folder.
+fn logs(config: &Config, say: &dyn Fn(String)) -> Option<(Logs, PathBuf)> {
+    let folder = config.log_dir.clone().unwrap_or_else(|| LOGS.into());
+    match fs::create_dir_all(&folder).and_then(|()| Logs::start()) {
+        Ok(logs) => Some((logs, folder)),
+        Err(e) => {
+            say(format!("warning: the nodes' logs are not kept: {}: {e}", folder.display()));
+            None
+        }
+    }
 }
 
 /// Keeps the golden node from sleeping, and its package managers from waking, until this is dropped.
-fn hold(tell: &Reporter) -> (Option<Awake>, Option<Timers>) {
-    let warn = |why: Error| tell.say(format!("warning: {why}"));
+fn hold(say: &dyn Fn(String)) -> (Option<Awake>, Option<Timers>) {
+    let warn = |why: Error| say(format!("warning: {why}"));
     let awake = Awake::hold().map_err(warn).ok();
     let timers = Timers::stop(Box::new(Here), Path::new(RUN)).map_err(warn).ok().flatten();
     (awake, timers)
@@ -197,68 +314,4 @@ fn raw(golden: &Golden, plan: &Manifest) -> Vec<Range> {
         Some(Range { path: disk.path.clone(), at, bytes: raw.bytes, sector_bytes })
     };
     plan.raw.iter().filter_map(range).collect()
-}
-
-/// A clone as it is served.
-struct Cloning {
-    config: Config,
-    gate: Shared,
-    nodes: Arc<Mutex<Nodes>>,
-    logs: Option<(Logs, PathBuf)>,
-}
-
-impl Cloning {
-    fn nodes(&self) -> MutexGuard<'_, Nodes> {
-        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Serving for Cloning {
-    fn session(&self) -> &serve::Config {
-        &self.config.session
-    }
-
-    fn source(&self) -> (&'static str, Option<String>) {
-        match &self.config.system {
-            System::Running => ("system", None),
-            System::Tree(dir) => ("tree", Some(dir.display().to_string())),
-            System::Image(file) => ("image", Some(file.display().to_string())),
-        }
-    }
-
-    fn invite(&self, words: &Words) -> String {
-        let Words { options, kernel } = words;
-        format!("on each node: boot what `ka-d rescue` makes, with {kernel}; or run ka-d-install {options}")
-    }
-
-    fn again(&self, nodes: u32) -> String {
-        (self.config.again)(nodes)
-    }
-
-    fn hear(&self, event: &ServerEvent) {
-        match event {
-            ServerEvent::Open { session, .. } => {
-                if let Some((logs, folder)) = &self.logs {
-                    self.nodes().keep_logs(logs.clone(), folder.join(session.to_string()));
-                }
-            }
-            ServerEvent::Session(event) => {
-                self.gate.hear(event);
-                self.nodes().hear(event);
-            }
-            _ => {}
-        }
-    }
-
-    fn finish(&self) -> Option<Duration> {
-        Some(self.config.finish_timeout)
-    }
-
-    fn remarks(&self, node: NodeId) -> Vec<String> {
-        self.nodes().remarks(node)
-    }
-
-    fn epilogue(&self) -> Vec<String> {
-        self.nodes().epilogue()
-    }
 }

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ka_core::net::{Ports, ServerConfig, ServerEvent};
+use ka_core::net::{Ports, ServerConfig};
 use ka_core::proto::coordinator::Slow;
-use ka_core::types::{NodeId, SessionName};
+use ka_core::types::SessionName;
 
 use crate::keys::Keys;
 
@@ -38,10 +38,8 @@ pub struct Config {
     pub keys: Keys,
     /// A directory or a new file that keeps what the source gives.
     pub spool: Option<PathBuf>,
-    /// A Unix socket that hears commands.
-    pub control_socket: Option<PathBuf>,
-    /// The file to which the outcome is written, as JSON.
-    pub report: Option<PathBuf>,
+    /// The time for which a node that has everything may work on it; `None`: as long as any slow one.
+    pub finish_timeout: Option<Duration>,
 }
 
 impl Default for Config {
@@ -71,8 +69,7 @@ impl Default for Config {
             ports: Ports::default(),
             keys: Keys::default(),
             spool: None,
-            control_socket: None,
-            report: None,
+            finish_timeout: None,
         }
     }
 }
@@ -100,54 +97,8 @@ impl Config {
             rate: self.rate,
             ports: self.ports.clone(),
             encrypt: self.keys.encrypts(),
+            finish: self.finish_timeout,
             ..ServerConfig::default()
         }
     }
-}
-
-/// A session that is served, as views and reports need it.
-pub trait Serving: Send + Sync {
-    /// Returns the settings of the session.
-    fn session(&self) -> &Config;
-
-    /// Returns the kind of its source, in one word, and which source it is.
-    fn source(&self) -> (&'static str, Option<String>);
-
-    /// Returns how a node joins with these words, as a sentence.
-    fn invite(&self, words: &Words) -> String;
-
-    /// Whether the source is standard input.
-    fn reads_stdin(&self) -> bool {
-        false
-    }
-
-    /// The command that serves it again, for so many nodes.
-    fn again(&self, nodes: u32) -> String;
-
-    /// Something happened. Must not block.
-    fn hear(&self, _: &ServerEvent) {}
-
-    /// Returns how long a node that has everything may work on it; `None`: as long as any slow one.
-    fn finish(&self) -> Option<Duration> {
-        None
-    }
-
-    /// Returns further lines for the end of the report, before the command that tries again.
-    fn epilogue(&self) -> Vec<String> {
-        Vec::new()
-    }
-
-    /// Returns further lines on a node for the end of the report: its last stage, what it did.
-    fn remarks(&self, _: NodeId) -> Vec<String> {
-        Vec::new()
-    }
-}
-
-/// The words with which a node joins a session.
-#[derive(Debug)]
-pub struct Words {
-    /// Options of a client.
-    pub options: String,
-    /// Words of a rescue system's kernel.
-    pub kernel: String,
 }

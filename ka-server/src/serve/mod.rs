@@ -1,20 +1,15 @@
-//! Serves one session, whatever its streams are, and says what became of each node.
+//! Serves one session, whatever its streams are.
 //!
 //! ```text
-//! Config, Serving ──▶ run ──▶ ka_core::net::serve ◀── streams
-//!            ├──▶ status (what people see), report (what they read at the end), json (what programs read)
-//!            ├──▶ invite (how nodes join)
-//!            └──▶ control_socket, keyboard (what may be said to a running session)
+//! Config, streams ──▶ run ──▶ ka_core::net::serve
+//!                      └────▶ progress, as it happens; the report, at the end
 //! ```
+//!
+//! What this adds to [`ka_core::net::serve`]: the keys come from files, the limit on open files is raised to what the
+//! nodes need, and the session runs on a thread with next to no rights ([`ka_core::console::privileges`]).
 
 mod config;
-mod control_socket;
-mod invite;
-pub mod json;
-mod keyboard;
-mod report;
 mod run;
-mod status;
 
-pub use config::{Config, Serving, Words};
-pub use run::serve;
+pub use config::Config;
+pub use run::{Progress, serve};

@@ -1,6 +1,6 @@
-//! A node's run in a session: join, feed the sinks, tell, report.
+//! A node's run in a session, as its program shows it: signals, the live view, JSON events, the report, the exit status.
 
-use std::io;
+use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,21 +8,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ka_core::console::clock::Time;
 use ka_core::console::exit::Exit;
 use ka_core::console::json::{Counters, Ending, VERSION, seconds};
-use ka_core::console::privileges;
 use ka_core::console::report::ReportFile;
 use ka_core::console::reporter::Reporter;
 use ka_core::console::run::{self, Moment};
 use ka_core::crypto::session_key::Key;
 use ka_core::limits;
 use ka_core::net::discovery::AskError;
-use ka_core::net::{self, ClientConfig, ClientEvent, Control, JoinError, NodeEnd};
-use ka_core::stream::Sink;
-use ka_core::tape::chain::StreamInfo;
-use ka_core::types::{SessionId, SessionName};
+use ka_core::net::{ClientConfig, ClientEvent, Control, Inbox, JoinError, NodeEnd};
+use ka_core::types::SessionName;
 use ka_core::wire::control::Outcome;
+use ka_desc::error::Error;
 
 use super::json::{Event, Report};
 use super::view::{Target, View};
+use crate::receive::Progress;
 
 /// A session to receive.
 #[derive(Clone, Debug)]
@@ -35,26 +34,6 @@ pub struct Config {
     pub report: Option<PathBuf>,
 }
 
-/// The sinks of a session's streams.
-pub struct Sinks {
-    /// Opens each stream's sink as it begins.
-    pub open: OpenSink,
-    /// Called when the session is joined.
-    pub joined: Box<dyn FnMut(SessionId) + Send>,
-    /// Sessions that this host has been through.
-    pub done: Vec<SessionId>,
-}
-
-impl Sinks {
-    /// Sinks that `open` opens, and nothing else.
-    pub fn new(open: impl FnMut(&StreamInfo) -> io::Result<Box<dyn Sink>> + Send + 'static) -> Self {
-        Self { open: Box::new(open), joined: Box::new(|_| ()), done: Vec::new() }
-    }
-}
-
-/// Opens the sink of a stream that begins.
-pub type OpenSink = Box<dyn FnMut(&StreamInfo) -> io::Result<Box<dyn Sink>> + Send>;
-
 /// The outcome of this node: the exit status, and the reason if it did not end well.
 pub struct Received {
     /// The exit status.
@@ -65,46 +44,67 @@ pub struct Received {
     pub already: bool,
 }
 
-impl From<Exit> for Received {
-    fn from(exit: Exit) -> Self {
-        Self { exit, why: None, already: false }
+/// Takes in what happens in the session, and shows it.
+#[derive(Clone)]
+pub struct Told(Arc<Mutex<Watch>>);
+
+impl Told {
+    /// Something happened.
+    pub fn take(&self, progress: &Progress<'_>) {
+        let mut watch = lock(&self.0);
+        match progress {
+            Progress::Session(event) => watch.take(event),
+            Progress::Remark(text) => watch.tell.say((*text).to_owned()),
+        }
     }
 }
 
-/// Receives a session's streams. `begin` makes ready for them before the session is joined: what cannot work is known
-/// while it costs nothing.
-pub async fn receive(
+/// Receives a session at the console. `begin` makes ready, while what cannot work costs nothing, and returns the
+/// session's future; it gets the session to join, its control, and what is to be told of its progress.
+pub async fn receive<S>(
     config: Config,
     tell: &Reporter,
-    begin: impl FnOnce(Control) -> io::Result<Sinks>,
-) -> Received {
+    begin: impl FnOnce(ClientConfig, (Control, Inbox), Told) -> Result<S, Error>,
+) -> Received
+where
+    S: Future<Output = Result<NodeEnd, Error>>,
+{
+    let watch = Arc::new(Mutex::new(Watch::new(tell.clone(), &config)));
+    let Config { client, report, .. } = config;
+    let label = client.label.clone();
     let (control, inbox) = Control::new();
     // From here on there are files that must not be left behind.
-    let ready = run::Signals::hear().and_then(|signals| {
-        let file = config.report.as_deref().map(ReportFile::open).transpose()?;
-        Ok((signals, file, begin(control.clone())?))
+    let ready = run::Signals::hear().map_err(Error::from).and_then(|signals| {
+        let file = report.as_deref().map(ReportFile::open).transpose()?;
+        Ok((signals, file, begin(client, (control.clone(), inbox), Told(Arc::clone(&watch)))?))
     });
-    let (signals, file, sinks) = match ready {
+    let (signals, file, session) = match ready {
         Ok(ready) => ready,
         Err(e) => {
             tell.fail(&e.to_string(), Exit::NoStart);
-            return Exit::NoStart.into();
+            return Received { exit: Exit::NoStart, why: None, already: false };
         }
     };
-    let watch = Watch::new(tell.clone(), &config);
-    let watch = Arc::new(Mutex::new(watch));
-    let label = config.client.label.clone();
-    let (end, already) = session(config.client, sinks, signals, (control, inbox), &watch).await;
+    let end = run::supervise(signals, session, |moment| match moment {
+        Moment::Tick => lock(&watch).tick(),
+        Moment::Stop(who) => {
+            lock(&watch).tell.say(format!("{who}: stopping; once more to leave at once"));
+            control.stop(format!("{who} on {label}"));
+        }
+        Moment::Leave => lock(&watch).leave(),
+    });
+    let end = end.await;
+    let already = matches!(&end, Some(Err(error)) if matches!(error.cause(), Some(JoinError::Done(_))));
+    let end = match end {
+        Some(Ok(end)) => Ok(end.into()),
+        Some(Err(error)) => Err((error.cause().map_or(Exit::NoStart, exit_of), error.to_string())),
+        None => lock(&watch).left(),
+    };
     let why = match &end {
         Ok(end) => (!end.outcome.is_ok()).then(|| end.outcome.to_string()),
         Err((_, why)) => Some(why.clone()),
     };
     Received { exit: lock(&watch).last_words(&label, end, file), why, already }
-}
-
-/// This host's own name for itself.
-pub fn label() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// The end of a session for this host: as a node, or without having been one, and why.
@@ -121,48 +121,6 @@ impl From<NodeEnd> for Ended {
     fn from(end: NodeEnd) -> Self {
         Self { outcome: end.outcome, received: end.received.0, counters: end.counters.into() }
     }
-}
-
-/// Runs a session; returns how it ended, and whether that is because this host has been through the session.
-async fn session(
-    config: ClientConfig,
-    sinks: Sinks,
-    signals: run::Signals,
-    (control, inbox): (Control, net::Inbox),
-    watch: &Arc<Mutex<Watch>>,
-) -> (End, bool) {
-    let label = config.label.clone();
-    let Sinks { open, mut joined, done } = sinks;
-    let events = {
-        let watch = Arc::clone(watch);
-        move |event: ClientEvent| {
-            if let ClientEvent::Joined { session, .. } = event {
-                joined(session);
-            }
-            lock(&watch).take(&event);
-        }
-    };
-    let tell = lock(watch).tell.clone();
-    let joined = privileges::session(tell, move |threads| {
-        net::join(ClientConfig { threads, done, ..config }, open, inbox, events)
-    });
-    let end = run::supervise(signals, joined, |moment| match moment {
-        Moment::Tick => lock(watch).tick(),
-        Moment::Stop(who) => {
-            lock(watch).tell.say(format!("{who}: stopping; once more to leave at once"));
-            control.stop(format!("{who} on {label}"));
-        }
-        Moment::Leave => lock(watch).leave(),
-    });
-    let end = end.await;
-    let already = matches!(end, Some(Ok(Err(JoinError::Done(_)))));
-    let end = match end {
-        Some(Ok(Ok(end))) => Ok(end.into()),
-        Some(Ok(Err(error))) => Err((exit_of(&error), error.to_string())),
-        None => lock(watch).left(),
-        Some(Err(e)) => Err((Exit::NoStart, e.to_string())),
-    };
-    (end, already)
 }
 
 /// The exit status of a node that never was one.
@@ -325,9 +283,11 @@ const NEVER_JOINED: Ending<'static> = Ending { outcome: "failed", reason: None, 
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
     use ka_core::net::{PortError, Service};
-    use ka_core::types::{NodeId, Offset};
+    use ka_core::types::{NodeId, Offset, SessionId};
     use ka_core::wire::control::{Reason, Refusal};
 
     fn watch() -> Watch {

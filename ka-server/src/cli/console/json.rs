@@ -14,8 +14,8 @@ use ka_core::types::NodeId;
 use ka_desc::manifest::{NodeState, StreamKind};
 use serde::Serialize;
 
-use super::config::Serving;
 use super::report;
+use super::serving::Serving;
 
 /// An event.
 #[derive(Clone, Debug, Serialize)]
@@ -345,7 +345,7 @@ fn source<'a>(serving: &dyn Serving, root: Option<&'a NodeReport>) -> SourceEnd<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::serve::report::tests::{options, report};
+    use crate::cli::console::report::tests::{options, report};
     use ka_core::console::clock::Time;
     use ka_core::wire::control::{Outcome, Reason};
 

@@ -8,7 +8,7 @@ use ka_core::types::NodeId;
 use ka_core::wire::control::Outcome;
 use ka_desc::manifest::{NodeState, Stage};
 
-use crate::serve::report::briefly;
+use super::super::report::briefly;
 
 /// One node.
 #[derive(Debug)]

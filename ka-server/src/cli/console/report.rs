@@ -9,7 +9,7 @@ use ka_core::time::Instant;
 use ka_core::types::NodeId;
 use ka_core::wire::control::{Outcome, Reason};
 
-use super::config::Serving;
+use super::serving::Serving;
 
 /// The exit status of a session that was opened. `stopped`: somebody stopped it here.
 pub(crate) fn exit(report: &Report, stopped: bool) -> Exit {

@@ -5,8 +5,8 @@ use ka_core::console::units;
 use ka_core::crypto::session_key::Key;
 use ka_core::limits;
 
-use super::config::{Serving, Words};
 use super::keyboard::KEY;
+use super::serving::{Serving, Words};
 
 /// The ways in which the session can be started here.
 #[derive(Clone, Copy, Debug, Default)]
@@ -104,8 +104,8 @@ fn fewer(serving: &dyn Serving, words: &Words, start: Start) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::console::report::tests::options;
     use crate::cli::server::{Options, Served};
-    use crate::serve::report::tests::options;
 
     fn said(args: &[&str], key: &Key, start: Start) -> Vec<String> {
         lines(&options(args), key, 30765, (30764, 64 << 20), start)
