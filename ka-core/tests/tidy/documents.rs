@@ -6,6 +6,9 @@ use std::path::Path;
 
 use super::source::{files, root};
 
+/// The documents whose sections have numbers.
+const NUMBERED: [&str; 2] = ["PROTOCOL", "BEHAVIOUR"];
+
 /// The documents, with their names.
 fn documents() -> Vec<(String, String)> {
     let folders = ["", "docs", "ka-desc", "ka-core/src"];
@@ -31,6 +34,45 @@ fn prose(text: &str) -> String {
 /// The words in backticks.
 fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.lines().flat_map(|line| line.split('`').skip(1).step_by(2))
+}
+
+/// The number that a text begins with, such as `7.10.2`.
+fn number(text: &str) -> String {
+    let digits = text.chars().take_while(|c| c.is_ascii_digit() || *c == '.');
+    digits.collect::<String>().trim_end_matches('.').to_owned()
+}
+
+/// The sections of a document: a heading, a row or a paragraph begins with each number, and no other one does.
+fn sections(text: &str) -> Vec<String> {
+    let before = std::iter::once("").chain(text.lines());
+    let begins = |(before, line): (&str, &str)| {
+        let first = before.is_empty() || line.starts_with(['#', '|']);
+        line.trim_start_matches(['#', '|', ' ']).strip_prefix('§').filter(|_| first).map(number)
+    };
+    let all = before.zip(text.lines()).filter_map(begins);
+    // The head of a table has the sign alone.
+    let all: Vec<_> = all.filter(|section| !section.is_empty()).collect();
+    assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len(), "a number is given twice: {all:?}");
+    all
+}
+
+/// The sections that a text cites, each with its document: the one named before it, or else the text's `own`.
+fn cited<'a>(text: &'a str, own: &'a str) -> impl Iterator<Item = (&'static str, String)> + 'a {
+    let pieces: Vec<_> = text.split('§').collect();
+    let citations = pieces.windows(2).map(|pair| (pair[0], number(pair[1])));
+    let citations: Vec<_> = citations.filter(|(_, section)| !section.is_empty()).collect();
+    citations.into_iter().map(move |(before, section)| {
+        let word = before.split_whitespace().next_back().unwrap_or_default();
+        let word = word.trim_matches(|c: char| !c.is_alphanumeric()).trim_end_matches(".md");
+        let of = |name: &str| NUMBERED.into_iter().find(|numbered| *numbered == name);
+        (of(word).or(of(own)).unwrap_or("no document"), section)
+    })
+}
+
+/// The comments of a source file, as text.
+fn comments(source: &str) -> String {
+    let lines = source.lines().map(str::trim_start).filter(|line| line.starts_with("//"));
+    lines.map(|line| line.trim_start_matches(['/', '!'])).collect::<Vec<_>>().join("\n")
 }
 
 /// The name that a link to a heading has.
@@ -82,24 +124,34 @@ fn paths_exist() {
 
 #[test]
 fn sections_exist() {
-    let protocol = document("PROTOCOL.md");
-    let number = |text: &str| -> String {
-        let digits = text.chars().take_while(|c| c.is_ascii_digit() || *c == '.');
-        digits.collect::<String>().trim_end_matches('.').to_owned()
-    };
-    let begins = |line: &str| line.trim_start_matches(['#', '|', ' ']).strip_prefix('§').map(number);
-    let known: BTreeSet<_> = protocol.lines().filter_map(begins).collect();
-    for (name, text) in documents() {
-        let missing: Vec<_> =
-            text.split('§').skip(1).map(number).filter(|section| !known.contains(section)).collect();
-        assert_eq!(missing, [""; 0], "{name}");
+    let known = NUMBERED.map(|name| (name, sections(&document(&format!("{name}.md")))));
+    let known: BTreeSet<_> = known
+        .iter()
+        .flat_map(|(name, all)| all.iter().map(move |section| (*name, section.clone())))
+        .collect();
+    let comments = files(&["src", "tests"]).into_iter().map(|(name, text)| (name, comments(&text)));
+    for (name, text) in documents().into_iter().chain(comments) {
+        let own = name.strip_suffix(".md").unwrap_or_default();
+        let missing: Vec<_> = cited(&text, own).filter(|cited| !known.contains(cited)).collect();
+        assert!(missing.is_empty(), "{name}: {missing:?}");
     }
+}
+
+#[test]
+fn a_citation_is_of_the_document_before_it_or_of_its_own() {
+    let text = "## §1 A\n\n§1.1 See `PROTOCOL.md §2.3`, BEHAVIOUR\n§4 (and\n§5.6).\n\n| § | x |\n| §7 | x |";
+    let section = |section: &str| section.to_owned();
+    assert_eq!(sections(text), ["1", "1.1", "7"].map(section));
+    let own = [("BEHAVIOUR", "1"), ("BEHAVIOUR", "1.1")];
+    let all =
+        [&own[..], &[("PROTOCOL", "2.3"), ("BEHAVIOUR", "4"), ("BEHAVIOUR", "5.6"), ("BEHAVIOUR", "7")]];
+    assert!(cited(text, "BEHAVIOUR").eq(all.concat().into_iter().map(|(of, at)| (of, section(at)))));
+    assert!(cited("See §2.", "README").eq([("no document", section("2"))]));
 }
 
 #[test]
 fn constants_exist() {
     let sources = files(&["src"]);
-    let protocol = document("PROTOCOL.md");
     let capital = |word: &&str| {
         word.starts_with(|c: char| c.is_ascii_uppercase())
             && word.len() > 2
@@ -107,17 +159,20 @@ fn constants_exist() {
     };
     // Those are the kernel's.
     let is_foreign = |word: &str| word.starts_with("SO_") || word.starts_with('E') && !word.contains('_');
-    let named: BTreeSet<_> = quoted(&protocol).filter(capital).filter(|word| !is_foreign(word)).collect();
-    assert!(named.len() > 20, "{named:?}");
-    // A row that names a file names that of the constant.
-    for row in protocol.lines().filter(|row| row.starts_with('|') && row.contains(".rs`")) {
-        let words: Vec<_> = quoted(row).collect();
-        let text = fs::read_to_string(root().join("ka-core/src").join(words[1])).unwrap_or_default();
-        assert!(text.contains(&format!("const {}:", words[0])), "PROTOCOL.md: {row}");
-    }
     let exists = |name: &str| sources.iter().any(|(_, text)| text.contains(&format!("const {name}:")));
-    let missing: Vec<_> = named.into_iter().filter(|name| !exists(name)).collect();
-    assert_eq!(missing, [""; 0], "PROTOCOL.md");
+    for page in NUMBERED.map(|name| format!("{name}.md")) {
+        let text = document(&page);
+        let named: BTreeSet<_> = quoted(&text).filter(capital).filter(|word| !is_foreign(word)).collect();
+        assert!(named.len() > 20, "{page}: {named:?}");
+        // A row that names a file names that of the constant.
+        for row in text.lines().filter(|row| row.starts_with('|') && row.contains(".rs`")) {
+            let words: Vec<_> = quoted(row).collect();
+            let file = fs::read_to_string(root().join("ka-core/src").join(words[1])).unwrap_or_default();
+            assert!(file.contains(&format!("const {}:", words[0])), "{page}: {row}");
+        }
+        let missing: Vec<_> = named.into_iter().filter(|name| !exists(name)).collect();
+        assert_eq!(missing, [""; 0], "{page}");
+    }
 }
 
 #[test]
