@@ -1,4 +1,5 @@
-//! The decisions. No IO, no clock, no randomness: what happened goes in, what is wanted comes out.
+//! The decisions. No IO, no clock, no randomness: what happened goes in, what is wanted comes out. `BEHAVIOUR.md` says
+//! the same clause by clause.
 //!
 //! ```text
 //!      Input ──▶ handle(now, input) ──▶ poll() ──▶ Output … Output, Wait(when)
