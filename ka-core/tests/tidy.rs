@@ -1,6 +1,8 @@
 //! The code about itself: what ARCHITECTURE.md claims and no compiler checks.
 #![cfg(feature = "io")]
 
+#[path = "tidy/api.rs"]
+mod api;
 #[path = "tidy/documents.rs"]
 mod documents;
 #[path = "tidy/errors.rs"]

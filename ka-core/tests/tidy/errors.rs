@@ -19,8 +19,9 @@ struct Found(Vec<String>);
 impl Found {
     fn look(&mut self, name: &dyn ToString, what: &impl ToTokens) {
         let text = what.to_token_stream().to_string().replace(' ', "");
-        let fails =
-            text.match_indices("Result<").any(|(at, _)| error_of(&text[at + "Result<".len()..]) == "String");
+        let fails = text
+            .match_indices("Result<")
+            .any(|(at, _)| ["String", "Vec<String>"].contains(&error_of(&text[at + "Result<".len()..])));
         if fails {
             self.0.push(name.to_string());
         }
@@ -106,7 +107,8 @@ fn what_fails_with_a_text_is_found() {
         pub trait F { fn f() -> Result<String, String>; }
         impl FromStr for G { type Err = String; }
         impl H { pub fn h() -> Result<String, Vec<String>> {} }
+        impl H { pub fn j() -> Result<Vec<String>, H> {} }
         pub fn i() -> io::Result<String> {}
     ";
-    assert_eq!(failing_with_texts(&syn::parse_file(text).unwrap()), ["a", "d", "E", "F", "Err"]);
+    assert_eq!(failing_with_texts(&syn::parse_file(text).unwrap()), ["a", "d", "E", "F", "Err", "h"]);
 }

@@ -1,6 +1,7 @@
 //! Which kernel modules go along: those of disks, wired networks, keyboards and file systems, and what they need. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::{error, fmt};
 
 /// Whole directories (`/`), modules, and those whose names begin so (`*`), of the kernel's tree.
 const WANTED: &[&str] = &[
@@ -135,12 +136,12 @@ impl Modules {
     /// The paths of those that go along: the wanted ones, these by name, and what they need.
     ///
     /// # Errors
-    /// The names that no module has.
-    pub fn choose(&self, also: &[String]) -> Result<BTreeSet<String>, Vec<String>> {
+    /// Some names are no module's.
+    pub fn choose(&self, also: &[String]) -> Result<BTreeSet<String>, UnknownModules> {
         let unknown: Vec<String> =
             also.iter().filter(|n| !self.paths.contains_key(&name(n))).cloned().collect();
         if !unknown.is_empty() {
-            return Err(unknown);
+            return Err(UnknownModules(unknown));
         }
         let mut todo: Vec<&String> = self.needs.keys().filter(|path| is_wanted(path)).collect();
         todo.extend(also.iter().filter_map(|n| self.paths.get(&name(n))).flatten());
@@ -155,6 +156,18 @@ impl Modules {
         Ok(chosen)
     }
 }
+
+/// Names that no module of a kernel has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownModules(pub Vec<String>);
+
+impl fmt::Display for UnknownModules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "it has no module {}", self.0.join(", "))
+    }
+}
+
+impl error::Error for UnknownModules {}
 
 /// A module's name: that of its file, with `_` for `-` as the kernel has it.
 fn name(path: &str) -> String {
@@ -236,7 +249,10 @@ updates/dkms/r8125.ko.xz:
     #[test]
     fn names_that_no_module_has_are_told() {
         let also = ["e1000e".to_owned(), "no_such".to_owned()];
-        assert_eq!(Modules::parse(DEP, ALIAS, SOFT).choose(&also), Err(vec!["no_such".to_owned()]));
+        assert_eq!(
+            Modules::parse(DEP, ALIAS, SOFT).choose(&also),
+            Err(UnknownModules(vec!["no_such".to_owned()]))
+        );
     }
 
     #[test]

@@ -327,12 +327,6 @@ impl From<FileError> for Error {
     }
 }
 
-impl From<FileError> for String {
-    fn from(error: FileError) -> Self {
-        error.to_string()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;

@@ -117,7 +117,7 @@ impl Kernel {
         );
         let chosen = known
             .choose(also)
-            .map_err(|names| format!("kernel {} has no module {}", self.version, names.join(", ")))?;
+            .map_err(|unknown| format!("kernel {} has no module {}", self.version, unknown.0.join(", ")))?;
         let mut sizes = Sizes::default();
         let (mut firmware, mut packed) = (Vec::new(), Vec::new());
         for path in &chosen {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use ka_desc::boot::check;
+use ka_desc::error::Error;
 use ka_desc::language::{Action, Desc, Kind};
 use ka_desc::manifest::{Boot, Firmware, Install, Piece, Place, Uefi};
 
@@ -19,7 +20,7 @@ pub fn boot(
     choice: &Choice,
     scope: &Scope<'_>,
     desc: &Desc,
-) -> Result<(Boot, Vec<u8>, Vec<String>), Vec<String>> {
+) -> Result<(Boot, Vec<u8>, Vec<String>), Vec<Error>> {
     let (mut problems, mut warnings) = (Vec::new(), Vec::new());
     let uefi = uefi(scope);
     let (mut all, mut bytes) = (Vec::new(), Vec::new());
@@ -33,7 +34,7 @@ pub fn boot(
             // Others start the clones, or the clones' own tools make them such.
             Err(_) if choice.install.is_some() => {}
             Err(why) if uefi.is_some() => warnings.push(format!("clones will not boot by BIOS: {why}")),
-            Err(why) => problems.push(why.to_string()),
+            Err(why) => problems.push(why),
         }
     }
     let pieces = all;

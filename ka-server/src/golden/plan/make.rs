@@ -47,14 +47,14 @@ pub fn plan(golden: &Golden, choice: &Choice) -> Result<Planned, Vec<Error>> {
         warnings.extend(doubts);
     }
     let booted = boot(golden, choice, &scope, &desc);
-    let refused = |problems: Vec<String>| problems.into_iter().map(Error::from).collect();
+    let refused = |problems: Vec<String>| problems.into_iter().map(Error::from).collect::<Vec<_>>();
     let (boot, bytes) = match (booted, problems.is_empty()) {
         (Ok((boot, bytes, noted)), true) => {
             warnings.extend(noted);
             (boot, bytes)
         }
         (Ok(_), false) => return Err(refused(problems)),
-        (Err(why), _) => return Err(refused([problems, why].concat())),
+        (Err(why), _) => return Err(refused(problems).into_iter().chain(why).collect()),
     };
     let named = |path: &PathBuf| path.display().to_string();
     let mounts: Vec<PathBuf> = scope.mounts.iter().map(|mount| mount.at.clone()).collect();

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use ka_desc::error::Error;
 use ka_desc::language::bytes::people;
 use ka_desc::language::{Desc, Disk};
 use ka_desc::layout;
@@ -106,7 +107,7 @@ pub fn json(golden: &Golden, planned: &Planned, busy: &Busy) -> String {
 }
 
 /// Each disk of the plan, on a disk of the golden node's size.
-fn laid_out(golden: &Golden, plan: &Manifest) -> Vec<(Disk, Result<layout::Plan, Vec<String>>)> {
+fn laid_out(golden: &Golden, plan: &Manifest) -> Vec<(Disk, Result<layout::Plan, Error>)> {
     let desc: Desc = plan.desc().unwrap_or_default();
     let laid = |disk: Disk| {
         let laid = sizes::laid_out(golden, &disk);

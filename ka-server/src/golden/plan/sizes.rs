@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use ka_desc::error::Error;
 use ka_desc::language::bytes::people;
 use ka_desc::language::{Desc, Disk, Fs, Partition, Size};
 use ka_desc::layout;
@@ -94,7 +95,6 @@ pub fn misfits(
         let name = disk.name.clone().unwrap_or_default();
         let planned = laid_out(golden, disk);
         if let Err(why) = &planned {
-            let why = why.join("; ");
             warnings
                 .push(format!("the desc of {name} is not one for a disk like the golden node's own: {why}"));
         }
@@ -132,11 +132,14 @@ pub fn misfits(
 /// The desc on a disk of the golden node's size.
 ///
 /// # Errors
-/// Why that is not possible, as sentences.
-pub fn laid_out(golden: &Golden, disk: &Disk) -> Result<layout::Plan, Vec<String>> {
-    let own = disk.name.as_ref().and_then(|name| golden.disk(name)).ok_or_else(Vec::new)?;
-    layout::Plan::new(disk, own.geometry, own.found.as_ref())
-        .map_err(|list| list.into_iter().map(|misfit| misfit.to_string()).collect())
+/// Why that is not possible.
+pub fn laid_out(golden: &Golden, disk: &Disk) -> Result<layout::Plan, Error> {
+    let own = disk.name.as_ref().and_then(|name| golden.disk(name));
+    let own = own.ok_or_else(|| Error::from("the golden node has no disk of this name"))?;
+    layout::Plan::new(disk, own.geometry, own.found.as_ref()).map_err(|misfits| {
+        let all: Vec<String> = misfits.iter().map(ToString::to_string).collect();
+        all.join("; ").into()
+    })
 }
 
 /// Returns the number of files that a new file system has room for.
