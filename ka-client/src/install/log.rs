@@ -1,13 +1,14 @@
 //! The log of an installation, for everybody who needs it: the caller, a file, and the golden node.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, PipeReader, Read, Write};
+use std::io::{self, PipeReader, Write};
 use std::path::Path;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ka_core::console::clock::Time;
 use ka_core::net::Control;
+use ka_core::stream::{self, Said};
 use ka_desc::manifest::{NodeState, Stage, topic};
 
 use super::progress::{Progress, Tell};
@@ -15,9 +16,6 @@ use crate::finish::Remark;
 
 /// Lines of one program that are passed on; a tar that complains of each file would fill a disk.
 const LINES: usize = 200;
-
-/// The longest line of a program.
-const LINE_BYTES: u64 = 1000;
 
 /// A log. Clones write the same one.
 #[derive(Clone)]
@@ -95,34 +93,14 @@ impl Log {
         self.control.state(shared.state.to_bytes());
     }
 
-    /// Says what a program says on the other end of this pipe, until it has nothing more to say; then its first line and
-    /// how many there were come back, if it said anything.
-    pub(super) fn follow(&self, name: &'static str, pipe: PipeReader) -> Receiver<Option<(String, usize)>> {
+    /// Says what a program says on the other end of this pipe, until it has nothing more to say.
+    pub(super) fn follow(&self, name: &'static str, pipe: PipeReader) -> Receiver<Said> {
         let log = self.clone();
-        let (tx, all) = channel();
-        // Without a thread, nobody knows what it says; whoever waits for that hears that nobody does.
-        let _ = std::thread::Builder::new().name("ka-log".into()).spawn(move || {
-            let mut lines = 0;
-            let mut first = None;
-            let mut reader = BufReader::new(pipe);
-            loop {
-                let mut line = Vec::new();
-                match reader.by_ref().take(LINE_BYTES).read_until(b'\n', &mut line) {
-                    Ok(0) | Err(_) => break,
-                    Ok(_) => {}
-                }
-                lines += 1;
-                let text = String::from_utf8_lossy(&line);
-                first.get_or_insert_with(|| text.trim_end().to_owned());
-                match lines {
-                    ..LINES => log.say(&format!("{name}: {}", text.trim_end())),
-                    LINES => log.say(&format!("{name} says more, which is left out")),
-                    _ => {}
-                }
-            }
-            let _ = tx.send(first.map(|first| (first, lines)));
-        });
-        all
+        stream::follow(pipe, move |number, text| match number {
+            ..LINES => log.say(&format!("{name}: {text}")),
+            LINES => log.say(&format!("{name} says more, which is left out")),
+            _ => {}
+        })
     }
 
     /// A line for the file alone.

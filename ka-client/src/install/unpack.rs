@@ -8,7 +8,7 @@ use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ka_core::stream::{CommandSink, Sink, Stop};
+use ka_core::stream::{CommandSink, Said, Sink, Stop};
 
 /// After its end, what it said is there within so long.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -16,12 +16,12 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 /// A tar at work.
 pub(super) struct Unpack {
     tar: CommandSink,
-    /// Its first complaint, and how many there were.
-    said: Receiver<Option<(String, usize)>>,
+    /// Its complaints.
+    said: Receiver<Said>,
 }
 
 impl Unpack {
-    pub(super) fn start(tar: Command, said: Receiver<Option<(String, usize)>>) -> io::Result<Self> {
+    pub(super) fn start(tar: Command, said: Receiver<Said>) -> io::Result<Self> {
         Ok(Self { tar: CommandSink::run(tar)?, said })
     }
 }
@@ -35,9 +35,9 @@ impl Sink for Unpack {
         let Self { tar, said } = *self;
         Box::new(tar).finish(stop)?;
         let why = match said.recv_timeout(LAST_WORDS) {
-            Ok(None) => return Ok(()),
-            Ok(Some((first, 1))) => format!("tar could not unpack all: {first}"),
-            Ok(Some((first, lines))) => {
+            Ok(Said { first: None, .. }) => return Ok(()),
+            Ok(Said { first: Some(first), lines: 1 }) => format!("tar could not unpack all: {first}"),
+            Ok(Said { first: Some(first), lines }) => {
                 format!("tar could not unpack all: {first} (and {} lines more)", lines - 1)
             }
             Err(_) => "what tar said is not known".into(),
@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn a_tar_that_complains_has_not_unpacked_all_whatever_its_status() {
-        let finished = |program: &str, said: Option<Option<(String, usize)>>| {
+        let finished = |program: &str, said: Option<Said>| {
             let (tx, rx) = channel();
             said.into_iter().for_each(|said| tx.send(said).unwrap());
             drop(tx);
@@ -66,10 +66,11 @@ mod tests {
                 .finish(&Stop::new())
                 .map_err(|e| e.to_string())
         };
-        assert_eq!(finished("true", Some(None)), Ok(()));
-        let said = finished("true", Some(Some(("no room for user.x".into(), 3)))).unwrap_err();
+        assert_eq!(finished("true", Some(Said::default())), Ok(()));
+        let complaints = Said { first: Some("no room for user.x".into()), lines: 3 };
+        let said = finished("true", Some(complaints)).unwrap_err();
         assert_eq!(said, "tar could not unpack all: no room for user.x (and 2 lines more)");
-        assert!(finished("false", Some(None)).unwrap_err().contains("status 1"));
+        assert!(finished("false", Some(Said::default())).unwrap_err().contains("status 1"));
         assert!(finished("true", None).is_err());
     }
 }

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ka_core::stream::{CommandSource, Source};
+use ka_core::stream::{CommandSource, Source, follow};
 use ka_desc::manifest::OWN;
 
 use super::nodes::Nodes;
@@ -62,7 +62,11 @@ impl Files {
         let (said, theirs) = io::pipe()?;
         tar.stderr(theirs);
         let packed = CommandSource::run(tar)?.accepting(CHANGED);
-        follow(said, say);
+        drop(follow(said, move |number, text| match number {
+            ..LINES => say(text.to_owned()),
+            LINES => say("tar says more, which is left out".into()),
+            _ => {}
+        }));
         *lock(&self.slot) = Some((still, self.looked, self.private));
         Ok(Box::new(Packed { packed, slot: self.slot, nodes: self.nodes }))
     }
@@ -134,25 +138,6 @@ fn pattern(path: &Path) -> String {
         pattern.push(c);
     }
     pattern
-}
-
-/// Passes on what tar says.
-fn follow(pipe: io::PipeReader, say: impl Fn(String) + Send + 'static) {
-    use std::io::BufRead;
-    // Without a thread, what it says is lost, and how it ends still counts.
-    let _ = std::thread::Builder::new().name("ka-log".into()).spawn(move || {
-        let mut more = 0;
-        for (at, line) in io::BufReader::new(pipe).split(b'\n').map_while(Result::ok).enumerate() {
-            if at < LINES {
-                say(String::from_utf8_lossy(&line).into_owned());
-            } else {
-                more += 1;
-            }
-        }
-        if more > 0 {
-            say(format!("tar: and {more} lines more"));
-        }
-    });
 }
 
 #[cfg(test)]

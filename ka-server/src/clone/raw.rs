@@ -1,7 +1,7 @@
 //! A raw partition as a source: its used blocks by partclone if every node can write those, else all its bytes.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, PipeReader};
+use std::io;
 use std::mem;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ka_core::stream::{CommandSource, ReadAt, Source};
+use ka_core::stream::{CommandSource, ReadAt, Source, follow};
 use ka_desc::error::Error;
 use ka_desc::manifest::{Raw, RawFormat};
 use ka_desc::phrases;
@@ -98,7 +98,13 @@ impl RawSource {
             .stderr(theirs);
         let partclone = CommandSource::run(partclone).map_err(|e| e.to_string())?;
         let words = Arc::new(Mutex::new(String::new()));
-        listen(said, Arc::clone(&words));
+        let last = Arc::clone(&words);
+        // The last thing that it says, but for that it fails.
+        drop(follow(said, move |_, text| {
+            if !text.is_empty() && !phrases::is_partclones_end(text) {
+                text.trim().clone_into(&mut last.lock().unwrap_or_else(PoisonError::into_inner));
+            }
+        }));
         Ok(Packed { partclone, words, _device: device })
     }
 
@@ -139,19 +145,6 @@ pub(super) fn check(range: &Range) -> io::Result<()> {
 
 fn open(range: &Range) -> io::Result<File> {
     File::open(&range.path).map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", range.path.display())))
-}
-
-/// Keeps the last thing that partclone says, but for that it fails.
-fn listen(said: PipeReader, words: Arc<Mutex<String>>) {
-    // Without a thread, nobody knows what it says; how it ends still counts.
-    let _ = std::thread::Builder::new().name("ka-log".into()).spawn(move || {
-        for line in BufReader::new(said).split(b'\n').map_while(Result::ok) {
-            let line = String::from_utf8_lossy(&line).trim().to_owned();
-            if !line.is_empty() && !phrases::is_partclones_end(&line) {
-                *words.lock().unwrap_or_else(PoisonError::into_inner) = line;
-            }
-        }
-    });
 }
 
 impl Source for RawSource {

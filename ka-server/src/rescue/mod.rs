@@ -26,7 +26,7 @@ mod tools;
 use std::fs::{self, File};
 use std::io::{self, BufWriter};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 pub use config::Config;
 use cpio::{Archive, Content, Entry, Mode};
@@ -89,12 +89,13 @@ pub fn build(
     let out = &config.out;
     fs::create_dir_all(out).map_err(|e| named(out, &e))?;
     let [vmlinuz, initrd] = ["vmlinuz", "initrd"].map(|name| out.join(name));
-    fs::copy(&kernel.image, part(&vmlinuz))
-        .and_then(|_| fs::set_permissions(part(&vmlinuz), fs::Permissions::from_mode(0o644)))
-        .and_then(|()| fs::rename(part(&vmlinuz), &vmlinuz))
-        .map_err(|e| named(&kernel.image, &e))?;
+    put(&vmlinuz, |part| {
+        fs::copy(&kernel.image, part)
+            .and_then(|_| fs::set_permissions(part, fs::Permissions::from_mode(0o644)))
+            .map_err(|e| named(&kernel.image, &e).into())
+    })?;
     let zstd = kernel.is_set(&tree, "CONFIG_RD_ZSTD") && runner.has("zstd");
-    let unpacked = compress(&archive, runner, zstd, &initrd)?;
+    let unpacked = put(&initrd, |part| compress(&archive, runner, zstd, part))?;
     tell(&said(&kernel, &vmlinuz, &initrd, unpacked, sizes));
 
     let secret = origin.secret(key.as_deref().map(String::as_str));
@@ -103,9 +104,10 @@ pub fn build(
         let disc = out.join("rescue.iso");
         // With the key in it, it is its owner's alone.
         let mode = if key.is_some() { 0o600 } else { 0o644 };
-        private(&part(&disc), mode).map_err(|e| named(&disc, &e))?;
-        iso::make(runner, [&vmlinuz, &initrd], &entry::disc(&append), &part(&disc))?;
-        fs::rename(part(&disc), &disc).map_err(|e| named(&disc, &e))?;
+        put(&disc, |part| {
+            private(part, mode).map_err(|e| named(&disc, &e))?;
+            iso::make(runner, [&vmlinuz, &initrd], &entry::disc(&append), part)
+        })?;
         tell(&format!("{}: {}", disc.display(), units::size(length(&disc))));
         if key.is_some() {
             let folder = out.display();
@@ -144,29 +146,34 @@ fn skeleton() -> Archive {
 }
 
 /// Writes the archive, compressed. How large it was before.
-fn compress(archive: &Archive, runner: &mut dyn Runner, zstd: bool, initrd: &Path) -> Result<u64, Error> {
-    let plain = initrd.with_extension("cpio");
+fn compress(archive: &Archive, runner: &mut dyn Runner, zstd: bool, part: &Path) -> Result<u64, Error> {
+    let plain = part.with_extension("cpio");
     let write = || {
         let mut file = BufWriter::new(File::create(&plain)?);
         archive.write(&mut file)?;
         file.into_inner()?.metadata().map(|about| about.len())
     };
     let bytes = write().map_err(|e| format!("{}: {e}", plain.display()))?;
-    let [from, to] = [&plain, &part(initrd)].map(|path| path.display().to_string());
+    let [from, to] = [&plain, part].map(|path| path.display().to_string());
     let packed = if zstd {
         runner.write(&Call::new("zstd", ["-q", "-f", "-15", "-T0", "--rm", "-o", &to, &from]))
     } else {
         runner.write(&Call::new("gzip", ["-9", "-n", "-f", "-S", ".part", &from]))
     };
     packed.map_err(|e| e.to_string())?;
-    let packed = if zstd { part(initrd) } else { plain.with_extension("cpio.part") };
-    fs::rename(&packed, initrd).map_err(|e| format!("{}: {e}", initrd.display()))?;
+    if !zstd {
+        let packed = plain.with_extension("cpio.part");
+        fs::rename(packed, part).map_err(|e| format!("{to}: {e}"))?;
+    }
     Ok(bytes)
 }
 
-/// Returns the path at which a file grows until it is whole.
-fn part(path: &Path) -> PathBuf {
-    path.with_extension("part")
+/// Makes a file beside its place, which gets it when it is whole.
+fn put<T>(path: &Path, make: impl FnOnce(&Path) -> Result<T, Error>) -> Result<T, Error> {
+    let part = path.with_extension("part");
+    let made = make(&part).inspect_err(|_| drop(fs::remove_file(&part)))?;
+    fs::rename(&part, path).map_err(|e| format!("{}: {e}", path.display()))?;
+    Ok(made)
 }
 
 /// A new, empty file that only those may read.
