@@ -228,10 +228,12 @@ fn a_finished_clone_starts_from_its_disk_and_one_that_is_none_is_cloned_again() 
     symlink("/bin/false", fails.join("umount")).unwrap();
     let mut failed = world.node(1, 160, Some(&fails));
     let mut waits = world.node(2, 160, Some(waiting.dir.path()));
-    let number = waits.until("joined")["node"].clone();
+    let [number, gone] = [&mut waits, &mut failed].map(|node| node.until("joined")["node"].clone());
     let end = failed.until("ended");
     assert_eq!(end["outcome"], "failed", "{end}");
-    server.until_that("noted", |event| event["node"] == number && is_at("finishing")(event));
+    // The server must have heard of it before the node is killed, or nobody knows how it ended.
+    let ended = |event: &serde_json::Value| event["event"] == "ended" && event["node"] == gone;
+    server.until_each(vec![&ended, &|event| event["node"] == number && is_at("finishing")(event)]);
     // It relays on, and is started anew: its disk is none of a clone, so it becomes one.
     failed.signal(Signal::KILL);
     drop(failed);

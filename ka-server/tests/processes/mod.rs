@@ -291,15 +291,27 @@ impl Running {
 
     /// Waits for an event of `--json` that is as wanted.
     pub(crate) fn until_that(&mut self, event: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        let lines = self.stdout.as_mut().unwrap();
         loop {
-            let Some(line) = lines.next() else {
-                panic!("no {event}: {}", self.stderr.as_mut().unwrap().all())
-            };
-            let value: Value = serde_json::from_str(&line).unwrap();
+            let value = self.event(event);
             if value["event"] == event && wanted(&value) {
                 return value;
             }
+        }
+    }
+
+    /// Waits for an event of `--json` for each of these, in any order.
+    pub(crate) fn until_each(&mut self, mut wanted: Vec<&dyn Fn(&Value) -> bool>) {
+        while !wanted.is_empty() {
+            let value = self.event("event that is waited for");
+            wanted.retain(|wanted| !wanted(&value));
+        }
+    }
+
+    /// The next event of `--json`.
+    fn event(&mut self, awaited: &str) -> Value {
+        match self.stdout.as_mut().unwrap().next() {
+            Some(line) => serde_json::from_str(&line).unwrap(),
+            None => panic!("no {awaited}: {}", self.stderr.as_mut().unwrap().all()),
         }
     }
 
