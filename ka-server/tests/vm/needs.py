@@ -56,7 +56,7 @@ def find(file):
 
 def accelerator():
     """KVM where it works, which is not wherever it is; otherwise QEMU's own translation, which always does."""
-    if os.path.exists("/dev/kvm"):
+    if os.path.exists("/dev/kvm") and os.environ.get("KA_VM_KVM") != "0":
         with tempfile.NamedTemporaryFile() as sector:
             sector.write(SECTOR)
             sector.flush()
