@@ -49,6 +49,8 @@ impl Report {
 /// Makes this machine a clone of the golden node whose session it receives, in the mount namespace of its own that
 /// [`ka_desc::private::enter`] makes.
 ///
+/// Dropping the future gives the session up, and leaves nothing mounted, unless a step of the work is under way just then.
+///
 /// # Errors
 /// What is wrong with this machine, before the session is joined. Everything later is in the report.
 pub async fn install(
@@ -59,9 +61,20 @@ pub async fn install(
 ) -> Result<Report, Error> {
     let (control, inbox) = remote;
     let installation = Installation::begin(config, control, progress)?;
+    let leave = Leave(installation.clone());
     let session = installation.run(client, inbox).await;
-    let machine = installation.end();
+    let machine = leave.0.end();
     Ok(Report { session, machine })
+}
+
+/// Leaves nothing mounted, also if nobody waits for the end.
+struct Leave(Installation);
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        // A second time there is nothing to do.
+        let _ = self.0.end();
+    }
 }
 
 /// An installation in its three steps, for callers that give up the second one: [`install`] is all of them.
