@@ -1,6 +1,6 @@
 //! Receives a session's streams: this host is a node, and each stream goes into a sink that the caller opens.
 //!
-//! What this adds to [`net::join`]: the session runs on a thread with next to no rights
+//! Beyond [`net::join`]: the session runs on a thread with next to no rights
 //! ([`privileges`]), and everything that happens is one kind of event.
 
 use std::io;

@@ -1,4 +1,4 @@
-//! What the caller of an installation is told.
+//! The progress of an installation, as its caller is told.
 
 use std::sync::Arc;
 

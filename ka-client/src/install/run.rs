@@ -18,7 +18,7 @@ use super::work::{Work, firmware};
 use super::{early, own};
 use crate::receive::{self, receive};
 
-/// What an installation has made of this machine.
+/// The state in which an installation leaves this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Installed {
     /// This machine is a clone now, whatever the session says.
@@ -34,7 +34,7 @@ pub struct Installed {
 pub struct Report {
     /// The end of the session for this node. An error is one of [`receive`](mod@crate::receive)'s.
     pub session: Result<NodeEnd, Error>,
-    /// What became of this machine.
+    /// The state of this machine.
     pub machine: Installed,
 }
 
@@ -52,7 +52,8 @@ impl Report {
 /// Dropping the future gives the session up, and leaves nothing mounted, unless a step of the work is under way just then.
 ///
 /// # Errors
-/// What is wrong with this machine, before the session is joined. Everything later is in the report.
+/// This machine cannot become a clone, for reasons that are known before the session is joined. Everything later is in
+/// the report.
 pub async fn install(
     config: Config,
     client: ClientConfig,

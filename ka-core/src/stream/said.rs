@@ -1,4 +1,4 @@
-//! What a command says on its standard error, line by line.
+//! The lines that a command says on its standard error.
 
 use std::io::{BufRead, BufReader, PipeReader, Read};
 use std::sync::mpsc::{Receiver, channel};
@@ -7,7 +7,7 @@ use std::thread;
 /// The longest line that is passed on whole. A longer one comes in several.
 const LINE_BYTES: u64 = 1000;
 
-/// What a command said in all.
+/// The first line of a command, and the number of its lines.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Said {
     /// Its first line.
@@ -17,7 +17,7 @@ pub struct Said {
 }
 
 /// Passes on each line that comes through this pipe, with its number from 1 and without its end, on a thread of its own.
-/// What was said in all comes back when the pipe's other end is closed; nothing does, if the system gives no thread.
+/// A summary comes back when the pipe's other end is closed; nothing does, if the system gives no thread.
 pub fn follow(pipe: PipeReader, mut line: impl FnMut(usize, &str) + Send + 'static) -> Receiver<Said> {
     let (tx, all) = channel();
     let _ = thread::Builder::new().name("ka-log".into()).spawn(move || {

@@ -301,6 +301,10 @@ mod tests {
         assert_eq!((typed.exclude_disks, typed.time_s), (vec!["sdb".to_owned()], 7));
         assert_eq!(typed.bootloader.as_deref(), Some("grub --with=jfs --with=ata_piix"));
         assert_eq!(options.session.session.as_ref().unwrap().as_str(), SESSION);
+        // An embedder gets the same.
+        let (config, own) = (options.config(0), Config::new(System::Running));
+        assert_eq!(config.format_timeout, own.format_timeout);
+        assert_eq!(config.session.finish_timeout, own.session.finish_timeout);
         let options = parse(&[
             "-n", "3", "-p", "sda", "a", "-p", "sdb", "b", "-x", "/tmp", "-x", "/srv", "-d", "20", "-D",
             "sda3",

@@ -5,7 +5,7 @@
 //!                      └────▶ progress, as it happens; the report, at the end
 //! ```
 //!
-//! What this adds to [`ka_core::net::serve`]: the keys come from files, the limit on open files is raised to what the
+//! Beyond [`ka_core::net::serve`]: the keys come from files, the limit on open files is raised to what the
 //! nodes need, and the session runs on a thread with next to no rights ([`ka_core::console::privileges`]).
 
 mod config;

@@ -34,12 +34,10 @@ pub struct Config {
     pub report: Option<PathBuf>,
 }
 
-/// The outcome of this node: the exit status, and the reason if it did not end well.
+/// The outcome of this node.
 pub struct Received {
     /// The exit status.
     pub exit: Exit,
-    /// Why this node did not end well, in words.
-    pub why: Option<String>,
     /// The session is one that this host has been through.
     pub already: bool,
 }
@@ -82,7 +80,7 @@ where
         Ok(ready) => ready,
         Err(e) => {
             tell.fail(&e.to_string(), Exit::NoStart);
-            return Received { exit: Exit::NoStart, why: None, already: false };
+            return Received { exit: Exit::NoStart, already: false };
         }
     };
     let end = run::supervise(signals, session, |moment| match moment {
@@ -100,11 +98,7 @@ where
         Some(Err(error)) => Err((error.cause().map_or(Exit::NoStart, exit_of), error.to_string())),
         None => lock(&watch).left(),
     };
-    let why = match &end {
-        Ok(end) => (!end.outcome.is_ok()).then(|| end.outcome.to_string()),
-        Err((_, why)) => Some(why.clone()),
-    };
-    Received { exit: lock(&watch).last_words(&label, end, file), why, already }
+    Received { exit: lock(&watch).last_words(&label, end, file), already }
 }
 
 /// The end of a session for this host: as a node, or without having been one, and why.

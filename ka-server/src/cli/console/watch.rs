@@ -42,7 +42,7 @@ impl Told {
     }
 }
 
-/// What is known beforehand of how much a stream is.
+/// The size of a stream, as far as it is known beforehand.
 fn total(stream: &Stream) -> Total {
     Total::new(stream.source.size(), StreamKind::is_estimate(&stream.metadata))
 }
