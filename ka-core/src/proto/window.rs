@@ -17,9 +17,10 @@
 //! in between keeps its place, and one that has not attached yet may need everything that is held.
 //!
 //! **Whose word counts.** A child speaks for itself: by what it says of itself it can harm itself only. What it says of
-//! those below it is not enough to forget anything, for they might lose it. What they say of themselves comes by
-//! the coordinator ([`set_stable`](Window::set_stable)), later than watermarks do. So watermarks say how much room there is, and both
-//! together what may be forgotten; `upto` stays within a window's size of that.
+//! those below it is not enough to forget anything, for they might lose it; nor to keep anything, for they may have it.
+//! What they say of themselves comes by the coordinator ([`set_stable`](Window::set_stable)), later than watermarks do. So
+//! watermarks beyond that say how much room there is, and those before it count for nothing; what is forgotten is stable,
+//! and `upto` stays within a window's size of that.
 //!
 //! **Room.** A window as large as memory allows would touch all of it for nothing when a sink is slower than the
 //! network anyway. So a node gives [`limits::CREDIT_BYTES`] at first, and opens up to the window's size when a consumer
@@ -80,6 +81,14 @@ struct Child {
     sent: Position,
     watermarks: Watermarks,
     upto: Offset,
+}
+
+impl Child {
+    /// What the child holds, and those below it as far as is known: what is `stable` they hold by their own word.
+    fn lowest(&self, stable: Position) -> Position {
+        let [held, below @ ..] = self.watermarks.0;
+        held.min(below.into_iter().fold(Position::END, Position::min).max(stable))
+    }
 }
 
 impl Window {
@@ -275,15 +284,16 @@ impl Window {
     /// Whether the whole tape is here, and with everybody below as far as is known.
     #[must_use]
     pub fn all_done(&self) -> bool {
-        self.closed && self.children.iter().all(|c| c.watermarks.lowest() >= self.received)
+        self.closed && self.children.iter().all(|c| c.lowest(self.stable_before()) >= self.received)
     }
 
     /// The link to a child is gone: its cursor stays until a view says what becomes of it.
     pub fn child_lost(&mut self, node: NodeId) {
         let all = if self.closed { self.received } else { Position::END };
+        let stable = self.stable_before();
         if let Some(child) = self.child(node).filter(|c| c.linked) {
             child.linked = false;
-            let lacks = child.watermarks.lowest() < all;
+            let lacks = child.lowest(stable) < all;
             self.counters.holds += u64::from(lacks);
         }
     }
@@ -379,9 +389,10 @@ impl Window {
         if self.credit < self.size || !full {
             return Blocked::No;
         }
-        let child = self.children.iter().min_by_key(|c| c.watermarks.lowest());
+        let stable = self.stable_before();
+        let child = self.children.iter().min_by_key(|c| c.lowest(stable));
         match (self.sink, child) {
-            (sink, Some(c)) if sink.is_none_or(|sink| c.watermarks.lowest() < sink) => Blocked::Child(c.node),
+            (sink, Some(c)) if sink.is_none_or(|sink| c.lowest(stable) < sink) => Blocked::Child(c.node),
             (Some(_), _) => Blocked::Sink,
             (None, _) => Blocked::No,
         }
@@ -450,7 +461,8 @@ impl Window {
         }
         // For whom the source is read again nothing is held.
         let held = |at: &Position| !self.reread || *at >= self.kept;
-        let children = self.children.iter().map(|c| c.watermarks.lowest()).filter(held);
+        let stable = self.stable_before();
+        let children = self.children.iter().map(|c| c.lowest(stable)).filter(held);
         let consumers = children.chain(self.sink);
         let mut low = consumers.fold(self.received, Position::min).max(self.kept);
         let from = self.from();
@@ -475,11 +487,19 @@ impl Window {
         self.forget();
     }
 
+    /// The place up to which all who are further below than the children hold the tape by their own word.
+    fn stable_before(&self) -> Position {
+        if self.stable == u64::MAX {
+            return Position::END;
+        }
+        let stable = self.marks.partition_point(|mark| mark.item <= self.stable);
+        stable.checked_sub(1).and_then(|place| self.marks.get(place).copied()).unwrap_or(self.kept)
+    }
+
     /// The place up to which all who say so themselves hold the tape, and nobody is known to need it.
     fn evictable_before(&self, from: Offset) -> Position {
         let at = |place: usize| self.marks.get(place).copied();
-        let stable = self.marks.partition_point(|mark| mark.item <= self.stable);
-        let mut evictable = stable.checked_sub(1).and_then(at).unwrap_or(self.kept);
+        let mut evictable = self.stable_before().min(self.received);
         if self.reread && self.stable < self.kept.item {
             return self.low;
         }
