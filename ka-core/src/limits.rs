@@ -231,6 +231,13 @@ pub const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Blocks that a slow link must have had the time for before a node counts as one that nothing reaches.
 pub const ARRIVAL_BLOCKS: u64 = 4;
 
+/// A node that has something to do takes at least this part of what it may be expected to get, over each
+/// [`FINISH_TIMEOUT`]: so no node holds a session that long …
+pub const CRAWL_FACTOR: u64 = 64;
+
+/// … nor, where nobody is faster, by fewer bytes per second than these.
+pub const CRAWL_BYTES_PER_S: u64 = 16 << 10;
+
 /// The time that the sink of a node has to end once it was given everything: what a file's end makes last may be
 /// gigabytes that wait in memory for a slow disk.
 pub const FINISH_TIMEOUT: Duration = Duration::from_secs(600);

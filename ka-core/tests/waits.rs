@@ -94,8 +94,10 @@ fn a_port_that_drops_large_packets_holds_up_the_others_for_ten_seconds_at_most()
                 assert_ok(&world, (1..=nodes).filter(|n| *n != hole));
                 let end = clean.report().ended + limits::ARRIVAL_TIMEOUT + secs(4);
                 assert!(world.report().ended < end, "{case}: {}", world.report().ended);
-                let named =
-                    when(&world, |e| matches!(e, Event::Idle { node, .. } if *node == NodeId(hole as u32)));
+                let named = when(
+                    &world,
+                    |e| matches!(e, Event::Idle { node, .. } | Event::Slow { node, .. } if *node == NodeId(hole as u32)),
+                );
                 assert!(named.expect("it is named") < secs(7), "{case}");
             }
         }

@@ -6,6 +6,7 @@
 use alloc::format;
 use alloc::string::String;
 
+use crate::limits;
 use crate::time::{Duration, Instant};
 use crate::types::NodeId;
 use crate::wire::control::Reason;
@@ -16,6 +17,9 @@ const EMPTY_LINKS: u32 = 2;
 /// The time that each further parent of a node that nothing reaches has to show that it does better.
 const TURN: Duration = Duration::from_secs(2);
 
+/// The number of parents that a node gets for this: as many as may all keep back what it lacks, and one that does not.
+const TURNS: usize = limits::LOSSES + 1;
+
 /// The time for which nothing has reached one node.
 #[derive(Clone, Debug)]
 pub struct Arrival {
@@ -25,16 +29,18 @@ pub struct Arrival {
     links: u32,
     /// The parent that could not be reached last, and why; `None` once a link is up.
     fault: Option<(NodeId, String)>,
-    /// When the node got another parent for this, and whether the server itself has tried to feed it.
+    /// When the node got another parent for this, and how many of them have their turns left: after the server none.
     moved: Option<Instant>,
-    by_root: bool,
+    turns: usize,
+    /// Whether the operator was told.
+    told: bool,
 }
 
 impl Arrival {
     /// The clock of a node that has something to wait for from now on.
     #[must_use]
     pub fn new(now: Instant) -> Self {
-        Self { last: now, links: 0, fault: None, moved: None, by_root: false }
+        Self { last: now, links: 0, fault: None, moved: None, turns: TURNS, told: false }
     }
 
     /// Notes that bytes have arrived.
@@ -54,6 +60,11 @@ impl Arrival {
         self.fault = None;
     }
 
+    /// Notes that the operator is told; whether that was so before.
+    pub fn tell(&mut self) -> bool {
+        core::mem::replace(&mut self.told, true)
+    }
+
     /// Notes that this parent cannot be reached, and why.
     pub fn unreachable(&mut self, parent: NodeId, why: String) {
         self.fault = Some((parent, why));
@@ -68,12 +79,22 @@ impl Arrival {
     /// Whether the node gets another parent instead of this one: each has a while to show that it does better, and after
     /// the server itself there is none.
     pub fn take_turn(&mut self, now: Instant, parent: Option<NodeId>) -> bool {
-        self.by_root |= parent == Some(NodeId::ROOT);
-        let turn = !self.by_root && self.moved.is_none_or(|moved| moved + TURN <= now);
+        if parent == Some(NodeId::ROOT) {
+            self.turns = 0;
+        }
+        let turn = self.turns > 0 && self.moved.is_none_or(|moved| moved + TURN <= now);
         if turn {
             self.moved = Some(now);
+            self.turns -= 1;
         }
         turn
+    }
+
+    /// Whether this parent still has its turn, or another one comes after it.
+    #[must_use]
+    pub fn has_turn(&self, now: Instant, parent: Option<NodeId>) -> bool {
+        let has_it = self.moved.is_some_and(|moved| now < moved + TURN);
+        has_it || (self.turns > 0 && parent != Some(NodeId::ROOT))
     }
 
     /// Whether the node has got another parent for this, and nothing has arrived since.

@@ -47,6 +47,8 @@ pub enum Limit {
     Sink,
     /// The link to its parent, which has far more.
     Link,
+    /// The same, but it shares the link for lack of a better place: little may come through no fault of its own.
+    Crowd,
 }
 
 impl Throughput {

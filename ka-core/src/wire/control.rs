@@ -85,6 +85,15 @@ pub struct Progress {
     pub counters: Counters,
 }
 
+impl Progress {
+    /// The same of a node that can have no more than what is before `end`.
+    #[must_use]
+    pub(crate) fn within(self, end: Offset) -> Self {
+        let received = self.received.min(end);
+        Self { received, sunk: self.sunk.min(received), kept: self.kept.min(received), ..self }
+    }
+}
+
 /// The cause that keeps a window full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Blocked {

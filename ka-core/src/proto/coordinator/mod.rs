@@ -13,7 +13,7 @@
 //!   [`roster`]: all of them.
 //! - Deciders, which see and change no more than they are given: `placement` (who can feed a node), `liveness` (who is
 //!   silent), `slowness` (who holds up the others), `deferred` (who is served after them), `stability` (what may be
-//!   evicted), `outcome` (who is still needed).
+//!   evicted), `trust` (whose word counts against whom), `outcome` (who is still needed).
 //! - `state`: the machine, its inputs and outputs. `act`: what it does.
 
 mod act;
@@ -30,6 +30,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 pub mod tree;
+mod trust;
 
 pub use config::{Config, Slow};
 pub use member::{Conn, Member};

@@ -82,9 +82,9 @@ impl Outcomes {
     }
 }
 
-/// Whether somebody below lacks bytes, so near that this node may have to feed it when others are lost.
+/// Whether somebody below lacks bytes, so near that this node may have to feed it when others are lost, or is handed over.
 pub(super) fn is_needed(nodes: &Nodes, node: NodeId) -> bool {
-    let mut level = nodes.tree.children(node).to_vec();
+    let mut level: Vec<_> = nodes.tree.listed(node).collect();
     for _ in 0..=limits::LOSSES {
         if level.iter().filter_map(|n| nodes.get(*n)).any(Member::lacks) {
             return true;

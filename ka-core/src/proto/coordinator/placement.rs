@@ -8,6 +8,8 @@ use alloc::vec::Vec;
 use super::member::Member;
 use super::roster::Roster;
 use super::tree::Tree;
+use super::trust::Trust;
+use crate::limits;
 use crate::types::{NodeId, Offset};
 
 /// The members of a session, and the tree in which they feed each other.
@@ -15,13 +17,19 @@ use crate::types::{NodeId, Offset};
 pub(super) struct Nodes {
     pub(super) roster: Roster,
     pub(super) tree: Tree,
+    pub(super) trust: Trust,
     /// Children of a node, as the session is to have it.
     fan_out: usize,
 }
 
 impl Nodes {
     pub(super) fn new(fan_out: u32) -> Self {
-        Self { roster: Roster::default(), tree: Tree::default(), fan_out: fan_out as usize }
+        Self {
+            roster: Roster::default(),
+            tree: Tree::default(),
+            trust: Trust::default(),
+            fan_out: fan_out as usize,
+        }
     }
 
     // ---- questions ----
@@ -44,13 +52,18 @@ impl Nodes {
         self.roster.get(NodeId::ROOT).map_or(Offset::ZERO, |root| root.delivery.kept())
     }
 
-    /// Whether a node may be somebody's parent.
-    pub(super) fn feeds(&self, m: &Member) -> bool {
+    /// The offset beyond which nobody can have the tape: what the root has, and before it has everything what may pass
+    /// between two words of it.
+    pub(super) fn sent_at_most(&self) -> Offset {
+        let Some(root) = self.roster.get(NodeId::ROOT) else { return Offset::ZERO };
+        let more = if root.is_complete() { 0 } else { limits::WINDOW_BYTES_DEFAULT_MAX };
+        root.delivery.received() + more
+    }
+
+    /// Whether a node can be somebody's parent.
+    pub(super) fn can_feed(&self, m: &Member) -> bool {
         m.node() == NodeId::ROOT
-            || (self.tree.parent(m.node()).is_some()
-                && !m.presence.is_suspected()
-                && !m.ending.is_released()
-                && m.delivery.is_sound())
+            || (self.tree.parent(m.node()).is_some() && !m.presence.is_suspected() && !m.ending.is_released())
     }
 
     /// Whether a node feeds as many as it should.
@@ -74,6 +87,28 @@ impl Nodes {
         let own = received(node).map_or(Offset::ZERO, |(_, at)| at);
         let all = self.tree.subtree(node).filter_map(received);
         all.filter(|(lacks, _)| *lacks).map(|(_, at)| at).fold(own, Offset::min)
+    }
+
+    /// Whether a node's view lists another one.
+    pub(super) fn lists(&self, node: NodeId, child: NodeId) -> bool {
+        self.tree.listed(node).any(|listed| listed == child)
+    }
+
+    /// Whether a child, or anybody below it for whom its parent must retain, lacks bytes that `node` has.
+    pub(super) fn lack_what(&self, child: NodeId, node: NodeId) -> bool {
+        let has = self.roster.get(node).map_or(Offset::ZERO, |m| m.delivery.received());
+        let mut level = Vec::from([child]);
+        for _ in 0..=limits::LOSSES {
+            if level
+                .iter()
+                .filter_map(|n| self.roster.get(*n))
+                .any(|m| m.lacks() && m.delivery.received() < has)
+            {
+                return true;
+            }
+            level = level.iter().flat_map(|n| self.tree.listed(*n)).collect();
+        }
+        false
     }
 
     /// The number of bytes that its parent has more than it. The close of the tape, which has none, counts for one.
@@ -102,17 +137,22 @@ impl Nodes {
     pub(super) fn previous_parent(&self, node: NodeId) -> Option<NodeId> {
         let old = self.tree.handover_from(node)?;
         let placed = old == NodeId::ROOT || self.tree.parent(old).is_some();
-        let avoided = self.roster.get(node)?.delivery.avoids().contains(&old);
-        (placed && !avoided && !self.tree.is_below(old, node)).then_some(old)
+        let m = self.roster.get(node)?;
+        let may = m.delivery.may_get(old, m.delivery.received());
+        (placed && may && !self.tree.is_below(old, node)).then_some(old)
     }
 
-    /// The nearest ancestor of `node` that may feed `child`.
+    /// The nearest ancestor of `node` that may feed `child`: one that nobody objects to, unless only the others hold what
+    /// it lacks.
     pub(super) fn nearest_above(&self, node: NodeId, child: NodeId) -> NodeId {
-        let avoid = self.roster.get(child).map(|m| m.delivery.avoids()).unwrap_or_default();
-        let may =
-            |m: &&Member| self.feeds(m) && !avoid.contains(&m.node()) && !self.is_of_no_use(m.node(), child);
-        let mut above = self.tree.above(node).map_while(|n| self.roster.get(n));
-        above.find(may).map_or(NodeId::ROOT, Member::node)
+        let at = self.lacked_from(child);
+        let may_get = |n| self.roster.get(child).is_none_or(|m| m.delivery.may_get(n, at));
+        let may = |m: &&Member| self.can_feed(m) && may_get(m.node()) && !self.is_of_no_use(m.node(), child);
+        let above = || self.tree.above(node).map_while(|n| self.roster.get(n)).filter(may);
+        let holds = |m: &Member| m.delivery.kept() <= at;
+        let sound = |m: &&Member| self.trust.is_sound(m.node()) && (m.node() != NodeId::ROOT || holds(m));
+        let found = above().find(sound).or_else(|| above().find(|m| holds(m)));
+        found.map_or(NodeId::ROOT, Member::node)
     }
 
     /// Returns a node that can feed `node` from `at` on; if `node` can be served later, none that must share its link.
@@ -126,24 +166,25 @@ impl Nodes {
         self.holder(node, at, not).filter(|holder| !reread || !self.is_full(*holder))
     }
 
-    /// Returns a node that holds the tape from `at` on and can feed `node`: rather one that is not slow, has room for a
-    /// child, and is far from the root, so that few depend on it.
+    /// Returns a node that holds the tape from `at` on and can feed `node`: rather one that nobody objects to, is not slow,
+    /// has room for a child, and is far from the root, so that few depend on it.
     pub(super) fn holder(&self, node: NodeId, at: Offset, not: Option<NodeId>) -> Option<NodeId> {
         let below = self.tree.subtree(node).collect::<BTreeSet<_>>();
-        let avoid = self.roster.get(node).map(|m| m.delivery.avoids()).unwrap_or_default();
+        let may_get = |n| self.roster.get(node).is_none_or(|m| m.delivery.may_get(n, at));
         let mut best = None;
         let mut level = Vec::from([NodeId::ROOT]);
         let mut depth = 0_u32;
         while !level.is_empty() {
             for m in level.iter().filter_map(|n| self.roster.get(*n)) {
-                let can = self.feeds(m)
+                let can = self.can_feed(m)
                     && m.delivery.kept() <= at
                     && !(m.delivery.arrival.in_vain() && m.delivery.received() <= at)
                     && Some(m.node()) != not
-                    && !avoid.contains(&m.node())
+                    && may_get(m.node())
                     && !below.contains(&m.node());
                 let load = self.tree.children(m.node()).len() / self.fan_out;
-                let cost = (m.pace.is_named(), load, u32::MAX - depth);
+                let sound = self.trust.is_sound(m.node());
+                let cost = (!sound, m.pace.is_named(), load, u32::MAX - depth);
                 if can && best.is_none_or(|(least, _)| cost < least) {
                     best = Some((cost, m.node()));
                 }
@@ -168,6 +209,36 @@ impl Nodes {
     }
 
     // ---- changes ----
+
+    /// Gives a node another parent instead of `from`, because of what it says of `from`, which may be a lie. Those below it
+    /// come along, and `from` hands them over: it lists them until they have what they may find nowhere else.
+    pub(super) fn move_away(&mut self, node: NodeId, from: NodeId, to: NodeId) {
+        let end = self.roster.get(NodeId::ROOT).map_or(Offset::ZERO, |root| root.delivery.received());
+        let mut level = self.tree.children(node).to_vec();
+        for _ in 0..limits::LOSSES {
+            for below in &level {
+                if let Some(m) = self.roster.get_mut(*below).filter(|m| m.lacks()) {
+                    m.delivery.need_until(end);
+                    self.tree.hand_over(*below, from);
+                }
+            }
+            level = level.iter().flat_map(|n| self.tree.children(*n)).copied().collect();
+        }
+        self.tree.attach(node, to);
+    }
+
+    /// Ends the handover of a node that is linked to its parent and has what it was handed over for; or of which one gets its
+    /// bytes by way of the other, so that the old parent would wait for ever.
+    pub(super) fn end_handover(&mut self, node: NodeId) {
+        let Some(old) = self.tree.handover_from(node).filter(|_| self.tree.linked_to(node).is_some()) else {
+            return;
+        };
+        let needs = self.roster.get(node).is_some_and(|m| m.delivery.needs_more());
+        if !needs || self.tree.is_below(node, old) || self.tree.is_below(old, node) {
+            self.tree.end_handover(node);
+            self.leave_if_free(old);
+        }
+    }
 
     /// Moves a node, with everybody below it, from its parent to somebody who has room for a child, if there is anybody.
     /// Its parent hands it over until its new link is up: nothing is risked.

@@ -49,10 +49,12 @@ impl Slowness {
         Self { fastest: 0, tried: false, looked: now }
     }
 
-    /// Notes how fast the fastest node is.
+    /// Notes how fast the fastest node is. Nobody gets more than the root sends: of what a burst brings, two measurements
+    /// of the root may each have a half.
     pub(super) fn see(&mut self, nodes: &Nodes) {
         let fastest = nodes.roster.nodes().filter_map(|m| m.pace.throughput.fed()).max().unwrap_or(0);
-        self.fastest = self.fastest.max(fastest);
+        let sent = nodes.get(NodeId::ROOT).map_or(0, |root| root.pace.throughput.best().fed);
+        self.fastest = self.fastest.max(fastest.min(2 * sent));
     }
 
     /// The time since the last look.
@@ -84,7 +86,7 @@ impl Slowness {
         // What is between it and those below it must be sent once more: a long session can afford that at once.
         let left = config.bytes.map_or(0, |bytes| bytes.saturating_sub(m.delivery.received().0));
         let patience = if left / rate.max(1) >= LONG { Duration::ZERO } else { limits::STUCK_AFTER };
-        limit(nodes, now, node).is_some()
+        limit(nodes, now, node).is_some_and(|limit| limit != Limit::Crowd)
             && lasts >= patience
             && is_below(rate, carries)
             && !core::mem::replace(&mut self.tried, true)
@@ -100,14 +102,20 @@ impl Slowness {
         config.min_rate.unwrap_or(self.fair(nodes, node) / 4)
     }
 
+    /// Bytes per second that a node takes at least if the session is to end some day.
+    pub(super) fn floor(&self, nodes: &Nodes, config: &Config, node: NodeId) -> u64 {
+        let floor = (self.fair(nodes, node) / limits::CRAWL_FACTOR).max(limits::CRAWL_BYTES_PER_S);
+        config.min_rate.map_or(floor, |rate| floor.min(rate)).max(1)
+    }
+
     /// The trouble of a node that has been limited like this for so long.
     pub(super) fn trouble(
         &self,
         nodes: &Nodes,
+        config: &Config,
         now: Instant,
         node: NodeId,
-        limit: Option<Limit>,
-        lasts: Duration,
+        (limit, lasts): (Option<Limit>, Duration),
     ) -> Option<Trouble> {
         let m = nodes.get(node)?;
         let throughput = &m.pace.throughput;
@@ -124,6 +132,12 @@ impl Slowness {
         match limit? {
             Limit::Sink => {
                 throughput.sunk().filter(|rate| slow(rate, throughput.best().sunk)).map(Trouble::Sink)
+            }
+            Limit::Crowd => {
+                let floor = self.floor(nodes, config, node);
+                let patience = if m.pace.was_fed_anew() { limits::STUCK_AFTER } else { limits::BYPASS_AFTER };
+                let slow = |rate: &u64| *rate < floor && lasts >= patience;
+                throughput.received().filter(slow).map(Trouble::Link)
             }
             Limit::Link => {
                 // Nobody may ever have been so fast that it could be measured.
@@ -144,9 +158,7 @@ impl Slowness {
         node: NodeId,
         trouble: Trouble,
     ) -> bool {
-        let parent = nodes.parent(node);
-        let waits = parent.is_some_and(|p| p.delivery.progress().blocked == Blocked::Child(node))
-            || kept_full_above(nodes, now, node).is_some();
+        let waits = is_full_for(nodes, now, node).is_some() || kept_full_above(nodes, now, node).is_some();
         let least = self.least_rate(nodes, config, node);
         let far = matches!(trouble, Trouble::Sink(rate) | Trouble::Link(rate) if rate < least);
         config.reread && (waits || far) && others_are_in_line(nodes, node)
@@ -168,6 +180,8 @@ impl Slowness {
             Slow::Drop => limits::STUCK_AFTER,
         };
         let m = nodes.get(node)?;
+        // Each further parent shows soon whether it does better.
+        let patience = if m.pace.was_fed_anew() { limits::STUCK_AFTER } else { patience };
         let patience = config.finish.filter(|_| m.is_complete()).unwrap_or(patience);
         let finish = match config.slow {
             Slow::Drop => limits::BYPASS_AFTER,
@@ -176,16 +190,14 @@ impl Slowness {
         // At its own pace it harms nobody, unless it came late and all others wait for it.
         let slow = !config.reread || (m.identity.is_late() && !nodes.roster.nodes().any(is_in_time));
         let (fair, least) = (self.fair(nodes, node), self.least_rate(nodes, config, node));
-        let (blocked, full_for) = m.pace.throughput.blocked(now);
-        let waited_for = nodes.parent(node).is_some_and(|p| {
-            let (blocked, lasts) = p.pace.throughput.blocked(now);
-            blocked == Blocked::Child(node) && lasts >= patience
-        }) || kept_full_above(nodes, now, node).is_some_and(|lasts| lasts >= patience);
+        let (own, full_for) = m.pace.throughput.blocked(now);
+        let waited_for = is_full_for(nodes, now, node).is_some_and(|lasts| lasts >= patience)
+            || kept_full_above(nodes, now, node).is_some_and(|lasts| lasts >= patience);
         let sink = match trouble {
             Trouble::Ending(lasts) => lasts >= config.finish.unwrap_or(finish),
             // With everything here nobody else is held up, but the session must end some day.
             Trouble::Stuck(lasts) => {
-                lasts >= patience && (m.is_complete() || (blocked == Blocked::Sink && full_for >= patience))
+                lasts >= patience && (m.is_complete() || (own == Blocked::Sink && full_for >= patience))
             }
             _ => false,
         };
@@ -207,26 +219,57 @@ pub(super) fn is_in_time(m: &Member) -> bool {
     !m.identity.is_late() && !m.ending.is_settled()
 }
 
+/// Whether a node has something to do: its parent has something for it, its sink lacks what it has, or it has not ended.
+pub(super) fn has_work(nodes: &Nodes, m: &Member) -> bool {
+    let progress = m.delivery.progress();
+    let room = matches!(blocked(nodes, m.node()), Blocked::No | Blocked::Sink);
+    let fed = room && nodes.behind(m.node()).is_some_and(|bytes| bytes > 0);
+    !m.pace.is_deferred() && (fed || progress.sunk < progress.received || m.is_complete())
+}
+
+/// The child that a node says to be full because of, though that one and those below it have everything that it has by
+/// their own word: if that lasts, one of them lies.
+pub(super) fn disputed(nodes: &Nodes, node: NodeId) -> Option<NodeId> {
+    let Blocked::Child(child) = nodes.get(node)?.delivery.progress().blocked else { return None };
+    let waits = nodes.tree.parent(child) == Some(node) && nodes.is_unfinished(child);
+    (waits && !nodes.lack_what(child, node)).then_some(child)
+}
+
+/// The cause that keeps a node's window full. A node that says this of one that is not below it, or of those below it when
+/// nobody there lacks anything, has room.
+pub(super) fn blocked(nodes: &Nodes, node: NodeId) -> Blocked {
+    let Some(m) = nodes.get(node) else { return Blocked::No };
+    match m.delivery.progress().blocked {
+        Blocked::Child(child) if !nodes.lists(node, child) || !nodes.is_unfinished(child) => Blocked::No,
+        Blocked::Below if held_up_by(nodes, node).is_none() => Blocked::No,
+        blocked => blocked,
+    }
+}
+
 /// The limit that keeps a node from getting more, if that is its own sink or its link.
 pub(super) fn limit(nodes: &Nodes, now: Instant, node: NodeId) -> Option<Limit> {
     let m = nodes.get(node)?;
-    match m.delivery.progress().blocked {
+    match blocked(nodes, node) {
         Blocked::Sink => Some(Limit::Sink),
-        Blocked::Child(child) if nodes.tree.listed(node).any(|listed| listed == child) => None,
-        Blocked::Below if held_up_by(nodes, node).is_some() => None,
-        // That includes a node that blames one that is not below it. A node that shares a link for lack of a better place is
-        // not judged by it; but everything may have come over it, and it is waited for all the same.
-        _ if !m.is_complete() && is_waited_for(nodes, now, node) => {
-            let judged = !nodes.is_crowded(nodes.tree.parent(node)?) || nodes.behind(node) == Some(0);
-            judged.then_some(Limit::Link)
+        Blocked::Child(_) | Blocked::Below => None,
+        Blocked::No if !m.is_complete() && is_waited_for(nodes, now, node) => {
+            let crowded = nodes.is_crowded(nodes.tree.parent(node)?) && nodes.behind(node) != Some(0);
+            Some(if crowded { Limit::Crowd } else { Limit::Link })
         }
-        _ => None,
+        Blocked::No => None,
     }
+}
+
+/// For how long the parent of a node, or the one that hands it over, has been full because of it.
+fn is_full_for(nodes: &Nodes, now: Instant, node: NodeId) -> Option<Duration> {
+    let parents = nodes.tree.parent(node).into_iter().chain(nodes.tree.handover_from(node));
+    let blocked = parents.filter_map(|p| nodes.get(p)).map(|p| p.pace.throughput.blocked(now));
+    blocked.filter(|(blocked, _)| *blocked == Blocked::Child(node)).map(|(_, lasts)| lasts).max()
 }
 
 /// Whether its parent has far more than a node has, or somebody further above must keep what it says to lack.
 fn is_waited_for(nodes: &Nodes, now: Instant, node: NodeId) -> bool {
-    nodes.parent(node).is_some_and(|p| p.delivery.progress().blocked == Blocked::Child(node))
+    is_full_for(nodes, now, node).is_some()
         || nodes.behind(node).is_some_and(|bytes| bytes >= limits::BEHIND_BYTES)
         || kept_full_above(nodes, now, node).is_some()
 }
@@ -244,7 +287,7 @@ pub(super) struct Idle {
 pub(super) fn idle(nodes: &Nodes, config: &Config, now: Instant, node: NodeId) -> Option<Idle> {
     let m = nodes.get(node)?;
     let idle = m.delivery.arrival.idle(now);
-    let lacks = m.delivery.progress().blocked == Blocked::No && !m.is_complete();
+    let lacks = blocked(nodes, node) == Blocked::No && !m.is_complete();
     if !lacks || idle < limits::STUCK_AFTER || nodes.behind(node).is_none_or(|bytes| bytes == 0) {
         return None;
     }
@@ -256,11 +299,11 @@ pub(super) fn idle(nodes: &Nodes, config: &Config, now: Instant, node: NodeId) -
         return None;
     }
     let at = m.delivery.received();
-    let has = |m: &Member| nodes.feeds(m) && m.delivery.kept() <= at && m.delivery.received() > at;
+    let has = |m: &Member| nodes.can_feed(m) && m.delivery.kept() <= at && m.delivery.received() > at;
     let root = nodes.root_kept();
     let gone = root > at && !config.reread && !nodes.roster.iter().any(has);
     Some(Idle {
-        fails: idle >= patience,
+        fails: idle >= patience && !m.delivery.arrival.has_turn(now, nodes.tree.parent(node)),
         why: m.delivery.arrival.words(now),
         reason: if gone { Reason::Missing(at, root) } else { m.delivery.arrival.reason(now, node) },
     })

@@ -23,8 +23,9 @@ use crate::types::{Epoch, NodeId};
 #[derive(Clone, Debug, Default)]
 struct Place {
     parent: Option<NodeId>,
-    /// The first view that names this parent; later ones may change its children only.
+    /// The first view that names this parent, and the last that the node was sent.
     since: Epoch,
+    sent: Epoch,
     children: Vec<NodeId>,
     /// The parent that this node's link is up to, as far as is known.
     linked_to: Option<NodeId>,
@@ -99,10 +100,10 @@ impl Tree {
         self.place(node).map_or(&[], |place| &place.retainers)
     }
 
-    /// The first view that names the node's present parent.
+    /// Whether the node may speak of this view's parent as its present one: it was sent the view, and has no later parent.
     #[must_use]
-    pub fn since(&self, node: NodeId) -> Epoch {
-        self.place(node).map_or(Epoch::default(), |place| place.since)
+    pub fn is_present(&self, node: NodeId, epoch: Epoch) -> bool {
+        self.place(node).is_some_and(|place| (place.since..=place.sent).contains(&epoch))
     }
 
     /// The number of the last views.
@@ -263,7 +264,11 @@ impl Tree {
         for node in core::mem::take(&mut self.moved) {
             self.place_mut(node).since = self.epoch;
         }
-        core::mem::take(&mut self.changed)
+        let changed = core::mem::take(&mut self.changed);
+        for node in &changed {
+            self.place_mut(*node).sent = self.epoch;
+        }
+        changed
     }
 
     /// Whether both ends of each relation agree, and nobody is below itself.
@@ -385,6 +390,11 @@ mod tests {
         }
     }
 
+    /// The first view that names the node's present parent.
+    fn first_view(tree: &Tree, node: u32) -> Epoch {
+        tree.place(NodeId(node)).map_or(Epoch::default(), |place| place.since)
+    }
+
     /// The contents of a node's view.
     fn view(tree: &Tree, node: u32) -> (Option<NodeId>, Vec<NodeId>, bool) {
         let node = NodeId(node);
@@ -418,7 +428,7 @@ mod tests {
             let mut tree = arranged(fan_out);
             tree.publish();
             for changes in rounds {
-                let before: BTreeMap<_, _> = (0..NODES).map(|n| (n, (view(&tree, n), tree.since(NodeId(n))))).collect();
+                let before: BTreeMap<_, _> = (0..NODES).map(|n| (n, (view(&tree, n), first_view(&tree, n)))).collect();
                 let epoch = tree.epoch();
                 changes.into_iter().for_each(|change| apply(&mut tree, change));
                 let due = tree.publish();
@@ -431,9 +441,9 @@ mod tests {
                     prop_assert!(
                         now == view_before || orphan || due.contains(&NodeId(node)), "{} {:?} {:?}", node, view_before, now);
                     if now.0.is_some() && now.0 != view_before.0 {
-                        prop_assert!(tree.since(NodeId(node)) == tree.epoch(), "a new parent is named from now on");
+                        prop_assert!(first_view(&tree, node) == tree.epoch(), "a new parent is named from now on");
                     }
-                    prop_assert!(tree.since(NodeId(node)) >= since);
+                    prop_assert!(first_view(&tree, node) >= since);
                 }
             }
         }

@@ -7,7 +7,7 @@ use crate::limits;
 use crate::proto::rate_limit::{PACE_STEP, RateLimit};
 use crate::proto::timer::Timer;
 use crate::time::Instant;
-use crate::types::{NodeId, Position};
+use crate::types::{Epoch, NodeId, Position};
 use crate::wire::control::{LinkFault, Outcome, Reason, ToCoordinator, ToNode, View};
 use alloc::format;
 use alloc::vec::Vec;
@@ -139,7 +139,12 @@ impl Node {
         if view.epoch <= self.epoch {
             return;
         }
-        self.epoch = view.epoch;
+        if core::mem::replace(&mut self.epoch, view.epoch) == Epoch::default()
+            && self.parent == Parent::Source
+        {
+            // How fast it sends is measured from here.
+            self.tell(ToCoordinator::Progress(self.progress()));
+        }
         self.window.set_children(now, &view.children, view.retain);
         let gone: Vec<_> = self.children.extract_if(.., |(n, _)| !view.children.contains(n)).collect();
         self.outputs.extend(gone.into_iter().map(|(_, link)| Output::Drop(link)));

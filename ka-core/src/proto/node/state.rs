@@ -286,10 +286,15 @@ impl Node {
         self.children.iter().find(|(_, l)| *l == link).map(|(n, _)| *n)
     }
 
+    /// How far the node is. The root, which has no sink, tells how far it has sent instead.
     pub(super) fn progress(&self) -> Progress {
+        let sunk = match self.parent {
+            Parent::Source => self.window.sent_furthest(),
+            _ => self.window.sunk().unwrap_or_default().offset,
+        };
         Progress {
             received: self.window.received().offset,
-            sunk: self.window.sunk().unwrap_or_default().offset,
+            sunk,
             kept: self.window.from(),
             blocked: self.window.blocked(),
             counters: self.window.counters(),

@@ -3,29 +3,40 @@
 //! Once the windows before a slow node are full it is served later if the source can be read again; if not,
 //! [`Slow`](crate::proto::coordinator::Slow) decides.
 
+use alloc::format;
 use alloc::vec::Vec;
 
 use crate::limits;
+use crate::proto::coordinator::config::Slow;
 use crate::proto::coordinator::member::Member;
-use crate::proto::coordinator::slowness::{Idle, Trouble, idle, limit, words};
+use crate::proto::coordinator::slowness::{Idle, Trouble, blocked, disputed, has_work, idle, limit, words};
 use crate::proto::coordinator::state::Coordinator;
 use crate::proto::event::Event;
 use crate::proto::throughput::Throughput;
 use crate::time::{Duration, Instant};
 use crate::types::NodeId;
-use crate::wire::control::Blocked;
+use crate::wire::control::{Blocked, Reason};
+
+/// Each further parent of a node that crawls has this part of the time to show that it does better.
+const CRAWL_AGAIN: u32 = 10;
 
 impl Coordinator {
     /// Looks who holds up the others.
     pub(super) fn look_for_slow(&mut self, now: Instant) {
         self.slowness.see(&self.nodes);
         let pause = self.slowness.looked(now);
+        self.look_for_crawling(now, pause);
         for node in self.measured(now, pause) {
-            let all = self.nodes.behind(node) == Some(0);
-            if let Some(m) = self.nodes.get_mut(node)
-                && (all || m.delivery.progress().blocked != Blocked::No)
-            {
+            let waits = self.nodes.behind(node) == Some(0) || blocked(&self.nodes, node) != Blocked::No;
+            if let Some(m) = self.nodes.get_mut(node).filter(|_| waits) {
                 m.delivery.arrival.pause(now, pause);
+            }
+            let disputed = disputed(&self.nodes, node);
+            let Some(m) = self.nodes.get_mut(node) else { continue };
+            if let (Some(child), true) = (disputed, m.pace.disputes(now, disputed) >= limits::SLOW_AFTER) {
+                let why = format!("{node} is said to wait for it, and it has everything");
+                self.nodes.trust.object(child, node);
+                self.take_away(child, node, &why);
             }
             if let Some(idle) = idle(&self.nodes, &self.config, now, node) {
                 self.nothing_reaches(now, node, idle);
@@ -34,10 +45,50 @@ impl Coordinator {
             let (limit, sharers) = (limit(&self.nodes, now, node), self.nodes.sharers(node));
             let Some(m) = self.nodes.get_mut(node) else { continue };
             let lasts = m.pace.throughput.limited_for(now, limit, sharers);
-            match self.slowness.trouble(&self.nodes, now, node, limit, lasts) {
+            match self.slowness.trouble(&self.nodes, &self.config, now, node, (limit, lasts)) {
                 Some(trouble) => self.troubled(now, node, trouble, lasts),
                 None => self.untroubled(now, node, lasts),
             }
+        }
+    }
+
+    /// Looks who takes so little that the session would not end for it, though it harms nobody else.
+    fn look_for_crawling(&mut self, now: Instant, pause: Duration) {
+        let patience = limits::FINISH_TIMEOUT.max(self.config.finish.unwrap_or_default());
+        let mut crawling = Vec::new();
+        for m in self.nodes.roster.nodes().filter(|m| !m.ending.is_settled()) {
+            let done = m.delivery.done();
+            let patience = match m.is_complete() {
+                // Its sink has a time of its own to end, which begins later.
+                true => 2 * patience,
+                false if m.pace.was_fed_anew() => patience / CRAWL_AGAIN,
+                false => patience,
+            };
+            let rate = m.pace.walked(now, done, patience);
+            crawling.push((m.node(), done, m.presence.is_suspected(), has_work(&self.nodes, m), rate));
+        }
+        for (node, done, suspected, works, rate) in crawling {
+            let floor = self.slowness.floor(&self.nodes, &self.config, node);
+            let Some(m) = self.nodes.get_mut(node) else { continue };
+            match rate {
+                _ if suspected => m.pace.pause(pause),
+                _ if !works => m.pace.walk(now, done),
+                Some(rate) if rate >= floor || self.config.slow == Slow::Wait => m.pace.walk(now, done),
+                Some(rate) => self.crawls(now, node, rate),
+                None => {}
+            }
+        }
+    }
+
+    /// A node has taken too little for too long.
+    fn crawls(&mut self, now: Instant, node: NodeId, rate: u64) {
+        let Some(m) = self.nodes.get(node) else { return };
+        let (at, complete) = (m.delivery.received(), m.is_complete());
+        let trouble = if complete { Trouble::Sink(rate) } else { Trouble::Link(rate) };
+        if !self.feed_anew(now, node, trouble) {
+            let why = words(trouble, self.slowness.fair(&self.nodes, node));
+            let reason = if complete { Reason::Sink(why) } else { Reason::Slow(why) };
+            self.fail(now, node, reason, at);
         }
     }
 
@@ -71,7 +122,7 @@ impl Coordinator {
             return;
         }
         let (named, turn) = (m.pace.name(now), m.delivery.arrival.take_turn(now, parent));
-        if !named {
+        if !m.delivery.arrival.tell() {
             self.event(Event::Idle { node, why: idle.why.clone() });
         }
         if !named || turn {
@@ -94,25 +145,31 @@ impl Coordinator {
         };
         let to_all = !others.iter().any(|n| *n != node && self.nodes.get(*n).is_some_and(arrives));
         let moved = if to_all { others } else { Vec::from([node]) };
-        if let Some(p) = self.nodes.get_mut(parent).filter(|_| to_all) {
-            p.delivery.doubt(node);
+        if to_all {
+            self.nodes.trust.object(node, parent);
         }
-        let kept = self.nodes.root_kept();
         for child in moved {
-            let Some(c) = self.nodes.get_mut(child) else { continue };
-            c.delivery.avoid(parent);
-            let has = self.config.reread || kept <= c.delivery.received();
-            let to = if has { NodeId::ROOT } else { self.nodes.nearest_above(parent, child) };
-            self.rerouted(child, parent, to, why);
+            self.take_away(child, parent, why);
         }
+    }
+
+    /// Takes a child from a parent that may keep from it what it lacks: the root feeds it, or, if that does not hold what it
+    /// lacks, somebody above the parent.
+    fn take_away(&mut self, child: NodeId, parent: NodeId, why: &str) {
+        let Some(c) = self.nodes.get_mut(child) else { return };
+        c.delivery.avoid(parent);
+        let at = c.delivery.received();
+        let to = match self.nodes.previous_parent(child) {
+            _ if self.root_has(at) => NodeId::ROOT,
+            Some(old) => old,
+            None => self.nodes.nearest_above(parent, child),
+        };
+        self.rerouted(child, parent, to, why);
     }
 
     /// A node has failed because nothing reaches it from anywhere: its earlier parents were well, and feed others again.
     fn doubt_no_more(&mut self, node: NodeId) {
-        let mut cleared = false;
-        for m in self.nodes.roster.nodes_mut() {
-            cleared |= m.delivery.clear(node);
-        }
+        let cleared = self.nodes.trust.take_back(node);
         // Whoever the server feeds for lack of a better place; but not before those that it fed itself are fed elsewhere.
         let tree = &self.nodes.tree;
         let free = |n: &NodeId| tree.handing_over(*n).is_empty();
@@ -175,8 +232,8 @@ impl Coordinator {
         known
     }
 
-    /// Has another node feed this one, once: what comes over its link may be the doing of its parent, which is slow
-    /// itself. Returns whether another one does.
+    /// Has another node feed this one: what comes over its link may be the doing of its parent. The root is the last that
+    /// feeds it. Returns whether another one does.
     fn feed_anew(&mut self, now: Instant, node: NodeId, trouble: Trouble) -> bool {
         let by_link = matches!(trouble, Trouble::Link(_));
         let parent = self.nodes.tree.parent(node).filter(|p| by_link && *p != NodeId::ROOT);
@@ -184,7 +241,7 @@ impl Coordinator {
         let why = words(trouble, self.slowness.fair(&self.nodes, node));
         let may = self.nodes.get_mut(node).is_some_and(|m| m.pace.feed_anew(now));
         if may {
-            self.reroute(now, node, parent, &why);
+            self.take_away(node, parent, &why);
         }
         may
     }

@@ -29,6 +29,7 @@ impl Coordinator {
     /// Something is wrong with a node's link to its parent. It dials again by itself.
     pub(super) fn link_lost(&mut self, now: Instant, node: NodeId, at: Offset, fault: LinkFault) {
         let Some(parent) = self.nodes.tree.parent(node) else { return };
+        let was_up = self.nodes.tree.linked_to(node) == Some(parent);
         let Some(m) = self.nodes.get_mut(node).filter(|m| !m.presence.is_suspected()) else { return };
         m.delivery.received_at_least(at);
         let since = m.delivery.link_down(now);
@@ -40,10 +41,10 @@ impl Coordinator {
         match fault {
             // It was up: the parent may be well, and is asked again first.
             LinkFault::Broken(_) => {}
+            // Nothing came over a link that was not up.
+            LinkFault::Tainted(_) if !was_up => {}
             LinkFault::Tainted(why) => {
-                if let Some(liar) = self.nodes.get_mut(parent).filter(|p| p.node() != NodeId::ROOT) {
-                    liar.delivery.bar();
-                }
+                self.nodes.trust.object(node, parent);
                 self.reroute(now, node, parent, &printable(&why, limits::TEXT_BYTES));
             }
             LinkFault::Unreachable(why) if since + limits::PARTITION_TIMEOUT <= now => {
@@ -57,22 +58,31 @@ impl Coordinator {
                 }
                 self.reroute(now, node, parent, &why);
             }
+            // What the root holds, it says itself; it has everything if the source can be read again.
+            LinkFault::Gone(_) if parent == NodeId::ROOT && self.root_has(at) => {}
             LinkFault::Gone(kept) => self.parent_lacks(now, node, parent, at, kept),
         }
     }
 
+    /// Whether the root can send the tape from an offset on.
+    pub(super) fn root_has(&self, at: Offset) -> bool {
+        self.config.reread || self.nodes.root_kept() <= at
+    }
+
     /// A parent does not have any more what a node lacks.
     fn parent_lacks(&mut self, now: Instant, node: NodeId, parent: NodeId, at: Offset, kept: Offset) {
+        let Some(m) = self.nodes.get_mut(node) else { return };
+        m.delivery.is_gone(parent, kept);
+        let resumed = m.pace.was_resumed();
         if let Some(old) = self.nodes.previous_parent(node) {
             // Whoever fed it before still has what it lacks.
             self.nodes.tree.attach(node, old);
             return;
         }
-        if let Some(p) = self.nodes.get_mut(parent) {
-            p.delivery.kept_from_at_least(kept);
-        }
         match self.nodes.place(node, at, Some(parent), self.config.reread) {
-            Some(holder) => self.nodes.tree.attach(node, holder),
+            Some(holder) => self.nodes.move_away(node, parent, holder),
+            // Nobody holds what it says to lack, again: the root reads that once more.
+            None if self.config.reread && resumed => self.nodes.move_away(node, parent, NodeId::ROOT),
             None if self.config.reread => self.put_off(node),
             None => self.fail(now, node, Reason::Missing(at, kept), at),
         }
@@ -104,14 +114,14 @@ impl Coordinator {
         }
         // It is alive as far as is known, but would share its parent's link with the node it lost.
         let alone = self.nodes.tree.children(from).is_empty();
-        let sound = self.nodes.get(from).is_some_and(|f| !f.delivery.is_barred());
+        let sound = self.nodes.trust.is_sound(from);
         if alone && sound && self.nodes.tree.parent(from) == Some(to) && self.nodes.is_crowded(to) {
             self.nodes.transfer(from);
         }
     }
 
     pub(super) fn rerouted(&mut self, node: NodeId, from: NodeId, to: NodeId, why: &str) {
-        self.nodes.tree.attach(node, to);
+        self.nodes.move_away(node, from, to);
         // A parent that cannot feed it may still have what it lacks, and tells those above to keep it, too.
         self.nodes.tree.hand_over(node, from);
         self.event(Event::Rerouted { node, from, to, why: why.into() });
@@ -235,8 +245,7 @@ impl Coordinator {
             }
             None if self.config.reread => self.put_off(node),
             None => {
-                let feeders = self.nodes.roster.iter().filter(|m| self.nodes.feeds(m));
-                let kept = feeders.map(|m| m.delivery.kept()).min().unwrap_or(at);
+                let kept = self.nodes.root_kept();
                 self.fail(now, node, Reason::Missing(at, kept.max(at)), at);
             }
         }

@@ -63,25 +63,27 @@ impl Coordinator {
             return;
         }
         self.heard(now, node);
+        let has = self.nodes.sent_at_most();
         let Some(m) = self.nodes.get_mut(node) else { return };
         match message {
             ToCoordinator::Hello(_) | ToCoordinator::Stored(_) => {}
             ToCoordinator::Linked(epoch) => self.linked(now, node, epoch),
             ToCoordinator::Progress(progress) => {
-                let progress = m.progressed(now, progress);
+                let progress = m.progressed(now, progress.within(has));
                 // Without a link nobody but they retains for it.
                 let fed = self.nodes.tree.linked_to(node).is_some();
                 self.event(Event::Progress { node, progress });
                 if fed && self.nodes.behind(node).is_some_and(|bytes| bytes <= limits::HISTORY_BYTES) {
                     self.nodes.tree.end_retention(node);
                 }
+                self.nodes.end_handover(node);
                 self.try_return(now, node);
             }
             ToCoordinator::Complete => self.completed(now, node),
             ToCoordinator::LinkLost(epoch, at, fault) => {
-                // A fault of the link to an earlier parent is no news.
-                if epoch >= self.nodes.tree.since(node) {
-                    self.link_lost(now, node, at, fault);
+                // A fault of the link to an earlier parent is no news, and nobody knows a view that it was not sent.
+                if self.nodes.tree.is_present(node, epoch) {
+                    self.link_lost(now, node, at.min(has), fault);
                 }
             }
             ToCoordinator::Receipt(_) if self.phase == Phase::Gathering && node != NodeId::ROOT => {
@@ -111,17 +113,18 @@ impl Coordinator {
         let Some(m) = self.nodes.roster.get_mut(node) else { return };
         m.delivery.link_up();
         let tree = &mut self.nodes.tree;
-        let Some(parent) = tree.parent(node).filter(|_| epoch >= tree.since(node)) else { return };
-        let news = tree.link_up(node);
-        if news {
+        let Some(parent) = tree.parent(node).filter(|_| tree.is_present(node, epoch)) else { return };
+        let up = tree.link_up(node);
+        if up {
             m.delivery.arrival.linked();
+        }
+        let news = up && m.delivery.is_fed_by(parent);
+        if news {
             // How fast it was says nothing of how fast it is from here.
             let nothing = m.delivery.received() == Offset::ZERO;
             m.pace.throughput = if nothing { Throughput::from_the_start(now) } else { Throughput::new(now) };
         }
-        if let Some(old) = self.nodes.tree.end_handover(node) {
-            self.nodes.leave_if_free(old);
-        }
+        self.nodes.end_handover(node);
         if news {
             self.event(Event::Linked { node, parent });
         }

@@ -15,16 +15,16 @@ pub(crate) struct Delivery {
     /// The last that it was told: so many items are stored further below than its children, the least by this node.
     stable: (u64, NodeId),
     pub(super) complete: bool,
-    /// Its link to a parent was up once.
-    linked: bool,
+    /// The parent that its link was up to last.
+    linked: Option<NodeId>,
     /// Since when its links have failed, one after another.
     linkless: Option<Instant>,
     /// Parents that it could not get its bytes from.
     avoid: Vec<NodeId>,
-    /// Somebody got false bytes from it: it feeds nobody any more.
-    barred: bool,
-    /// The child that nothing reached from it: it feeds nobody new, unless the fault turns out to be the child's.
-    doubted_by: Option<NodeId>,
+    /// Parents that hold the tape from an offset on only, by the word of this node, which counts for itself.
+    gone: Vec<(NodeId, Offset)>,
+    /// The end of what it is handed over for, because a node above it may lie.
+    needs: Offset,
     /// Whether anything reaches it.
     pub(crate) arrival: Arrival,
 }
@@ -37,11 +37,11 @@ impl Delivery {
             stored: 0,
             stable: (u64::MAX, NodeId::ROOT),
             complete: false,
-            linked: false,
+            linked: None,
             linkless: None,
             avoid: Vec::new(),
-            barred: false,
-            doubted_by: None,
+            gone: Vec::new(),
+            needs: Offset::ZERO,
             arrival: Arrival::new(now),
         }
     }
@@ -49,6 +49,11 @@ impl Delivery {
     /// The last that the node said of itself.
     pub(crate) fn progress(&self) -> &Progress {
         &self.progress
+    }
+
+    /// Bytes that have arrived, and that the sink has taken, together.
+    pub(crate) fn done(&self) -> u64 {
+        self.progress.received.0.saturating_add(self.progress.sunk.0)
     }
 
     /// The end of what has arrived.
@@ -61,13 +66,9 @@ impl Delivery {
         self.progress.kept
     }
 
-    /// Notes that so much has arrived, and that what is before an offset is not there any more.
+    /// Notes that so much has arrived.
     pub(crate) fn received_at_least(&mut self, at: Offset) {
         self.progress.received = self.progress.received.max(at);
-    }
-
-    pub(crate) fn kept_from_at_least(&mut self, at: Offset) {
-        self.progress.kept = self.progress.kept.max(at);
     }
 
     /// Notes what a receipt tells: of the root what it has read, of a node what its sink has taken.
@@ -112,13 +113,18 @@ impl Delivery {
 
     /// Notes that the node's link is up.
     pub(crate) fn link_up(&mut self) {
-        self.linked = true;
         self.linkless = None;
+    }
+
+    /// Notes the parent that the node's link is up to; whether that is another one than last time. A link that comes and
+    /// goes is the same one.
+    pub(crate) fn is_fed_by(&mut self, parent: NodeId) -> bool {
+        self.linked.replace(parent) != Some(parent)
     }
 
     /// Whether a link of the node was ever up.
     pub(crate) fn was_linked(&self) -> bool {
-        self.linked
+        self.linked.is_some()
     }
 
     /// Notes that the node's link is down; since when it has had none.
@@ -143,37 +149,36 @@ impl Delivery {
 
     /// Has the node avoid a parent.
     pub(crate) fn avoid(&mut self, parent: NodeId) {
-        self.avoid.push(parent);
+        if !self.avoid.contains(&parent) {
+            self.avoid.push(parent);
+        }
     }
 
-    /// Forgets which parents the node was to avoid, and its failed links.
+    /// Notes that a parent does not have any more what the node lacks.
+    pub(crate) fn is_gone(&mut self, parent: NodeId, kept: Offset) {
+        self.gone.retain(|(other, _)| *other != parent);
+        self.gone.push((parent, kept));
+    }
+
+    /// Whether the node could get the tape from `at` on from a parent, as far as it has tried.
+    pub(crate) fn may_get(&self, parent: NodeId, at: Offset) -> bool {
+        !self.avoid.contains(&parent) && !self.gone.iter().any(|(who, kept)| *who == parent && *kept > at)
+    }
+
+    /// Has the node handed over until it has what is before `end`.
+    pub(crate) fn need_until(&mut self, end: Offset) {
+        self.needs = self.needs.max(end);
+    }
+
+    /// Whether the node lacks what it is handed over for.
+    pub(crate) fn needs_more(&self) -> bool {
+        !self.complete && self.progress.received < self.needs
+    }
+
+    /// Forgets which parents the node could not get its bytes from, and its failed links.
     pub(crate) fn forgive(&mut self) {
         self.avoid.clear();
+        self.gone.clear();
         self.linkless = None;
-    }
-
-    /// Has the node feed nobody any more: somebody got false bytes from it.
-    pub(crate) fn bar(&mut self) {
-        self.barred = true;
-    }
-
-    /// Whether the node feeds nobody any more.
-    pub(crate) fn is_barred(&self) -> bool {
-        self.barred
-    }
-
-    /// Has the node feed nobody new, because nothing reached this child from it.
-    pub(crate) fn doubt(&mut self, by: NodeId) {
-        self.doubted_by = Some(by);
-    }
-
-    /// Clears the node of what `by` held against it; whether that was something.
-    pub(crate) fn clear(&mut self, by: NodeId) -> bool {
-        self.doubted_by.take_if(|who| *who == by).is_some()
-    }
-
-    /// Whether the node may feed others, as far as its bytes tell.
-    pub(crate) fn is_sound(&self) -> bool {
-        !self.barred && self.doubted_by.is_none()
     }
 }

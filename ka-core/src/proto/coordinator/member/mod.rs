@@ -18,6 +18,7 @@ use pace::Pace;
 use presence::Presence;
 pub(crate) use presence::{Cause, HOLE};
 
+use crate::limits;
 use crate::proto::arrival::Arrival;
 use crate::proto::event::NodeReport;
 use crate::proto::throughput::Throughput;
@@ -96,6 +97,11 @@ impl Member {
         !self.delivery.complete && self.ending.outcome.is_none()
     }
 
+    /// Whether the node has been suspected for so long that nobody waits for it.
+    pub(super) fn is_away(&self, now: Instant) -> bool {
+        self.presence.suspected_since().is_some_and(|since| since + limits::PARTITION_TIMEOUT <= now)
+    }
+
     /// The node's line of the final report.
     #[must_use]
     pub fn report(&self, now: Instant) -> NodeReport {
@@ -116,6 +122,7 @@ impl Member {
     pub(super) fn measure_anew(&mut self, now: Instant) {
         self.pace.throughput = Throughput::new(now);
         self.delivery.arrival = Arrival::new(now);
+        self.pace.walk(now, self.delivery.done());
     }
 
     /// Notes what the node tells of itself.
@@ -123,7 +130,10 @@ impl Member {
         // A node whose sink failed relays on and has none to tell of; what the sink took stays.
         let before = self.delivery.progress;
         let progress = Progress { sunk: before.sunk.max(progress.sunk), ..progress };
-        self.pace.throughput.see(now, &before, &progress, self.delivery.complete);
+        let root = self.node() == NodeId::ROOT;
+        // Of the root it counts how fast it sends.
+        let of = |p: &Progress| Progress { received: if root { p.sunk } else { p.received }, ..*p };
+        self.pace.throughput.see(now, &of(&before), &of(&progress), self.delivery.complete);
         if progress.received > before.received {
             self.delivery.arrival.reset(now);
         }
