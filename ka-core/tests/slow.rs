@@ -7,7 +7,8 @@ use std::time::Duration;
 use ka_core::limits;
 use ka_core::proto::Event;
 use ka_core::proto::coordinator::Slow;
-use ka_core::sim::{Fault, World, ms, secs};
+use ka_core::sim::lie::LIES;
+use ka_core::sim::{Fault, Lie, World, ms, secs};
 use ka_core::time::Instant;
 use ka_core::types::NodeId;
 use ka_core::wire::control::{Outcome, Reason};
@@ -190,15 +191,79 @@ fn who_keeps_back_what_others_need_harms_nobody() {
 fn a_false_accusation_harms_nobody() {
     for node in [3, 6] {
         let world = World::chain(6).stream(256 * MIB).window(8 * MIB);
-        let world = world.with(Fault::Accuse { node, at: secs(1) }).run();
+        let world = world.with(Fault::Lie { node, at: secs(1), lie: Lie::Accuse }).run();
         assert!(world.report().is_ok(), "{:?}", world.report());
+    }
+}
+
+/// Everybody but the liars is OK.
+fn assert_liars_alone(world: &World, nodes: usize, liars: &[usize], what: &str) {
+    for node in (1..=nodes).filter(|n| !liars.contains(n)) {
+        assert!(world.outcome(node).is_ok(), "{what}: {node}: {}", world.outcome(node));
+    }
+}
+
+#[test]
+fn who_accuses_again_and_again_and_dies_takes_nobody_along() {
+    for (nodes, fan_out) in [(10, 1), (14, 2)] {
+        for lie in [Lie::Accuse, Lie::Poison, Lie::Complain] {
+            for window in [2 * MIB, 64 * MIB] {
+                // Every window is full, and every node is at another place.
+                let world = World::tree(nodes, fan_out).stream(512 * MIB).window(window);
+                let slower = |w: World, n: usize| w.sink_rate(n, 60_000_000 - 2_000_000 * n as u64);
+                let world = (1..=nodes).fold(world, slower).with(Fault::Lie { node: 5, at: ms(4400), lie });
+                let world = world.with(Fault::Kill { node: 5, at: ms(4410) }).run();
+                assert_liars_alone(&world, nodes, &[5], &format!("{lie:?}, {window}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn who_says_to_have_far_more_makes_nobody_slow() {
+    // The source gives 20 MB/s, and a healthy disk takes three quarters of that.
+    for window in [8 * MIB, 64 * MIB] {
+        let world = World::chain(4).stream(1536 * MIB).window(window).source_rate(20_000_000);
+        let world =
+            world.sink_rate(2, 15_000_000).with(Fault::Lie { node: 4, at: secs(1), lie: Lie::Boast }).run();
+        assert_liars_alone(&world, 4, &[4], "boast");
+    }
+}
+
+#[test]
+fn two_who_keep_back_the_rest_harm_nobody_below_them() {
+    for liars in [[1, 2], [2, 3], [1, 3]] {
+        for (window, lie) in [8 * MIB, 64 * MIB].into_iter().flat_map(|w| LIES.map(|lie| (w, lie))) {
+            let world = World::chain(4).stream(256 * MIB).window(window);
+            let world =
+                liars.iter().fold(world, |w, node| w.with(Fault::Lie { node: *node, at: ms(700), lie }));
+            let world = liars
+                .iter()
+                .fold(world, |w, node| w.with(Fault::Withhold { node: *node, offset: 100 * MIB }));
+            let world = world.run();
+            assert_liars_alone(&world, 4, &liars, &format!("{liars:?}, {window}, {lie:?}"));
+        }
+    }
+}
+
+#[test]
+fn who_never_ends_holds_a_session_no_longer_than_it_may() {
+    for lie in [Lie::Conceal, Lie::Trickle, Lie::Understate, Lie::Blame] {
+        for reread in [false, true] {
+            let world = World::chain(4).stream(64 * MIB).window(8 * MIB).source_rate(20_000_000);
+            let world = if reread { world.rereadable() } else { world };
+            let world = world.with(Fault::Lie { node: 2, at: secs(1), lie }).run();
+            assert_liars_alone(&world, 4, &[2], &format!("{lie:?}, {reread}"));
+            let bound = limits::FINISH_TIMEOUT * 2 + limits::BYPASS_AFTER * 3;
+            assert!(world.now() < Instant::ZERO + bound, "{lie:?}, {reread}: {}", world.now());
+        }
     }
 }
 
 /// The second of five says that nobody below it lacks anything. It dies while the third is far behind it.
 fn lies_and_dies(window: u64) -> World {
     let chain = World::chain(5).stream(256 * MIB).window(window);
-    chain.with(Fault::Inflate { node: 2, at: ms(0) })
+    chain.with(Fault::Lie { node: 2, at: ms(0), lie: Lie::Inflate })
 }
 
 #[test]
@@ -222,7 +287,8 @@ fn who_is_said_to_have_what_it_lacks_loses_nothing_when_the_liar_dies() {
 #[test]
 fn a_liar_that_lives_slows_nobody_by_what_it_makes_of_others() {
     let honest = World::chain(6).stream(256 * MIB).run();
-    let world = World::chain(6).stream(256 * MIB).with(Fault::Inflate { node: 2, at: ms(0) }).run();
+    let world =
+        World::chain(6).stream(256 * MIB).with(Fault::Lie { node: 2, at: ms(0), lie: Lie::Inflate }).run();
     assert!(world.report().is_ok());
     assert!(world.stream_time() < honest.stream_time() + ms(50), "{:?}", world.stream_time());
 }
@@ -230,7 +296,7 @@ fn a_liar_that_lives_slows_nobody_by_what_it_makes_of_others() {
 #[test]
 fn who_says_to_have_less_than_it_has_is_done_without_and_nobody_else_is() {
     for node in 1..=5 {
-        for fault in [Fault::Understate { node, at: secs(1) }, Fault::Deflate { node, at: secs(1) }] {
+        for fault in [Lie::Understate, Lie::Deflate].map(|lie| Fault::Lie { node, at: secs(1), lie }) {
             for window in [8 * MIB, 64 * MIB] {
                 let world = World::chain(5).stream(512 * MIB).window(window).with(fault).run();
                 for other in (1..=5).filter(|n| *n != node) {

@@ -3,12 +3,14 @@
 //! `KA_SEED=7 cargo test -p ka-core --features sim --test storm thousand -- --nocapture` runs the one world of
 //! seed 7 and prints its trace; `KA_STORMS=100000 …` runs that many worlds instead of two thousand. `KA_ELSEWHERE_SEED`
 //! and `KA_ELSEWHERE` do the same under other people's conditions, `KA_LIVELY_SEED` and `KA_LIVELY` for the storms that
-//! stop (`when_faults_stop`), `KA_HOURS_SEED` and `KA_HOURS` for hours of what healthy machines survive (`node_hours`).
+//! stop (`when_faults_stop`), `KA_HOURS_SEED` and `KA_HOURS` for hours of what healthy machines survive (`node_hours`), `KA_HOSTILE_SEED`
+//! and `KA_HOSTILE` for liars.
 
 #![cfg(feature = "sim")]
 
 use std::time::Duration;
 
+use ka_core::sim::lie::LIES;
 use ka_core::sim::{Fault, Marks, Plan, secs};
 use ka_core::time::Instant;
 use proptest::prelude::*;
@@ -27,6 +29,12 @@ fn storms_under_other_people_s_conditions_break_no_rule() {
     let storms = weather("KA_ELSEWHERE", 1000);
     let Some(marks) = run_all("KA_ELSEWHERE_SEED", storms, Plan::elsewhere) else { return };
     assert!(storms < 1000 || (marks.idle > 0 && marks.readdressed > 0));
+}
+
+/// Up to three nodes have the key and lie, each in several ways and again and again: all others are OK, and the session ends.
+#[test]
+fn nobody_is_harmed_by_three_members_who_lie() {
+    let _ = run_all("KA_HOSTILE_SEED", weather("KA_HOSTILE", 500), Plan::hostile);
 }
 
 /// Storms that once broke a rule, and are too rare to come again soon.
@@ -142,10 +150,11 @@ fn fault(nodes: usize, bytes: u64) -> impl Strategy<Value = Fault> {
         Just(Fault::Isolate),
         (node(), offset()).prop_map(|(node, offset)| Fault::Taint { node, offset }),
         (node(), offset()).prop_map(|(node, offset)| Fault::Withhold { node, offset }),
-        (node(), at()).prop_map(|(node, at)| Fault::Accuse { node, at }),
-        (node(), at()).prop_map(|(node, at)| Fault::Inflate { node, at }),
-        (node(), at()).prop_map(|(node, at)| Fault::Deflate { node, at }),
-        (node(), at()).prop_map(|(node, at)| Fault::Understate { node, at }),
+        (node(), at(), prop::sample::select(LIES.to_vec())).prop_map(|(node, at, lie)| Fault::Lie {
+            node,
+            at,
+            lie
+        }),
         at().prop_map(|at| Fault::RereadFails { at }),
         offset().prop_map(|offset| Fault::SourceFails { offset }),
         at().prop_map(|at| Fault::StopAll { at }),

@@ -17,7 +17,7 @@ use crate::proto::coordinator::Conn;
 use crate::proto::coordinator::Input as ServerInput;
 use crate::proto::node::{Input, Node, Output};
 use crate::time::{Duration, Instant};
-use crate::wire::control::{Blocked, Progress, Role, ToCoordinator, ToNode, View};
+use crate::wire::control::{Role, ToCoordinator, ToNode, View};
 
 impl World {
     /// A host's connection.
@@ -85,22 +85,19 @@ impl World {
     // ---- messages ----
 
     pub(super) fn send_up(&mut self, h: u32, message: Up) {
+        match message {
+            Up::Say(message) if !self.hosts[h as usize].lies.is_empty() => {
+                self.as_said(h, message).into_iter().for_each(|said| self.put_up(h, Up::Say(said)));
+            }
+            other => self.put_up(h, other),
+        }
+    }
+
+    /// Puts a message on the way to the server.
+    pub(super) fn put_up(&mut self, h: u32, message: Up) {
         let when = self.message_arrival(h, 0, self.hosts[h as usize].to_server_last);
         let conn = self.conn(h);
         let host = &mut self.hosts[h as usize];
-        let message = match message {
-            Up::Say(ToCoordinator::Stored(_)) if host.understates => return,
-            Up::Say(ToCoordinator::Progress(progress)) if host.understates => {
-                let Progress { received, sunk, .. } = host.said;
-                Up::Say(ToCoordinator::Progress(Progress {
-                    received,
-                    sunk,
-                    blocked: Blocked::No,
-                    ..progress
-                }))
-            }
-            other => other,
-        };
         if let Up::Say(ToCoordinator::Progress(progress)) = &message {
             host.said = *progress;
         }

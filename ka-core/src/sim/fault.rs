@@ -1,5 +1,6 @@
 //! The faults of a run, one at a time; [`plan`](super::plan) puts them together.
 
+use super::lie::Lie;
 use super::path::Cut;
 use crate::limits;
 use crate::time::{Duration, Instant};
@@ -129,33 +130,14 @@ pub enum Fault {
         /// From where on.
         offset: u64,
     },
-    /// The host has the key, and lies: it reports that its parent sent bytes which are not the true ones.
-    Accuse {
-        /// The host.
-        node: usize,
-        /// When.
-        at: Duration,
-    },
-    /// The host has the key, and lies: from then on it reports to its parent that no node below it lacks anything.
-    Inflate {
+    /// The host has the key, and tells a lie from then on.
+    Lie {
         /// The host.
         node: usize,
         /// From when on.
         at: Duration,
-    },
-    /// The host has the key, and lies: from then on it reports to its parent that those below it have nothing.
-    Deflate {
-        /// The host.
-        node: usize,
-        /// From when on.
-        at: Duration,
-    },
-    /// The host has the key, and lies: from then on it reports to the server that nothing more reaches it.
-    Understate {
-        /// The host.
-        node: usize,
-        /// From when on.
-        at: Duration,
+        /// The lie.
+        lie: Lie,
     },
     /// Its sink takes no byte beyond this offset.
     SinkFails {
@@ -224,10 +206,7 @@ impl Fault {
             | Self::Reset { at, .. }
             | Self::Hole { at, .. }
             | Self::Readdress { at, .. }
-            | Self::Accuse { at, .. }
-            | Self::Inflate { at, .. }
-            | Self::Deflate { at, .. }
-            | Self::Understate { at, .. }
+            | Self::Lie { at, .. }
             | Self::Restart { at, .. }
             | Self::Stop { at, .. }
             | Self::SinkStalls { at, .. }
@@ -252,7 +231,8 @@ impl Fault {
             Self::Hole { lasts, .. } => (*lasts).min(3 * limits::ARRIVAL_TIMEOUT),
             Self::Readdress { .. } => READDRESSED,
             Self::Restart { after, .. } => *after,
-            Self::Deflate { .. } | Self::Understate { .. } => FOUND_OUT,
+            Self::Lie { lie: Lie::Trickle | Lie::Conceal, .. } => FOUND_OUT + limits::FINISH_TIMEOUT,
+            Self::Lie { .. } | Self::Withhold { .. } => FOUND_OUT,
             other => other.silence().map_or(Duration::ZERO, |(.., lasts)| lasts),
         };
         self.at().unwrap_or_default() + lasts

@@ -5,14 +5,12 @@ use alloc::vec::Vec;
 
 use super::clock::Due;
 use super::fault::{Fault, READDRESSED};
-use super::host::{HOST_BITS, Host, State, Up, addr};
+use super::host::{HOST_BITS, Host, State, addr};
 use super::trace::note;
 use super::world::World;
 use crate::proto::coordinator::Input as ServerInput;
 use crate::proto::node::Input;
 use crate::time::Duration;
-use crate::types::Epoch;
-use crate::wire::control::{LinkFault, ToCoordinator};
 
 impl World {
     pub(super) fn fault(&mut self, fault: Fault) {
@@ -69,10 +67,7 @@ impl World {
                 self.stopped = true;
                 self.drive_server(ServerInput::Stop("the admin".to_owned()));
             }
-            Fault::Accuse { node, .. } => self.accuse(node as u32),
-            Fault::Inflate { node, .. } => self.hosts[node].inflates = true,
-            Fault::Deflate { node, .. } => self.hosts[node].deflates = true,
-            Fault::Understate { node, .. } => self.hosts[node].understates = true,
+            Fault::Lie { node, lie, .. } => self.begin_to_lie(node as u32, lie),
             // These wait for an offset or are there from the start, and a cut is a matter of the paths.
             Fault::Taint { .. } | Fault::Withhold { .. } | Fault::SinkFails { .. } => {}
             Fault::LateLink { .. } | Fault::Shared { .. } => {}
@@ -93,16 +88,6 @@ impl World {
         let links: Vec<_> = host.up.iter().chain(&host.down).chain(&host.dialling).copied().collect();
         links.into_iter().for_each(|link| self.links[link as usize].lost = true);
         self.silence(h as usize, h as usize, READDRESSED);
-    }
-
-    /// The node's own machine knows nothing of it.
-    fn accuse(&mut self, node: u32) {
-        let host = &mut self.hosts[node as usize];
-        host.lies = true;
-        if let Some(at) = host.node.as_ref().map(|n| n.window().received().offset) {
-            let fault = LinkFault::Tainted("a lie".to_owned());
-            self.send_up(node, Up::Say(ToCoordinator::LinkLost(Epoch(u32::MAX), at, fault)));
-        }
     }
 
     fn silence(&mut self, first: usize, last: usize, lasts: Duration) {

@@ -1,10 +1,11 @@
 //! A machine: one process of ka with its node, its control connection, and the sink behind it.
 
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeSet, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
+use super::lie::Lie;
 use crate::limits;
 use crate::proto::Node;
 use crate::time::{Duration, Instant};
@@ -92,14 +93,11 @@ pub(super) struct Host {
     pub(super) taints_from: Option<u64>,
     /// The offset from which on it sends nothing.
     pub(super) withholds_from: Option<u64>,
-    /// The host reported what is not so.
-    pub(super) lies: bool,
-    /// The reports of the host on those below it, and on itself, are not true.
-    pub(super) inflates: bool,
-    pub(super) deflates: bool,
-    pub(super) understates: bool,
-    /// The progress that it last reported to the server.
+    /// The lies that it tells.
+    pub(super) lies: BTreeSet<Lie>,
+    /// The progress that it last reported to the server, and when its lie about that was last another one.
     pub(super) said: Progress,
+    pub(super) said_at: Instant,
     /// The time until which it stands still.
     pub(super) paused_until: Instant,
     pub(super) harm: Harm,
@@ -147,15 +145,18 @@ impl Host {
             card_free: Instant::ZERO,
             taints_from: None,
             withholds_from: None,
-            lies: false,
-            inflates: false,
-            deflates: false,
-            understates: false,
+            lies: BTreeSet::new(),
             said: Progress::default(),
+            said_at: Instant::ZERO,
             paused_until: Instant::ZERO,
             harm: Harm::default(),
             last_byte: Instant::ZERO,
         }
+    }
+
+    /// Whether it says what is not so, or keeps back what it has.
+    pub(super) fn lies(&self) -> bool {
+        !self.lies.is_empty() || self.taints_from.is_some() || self.withholds_from.is_some()
     }
 
     /// Whether its process will end by itself some day.

@@ -26,7 +26,7 @@
 //! ## Where to look
 //! [`world`]: a story's words, and what can be asked after a run. `run`: from event to input, from output to event.
 //! [`network`]: data links and the tape. `control`: the connections to the server. `path`: cuts. `ends`: source and
-//! sinks. `host`: one machine. [`fault`]: what goes wrong, and `harm`: how. [`plan`]: many faults. [`checker`]: what
+//! sinks. `host`: one machine. [`fault`]: what goes wrong, and `harm`: how. [`lie`]: what liars say. [`plan`]: many faults. [`checker`]: what
 //! must hold during a run, `verdict`: at its end. [`marks`]: what a run has shown. `clock`: the heap. [`trace`]: the
 //! record.
 //!
@@ -42,6 +42,7 @@ mod ends;
 pub mod fault;
 mod harm;
 mod host;
+pub mod lie;
 mod link;
 pub mod marks;
 pub mod network;
@@ -56,6 +57,7 @@ pub mod world;
 
 pub use checker::Violation;
 pub use fault::Fault;
+pub use lie::Lie;
 pub use marks::Marks;
 pub use plan::Plan;
 pub use trace::Trace;

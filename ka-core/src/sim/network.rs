@@ -105,8 +105,8 @@ impl World {
     fn check_cycle(&mut self, from: u32) {
         let mut at = from;
         for _ in 0..self.hosts.len() {
-            if self.hosts[at as usize].harm.any() {
-                // Who is away has not heard yet that it has another parent.
+            if self.hosts[at as usize].harm.any() || self.hosts[at as usize].lies() {
+                // Who is away, or lies about its link, has not heard yet that it has another parent.
                 return;
             }
             match self.hosts[at as usize].up {
@@ -335,19 +335,6 @@ impl World {
             self.links[link as usize].grants.push_back(grant);
             self.send_to_parent(link, Due::Granted(link));
         }
-    }
-
-    /// The grant as a host reports it, with what it claims of those below it: the truth, as a rule.
-    fn as_told(&mut self, h: u32, mut grant: Grant) -> Grant {
-        let host = &self.hosts[h as usize];
-        let below = &mut grant.watermarks.0[1..];
-        if host.inflates {
-            self.marks.inflated += u64::from(below.iter().any(|at| *at != Position::END));
-            below.fill(Position::END);
-        } else if host.deflates {
-            below.fill(Position::START);
-        }
-        grant
     }
 
     pub(super) fn granted(&mut self, link: u32) {

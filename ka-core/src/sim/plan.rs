@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use super::fault::Fault;
+use super::lie::{LIES, Lie};
 use super::rng::Rng;
 use super::world::World;
 use crate::time::Duration;
@@ -60,16 +61,17 @@ impl Plan {
         if rng.below(4) == 0 {
             let node = 1 + rng.below(nodes as u64) as usize;
             let (offset, at) = (rng.below(bytes + 1), Duration::from_micros(rng.below(5_000_000)));
-            plan.faults
-                .push([Fault::Withhold { node, offset }, Fault::Accuse { node, at }][rng.below(2) as usize]);
+            plan.faults.push(
+                [Fault::Withhold { node, offset }, Fault::Lie { node, at, lie: Lie::Accuse }]
+                    [rng.below(2) as usize],
+            );
         }
         if rng.below(3) == 0 {
             let node = 1 + rng.below(nodes as u64) as usize;
             let span = [2_000, 5_000_000][rng.below(2) as usize];
             let at = Duration::from_micros(rng.below(span));
-            let lies =
-                [Fault::Inflate { node, at }, Fault::Deflate { node, at }, Fault::Understate { node, at }];
-            plan.faults.push(lies[rng.below(6).saturating_sub(3) as usize]);
+            let lie = [Lie::Inflate, Lie::Deflate, Lie::Understate][rng.below(6).saturating_sub(3) as usize];
+            plan.faults.push(Fault::Lie { node, at, lie });
             // It lies, and then those whom it lied about need what others were not to keep.
             if rng.below(2) == 0 {
                 plan.faults.push(Fault::Kill { node, at: at + Duration::from_micros(rng.below(5_000_000)) });
@@ -176,6 +178,51 @@ impl Plan {
                 });
                 at += Duration::from_millis(20_000 + rng.below(220_000));
             }
+        }
+        plan
+    }
+
+    /// A plan of this seed with up to three liars, which tell several lies each and are often neighbours, and few other
+    /// faults: all others must be OK.
+    #[must_use]
+    pub fn hostile(seed: u64) -> Self {
+        let mut rng = Rng::new(seed ^ 0x11a7);
+        let nodes = 2 + rng.below(11) as usize;
+        let rate = [4_000_000, 20_000_000][rng.below(2) as usize];
+        let mut plan = Self {
+            seed,
+            nodes,
+            fan_out: 1 + rng.below(3) as u32,
+            bytes: rate * 4,
+            window: [1 << 20, 2 << 20, 8 << 20, 64 << 20][rng.below(4) as usize],
+            source_rate: Some(rate),
+            sink_rate: None,
+            reread: seed.is_multiple_of(4),
+            gathering: Duration::ZERO,
+            faults: Vec::new(),
+        };
+        let first = 1 + rng.below(nodes as u64) as usize;
+        let neighbours = rng.below(2) == 0;
+        for liar in 0..1 + rng.below(3) as usize {
+            let next = if neighbours { first + liar } else { 1 + rng.below(nodes as u64) as usize };
+            let node = next.min(nodes);
+            for _ in 0..1 + rng.below(3) {
+                let (at, offset) = (Duration::from_micros(rng.below(5_000_000)), rng.below(plan.bytes));
+                plan.faults.push(match rng.below(LIES.len() as u64 + 3) as usize {
+                    0 => Fault::Taint { node, offset },
+                    1 | 2 => Fault::Withhold { node, offset },
+                    lie => Fault::Lie { node, at, lie: LIES[lie - 3] },
+                });
+            }
+            if rng.below(4) == 0 {
+                plan.faults.push(Fault::Kill { node, at: Duration::from_micros(rng.below(10_000_000)) });
+            }
+        }
+        for _ in 0..rng.below(5).saturating_sub(2) {
+            let fault = plan.any_fault(&mut rng);
+            let ends =
+                matches!(fault, Fault::SourceFails { .. } | Fault::StopAll { .. } | Fault::SinkFails { .. });
+            plan.faults.extend(Some(fault).filter(|_| !ends));
         }
         plan
     }

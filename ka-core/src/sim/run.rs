@@ -12,7 +12,7 @@ use super::host::{self, Down, NEVER, SETTLE, State, Up};
 use super::trace::note;
 use super::world::World;
 use crate::limits;
-use crate::proto::coordinator::{Input as ServerInput, Output as ServerOutput};
+use crate::proto::coordinator::{Input as ServerInput, Output as ServerOutput, Tree};
 use crate::proto::node::{Input, Node, Output};
 use crate::proto::{Coordinator, Event};
 use crate::time::Instant;
@@ -178,13 +178,21 @@ impl World {
             for link in level.iter().flat_map(|h| &self.hosts[*h as usize].down) {
                 let l = &self.links[*link as usize];
                 // Word of a child that has just come may still be under way.
-                if l.child_open && self.settled(l.since) {
+                if l.child_open && self.settled(l.since) && self.is_placed(l.child, h) {
                     next.push(l.child);
                 }
             }
             next.iter().for_each(|below| self.checker.forgot(h, before, kept, *below));
             level = next;
         }
+    }
+
+    /// Whether the coordinator has a host below another one: for whom it has not, others retain. A liar harms itself.
+    fn is_placed(&self, below: u32, above: u32) -> bool {
+        let [below_id, above_id] = [below, above].map(|h| self.hosts[h as usize].id);
+        let tree = self.coordinator.as_ref().map(|c| c.tree());
+        let placed = |((tree, below), above)| Tree::is_below(tree, below, above);
+        !self.hosts[below as usize].lies() && tree.zip(below_id).zip(above_id).is_some_and(placed)
     }
 
     /// Whether word of a link that came up at `since` is with all ancestors that must know. Each silence since then may

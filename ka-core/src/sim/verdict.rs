@@ -140,6 +140,9 @@ impl World {
     /// An outcome that somebody tells of `host`.
     fn check_outcome(&mut self, host: usize, who: &str, outcome: &Outcome) {
         let it = &self.hosts[host];
+        if it.lies() && !outcome.is_ok() {
+            return;
+        }
         let (rule, right) = match outcome {
             Outcome::Ok => ("OK is true", self.truly_ok(host)),
             Outcome::Unknown => (
@@ -150,14 +153,12 @@ impl World {
                 _ if at.0 > self.tape.length => ("every failure has a reason", false),
                 Reason::Source(why) => ("the blame is right", self.source.fails && !why.is_empty()),
                 Reason::Sink(why) => {
-                    let stalled = it.sink.stalled_until > Instant::ZERO
-                        || it.sink.ends_after >= limits::FINISH_TIMEOUT
-                        || it.understates;
+                    let stalled =
+                        it.sink.stalled_until > Instant::ZERO || it.sink.ends_after >= limits::FINISH_TIMEOUT;
                     ("the blame is right", (it.sink.fails_at.is_some() || stalled) && !why.is_empty())
                 }
                 Reason::Slow(why) => {
-                    let lies = it.deflates || it.understates;
-                    let slow = it.sink.rate.is_some() || it.rate < self.setup.rate || lies;
+                    let slow = it.sink.rate.is_some() || it.rate < self.setup.rate;
                     ("the blame is right", slow && !why.is_empty())
                 }
                 // Who was away himself may find the server gone on without him.
@@ -169,10 +170,7 @@ impl World {
                 }
                 Reason::Lost(node, why) => (
                     "the blame is right",
-                    (self.server_is_lost()
-                        || self
-                            .host_of(*node)
-                            .is_some_and(|h| h.harm.any() || h.taints_from.is_some() || h.understates))
+                    (self.server_is_lost() || self.host_of(*node).is_some_and(|h| h.harm.any() || h.lies()))
                         && !why.is_empty(),
                 ),
                 Reason::Tainted(node, why) => (
@@ -185,7 +183,7 @@ impl World {
                 Reason::Missing(from, to) => {
                     let started = self.report.as_ref().and_then(|r| r.started);
                     let late = started.is_some_and(|at| Instant::ZERO + it.joins_at > at);
-                    ("the blame is right", (self.may_miss(it, late) || it.understates) && from < to)
+                    ("the blame is right", self.may_miss(it, late) && from < to)
                 }
             },
         };
@@ -197,8 +195,7 @@ impl World {
     /// Whether `host` should have come further.
     fn check_finished(&mut self, host: usize, who: &str, outcome: &Outcome) {
         let it = &self.hosts[host];
-        let harmed =
-            it.harm.ended || it.sink.fails_at.is_some() || it.taints_from.is_some() || it.understates;
+        let harmed = it.harm.ended || it.sink.fails_at.is_some() || it.lies();
         if self.source.fails || self.stopped || self.server_is_lost() || harmed || outcome.is_ok() {
             return;
         }
@@ -241,7 +238,7 @@ impl World {
 
     /// Whether more were lost than the watermarks cover if they were neighbours and lost at once.
     fn many_lost(&self) -> bool {
-        self.hosts.iter().skip(1).filter(|h| h.harm.any()).count() > limits::LOSSES
+        self.hosts.iter().skip(1).filter(|h| h.harm.any() || h.lies()).count() > limits::LOSSES
     }
 
     /// Whether the server was away for so long that nobody need have waited for it.
