@@ -267,6 +267,34 @@ fn a_finished_clone_starts_from_its_disk_and_one_that_is_none_is_cloned_again() 
 }
 
 #[test]
+fn who_claims_another_machine_s_network_card_keeps_it_out_of_nothing() {
+    const VICTIM: &str = "52:54:00:12:34:56";
+    let Some(world) = World::new("cards", 2) else { return };
+    world.hosts.on(2, &format!("link set eth0 address {VICTIM}"));
+    world.hosts.on(1, &format!("link add eth1 address {VICTIM} type veth peer name unplugged"));
+    let mut server = world.clone(&["-n", "2"]);
+    let liar = world.node(1, 160, None);
+    server.until("joined");
+    let victim = world.node(2, 160, None);
+    let (liar, victim, server) = (liar.end(), victim.end(), server.end());
+    assert_eq!((liar.code, victim.code, server.code), (0, 0, 0), "{}{}", victim.stderr, server.stderr);
+    world.check(2);
+    // Neither is taken for the other, and people are told: as the second one comes, and at the end.
+    let words = format!("node 1 claims the network card {VICTIM}, too");
+    assert!(server.stderr.contains(&format!("warning: node 2: {words}")), "{}", server.stderr);
+    let doubt = "2 of 2 nodes OK, ";
+    let headline = server.stderr.lines().find(|line| line.contains(doubt)).unwrap();
+    assert!(
+        headline.ends_with("; 2 nodes claim each other's network cards, and may be fewer machines"),
+        "{headline}"
+    );
+    for node in json(&world.lan.path("report"))["nodes"].as_array().unwrap() {
+        let remarks = node["remarks"].to_string();
+        assert!(remarks.contains(&format!("claims the network card {VICTIM}, too")), "{remarks}");
+    }
+}
+
+#[test]
 fn the_command_that_tries_again_works() {
     let Some(world) = World::new("again", 2) else { return };
     let mut server = world.clone(&["-n", "2", "--rate", "3M"]);

@@ -264,6 +264,10 @@ impl Serving for Served {
         self.cloning.remarks(node)
     }
 
+    fn doubt(&self) -> Option<String> {
+        self.cloning.doubt()
+    }
+
     fn epilogue(&self) -> Vec<String> {
         self.cloning.epilogue()
     }

@@ -5,10 +5,11 @@
 //! run ── files, raw partitions ──▶ streams ──▶ serve ──▶ ka_core::net::serve
 //!  │                                 ▲             │
 //!  │     barrier: are they all formatted? ◀── states, notes
-//!  └──── nodes: stages, logs, what they changed ◀──┘
+//!  └──── nodes: stages, logs, claims, what they changed ◀──┘
 //! ```
 
 mod barrier;
+mod claims;
 mod config;
 mod files;
 mod logs;

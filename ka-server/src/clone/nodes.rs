@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use ka_core::console::units;
 use ka_core::proto::Event;
 use ka_core::types::NodeId;
-use ka_desc::manifest::{NodeState, Stage, topic};
+use ka_desc::manifest::{About, NodeState, Stage, topic};
 
+use super::claims::Claims;
 use super::logs::Logs;
 
 /// Intended differences of one node that are kept.
@@ -19,6 +20,7 @@ pub(super) struct Nodes {
     /// The writer of logs, and its folder.
     logs: Option<(Logs, PathBuf)>,
     nodes: BTreeMap<NodeId, Node>,
+    claims: Claims,
     /// The remarks on the golden node's files: how still they were.
     files: Vec<String>,
 }
@@ -48,13 +50,17 @@ impl Nodes {
         self.files.push(text);
     }
 
-    /// Takes in what happened. A log that cannot be written stops nothing.
-    pub(super) fn hear(&mut self, event: &Event) {
+    /// Takes in what happened, and returns what people should know of it. A log that cannot be written stops nothing.
+    pub(super) fn hear(&mut self, event: &Event) -> Option<String> {
         match event {
-            Event::Joined { node, label, .. } => {
-                self.nodes.entry(*node).or_default().label.clone_from(label);
+            Event::Joined { node, label, about, .. } => {
+                let known = self.nodes.entry(*node).or_default();
+                known.label.clone_from(label);
+                known.left = false;
+                return self.claims.joined(*node, About::from_bytes(about).macs);
             }
             Event::Left { node, .. } => {
+                self.claims.left(*node);
                 self.log(*node, "== it left before the session started");
                 self.nodes.entry(*node).or_default().left = true;
             }
@@ -63,7 +69,7 @@ impl Nodes {
                 self.nodes.entry(*node).or_default().ok = Some(outcome.is_ok());
             }
             Event::State { node, state } => {
-                let Some(state) = NodeState::from_bytes(state) else { return };
+                let state = NodeState::from_bytes(state)?;
                 let known = self.nodes.entry(*node).or_default();
                 known.partclone = state.partclone.unwrap_or_default();
                 if known.stage.replace(state.stage) != Some(state.stage) {
@@ -92,6 +98,7 @@ impl Nodes {
             }
             _ => {}
         }
+        None
     }
 
     fn log(&mut self, node: NodeId, line: &str) {
@@ -115,11 +122,18 @@ impl Nodes {
     /// Returns the remarks on a node for the end of the session.
     pub(super) fn remarks(&self, node: NodeId) -> Vec<String> {
         let Some(known) = self.nodes.get(&node) else { return Vec::new() };
-        match (known.ok, known.stage) {
+        let mut remarks = match (known.ok, known.stage) {
             (Some(true), _) => known.warnings.clone(),
             (_, Some(stage)) => vec![format!("it was {stage} when it stopped")],
             (_, None) => vec!["it had not begun".into()],
-        }
+        };
+        remarks.extend(self.claims.conflict(node).map(|text| format!("warning: {text}")));
+        remarks
+    }
+
+    /// Returns why the number of nodes may not be that of machines.
+    pub(super) fn doubt(&self) -> Option<String> {
+        self.claims.doubt()
     }
 
     /// Returns the remarks on all nodes for the end of the session.

@@ -217,7 +217,7 @@ impl Cloning {
             slot,
             nodes: Arc::clone(&nodes),
         };
-        let heard = Heard { gate: gate.clone(), nodes: Arc::clone(&nodes), logs };
+        let heard = Heard { gate: gate.clone(), nodes: Arc::clone(&nodes), logs, say: Box::new(say.clone()) };
         let from = StreamSources { plan: planned.plan, boot: planned.boot, raw, files, files_bytes, nodes };
         let progress = move |progress: Progress<'_>| {
             if let Progress::Session(event) = &progress {
@@ -234,6 +234,12 @@ impl Cloning {
         lock(&self.nodes).remarks(node)
     }
 
+    /// Why the number of nodes may not be that of machines, in words: nodes claim to have one network card.
+    #[must_use]
+    pub fn doubt(&self) -> Option<String> {
+        lock(&self.nodes).doubt()
+    }
+
     /// Remarks on all nodes, for the end of the session.
     #[must_use]
     pub fn epilogue(&self) -> Vec<String> {
@@ -246,6 +252,7 @@ struct Heard {
     gate: Shared,
     nodes: Arc<Mutex<Nodes>>,
     logs: Option<(Logs, PathBuf)>,
+    say: Box<dyn Fn(String) + Send + Sync>,
 }
 
 impl Heard {
@@ -258,7 +265,8 @@ impl Heard {
             }
             ServerEvent::Session(event) => {
                 self.gate.hear(event);
-                lock(&self.nodes).hear(event);
+                let worry = lock(&self.nodes).hear(event);
+                worry.into_iter().for_each(|text| (self.say)(format!("warning: {text}")));
             }
             _ => {}
         }

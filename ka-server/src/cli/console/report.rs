@@ -86,7 +86,8 @@ fn failed_nodes(n: u32) -> String {
 fn headline(report: &Report, serving: &dyn Serving, told: &Told<'_>, ok: usize) -> String {
     let name = serving.session().title();
     let (all, expected) = (report.nodes.len(), serving.session().nodes);
-    let stopped = told.stopped.map_or_else(String::new, |who| format!("; interrupted: {who}"));
+    let doubt = serving.doubt().map_or_else(String::new, |doubt| format!("; {doubt}"));
+    let stopped = doubt + &told.stopped.map_or_else(String::new, |who| format!("; interrupted: {who}"));
     let Some(started) = report.started else {
         return format!("{name} never started: {all} of {expected} nodes came{stopped}");
     };

@@ -37,6 +37,11 @@ pub trait Serving: Send + Sync {
     /// The command that serves it again, for so many nodes.
     fn again(&self, nodes: u32) -> String;
 
+    /// Returns why the number of nodes in the report may not be that of machines.
+    fn doubt(&self) -> Option<String> {
+        None
+    }
+
     /// Returns further lines for the end of the report, before the command that tries again.
     fn epilogue(&self) -> Vec<String> {
         Vec::new()
