@@ -1,7 +1,7 @@
 //! UDP: who serves this session? Questions, answers, and what strangers are told, all of the same size.
 //!
 //! A datagram is the magic `KAq`, `KAa` or `KAn`, a zero, the version, two zeros, then the encoded value, then zeros up
-//! to [`limits::DISCOVERY_BYTES`]. Magic and version keep their places in every version.
+//! to [`limits::DISCOVERY_BYTES`]. Magic, version and a question's public key keep their places in every version.
 //!
 //! Questions and answers have tags. Only who has the session's key, and knows its name, can make or check the tag of a
 //! question; the tag of an answer shows besides that the server made it, and for this question. What strangers are told
@@ -159,15 +159,30 @@ pub fn decode_stranger(bytes: &[u8]) -> Result<Stranger, Malformed> {
     open(b'n', bytes)
 }
 
-/// Encodes a server's answer to a question of another version: it states only the version of the server.
+/// Encodes a server's answer to a question of another version, of which these are the bytes: it states only the version of
+/// the server, and repeats the question's public key.
 #[must_use]
-pub fn encode_version_answer() -> Vec<u8> {
+pub fn encode_version_answer(question: &[u8]) -> Vec<u8> {
     let mut bytes = head(b'a');
     bytes.resize(limits::DISCOVERY_BYTES, 0);
+    if let Some(public) = question.get(PUBLIC) {
+        bytes[HEAD..HEAD + 2].copy_from_slice(&(public.len() as u16).to_le_bytes());
+        bytes[PUBLIC].copy_from_slice(public);
+    }
     bytes
 }
 
+/// Whether an answer of another version is to the question with this public key. Who has not seen the question cannot
+/// know that.
+#[must_use]
+pub fn is_version_answer_to(bytes: &[u8], public: &[u8; 32]) -> bool {
+    bytes.get(PUBLIC).is_some_and(|echoed| echoed == public)
+}
+
 const HEAD: usize = 8;
+
+/// The place of the public key in a question, and in the answer to one of another version. Every version keeps it.
+const PUBLIC: core::ops::Range<usize> = HEAD + 2..HEAD + 2 + 32;
 
 fn head(letter: u8) -> Vec<u8> {
     let v = VERSION.to_le_bytes();
@@ -258,8 +273,12 @@ mod tests {
 
     #[test]
     fn an_answer_of_another_version_says_which() {
-        let mut bytes = encode_version_answer();
+        let question = encode_question(&Question::new(&secret(1, "a"), [5; 32]));
+        let mut bytes = encode_version_answer(&question);
         bytes[4] = 7;
         assert_eq!(decode_answer(&bytes), Err(Malformed::Version(7)));
+        assert!(is_version_answer_to(&bytes, &[5; 32]) && !is_version_answer_to(&bytes, &[6; 32]));
+        assert!(!is_version_answer_to(&encode_version_answer(&[]), &[5; 32]));
+        assert!(!is_version_answer_to(&bytes[..20], &[5; 32]));
     }
 }

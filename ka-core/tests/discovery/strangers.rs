@@ -91,7 +91,7 @@ async fn an_answer_is_never_larger_than_its_question() {
         newer.resize(size, 0);
         voice.say(&newer).await;
         let answer = voice.hear().await;
-        assert_eq!(answer, encode_version_answer());
+        assert_eq!(answer, encode_version_answer(&newer));
         assert!(answer.len() <= size);
     }
 }
@@ -143,8 +143,9 @@ pub(crate) async fn ask_lab(target: Target, give_up: Duration, key: &Key) -> Res
     ask(Some(&name("lab")), target, &lo(), give_up, key, &mut |_| ()).await
 }
 
-pub(crate) fn version_answer(version: u8) -> Vec<u8> {
-    let mut bytes = encode_version_answer();
+/// What a server of this version says to a question.
+pub(crate) fn version_answer(version: u8, q: &Question) -> Vec<u8> {
+    let mut bytes = encode_version_answer(&encode_question(q));
     bytes[4] = version;
     bytes
 }
@@ -152,7 +153,7 @@ pub(crate) fn version_answer(version: u8) -> Vec<u8> {
 #[tokio::test]
 async fn a_server_of_another_version_is_named_if_no_other_is_there() {
     let key = Fake::new(7, 1).key;
-    let (port, _running) = serve_words(|_| vec![version_answer(9)]).await;
+    let (port, _running) = serve_words(|q| vec![version_answer(9, q)]).await;
     for (target, give_up) in [(Target::Anyone(port), SHORT), (here(port), LONG)] {
         let begun = Instant::now();
         let asked = ask_lab(target, give_up, &key).await;
@@ -160,19 +161,53 @@ async fn a_server_of_another_version_is_named_if_no_other_is_there() {
         assert!(begun.elapsed() < LONG);
     }
     let right = Fake::new(7, 1);
-    let (port, _running) = serve_words(move |q| vec![version_answer(9), right.answer(q.public, 1)]).await;
+    let (port, _running) = serve_words(move |q| vec![version_answer(9, q), right.answer(q.public, 1)]).await;
     let found = ask_lab(here(port), LONG, &key).await.unwrap();
+    assert_eq!(ids(&found), [id(1)].into());
+}
+
+/// Somebody who has not seen the question, or is not the one asked, and who knows every port of the asker.
+#[tokio::test]
+async fn who_was_not_asked_ends_no_search_by_naming_a_version() {
+    let (right, key) = (Fake::new(7, 1), Fake::new(7, 1).key);
+    let elsewhere = UdpSocket::bind("127.0.9.1:0").await.unwrap();
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let host = Target::Host(vec![socket.local_addr().unwrap()]);
+    let mut running = JoinSet::new();
+    running.spawn(async move {
+        let mut buf = vec![0; 4096];
+        let mut first = None;
+        loop {
+            let (len, from) = socket.recv_from(&mut buf).await.unwrap();
+            let q = decode_question(&buf[..len]).unwrap();
+            let blind = version_answer(9, &Question { public: [5; 32], ..q.clone() });
+            for words in [
+                &blind,
+                &version_answer(9, &q),
+                &encode_stranger(&Stranger { public: q.public, secure: true }),
+            ] {
+                elsewhere.send_to(words, from).await.unwrap();
+            }
+            socket.send_to(&blind, from).await.unwrap();
+            // The true server is later than the grace of a host that was heard to be another.
+            let first = *first.get_or_insert_with(Instant::now);
+            if first.elapsed() > Duration::from_millis(1500) {
+                socket.send_to(&right.answer(q.public, 1), from).await.unwrap();
+            }
+        }
+    });
+    let found = ask_lab(host, LONG, &key).await.unwrap();
     assert_eq!(ids(&found), [id(1)].into());
 }
 
 #[tokio::test]
 async fn an_answer_to_another_question_or_of_another_size_is_no_answer() {
     let (right, key) = (Fake::new(7, 1), Fake::new(7, 1).key);
-    let mut odd_version = version_answer(9);
-    odd_version.push(0);
     let wrong = move |q: &Question| {
+        let mut odd_version = version_answer(9, q);
+        odd_version.push(0);
         let long = [&Fake::new(7, 1).answer(q.public, 2)[..], &[0]].concat();
-        vec![right.answer([5; 32], 3), long, vec![], vec![1; 3000], odd_version.clone()]
+        vec![right.answer([5; 32], 3), long, vec![], vec![1; 3000], odd_version]
     };
     let (port, _running) = serve_words(wrong.clone()).await;
     let asked = ask_lab(here(port), SHORT, &key).await;

@@ -85,6 +85,14 @@ fn questions() -> [(&'static str, Question); 2] {
     ]
 }
 
+/// The question of an asker of a version to come.
+fn newer_question() -> Vec<u8> {
+    let [(_, question), _] = questions();
+    let mut bytes = discovery::encode_question(&question);
+    bytes[4] = 9;
+    bytes
+}
+
 fn answer() -> Answer {
     let (public, server) = (public(&asker()), public(&server()));
     let answer =
@@ -280,7 +288,7 @@ fn encoded() -> Vec<(&'static str, Vec<u8>)> {
     }
     all.push(("answer", unpadded(&discovery::encode_answer(&answer()))));
     all.push(("stranger", unpadded(&discovery::encode_stranger(&stranger()))));
-    all.push(("answer-version", unpadded(&discovery::encode_version_answer())));
+    all.push(("answer-version", unpadded(&discovery::encode_version_answer(&newer_question()))));
     all.extend(keys());
     all.extend(handshake());
     all.extend(to_coordinator().into_iter().map(|(name, said)| (name, encode_control(&said).unwrap())));
@@ -516,7 +524,7 @@ fn the_vectors_of_discovery_decode() {
     }
     assert_eq!(discovery::decode_answer(&datagram("answer")), Ok(answer()));
     assert_eq!(discovery::decode_stranger(&datagram("stranger")), Ok(stranger()));
-    assert_eq!(datagram("answer-version"), discovery::encode_version_answer());
+    assert_eq!(datagram("answer-version"), discovery::encode_version_answer(&newer_question()));
     // Of this version it is no answer: it says nothing but the version.
     assert!(discovery::decode_answer(&datagram("answer-version")).is_err());
 }

@@ -248,7 +248,7 @@ impl Server {
             Ok(question) => self.react_to(&question, from),
             // Not to a short one: an answer larger than its question would lend strength to a forger.
             Err(Malformed::Version(_)) if datagram.len() >= limits::DISCOVERY_BYTES => Reaction {
-                answer: self.to_strangers.take().then(|| (wire::encode_version_answer(), from)),
+                answer: self.to_strangers.take().then(|| (wire::encode_version_answer(datagram), from)),
                 ..Reaction::default()
             },
             Err(_) => Reaction::default(),
@@ -481,14 +481,14 @@ mod tests {
         let mut ours = server(None);
         let mut newer = wire::encode_question(&question(&ours, None, None));
         newer[4] = 9;
-        let told = Some((wire::encode_version_answer(), from));
+        let told = Some((wire::encode_version_answer(&newer), from));
         assert_eq!(ours.react(&newer, from).answer, told);
         newer.push(0);
         assert_eq!(ours.react(&newer, from).answer, told);
         newer.truncate(limits::DISCOVERY_BYTES - 1);
         assert_eq!(ours.react(&newer, from), Reaction::default());
         // Or two servers of different versions would answer each other for ever.
-        assert_eq!(ours.react(&wire::encode_version_answer(), from), Reaction::default());
+        assert_eq!(ours.react(&wire::encode_version_answer(&newer), from), Reaction::default());
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! An answer counts only if a server made it that the asker's key lets it believe. Everything else is ignored as if it
 //! had not come, but for two things that people are told: that a server is of another version, and that it is not the
-//! one asked for. Whoever is on the LAN can say those.
+//! one asked for. Whoever is on the LAN can say those. Only a host that was asked, and that repeats the question's public
+//! key, ends the search by them: nobody else has seen the question.
 //!
 //! Of a server that does not know a question's key, or its name, the asker finds out which: it asks that one whether it
 //! knows the key without the name.
@@ -64,7 +65,7 @@ pub(super) struct Search<'a> {
     other_version: Option<u16>,
     /// Servers that are not the one asked for, and the round in which each was asked whether it knows the key.
     others: Vec<(Other, u32)>,
-    /// When a server was first heard of either kind.
+    /// When a host that is asked, or anybody if all are, was first heard to be of either kind.
     other_since: Option<Instant>,
 }
 
@@ -145,10 +146,23 @@ impl<'a> Search<'a> {
         }
     }
 
+    fn asks_a_host(&self) -> bool {
+        matches!(self.target, Target::Host(_))
+    }
+
+    /// Whether words from there may be of somebody who was asked.
+    fn was_asked(&self, from: SocketAddr) -> bool {
+        let same = |addr: &SocketAddr| addr.ip().to_canonical() == from.ip().to_canonical();
+        match &self.target {
+            Target::Anyone(_) => true,
+            Target::Host(addrs) => addrs.iter().any(same),
+        }
+    }
+
     /// Whether another server of the host has answered. Each question goes to one of the host's servers by chance, and
     /// little time is left, so many are asked.
     fn hurries(&self) -> bool {
-        matches!(self.target, Target::Host(_)) && self.other_since.is_some()
+        self.asks_a_host() && self.other_since.is_some()
     }
 
     /// A server has answered that is not the one asked for.
@@ -247,9 +261,11 @@ impl<'a> Search<'a> {
                     heard.into_iter().for_each(|(who, _)| *who = Other::Name(from.ip()));
                 }
             }
-            Err(Malformed::Version(v)) => {
-                self.other_version.get_or_insert(v);
-                self.heard_another();
+            Err(Malformed::Version(v)) if self.was_asked(from) => {
+                if !self.asks_a_host() || wire::is_version_answer_to(datagram, &self.public) {
+                    self.other_version.get_or_insert(v);
+                    self.heard_another();
+                }
             }
             Err(Malformed::Magic) => self.hear_stranger(ear, datagram, from),
             _ => {}
@@ -270,7 +286,7 @@ impl<'a> Search<'a> {
         let Ok(stranger) = wire::decode_stranger(datagram) else { return };
         let who = UnknownKey { addr: from.ip(), secure: stranger.secure, given: self.key.is_secure() };
         // Where nobody has a key, it is a session of another name.
-        if stranger.public != self.public || !(who.secure || who.given) {
+        if stranger.public != self.public || !(who.secure || who.given) || !self.was_asked(from) {
             return;
         }
         self.heard_another();

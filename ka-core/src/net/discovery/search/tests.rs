@@ -20,6 +20,11 @@ fn search(key: &Key) -> Search<'_> {
     Search::begin(Some(&name()), host, &[], key, PAUSE_MAX).unwrap()
 }
 
+/// A search that nobody hears, and in which everybody is asked.
+fn search_of_all(key: &Key) -> Search<'_> {
+    Search { target: Target::Anyone(9), ..search(key) }
+}
+
 /// The answer of this server to a question with `public`.
 fn answer(server: &ServerKey, session: &SessionName, public: [u8; 32]) -> Answer {
     let answer = Answer {
@@ -114,7 +119,7 @@ async fn a_stranger_counts_if_it_was_asked_and_if_somebody_has_a_key() {
         (Key::insecure(), true, true),
         (Key::insecure(), false, false),
     ] {
-        let mut search = search(&key);
+        let mut search = search_of_all(&key);
         let own = search.public;
         let mut hear = |public, from: &str| {
             let bytes = wire::encode_stranger(&Stranger { public, secure });
@@ -135,9 +140,34 @@ async fn a_stranger_counts_if_it_was_asked_and_if_somebody_has_a_key() {
 }
 
 #[tokio::test]
+async fn of_a_host_that_is_asked_nobody_else_speaks() {
+    let key = ServerKey::generate().unwrap().key().clone();
+    let mut search = search(&key);
+    let public = search.public;
+    let stranger = wire::encode_stranger(&Stranger { public, secure: true });
+    let mut version = wire::encode_version_answer(&search.question);
+    version[4] = 9;
+    let blind = [&version[..8], &[0; limits::DISCOVERY_BYTES - 8]].concat();
+    let Target::Host(asked) = &search.target else { unreachable!() };
+    let host = SocketAddr::new(asked[0].ip(), 5);
+    for (words, from, counts) in [
+        (&stranger, FROM.parse().unwrap(), false),
+        (&version, FROM.parse().unwrap(), false),
+        (&blind, host, false),
+        (&version, host, true),
+    ] {
+        assert_eq!(search.understand(0, words, from), None);
+        assert_eq!(search.other_since.is_some(), counts, "{from}");
+    }
+    let mut search = Search { other_since: None, ..search };
+    search.understand(0, &stranger, host);
+    assert!(search.other_since.is_some());
+}
+
+#[tokio::test]
 async fn a_server_that_knows_the_key_without_the_name_serves_another_one() {
     let (server, other) = (ServerKey::generate().unwrap(), ServerKey::generate().unwrap());
-    let mut search = search(server.key());
+    let mut search = search_of_all(server.key());
     let (public, from) = (search.public, FROM.parse().unwrap());
     let nameless = |server: &ServerKey| {
         let named = answer(server, &name(), public);
@@ -155,7 +185,7 @@ async fn a_server_that_knows_the_key_without_the_name_serves_another_one() {
 #[tokio::test]
 async fn a_server_heard_over_both_families_is_named_once() {
     let key = ServerKey::generate().unwrap().key().clone();
-    let mut search = search(&key);
+    let mut search = search_of_all(&key);
     let words = wire::encode_stranger(&Stranger { public: search.public, secure: true });
     let addrs = |search: &Search<'_>| search.others().map(|who| who.addr().to_string()).collect::<Vec<_>>();
     search.understand(0, &words, "[::1]:9".parse().unwrap());
