@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::fair::{Budget, Fair};
 use super::socket::{Buffer, EMPTY, GROUP, GROUP_V6, THIS_HOST, send, shared_socket};
 use crate::limits;
 use crate::net::host::interfaces;
@@ -21,10 +22,6 @@ use crate::net::noise::identity::ServerKey;
 use crate::types::{SessionId, SessionName};
 use crate::wire::Malformed;
 use crate::wire::discovery::{self as wire, Answer, Question, Secret, Stranger};
-
-/// Answers, words to strangers, and questions passed on, of each at most so many per second: three hundred nodes that
-/// start at once ask three times each, and a flood costs no more than this.
-const ANSWERS_PER_SECOND: u32 = 1000;
 
 /// The interval at which the group is joined on interfaces that came up since.
 const REJOIN: Duration = Duration::from_secs(5);
@@ -206,7 +203,7 @@ struct Server {
     control_port: u16,
     probing: Arc<AtomicBool>,
     key: ServerKey,
-    answers: Budget,
+    answers: Fair,
     /// Apart, so that a host without the key uses up nothing that others need.
     to_strangers: Budget,
     passed: Budget,
@@ -230,6 +227,7 @@ impl Server {
         probing: Arc<AtomicBool>,
         key: ServerKey,
     ) -> Self {
+        let now = Instant::now();
         Self {
             named: session.map(|name| Secret::new(key.key(), Some(name))),
             nameless: Secret::new(key.key(), None),
@@ -237,9 +235,9 @@ impl Server {
             control_port,
             probing,
             key,
-            answers: Budget::new(),
-            to_strangers: Budget::new(),
-            passed: Budget::new(),
+            answers: Fair::new(now),
+            to_strangers: Budget::new(now),
+            passed: Budget::new(now),
         }
     }
 
@@ -248,7 +246,10 @@ impl Server {
             Ok(question) => self.react_to(&question, from),
             // Not to a short one: an answer larger than its question would lend strength to a forger.
             Err(Malformed::Version(_)) if datagram.len() >= limits::DISCOVERY_BYTES => Reaction {
-                answer: self.to_strangers.take().then(|| (wire::encode_version_answer(datagram), from)),
+                answer: self
+                    .to_strangers
+                    .take(Instant::now())
+                    .then(|| (wire::encode_version_answer(datagram), from)),
                 ..Reaction::default()
             },
             Err(_) => Reaction::default(),
@@ -267,16 +268,18 @@ impl Server {
         // A nameless question is everybody's, and has come to one only.
         let others_too = named.is_none();
         let answer = match secret {
-            Some(secret) => self.answers.take().then(|| self.answer(secret, question)),
+            Some(secret) => {
+                self.answers.take(Instant::now(), &question.public).then(|| self.answer(secret, question))
+            }
             // Who has passed it on has told the asker.
             None if question.asker.is_some() => None,
-            None => self.to_strangers.take().then(|| self.unknown(question)),
+            None => self.to_strangers.take(Instant::now()).then(|| self.unknown(question)),
         };
         let passed = if others_too { pass_on(question, from) } else { None };
         Reaction {
             answer: answer.map(|bytes| (bytes, to)),
             knows_the_key: secret.is_some(),
-            pass_on: passed.filter(|_| self.passed.take()),
+            pass_on: passed.filter(|_| self.passed.take(Instant::now())),
         }
     }
 
@@ -315,27 +318,6 @@ fn pass_on(question: &Question, from: SocketAddr) -> Option<Vec<u8>> {
     }
 }
 
-/// So many a second, and the rest are dropped: an asker asks again.
-struct Budget {
-    left: u32,
-    renewed: Instant,
-}
-
-impl Budget {
-    fn new() -> Self {
-        Self { left: ANSWERS_PER_SECOND, renewed: Instant::now() }
-    }
-
-    fn take(&mut self) -> bool {
-        if self.renewed.elapsed() >= Duration::from_secs(1) {
-            *self = Self::new();
-        }
-        let some_left = self.left > 0;
-        self.left = self.left.saturating_sub(1);
-        some_left
-    }
-}
-
 async fn receive<'s>(
     socket: Option<&'s UdpSocket>,
     buf: &mut Buffer,
@@ -350,6 +332,7 @@ async fn receive<'s>(
 mod tests {
     use super::*;
     use crate::crypto::session_key::Key;
+    use crate::net::discovery::fair::ANSWERS_PER_SECOND;
     use crate::net::noise::identity::Identity;
     use std::net::SocketAddrV4;
     use x25519_dalek::{PublicKey, StaticSecret};
@@ -507,17 +490,22 @@ mod tests {
         let from: SocketAddr = v4([10, 0, 0, 9], 99).into();
         let mut ours = server(Some("a"));
         // However long this takes, it is all within a second.
-        for budget in [&mut ours.answers, &mut ours.to_strangers, &mut ours.passed] {
+        for budget in [&mut ours.answers.budget, &mut ours.to_strangers, &mut ours.passed] {
             budget.renewed += Duration::from_secs(1000);
         }
         let unknown = wire::encode_question(&question(&ours, Some("b"), None));
         let all: Vec<_> = (0..3 * ANSWERS_PER_SECOND).map(|_| ours.react(&unknown, from)).collect();
         assert_eq!(all.iter().filter(|r| r.answer.is_some()).count(), ANSWERS_PER_SECOND as usize);
         assert_eq!(all.iter().filter(|r| r.pass_on.is_some()).count(), ANSWERS_PER_SECOND as usize);
-        let known = wire::encode_question(&question(&ours, Some("a"), None));
-        let answers =
-            (0..2 * ANSWERS_PER_SECOND).filter(|_| ours.react(&known, from).answer.is_some()).count();
-        assert_eq!(answers, ANSWERS_PER_SECOND as usize);
+        // Nor does a question that is overheard and said again.
+        let asked = |n: u8| {
+            let secret = Secret::new(key().key(), Some(&name("a")));
+            wire::encode_question(&Question::new(&secret, [n; 32]))
+        };
+        let mut answers =
+            |q: &[u8], n: u32| (0..n).filter(|_| ours.react(q, from).answer.is_some()).count() as u32;
+        assert_eq!(answers(&asked(5), 2 * ANSWERS_PER_SECOND), ANSWERS_PER_SECOND / 2);
+        assert_eq!((10..=255).map(|n| answers(&asked(n), 2)).sum::<u32>(), 246 + ANSWERS_PER_SECOND / 8);
     }
 
     #[test]
@@ -539,14 +527,5 @@ mod tests {
         assert!(said(addr(7), None).contains("169.254.0.7") && said(addr(7), None).contains("DHCP"));
         let e = io::Error::from_raw_os_error(libc::ENETUNREACH);
         assert!(!said([10, 0, 0, 1].into(), Some(e)).contains("DHCP"));
-    }
-
-    #[test]
-    fn a_second_has_so_many_answers() {
-        let mut budget = Budget::new();
-        let given = (0..3 * ANSWERS_PER_SECOND).filter(|_| budget.take()).count();
-        assert_eq!(given, ANSWERS_PER_SECOND as usize);
-        budget.renewed -= Duration::from_secs(1);
-        assert!(budget.take());
     }
 }

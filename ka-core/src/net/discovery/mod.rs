@@ -44,6 +44,7 @@
 
 mod answer;
 mod ask;
+mod fair;
 mod found;
 mod search;
 mod socket;
