@@ -73,6 +73,9 @@ pub const NOTES_PER_SECOND: u32 = 100;
 /// Nodes of a session at most. More than any LAN's broadcast domain holds; bounds what a gate may wait for.
 pub const NODES: u32 = 65_536;
 
+/// Node numbers that a session gives out at most, also to nodes that left before the start: each stays known to the end.
+pub const NUMBERS: u32 = 2 * NODES;
+
 /// Children of a node at most.
 pub const FAN_OUT: u32 = 64;
 

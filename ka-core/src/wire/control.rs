@@ -361,6 +361,13 @@ impl Refusal {
         Self::new(RefusalCode::Full, "the session has as many nodes as it can have")
     }
 
+    /// The refusal of a node for which there is no number.
+    #[must_use]
+    pub fn no_number() -> Self {
+        let text = "nodes have come and gone so often that the session has no number left for another one: serve it again";
+        Self::new(RefusalCode::Full, text)
+    }
+
     /// The refusal of a start without nodes.
     #[must_use]
     pub fn nobody_ready() -> Self {

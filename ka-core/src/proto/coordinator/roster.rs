@@ -24,6 +24,12 @@ impl Roster {
         node
     }
 
+    /// The numbers that were given out.
+    #[must_use]
+    pub fn numbers(&self) -> u32 {
+        self.next
+    }
+
     /// Puts a member back under a number that it had before; false if it cannot have had it.
     pub fn restore(&mut self, member: Member) -> bool {
         let had = member.node().0 < self.next && !self.members.contains_key(&member.node());

@@ -205,3 +205,24 @@ fn whoever_dials_a_node_is_told_where_it_is_now() {
     let after = parent(&told(&mut c)).expect("it is told again");
     assert_eq!((after.node, after.addr), (before.node, SocketAddr::from(([10, 0, 9, 9], 7))));
 }
+
+#[test]
+fn who_joins_and_leaves_again_and_again_uses_up_the_numbers_and_no_more() {
+    let mut c = open(None);
+    let refused = |c: &mut Coordinator| {
+        told(c)
+            .into_iter()
+            .any(|(_, m)| matches!(m, ToNode::Refused(why) if why.text.contains("no number left")))
+    };
+    // The root has the first one.
+    for conn in 1..limits::NUMBERS {
+        join(&mut c, conn, None);
+        assert!(!refused(&mut c), "{conn}");
+        c.handle(Instant::ZERO, Input::Gone(Conn(conn), String::new()));
+    }
+    join(&mut c, limits::NUMBERS, None);
+    assert!(refused(&mut c));
+    // A node that has one keeps it.
+    join(&mut c, limits::NUMBERS + 1, Some(NodeId(1)));
+    assert!(!refused(&mut c));
+}

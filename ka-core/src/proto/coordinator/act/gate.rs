@@ -94,6 +94,7 @@ impl Coordinator {
         match self.phase {
             Phase::Draining | Phase::Done => return Err(Refusal::ending("every node has ended")),
             _ if self.nodes.roster.len() >= limits::NODES => return Err(Refusal::full()),
+            _ if self.nodes.roster.numbers() >= limits::NUMBERS => return Err(Refusal::no_number()),
             Phase::Streaming if !self.nodes.roster.nodes().any(|m| is_in_time(m) && !m.is_away(now)) => {
                 return Err(Refusal::ending("every node that was there at the start has ended"));
             }
