@@ -267,3 +267,7 @@ pub const HALF_OPEN: usize = 256;
 
 /// … of which so many are of one host, unless that is this one.
 pub const HALF_OPEN_PER_HOST: usize = 32;
+
+/// If there is no place, one of these connections goes for one that comes, once in so long at most. So each has as many
+/// times this as there are places to say who it is, and a LAN's handshake takes a few milliseconds.
+pub const EVICT_INTERVAL: Duration = Duration::from_millis(1);

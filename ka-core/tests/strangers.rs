@@ -12,6 +12,7 @@ use common::fake::{
 use common::{Gate, Joining, LONG, Lab, NodeOutcome, NodeSink, Place, noise};
 use ka_core::crypto::link_keys::LinkKey;
 use ka_core::crypto::session_key::Key;
+use ka_core::limits;
 use ka_core::net::{ClientConfig, Control, JoinError, Ports, ServerKey, join};
 use ka_core::types::{Epoch, NodeId, Position, SessionId};
 use ka_core::wire::control::ToCoordinator;
@@ -19,7 +20,7 @@ use ka_core::wire::data::{Attach, GRANT_BYTES, Kind, Refuse};
 use ka_core::wire::discovery::{Question, encode_question};
 use ka_core::wire::{self, Malformed, PREFACE_BYTES, Plane};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -182,6 +183,37 @@ async fn strangers_before_the_start_and_during_a_transfer_change_nothing() {
     for node in [a.outcome().await, b.outcome().await] {
         assert!(node.streams == [("data".into(), bytes.clone(), true)], "the bytes differ: {:?}", node.end);
     }
+}
+
+/// So many connections from this address, which say nothing.
+async fn silent_from(from: [u8; 4], port: SocketAddr, n: usize) -> Vec<TcpStream> {
+    let mut all = Vec::new();
+    for _ in 0..n {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((from, 0).into()).unwrap();
+        all.push(timeout(LONG, socket.connect(port)).await.expect("it listens").unwrap());
+    }
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_with_sixteen_addresses_holds_no_door() {
+    allow_many_files();
+    let lab = Lab::new("sixteen");
+    let bytes = noise(100_000);
+    let mut server = lab.serve(1, vec![("data", bytes.clone())]);
+    let place = server.open().await;
+    let mut held = Vec::new();
+    for n in 2..18 {
+        for port in [place.control, place.data] {
+            held.push(silent_from([127, 0, 0, n], port, limits::HALF_OPEN_PER_HOST).await);
+        }
+    }
+    // A node waits so long for an answer; the silent ones keep their places as long.
+    timeout(limits::PREFACE_TIMEOUT, member(&place)).await.expect("whoever comes is heard");
+    let node = lab.join(good);
+    assert!(server.report().await.is_ok());
+    all_is_well([node], &bytes).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,17 +1,19 @@
 //! New connections to our listeners. Their first messages are read here, those of a limited number at a time.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
 use super::control::connection::{self, Connection, Outbox};
@@ -73,33 +75,30 @@ impl Door {
 const AFTER_ERROR: Duration = Duration::from_millis(10);
 
 /// Accepts connections for ever, and hears each out in a task of its own; at most [`limits::HALF_OPEN`] at a time,
-/// each for at most [`limits::PREFACE_TIMEOUT`]. Further ones wait in the kernel; those of a host that has its share are closed,
-/// and those to an address that is not one of the door's interfaces'. If the system gives no more descriptors, those who
-/// come are closed, too, and `sender` is told once.
+/// each for at most [`limits::PREFACE_TIMEOUT`]. If there is no place, the one that [`Places::crowding`] names goes; no more than
+/// one in [`limits::EVICT_INTERVAL`]. Those of a host that has its share are closed, and those to an address that is not one
+/// of the door's interfaces'. If the system gives no more descriptors, those who come are closed, too, and `sender` is told
+/// once. `hear` says whether the peer has proved that it belongs to the session.
 pub(super) async fn accept<F, Fut>(mut door: Door, sender: mpsc::Sender<Incoming>, hear: F)
 where
     F: Fn(TcpStream, SocketAddr) -> Fut,
-    Fut: Future<Output = ()> + Send + 'static,
+    Fut: Future<Output = bool> + Send + 'static,
 {
-    let half_open = Arc::new(Semaphore::new(limits::HALF_OPEN));
-    let shares = Shares::default();
+    let half_open = HalfOpen::default();
     let mut told = false;
     loop {
-        let Ok(permit) = half_open.clone().acquire_owned().await else { return };
         match door.listener.accept().await {
             Ok((stream, addr)) => {
                 let Some(local) = stream.local_addr().ok().filter(|a| interfaces::takes(&door.only, *a))
                 else {
                     continue;
                 };
-                let own = local.ip() == addr.ip();
-                let Some(share) = shares.take(addr.ip().to_canonical(), own) else { continue };
+                let host = counted(addr.ip().to_canonical());
                 let _ = stream.set_nodelay(true);
-                let heard = hear(stream, addr);
-                tokio::spawn(async move {
-                    let _held = (permit, share);
-                    let _ = timeout(limits::PREFACE_TIMEOUT, heard).await;
-                });
+                if half_open.hear(host, local.ip() == addr.ip(), hear(stream, addr)) {
+                    // Whoever is heard has so many times this to say who it is, however many come.
+                    sleep(limits::EVICT_INTERVAL).await;
+                }
             }
             Err(e) if exhausted(&e) => {
                 if !std::mem::replace(&mut told, true) {
@@ -114,52 +113,118 @@ where
     }
 }
 
-/// The number of connections of each host that are being heard out. One host must not take the places of all others.
-#[derive(Clone, Debug, Default)]
-struct Shares(Arc<Mutex<HashMap<IpAddr, usize>>>);
+/// The connections that are being heard out, each with its task.
+#[derive(Clone, Default)]
+struct HalfOpen(Arc<Mutex<Places<AbortHandle>>>);
 
-impl Shares {
-    /// A place for one more of this host's, until it is dropped. This very host (`own`) may have many nodes.
-    fn take(&self, addr: IpAddr, own: bool) -> Option<Share> {
-        let counted = counted(addr);
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let full = |(who, most): &(IpAddr, usize)| held.get(who).is_some_and(|count| count >= most);
-        if !own && counted.iter().any(full) {
+impl HalfOpen {
+    /// Hears out a connection of this host, unless that has its share; says whether another one had to go for it.
+    fn hear(&self, host: IpAddr, own: bool, heard: impl Future<Output = bool> + Send + 'static) -> bool {
+        // The task ends when its place is known, not before.
+        let mut places = self.lock();
+        let Some(number) = places.take(host, own) else { return false };
+        let held = Held(self.clone(), number);
+        let task = tokio::spawn(async move {
+            let held = held;
+            if timeout(limits::PREFACE_TIMEOUT, heard).await == Ok(true) {
+                held.0.lock().belongs(host);
+            }
+        });
+        let gone = places.hold(number, task.abort_handle());
+        drop(places);
+        gone.as_ref().map(AbortHandle::abort).is_some()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Places<AbortHandle>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A place, until it is dropped.
+struct Held(HalfOpen, u64);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.lock().free(self.1);
+    }
+}
+
+/// The places of a listener. Pure.
+struct Places<T> {
+    /// By their numbers: the oldest first.
+    taken: BTreeMap<u64, (IpAddr, Option<T>)>,
+    next: u64,
+    of_host: BTreeMap<IpAddr, usize>,
+    /// Hosts of which one has proved that it belongs to the session.
+    known: BTreeSet<IpAddr>,
+}
+
+impl<T> Default for Places<T> {
+    fn default() -> Self {
+        Self { taken: BTreeMap::new(), next: 0, of_host: BTreeMap::new(), known: BTreeSet::new() }
+    }
+}
+
+impl<T> Places<T> {
+    /// A place for one more of this host's. This very host (`own`) may have many nodes.
+    fn take(&mut self, host: IpAddr, own: bool) -> Option<u64> {
+        let count = self.of_host.entry(host).or_default();
+        if !own && *count >= limits::HALF_OPEN_PER_HOST {
             return None;
         }
-        let who: Vec<_> = counted.into_iter().map(|(who, _)| who).collect();
-        who.iter().for_each(|who| *held.entry(*who).or_default() += 1);
-        Some(Share(self.clone(), who))
+        *count += 1;
+        self.taken.insert(self.next, (host, None));
+        self.next += 1;
+        Some(self.next - 1)
     }
-}
 
-/// The hosts or networks that a connection from this address counts for, and the limit of each.
-fn counted(addr: IpAddr) -> Vec<(IpAddr, usize)> {
-    let network = |v6: Ipv6Addr| IpAddr::from(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64));
-    match addr {
-        // A host has as many addresses of its network as it likes. Those of a link are many hosts', so each counts by
-        // itself, and all of them leave room for others.
-        IpAddr::V6(v6) if v6.is_unicast_link_local() => {
-            vec![(addr, limits::HALF_OPEN_PER_HOST), (network(v6), limits::HALF_OPEN / 2)]
+    /// Who is heard at a place. If that makes too many, the one that has to go is returned.
+    fn hold(&mut self, number: u64, task: T) -> Option<T> {
+        if let Some((_, held)) = self.taken.get_mut(&number) {
+            *held = Some(task);
         }
-        IpAddr::V6(v6) => vec![(network(v6), limits::HALF_OPEN_PER_HOST)],
-        addr => vec![(addr, limits::HALF_OPEN_PER_HOST)],
+        if self.taken.len() <= limits::HALF_OPEN {
+            return None;
+        }
+        let gone = self.crowding()?;
+        self.free(gone)
     }
-}
 
-struct Share(Shares, Vec<IpAddr>);
+    /// The oldest of the host that has the most: first of those of which nobody has ever belonged to the session. So who
+    /// has many addresses drives out its own connections, and a member that comes back none but a stranger's.
+    fn crowding(&self) -> Option<u64> {
+        let rank = |number: &u64, host: &IpAddr| {
+            let count = self.of_host.get(host).copied().unwrap_or_default();
+            (self.known.contains(host), Reverse(count), *number)
+        };
+        self.taken.iter().map(|(number, (host, _))| rank(number, host)).min().map(|(.., number)| number)
+    }
 
-impl Drop for Share {
-    fn drop(&mut self) {
-        let mut held = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for who in &self.1 {
-            if let Some(count) = held.get_mut(who) {
-                *count -= 1;
-                if *count == 0 {
-                    held.remove(who);
-                }
+    fn free(&mut self, number: u64) -> Option<T> {
+        let (host, task) = self.taken.remove(&number)?;
+        if let Some(count) = self.of_host.get_mut(&host) {
+            *count -= 1;
+            if *count == 0 {
+                self.of_host.remove(&host);
             }
         }
+        task
+    }
+
+    /// One of this host's has proved that it belongs to the session.
+    fn belongs(&mut self, host: IpAddr) {
+        if self.known.len() < limits::NODES as usize {
+            self.known.insert(host);
+        }
+    }
+}
+
+/// The host that a connection from this address counts for: a host has as many addresses of its IPv6 network as it likes.
+/// Those of a link are many hosts', so each counts by itself.
+fn counted(addr: IpAddr) -> IpAddr {
+    match addr {
+        IpAddr::V6(v6) if !v6.is_unicast_link_local() => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
+        addr => addr,
     }
 }
 
@@ -168,9 +233,9 @@ pub(super) async fn accept_children(door: Door, own: Own, sender: mpsc::Sender<I
     accept(door, sender.clone(), move |mut stream, _| {
         let (own, sender) = (own.clone(), sender.clone());
         async move {
-            if let Ok((words, attach)) = hear_child(&mut stream, &own).await {
-                let _ = sender.send(Incoming::Offer(Link { stream, words }, attach)).await;
-            }
+            let Ok((words, attach)) = hear_child(&mut stream, &own).await else { return false };
+            let _ = sender.send(Incoming::Offer(Link { stream, words }, attach)).await;
+            own.key.is_some()
         }
     })
     .await;
@@ -187,7 +252,8 @@ pub(super) async fn accept_control(
         let conn = Conn(next.fetch_add(1, Ordering::Relaxed) + 1);
         let (key, sender, writing) = (key.clone(), sender.clone(), writing.clone());
         async move {
-            let _ = hear_node(conn, stream, &key, connection::canonical(addr), sender, writing).await;
+            let heard = hear_node(conn, stream, &key, connection::canonical(addr), sender, writing).await;
+            heard.is_ok() && key.key().is_secure()
         }
     })
     .await;
@@ -292,25 +358,67 @@ pub(super) async fn read(stream: &mut TcpStream, buffer: &mut [u8]) -> Result<()
 mod tests {
     use super::*;
 
+    fn addr(ip: &str) -> IpAddr {
+        counted(ip.parse().unwrap())
+    }
+
+    /// Connections of this host, as far as it gets places, and those that had to go for them.
+    fn come(places: &mut Places<IpAddr>, host: IpAddr, n: usize) -> (usize, Vec<IpAddr>) {
+        let own = host == addr("127.0.0.1");
+        let taken: Vec<_> =
+            (0..n).filter_map(|_| places.take(host, own).map(|at| places.hold(at, host))).collect();
+        (taken.len(), taken.into_iter().flatten().collect())
+    }
+
     #[test]
     fn a_host_has_its_share_and_this_one_has_more() {
-        let shares = Shares::default();
-        let addr = |ip: &str| ip.parse::<IpAddr>().unwrap();
+        let mut places = Places::default();
         let [far, other, here] = ["10.0.0.9", "10.0.0.8", "127.0.0.1"].map(addr);
-        let take =
-            |host, n: usize| (0..n).filter_map(|_| shares.take(host, host == here)).collect::<Vec<_>>();
-        let held = take(far, 100);
-        assert_eq!(held.len(), limits::HALF_OPEN_PER_HOST);
-        assert_eq!((take(other, 1).len(), take(here, 100).len()), (1, 100));
-        drop(held);
-        let many = (0..100).filter_map(|i| shares.take(addr(&format!("fd00::{i:x}")), false));
-        assert_eq!(many.collect::<Vec<_>>().len(), limits::HALF_OPEN_PER_HOST);
-        let linked = |n: usize| shares.take(addr(&format!("fe80::{n:x}")), false);
-        let held: Vec<_> = (0..limits::HALF_OPEN).filter_map(|n| linked(1 + n % 5)).collect();
-        assert_eq!(held.len(), limits::HALF_OPEN / 2, "five hosts of a link, or one that has five addresses");
-        assert!(linked(9).is_none() && shares.take(other, false).is_some());
-        drop(held);
-        assert_eq!(take(far, 1).len(), 1);
-        assert!(shares.0.lock().unwrap().is_empty());
+        assert_eq!(come(&mut places, far, 100), (limits::HALF_OPEN_PER_HOST, vec![]));
+        assert_eq!((come(&mut places, other, 1).0, come(&mut places, here, 100).0), (1, 100));
+        let mut many = (0..100).map(|i| come(&mut places, addr(&format!("fd00::{i:x}")), 1).0);
+        assert_eq!(many.by_ref().sum::<usize>(), limits::HALF_OPEN_PER_HOST);
+        for number in 0..places.next {
+            places.free(number);
+        }
+        assert!(places.taken.is_empty() && places.of_host.is_empty());
+        assert_eq!(come(&mut places, far, 1).0, 1);
+    }
+
+    #[test]
+    fn who_has_sixteen_addresses_drives_out_its_own_and_who_comes_is_heard() {
+        for net in ["10.0.0.", "fe80::"] {
+            let mut places = Places::default();
+            let hosts: Vec<_> = (1..=16).map(|n| addr(&format!("{net}{n}"))).collect();
+            let all: usize = hosts.iter().map(|host| come(&mut places, *host, 100).0).sum();
+            assert!(all >= limits::HALF_OPEN && places.taken.len() == limits::HALF_OPEN, "{all}");
+            // Two that come, whatever the others do meanwhile.
+            for honest in ["10.0.1.1", "fe80::99"].map(addr) {
+                let (heard, gone) = come(&mut places, honest, 1);
+                assert!(heard == 1 && gone.iter().all(|gone| hosts.contains(gone)) && gone.len() == 1);
+            }
+            for round in 0..1000 {
+                let (_, gone) = come(&mut places, hosts[round % 16], 1);
+                assert!(gone.iter().all(|gone| hosts.contains(gone)), "{gone:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn whoever_has_an_address_for_each_connection_drives_out_no_member_that_comes_back() {
+        let mut places = Places::default();
+        let member = addr("10.0.1.1");
+        places.belongs(member);
+        assert_eq!(come(&mut places, member, 1).0, 1);
+        let mut gone = Vec::new();
+        for n in 0..2000 {
+            gone.extend(come(&mut places, addr(&format!("fe80::1:{n:x}")), 1).1);
+        }
+        assert!(gone.len() == 2001 - limits::HALF_OPEN && !gone.contains(&member));
+        // Of those that nobody knows the oldest goes: each has been heard while so many others came.
+        assert_eq!(gone[..2], [addr("fe80::1:0"), addr("fe80::1:1")]);
+        let known = places.known.len();
+        (0..70_000_u32).for_each(|n| places.belongs(IpAddr::from(n.to_be_bytes())));
+        assert!(known == 1 && places.known.len() == limits::NODES as usize);
     }
 }
