@@ -2,11 +2,11 @@
 //!
 //! The thread that moves the stream never writes to a terminal: one that is held (Ctrl-S, a pager, a dead SSH
 //! connection) would hold up every node. What can be left out, a frame of the live view or one more progress, is left
-//! out while the reader is slow; what cannot is kept. A reader that is gone is no error: the session goes on.
+//! out while the reader is slow; what cannot is kept, up to 16 MiB. A reader that is gone is no error: the session goes on.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Sender, SyncSender};
 use std::thread;
 use std::time::Duration;
@@ -21,12 +21,26 @@ const LINGER: Duration = Duration::from_secs(5);
 /// While so many pages wait to be written, those that can be left out are.
 const CROWDED: usize = 64;
 
+/// While so many bytes wait to be written, further lines are left out, and counted: peers may bring about any number of
+/// lines, and a reader may stand still for ever.
+const WAITING_BYTES: usize = 16 << 20;
+
 /// One of the two standard outputs.
 #[derive(Clone, Debug)]
 pub struct Printer {
     pages: Sender<Page>,
-    waiting: Arc<AtomicUsize>,
+    waiting: Arc<Waiting>,
     live: bool,
+}
+
+/// What the reader has not taken yet.
+#[derive(Debug, Default)]
+struct Waiting {
+    pages: AtomicUsize,
+    bytes: AtomicUsize,
+    left_out: AtomicU64,
+    /// What comes now are the last words.
+    ends: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -34,6 +48,18 @@ enum Page {
     Line(Styled),
     Frame(Vec<Styled>),
     Flush(SyncSender<()>),
+}
+
+impl Page {
+    /// About how much memory it takes.
+    fn bytes(&self) -> usize {
+        let line = |line: &Styled| line.text.len() + size_of::<Self>();
+        match self {
+            Self::Line(text) => line(text),
+            Self::Frame(lines) => lines.iter().map(line).sum(),
+            Self::Flush(_) => 0,
+        }
+    }
 }
 
 /// A line, and how it is to be read.
@@ -115,12 +141,13 @@ impl Printer {
     }
 
     fn start(mut out: impl Write + Send + 'static, live: bool, colours: bool) -> io::Result<Self> {
-        let (pages, inbox) = mpsc::channel();
-        let waiting = Arc::new(AtomicUsize::new(0));
+        let (pages, inbox) = mpsc::channel::<Page>();
+        let waiting = Arc::new(Waiting::default());
         let taken = Arc::clone(&waiting);
         thread::Builder::new().name("printer".into()).spawn(move || {
             let mut screen = Screen { colours, view: Vec::new(), drawn: Vec::new() };
             for page in inbox {
+                let bytes = page.bytes();
                 let text = match page {
                     Page::Line(line) => screen.line(&line, window_size()),
                     Page::Frame(frame) => screen.frame(frame, window_size()),
@@ -130,7 +157,8 @@ impl Printer {
                     }
                 };
                 let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-                taken.fetch_sub(1, Ordering::Relaxed);
+                taken.pages.fetch_sub(1, Ordering::Relaxed);
+                taken.bytes.fetch_sub(bytes, Ordering::Relaxed);
             }
         })?;
         Ok(Self { pages, waiting, live })
@@ -142,9 +170,28 @@ impl Printer {
         self.live
     }
 
-    /// Prints a line, whatever it takes.
+    /// Prints a line. Only one for which too many others wait is left out.
     pub fn line(&self, line: impl Into<Styled>) {
-        self.send(Page::Line(line.into()));
+        if self.has_room() || self.waiting.ends.load(Ordering::Relaxed) {
+            self.send(Page::Line(line.into()));
+        } else {
+            self.waiting.left_out.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The number of lines that were left out since this was asked last. 0 as long as there is no room to tell it.
+    #[must_use]
+    pub fn left_out(&self) -> u64 {
+        if self.has_room() { self.waiting.left_out.swap(0, Ordering::Relaxed) } else { 0 }
+    }
+
+    /// From now on no line is left out: these are the last words.
+    pub fn ends(&self) {
+        self.waiting.ends.store(true, Ordering::Relaxed);
+    }
+
+    fn has_room(&self) -> bool {
+        self.waiting.bytes.load(Ordering::Relaxed) < WAITING_BYTES
     }
 
     /// Prints a line unless the reader is slow.
@@ -170,11 +217,12 @@ impl Printer {
     }
 
     fn crowded(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) >= CROWDED
+        self.waiting.pages.load(Ordering::Relaxed) >= CROWDED
     }
 
     fn send(&self, page: Page) {
-        self.waiting.fetch_add(1, Ordering::Relaxed);
+        self.waiting.pages.fetch_add(1, Ordering::Relaxed);
+        self.waiting.bytes.fetch_add(page.bytes(), Ordering::Relaxed);
         // The thread ends only when the last sender does.
         let _ = self.pages.send(page);
     }
@@ -418,6 +466,26 @@ mod tests {
         printer.passing("not left out");
         printer.finish();
         assert!(out.0.lock().unwrap().ends_with(b"not left out\n"));
+    }
+
+    #[test]
+    fn a_reader_that_stands_still_costs_so_many_bytes_and_is_told_what_it_missed() {
+        let out = Shared::default();
+        let held = out.0.lock().unwrap();
+        let printer = Printer::start(out.clone(), false, false).unwrap();
+        let line = "x".repeat(1000);
+        (0..100_000).for_each(|_| printer.line(line.clone()));
+        let waiting = printer.waiting.bytes.load(Ordering::Relaxed);
+        assert!(waiting <= WAITING_BYTES + 2000, "{waiting} bytes");
+        assert_eq!(printer.left_out(), 0, "it would not hear it");
+        printer.ends();
+        printer.line("last words");
+        drop(held);
+        printer.finish();
+        let taken = String::from_utf8(out.0.lock().unwrap().clone()).unwrap();
+        assert!(taken.ends_with("\nlast words\n"));
+        assert_eq!(printer.left_out() + taken.lines().count() as u64, 100_001);
+        assert_eq!(printer.left_out(), 0);
     }
 
     #[test]

@@ -83,6 +83,10 @@ impl Reporter {
 
     /// Says something that people should read.
     pub fn say(&self, line: impl Into<Styled>) {
+        if let lines @ 1.. = self.people.left_out() {
+            let text = format!("{lines} lines are left out here: they were not read for long");
+            self.people.line(self.stamped(text.into()));
+        }
         self.people.line(self.stamped(line.into()));
     }
 
@@ -105,12 +109,15 @@ impl Reporter {
     /// Says why it ends here.
     pub fn fail(&self, why: &str, exit: Exit) {
         self.say(format!("{}: {why}", self.program));
-        self.event(&Failure::Error { text: why, exit: exit.code() });
+        self.event(&Own::Error { text: why, exit: exit.code() });
     }
 
     /// Tells programs.
     pub fn event(&self, event: &impl Serialize) {
         if let Some(out) = &self.programs {
+            if let lines @ 1.. = out.left_out() {
+                out.line(json::line(&Own::LeftOut { lines }, self.elapsed(), Time::now()));
+            }
             out.line(json::line(event, self.elapsed(), Time::now()));
         }
     }
@@ -137,9 +144,11 @@ impl Reporter {
         }
     }
 
-    /// Takes the live view away.
+    /// Takes the live view away: what comes are the last words, of which nothing is left out.
     pub fn clear(&self) {
         self.people.frame(Vec::new());
+        self.people.ends();
+        self.programs.iter().for_each(Printer::ends);
     }
 
     /// Waits a while until all that was said is written.
@@ -151,9 +160,12 @@ impl Reporter {
     }
 }
 
-/// The last line of a program that ends without a report.
+/// The events of every program.
 #[derive(Serialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
-enum Failure<'a> {
+enum Own<'a> {
+    /// The last line of a program that ends without a report.
     Error { text: &'a str, exit: u8 },
+    /// The reader was so slow that lines were left out here.
+    LeftOut { lines: u64 },
 }
