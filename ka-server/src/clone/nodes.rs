@@ -1,6 +1,6 @@
 //! The notes that the nodes send: their stages, what they changed on purpose, and their logs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use ka_core::console::units;
@@ -9,18 +9,35 @@ use ka_core::types::NodeId;
 use ka_desc::manifest::{About, NodeState, Stage, topic};
 
 use super::claims::Claims;
-use super::logs::Logs;
+use super::logs::{Fits, Logs, Room};
 
-/// Intended differences of one node that are kept.
-const CHANGES: usize = 100;
+/// Intended differences, and warnings, of one node that are kept.
+const REMARKS_PER_NODE: usize = 100;
+
+/// Different texts of intended differences that are kept.
+const CHANGES: usize = 1000;
+
+/// Nodes that are kept for all of these texts together.
+const CHANGED_NODES: usize = 1 << 20;
+
+/// Bytes of all nodes' warnings that are kept.
+const WARNINGS_BYTES: usize = 16 << 20;
+
+/// Nodes that left before the start and are listed.
+const LEFT: usize = 100;
 
 /// All nodes of a session.
 #[derive(Debug, Default)]
 pub(super) struct Nodes {
     /// The writer of logs, and its folder.
     logs: Option<(Logs, PathBuf)>,
+    room: Room,
     nodes: BTreeMap<NodeId, Node>,
     claims: Claims,
+    changes: Changes,
+    warnings_bytes: usize,
+    /// Remarks of nodes that were not kept.
+    left_out: usize,
     /// The remarks on the golden node's files: how still they were.
     files: Vec<String>,
 }
@@ -29,7 +46,8 @@ pub(super) struct Nodes {
 struct Node {
     label: String,
     stage: Option<Stage>,
-    changed: Vec<String>,
+    /// Intended differences that were kept.
+    changed: usize,
     warnings: Vec<String>,
     /// The file systems whose used blocks it can write.
     partclone: Vec<String>,
@@ -80,15 +98,21 @@ impl Nodes {
                 let known = self.nodes.entry(*node).or_default();
                 match note.topic.as_str() {
                     topic::CHANGED => {
-                        if known.changed.len() < CHANGES {
-                            known.changed.push(note.text.clone());
+                        if known.changed < REMARKS_PER_NODE && self.changes.add(*node, &note.text) {
+                            known.changed += 1;
+                        } else {
+                            self.left_out += 1;
                         }
                         self.log(*node, &note.text);
                     }
                     topic::WARNING => {
                         let warning = format!("warning: {}", note.text);
-                        if known.warnings.len() < CHANGES {
+                        let bytes = self.warnings_bytes + warning.len();
+                        if known.warnings.len() < REMARKS_PER_NODE && bytes <= WARNINGS_BYTES {
                             known.warnings.push(warning.clone());
+                            self.warnings_bytes = bytes;
+                        } else {
+                            self.left_out += 1;
                         }
                         self.log(*node, &warning);
                     }
@@ -104,6 +128,13 @@ impl Nodes {
     fn log(&mut self, node: NodeId, line: &str) {
         let Some((logs, folder)) = &self.logs else { return };
         if let Some(known) = self.nodes.get_mut(&node).filter(|_| node != NodeId::ROOT) {
+            let line = match self.room.take(node, line) {
+                Fits::Yes => line,
+                Fits::NoMore => {
+                    "== further lines are left out: there is no room for more in the logs of the session"
+                }
+                Fits::No => return,
+            };
             known.logged = true;
             let plain = |c: &char| c.is_ascii_alphanumeric() || "-_".contains(*c);
             let label: String = known.label.chars().filter(plain).collect();
@@ -138,18 +169,22 @@ impl Nodes {
 
     /// Returns the remarks on all nodes for the end of the session.
     pub(super) fn epilogue(&self) -> Vec<String> {
-        let left = self.nodes.iter().filter(|(_, known)| known.left);
-        let mut lines: Vec<String> = left
+        let left = || self.nodes.iter().filter(|(_, known)| known.left);
+        let mut lines: Vec<String> = left()
+            .take(LEFT)
             .map(|(node, known)| {
                 let stage = known.stage.unwrap_or(Stage::Gathering);
                 format!("{node} {}: it left before the session started ({stage})", known.label)
             })
             .collect();
+        if let Some(more @ 1..) = left().count().checked_sub(LEFT) {
+            lines.push(format!("{more} more left before the session started"));
+        }
         if !self.files.is_empty() {
             lines.push("what clones are copies of:".into());
             lines.extend(self.files.iter().map(|text| format!("  {text}")));
         }
-        let changes = self.changes();
+        let changes = self.changes.all();
         if !changes.is_empty() {
             lines.push("what clones have otherwise than the golden node, on purpose:".into());
             lines.extend(
@@ -162,19 +197,54 @@ impl Nodes {
             logs.finish();
             lines.push(format!("the nodes' logs are in {}", folder.display()));
         }
+        if self.room.left_out() > 0 {
+            lines.push(format!(
+                "{} lines of logs are left out: nodes said more than there is room for",
+                self.room.left_out()
+            ));
+        }
+        if self.left_out > 0 {
+            lines.push(format!(
+                "{} remarks of nodes are left out: they are more than are kept",
+                self.left_out
+            ));
+        }
         lines
     }
+}
 
-    /// The intended differences, each with the nodes that have it.
-    fn changes(&self) -> Vec<(String, usize)> {
-        let mut all: Vec<(String, usize)> = Vec::new();
-        for change in self.nodes.values().flat_map(|node| &node.changed) {
-            match all.iter_mut().find(|(text, _)| text == change) {
-                Some((_, count)) => *count += 1,
-                None => all.push((change.clone(), 1)),
-            }
+/// The intended differences, each with the nodes that have it.
+#[derive(Debug, Default)]
+struct Changes {
+    /// By their texts; each has its place among them.
+    texts: BTreeMap<String, (usize, BTreeSet<NodeId>)>,
+    /// The nodes of all texts together.
+    nodes: usize,
+}
+
+impl Changes {
+    /// Keeps that this node has it, and says whether there was room for that.
+    fn add(&mut self, node: NodeId, text: &str) -> bool {
+        if self.nodes == CHANGED_NODES {
+            return false;
         }
-        all
+        if !self.texts.contains_key(text) {
+            if self.texts.len() == CHANGES {
+                return false;
+            }
+            self.texts.insert(text.to_owned(), (self.texts.len(), BTreeSet::new()));
+        }
+        if let Some((_, nodes)) = self.texts.get_mut(text) {
+            self.nodes += usize::from(nodes.insert(node));
+        }
+        true
+    }
+
+    /// All of them, in the order in which they were first heard, and by how many nodes.
+    fn all(&self) -> Vec<(&str, usize)> {
+        let mut all: Vec<_> = self.texts.iter().collect();
+        all.sort_unstable_by_key(|(_, (place, _))| *place);
+        all.into_iter().map(|(text, (_, nodes))| (text.as_str(), nodes.len())).collect()
     }
 }
 
@@ -238,8 +308,43 @@ mod tests {
     #[test]
     fn what_nodes_changed_is_told_once() {
         let mut nodes = Nodes::default();
-        nodes.hear(&note("changed", "a new machine-id"));
-        nodes.hear(&note("changed", "a new machine-id"));
-        assert_eq!(nodes.changes(), [("a new machine-id".to_owned(), 2)]);
+        let said = |node, text: &str| match note("changed", text) {
+            Event::Noted { note, .. } => Event::Noted { node: NodeId(node), note },
+            event => event,
+        };
+        for (node, text) in
+            [(1, "no swap"), (1, "a new machine-id"), (2, "a new machine-id"), (2, "a new machine-id")]
+        {
+            nodes.hear(&said(node, text));
+        }
+        assert_eq!(nodes.changes.all(), [("no swap", 1), ("a new machine-id", 2)]);
+    }
+
+    #[test]
+    fn what_liars_remark_is_bounded_and_what_is_left_out_is_told() {
+        let mut nodes = Nodes::default();
+        let noted = |node, topic: &str, text: String| Event::Noted {
+            node: NodeId(node),
+            note: Note { topic: topic.into(), text },
+        };
+        for node in 1..=500 {
+            nodes.hear(&joined(node, "liar"));
+            nodes.hear(&Event::Left { node: NodeId(node), ready: 0, expected: 1 });
+            for n in 0..150 {
+                nodes.hear(&noted(node, "changed", format!("{node} {n}")));
+                nodes.hear(&noted(node, "warning", format!("{n} {}", "x".repeat(1000))));
+            }
+        }
+        assert_eq!(nodes.changes.all().len(), CHANGES);
+        let kept: usize = nodes.nodes.values().flat_map(|node| &node.warnings).map(String::len).sum();
+        assert!(kept <= WARNINGS_BYTES, "{kept} bytes");
+        let said = nodes.epilogue();
+        assert!(said.contains(&"400 more left before the session started".to_owned()), "{said:?}");
+        let left_out =
+            500 * 150 * 2 - CHANGES - nodes.nodes.values().map(|node| node.warnings.len()).sum::<usize>();
+        assert!(said.last().unwrap().starts_with(&format!("{left_out} remarks of nodes are left out")));
+        // What an honest node says in common with others finds its place all the same.
+        nodes.hear(&noted(1000, "changed", "1 0".into()));
+        assert_eq!(nodes.changes.all()[0], ("1 0", 2));
     }
 }
