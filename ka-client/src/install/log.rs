@@ -3,8 +3,10 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, PipeReader, Write};
 use std::path::Path;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use ka_core::console::clock::Time;
 use ka_core::net::Control;
@@ -16,6 +18,9 @@ use crate::finish::Remark;
 
 /// Lines of one program that are passed on; a tar that complains of each file would fill a disk.
 const LINES: usize = 200;
+
+/// The interval at which it is said that something still goes on: a golden node waits for nobody who is silent for long.
+const STILL: Duration = Duration::from_secs(60);
 
 /// A log. Clones write the same one.
 #[derive(Clone)]
@@ -100,6 +105,23 @@ impl Log {
             ..LINES => log.say(&format!("{name}: {text}")),
             LINES => log.say(&format!("{name} says more, which is left out")),
             _ => {}
+        })
+    }
+
+    /// Does something that may take minutes, and says meanwhile that it goes on.
+    pub(super) fn while_it_takes<T>(&self, words: &str, work: impl FnOnce() -> T) -> T {
+        let (over, is_over) = channel::<()>();
+        let still = move || {
+            while is_over.recv_timeout(STILL) == Err(RecvTimeoutError::Timeout) {
+                self.say(words);
+            }
+        };
+        thread::scope(|scope| {
+            // Without a thread it is silent, and works all the same.
+            let _ = thread::Builder::new().name("ka-still".into()).spawn_scoped(scope, still);
+            let done = work();
+            drop(over);
+            done
         })
     }
 

@@ -109,7 +109,8 @@ impl Work {
         }
         let prepared = self.look(&plan)?;
         self.plan = Some(plan);
-        self.write(&prepared)?;
+        let log = self.log.clone();
+        log.while_it_takes("it still formats", || self.write(&prepared))?;
         self.disks = prepared;
         self.has_room()?;
         self.log.stage(Stage::Ready);

@@ -85,7 +85,8 @@ pub struct Options {
     #[arg(long, value_name = "COMMAND")]
     pub resume: Option<String>,
 
-    /// How long nodes may take to partition and format their disks; then the others go on without those that are not ready
+    /// How long nodes may take to partition and format their disks; then the others go on without those that are not ready,
+    /// and after 3 minutes without those that say nothing
     #[arg(long, value_name = "TIME", value_parser = units::parse_duration, default_value = "15m")]
     pub format_timeout: Duration,
 

@@ -2,6 +2,9 @@
 //!
 //! Formatting takes each node its own time, and nothing would be won by sending earlier: the window would fill up, and a
 //! node that still formats would look like one whose sink is stuck.
+//!
+//! A node that says nothing holds up the others for [`QUIET`] from the start on, one that goes on saying something until the
+//! limit: both count from the start of the session, so that who joins anew gets no time anew.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -16,6 +19,9 @@ use ka_desc::manifest::{NodeState, Stage};
 /// A node that is not heard is waited for so long; it may only have lost its link for a moment.
 const AWAY: Duration = Duration::from_secs(10);
 
+/// A node that is heard, but says nothing of its work, is waited for so long. A node that formats says so every minute.
+const QUIET: Duration = Duration::from_secs(180);
+
 /// The nodes that are ready, and those that are waited for.
 #[derive(Debug)]
 pub(super) struct Gate {
@@ -23,6 +29,8 @@ pub(super) struct Gate {
     limit: Option<Duration>,
     started: Option<Duration>,
     nodes: BTreeMap<NodeId, Readiness>,
+    /// When each node last said something of its work.
+    said: BTreeMap<NodeId, Duration>,
     open: bool,
 }
 
@@ -37,11 +45,14 @@ enum Readiness {
 
 impl Gate {
     pub(super) fn new(limit: Option<Duration>) -> Self {
-        Self { limit, started: None, nodes: BTreeMap::new(), open: false }
+        Self { limit, started: None, nodes: BTreeMap::new(), said: BTreeMap::new(), open: false }
     }
 
     /// Takes in what happened.
     pub(super) fn hear(&mut self, now: Duration, event: &Event) {
+        if let Event::State { node, .. } | Event::Noted { node, .. } = event {
+            self.said.insert(*node, now);
+        }
         match event {
             Event::Started { .. } => self.started = Some(now),
             Event::Joined { node, .. } => drop(self.nodes.insert(*node, Readiness::Busy)),
@@ -81,12 +92,16 @@ impl Gate {
     pub(super) fn is_open(&mut self, now: Duration) -> bool {
         let Some(started) = self.started else { return false };
         let late = self.limit.is_some_and(|limit| now >= started + limit);
-        let waited_for = |state: &Readiness| match state {
-            Readiness::Busy => true,
+        let quiet = |node: &NodeId| {
+            let said = self.said.get(node).map_or(started, |said| started.max(*said));
+            self.limit.is_some() && now >= said + QUIET
+        };
+        let waited_for = |(node, state): (&NodeId, &Readiness)| match state {
+            Readiness::Busy => !quiet(node),
             Readiness::Away(since) => now < *since + AWAY,
             Readiness::Ready | Readiness::Later | Readiness::Out => false,
         };
-        self.open = self.open || late || !self.nodes.values().any(waited_for);
+        self.open = self.open || late || !self.nodes.iter().any(waited_for);
         self.open
     }
 
@@ -199,7 +214,7 @@ impl Source for Gated {
 #[cfg(test)]
 mod tests {
     use ka_core::types::Offset;
-    use ka_core::wire::control::{Outcome, Reason};
+    use ka_core::wire::control::{Note, Outcome, Reason};
 
     use super::*;
 
@@ -286,10 +301,40 @@ mod tests {
         assert_eq!(gate.waits_for().collect::<Vec<_>>(), [NodeId(2)]);
     }
 
+    /// A line of a node's log.
+    fn says(node: u32) -> Event {
+        let note = Note { topic: "log".into(), text: "it still formats".into() };
+        Event::Noted { node: NodeId(node), note }
+    }
+
     #[test]
-    fn it_opens_at_its_limit() {
+    fn it_opens_at_its_limit_whatever_is_said() {
         let mut gate = gate(&[STARTED]);
-        assert!(!gate.is_open(NOW + Duration::from_secs(599)));
-        assert!(gate.is_open(NOW + Duration::from_secs(600)));
+        let limit = Duration::from_secs(600);
+        for s in (0..600).step_by(60) {
+            gate.hear(NOW + Duration::from_secs(s), &says(1));
+        }
+        assert!(!gate.is_open(NOW + limit - Duration::from_secs(1)));
+        assert!(gate.is_open(NOW + limit));
+    }
+
+    #[test]
+    fn who_is_silent_holds_up_the_others_for_minutes_and_gets_no_time_anew() {
+        let ready = stage(1, Stage::Ready);
+        let mut silent = gate(&[STARTED, ready.clone(), stage(2, Stage::Formatting)]);
+        // Under other numbers, again and again.
+        for s in (0..180).step_by(15) {
+            silent.hear(NOW + Duration::from_secs(s), &joined(100 + s as u32));
+        }
+        assert!(!silent.is_open(NOW + QUIET - Duration::from_secs(1)));
+        assert!(silent.is_open(NOW + QUIET));
+        // A healthy one, whose disk is slow, says that it is at work.
+        let mut slow = gate(&[STARTED, ready]);
+        slow.hear(NOW + QUIET - Duration::from_secs(1), &says(2));
+        assert!(!slow.is_open(NOW + QUIET) && slow.is_open(NOW + 2 * QUIET));
+        // Who waits whatever it takes waits.
+        let mut patient = Gate::new(None);
+        [joined(1), STARTED].iter().for_each(|event| patient.hear(NOW, event));
+        assert!(!patient.is_open(NOW + 100 * QUIET));
     }
 }

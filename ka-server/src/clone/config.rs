@@ -39,7 +39,8 @@ pub struct Config {
     pub quiesce: Option<String>,
     /// A command to run once they are read.
     pub resume: Option<String>,
-    /// The longest time that nodes may take to partition and format their disks.
+    /// The longest time that nodes may take to partition and format their disks. One that says nothing of it is waited for
+    /// three minutes at most.
     pub format_timeout: Duration,
     /// The directory of the nodes' logs; `None`: `/var/log/ka`.
     pub log_dir: Option<PathBuf>,
