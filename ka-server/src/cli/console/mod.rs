@@ -11,6 +11,7 @@ mod control_socket;
 mod invite;
 pub mod json;
 mod keyboard;
+mod limit;
 mod report;
 mod serving;
 mod status;

@@ -21,6 +21,7 @@ use super::control_socket::{self, Command};
 use super::invite::{self, Start};
 use super::json::{self, Event};
 use super::keyboard::{KEY, Keyboard};
+use super::limit::Limit;
 use super::report;
 use super::serving::Serving;
 use super::status::Board;
@@ -74,6 +75,7 @@ where
     let watch = Arc::new(Mutex::new(Watch {
         tell: tell.clone(),
         board: Board::new(title(config), config.nodes),
+        limit: Limit::default(),
         control,
         start: Start::default(),
         opened: None,
@@ -159,6 +161,7 @@ fn lock(watch: &Mutex<Watch>) -> MutexGuard<'_, Watch> {
 struct Watch {
     tell: Reporter,
     board: Board,
+    limit: Limit,
     control: Control,
     serving: Arc<dyn Serving>,
     start: Start,
@@ -170,10 +173,11 @@ struct Watch {
 
 impl Watch {
     fn take(&mut self, event: &ServerEvent) {
-        for json in Event::of(event, &*self.serving) {
+        let printed = self.limit.passes(self.tell.elapsed(), event);
+        for json in Event::of(event, &*self.serving).iter().filter(|_| printed) {
             match json {
-                Event::Progress { .. } => self.tell.passing(&json),
-                _ => self.tell.event(&json),
+                Event::Progress { .. } => self.tell.passing(json),
+                _ => self.tell.event(json),
             }
         }
         if let ServerEvent::Open { key, control_port, data_port, window_bytes, .. } = event {
@@ -182,8 +186,16 @@ impl Watch {
             let lines = invite::lines(&*self.serving, key, *control_port, data, self.start);
             lines.into_iter().for_each(|line| self.tell.say(line));
         }
-        if let Some(line) = self.board.take(event) {
+        if let Some(line) = self.board.take(event).filter(|_| printed) {
             self.tell.line(line);
+        }
+    }
+
+    /// Says what was left out.
+    fn tell_left_out(&mut self, end: bool) {
+        if let Some(text) = self.limit.left_out(self.tell.elapsed(), end) {
+            self.tell.event(&Event::Warning { text: &text });
+            self.tell.say(format!("warning: {text}"));
         }
     }
 
@@ -198,6 +210,7 @@ impl Watch {
         if self.opened.is_none() {
             return;
         }
+        self.tell_left_out(false);
         let now = self.tell.elapsed();
         self.board.tick(now);
         let board = &self.board;
@@ -240,7 +253,8 @@ impl Watch {
     }
 
     /// The table, the last event and the report; and with them the exit status.
-    fn last_words(&self, end: End, file: Option<ReportFile>) -> Exit {
+    fn last_words(&mut self, end: End, file: Option<ReportFile>) -> Exit {
+        self.tell_left_out(true);
         let serving = &*self.serving;
         let (exit, error) = match &end {
             Ok(report) => (report::exit(report, self.stopped.is_some()), None),

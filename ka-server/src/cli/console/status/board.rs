@@ -249,7 +249,7 @@ impl Board {
 }
 
 /// Whom an event is about.
-fn node_of(event: &Event) -> Option<NodeId> {
+pub(crate) fn node_of(event: &Event) -> Option<NodeId> {
     match event {
         Event::Joined { node, .. }
         | Event::Left { node, .. }

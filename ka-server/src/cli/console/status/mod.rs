@@ -8,4 +8,4 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub(super) use board::Board;
+pub(super) use board::{Board, node_of};
