@@ -120,9 +120,7 @@ struct HalfOpen(Arc<Mutex<Places<AbortHandle>>>);
 impl HalfOpen {
     /// Hears out a connection of this host, unless that has its share; says whether another one had to go for it.
     fn hear(&self, host: IpAddr, own: bool, heard: impl Future<Output = bool> + Send + 'static) -> bool {
-        // The task ends when its place is known, not before.
-        let mut places = self.lock();
-        let Some(number) = places.take(host, own) else { return false };
+        let Some(number) = self.lock().take(host, own) else { return false };
         let held = Held(self.clone(), number);
         let task = tokio::spawn(async move {
             let held = held;
@@ -130,9 +128,11 @@ impl HalfOpen {
                 held.0.lock().belongs(host);
             }
         });
-        let gone = places.hold(number, task.abort_handle());
-        drop(places);
-        gone.as_ref().map(AbortHandle::abort).is_some()
+        let gone = self.lock().hold(number, task.abort_handle());
+        if let Some(task) = &gone {
+            task.abort();
+        }
+        gone.is_some()
     }
 
     fn lock(&self) -> MutexGuard<'_, Places<AbortHandle>> {
@@ -178,7 +178,7 @@ impl<T> Places<T> {
         Some(self.next - 1)
     }
 
-    /// Who is heard at a place. If that makes too many, the one that has to go is returned.
+    /// Who is heard at a place, unless that has ended already. If that makes too many, the one that has to go is returned.
     fn hold(&mut self, number: u64, task: T) -> Option<T> {
         if let Some((_, held)) = self.taken.get_mut(&number) {
             *held = Some(task);
