@@ -13,6 +13,7 @@ mod fd;
 mod file;
 mod kind;
 mod lock;
+pub mod ours;
 mod output;
 mod part;
 mod pipe;

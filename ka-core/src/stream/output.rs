@@ -32,7 +32,7 @@ const READER: Duration = Duration::from_secs(5);
 /// [`finish`](Sink::finish) makes the bytes last and then puts the new file in the old one's place, with the
 /// old one's permissions; until then the old one is untouched. In every other case, dropping included,
 /// `FILE.part` is removed; one that a killed process has left is removed before. A symbolic link to a file is refused: who
-/// may make links here would choose which file is replaced.
+/// may make links here would choose which file is replaced. Another user's file is refused, too.
 ///
 /// A device or a fifo is written in place, also behind a link, and there nothing can be undone. It is locked, and a disk
 /// must be in nobody's use: not mounted, for example. `/dev/null` and its kin are everybody's. A name of a standard
@@ -54,8 +54,9 @@ impl FileSink {
     /// Opens `path` for writing, by the rules above. A fifo is waited for up to five seconds until somebody reads it.
     ///
     /// # Errors
-    /// Names the path: it is a directory or a link to a file or to nothing, it or its `.part` may not be written or is in
-    /// use (by whom, if that is known), its `.part` is something other than a regular file, or nobody reads the fifo.
+    /// Names the path: it is a directory or a link to a file or to nothing, it or its `.part` may not be written, is another
+    /// user's or is in use (by whom, if that is known), its `.part` is something other than a regular file, everybody may
+    /// replace files in its directory, or nobody reads the fifo.
     pub fn open(path: &Path) -> io::Result<Self> {
         Self::open_within(path, READER)
     }
@@ -365,7 +366,7 @@ mod tests {
         for make in oddities {
             make();
             let error = FileSink::open(&path).unwrap_err().to_string();
-            assert_eq!(error, format!("cannot write {}: it is not a regular file", part.display()));
+            assert_eq!(error, format!("cannot write {}: it is not a regular file: remove it", part.display()));
             assert_eq!(names(dir.path()), ["f.part", "victim"]);
             fs::remove_file(&part).or_else(|_| fs::remove_dir(&part)).unwrap();
         }

@@ -2,23 +2,23 @@
 //!
 //! It is always a new file, so that nothing that has another name is written over, and locked while it is open. One
 //! without a lock was left by a process that was killed, and is removed. What its directory is called is looked up
-//! once: whatever becomes of that name, the file that takes the place of `FILE` is the one that was written.
+//! once: whatever becomes of that name, the file that takes the place of `FILE` is the one that was written. Neither file
+//! is taken from another user: see [`ours`](super::ours).
 
 use std::ffi::OsString;
 use std::fs::{File, Metadata};
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rustix::fs::{
-    AtFlags, Mode, OFlags, StatxAttributes, StatxFlags, fchmod, openat, renameat, statat, statx, unlinkat,
+    AtFlags, Mode, OFlags, StatxAttributes, StatxFlags, fchmod, renameat, statat, statx, unlinkat,
 };
 use rustix::io::Errno;
-use rustix::process::geteuid;
 
 use super::fd::{cannot, sync};
 use super::lock::{For, lock};
+use super::ours::{check_owner, folder_of, make, open, strangers};
 
 /// The number of times that somebody else may be faster before we give up.
 const TRIES: usize = 16;
@@ -39,31 +39,38 @@ impl Part {
     /// otherwise for its owner alone if it is `private`.
     ///
     /// # Errors
-    /// Names the part: somebody writes it (who), it is something other than a regular file, or the system's reason.
+    /// Names the part: somebody writes it (who), it is something other than a regular file of this user, or the system's
+    /// reason. Or names the target: it is another user's, or cannot be replaced.
     pub(super) fn create(target: PathBuf, old: Option<&Metadata>, private: bool) -> io::Result<Self> {
         let failed = |e| cannot(format_args!("write {}.part", target.display()), &e);
-        let name = target.file_name().filter(|_| !target.as_os_str().as_bytes().ends_with(b"/"));
-        let name = name.ok_or_else(|| failed(io::Error::other("that is no file's name")))?.to_owned();
-        let mut part = name.clone();
+        let (directory, name) = folder_of(&target).map_err(failed)?;
+        let (mut part, name) = (name.to_owned(), name.to_owned());
         part.push(".part");
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let directory = rustix::fs::open(directory_of(&target), flags, Mode::empty());
-        let directory = File::from(directory.map_err(|e| failed(e.into()))?);
         if old.is_some() {
             let refused = |e| cannot(format_args!("write {}", target.display()), &e);
             check_replaceable(&directory, &name).map_err(refused)?;
         }
         let file = claim(&directory, &part, private).map_err(failed)?;
         let part = Self { file, directory, name: part, target: name, path: target };
-        if let Some(old) = old {
-            // Not the set-id bits: the new file's owner may be another.
-            let mode = Mode::from_bits_truncate(old.permissions().mode() & 0o777);
-            if let Err(e) = fchmod(&part.file, mode) {
-                part.remove();
-                return Err(part.cannot_write(&e.into()));
-            }
+        if let Some(old) = old
+            && let Err(e) = part.resemble(old)
+        {
+            part.remove();
+            return Err(e);
         }
         Ok(part)
+    }
+
+    /// Takes the permissions of the old target, which another user might choose if it were his. Not all file systems have
+    /// owners as they are in this process, so the new file tells whose is ours.
+    fn resemble(&self, old: &Metadata) -> io::Result<()> {
+        let new = self.file.metadata().map_err(|e| self.cannot_write(&e))?;
+        if new.uid() != old.uid() {
+            return Err(cannot(format_args!("write {}", self.path.display()), &strangers(old.uid())));
+        }
+        // Not the set-id bits: the new file's group may be another.
+        let mode = Mode::from_bits_truncate(old.permissions().mode() & 0o777);
+        fchmod(&self.file, mode).map_err(|e| self.cannot_write(&e.into()))
     }
 
     pub(super) fn file(&self) -> &File {
@@ -108,15 +115,10 @@ impl Part {
 fn check_replaceable(directory: &File, name: &OsString) -> io::Result<()> {
     let (flags, mask) = (AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS);
     let Ok(old) = statx(directory, name, flags, mask) else { return Ok(()) };
-    let directory = directory.metadata()?;
-    let (us, owners) = (geteuid(), [directory.uid(), old.stx_uid]);
-    let sticky = directory.mode() & 0o1000 != 0;
     let why = if old.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
         "it is mounted there, so no other file can take its place; a command may write it: cat >FILE"
     } else if old.stx_attributes.intersects(StatxAttributes::IMMUTABLE | StatxAttributes::APPEND) {
         "it may not be replaced (see lsattr)"
-    } else if sticky && !us.is_root() && !owners.contains(&us.as_raw()) {
-        "it is somebody else's, and in its directory only its owner may replace it"
     } else {
         return Ok(());
     };
@@ -127,21 +129,23 @@ fn check_replaceable(directory: &File, name: &OsString) -> io::Result<()> {
 fn claim(directory: &File, name: &OsString, private: bool) -> io::Result<File> {
     let mode = Mode::from_bits_truncate(if private { 0o600 } else { 0o666 });
     for _ in 0..TRIES {
-        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let made = openat(directory, name, flags | OFlags::CREATE | OFlags::EXCL, mode);
-        let (file, new) = match made {
-            Ok(file) => (File::from(file), true),
+        let (file, new) = match make(directory, name, OFlags::RDWR, mode) {
+            Ok(file) => (file, true),
             // Non-blocking for the case of a fifo, which would wait; a regular file does not care.
-            Err(Errno::EXIST) => match openat(directory, name, flags | OFlags::NONBLOCK, Mode::empty()) {
-                Ok(file) => (file.into(), false),
+            Err(Errno::EXIST) => match open(directory, name, OFlags::RDWR | OFlags::NONBLOCK) {
+                Ok(file) => (file, false),
                 Err(Errno::NOENT) => continue,
                 Err(Errno::LOOP | Errno::NXIO | Errno::ISDIR) => return Err(odd()),
                 Err(e) => return Err(e.into()),
             },
             Err(e) => return Err(e.into()),
         };
-        if !file.metadata()?.is_file() {
+        let about = file.metadata()?;
+        if !about.is_file() {
             return Err(odd());
+        }
+        if !new {
+            check_owner(&about)?;
         }
         let locked = lock(&file, For::Writing)?;
         // Before it was locked, it may have become its target, or been taken for a dead one.
@@ -171,12 +175,47 @@ fn is_at(directory: &File, name: &OsString, file: &File) -> io::Result<bool> {
 }
 
 fn odd() -> io::Error {
-    io::Error::other("it is not a regular file")
+    io::Error::other("it is not a regular file: remove it")
 }
 
-fn directory_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::chown;
+    use std::path::Path;
+
+    use rustix::process::geteuid;
+
+    use super::*;
+
+    /// A user that is not this one.
+    const STRANGER: u32 = 1 << 30;
+
+    #[test]
+    fn nothing_is_taken_from_another_user() {
+        let dir = tempfile::tempdir().unwrap();
+        let allow = |mode| fs::set_permissions(dir.path(), fs::Permissions::from_mode(mode)).unwrap();
+        let (path, part) = (dir.path().join("f"), dir.path().join("f.part"));
+        let create = || Part::create(path.clone(), fs::metadata(&path).ok().as_ref(), false);
+        let refused = |file: &Path, text: &str| {
+            let error = create().unwrap_err().to_string();
+            assert!(error.starts_with(&format!("cannot write {}: ", file.display())), "{error}");
+            assert!(error.contains(text), "{error}");
+        };
+        allow(0o1777);
+        assert!(create().unwrap().remove());
+        for file in [&path, &part] {
+            fs::write(file, "theirs").unwrap();
+            fs::set_permissions(file, fs::Permissions::from_mode(0o666)).unwrap();
+            if geteuid().is_root() {
+                chown(file, Some(STRANGER), None).unwrap();
+                refused(file, "of another user (number 1073741824): remove it, or give another name");
+                assert_eq!(fs::read(file).unwrap(), b"theirs");
+            }
+            fs::remove_file(file).unwrap();
+            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        }
+        allow(0o777);
+        refused(&part, "everybody may replace files in its directory: chmod +t that");
     }
 }
