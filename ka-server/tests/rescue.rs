@@ -186,7 +186,7 @@ fn who_is_not_root_hears_where_the_key_is() {
     fs::copy(env!("CARGO_BIN_EXE_ka-d"), system.path("ka-d")).unwrap();
     fs::set_permissions(system.0.path(), fs::Permissions::from_mode(0o755)).unwrap();
     fs::create_dir(system.path("out")).unwrap();
-    fs::set_permissions(system.path("out"), fs::Permissions::from_mode(0o777)).unwrap();
+    fs::set_permissions(system.path("out"), fs::Permissions::from_mode(0o1777)).unwrap();
     let run = |args: &[&str]| {
         let mut command = Command::new(system.path("ka-d"));
         if private::is_root() {

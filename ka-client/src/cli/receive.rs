@@ -1,12 +1,13 @@
 //! The command line of `ka-d-client`: the options of 2001, and what came since.
 
 use std::ffi::OsString;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::{ArgAction, CommandFactory, Parser};
 use ka_core::cli::args::wrong;
 use ka_core::console::exit::Exit;
-use ka_core::stream::StdoutSink;
+use ka_core::stream::{StdoutSink, ours};
 use ka_desc::cli::pages::{Generate, Page, Rows};
 
 use super::join::JoinArgs;
@@ -15,7 +16,7 @@ use super::join::JoinArgs;
 const STAGE2: &str = "/tmp/stage2";
 
 /// The sink of the original.
-const DEFAULT_COMMAND: &str = "(cd /tmp/stage2; tar --extract --file -)";
+const DEFAULT_COMMAND: &str = "(cd /tmp/stage2 && tar --extract --file -)";
 
 /// Receives what a golden node streams, and passes it on to other nodes.
 ///
@@ -31,7 +32,7 @@ const DEFAULT_COMMAND: &str = "(cd /tmp/stage2; tar --extract --file -)";
     after_help = page().help(),
 )]
 pub struct Options {
-    /// Feed the stream to this command, run by sh [default: (cd /tmp/stage2; tar --extract --file -)]
+    /// Feed the stream to this command, run by sh [default: (cd /tmp/stage2 && tar --extract --file -)]
     #[arg(short, long, value_name = "COMMAND")]
     pub exec: Option<String>,
 
@@ -137,11 +138,8 @@ impl Options {
             ));
         }
         let receives = !self.go && !self.generate.is_asked();
-        if receives && self.exec.is_none() && self.output.is_none() && !Path::new(STAGE2).is_dir() {
-            return Err(wrong::<Self>(&format!(
-                "without --exec and --output the stream is unpacked into {STAGE2}, and there is no such directory: \
-                 make it, or say where the stream goes"
-            )));
+        if receives && self.exec.is_none() && self.output.is_none() {
+            check_stage2(Path::new(STAGE2)).map_err(|why| wrong::<Self>(&why))?;
         }
         Ok(())
     }
@@ -153,6 +151,47 @@ impl Options {
             Some(path) if path.as_os_str() == "-" || StdoutSink::is_named(path) => Output::Stdout,
             Some(path) => Output::File(path.clone()),
             None => Output::Command(self.exec.clone().unwrap_or_else(|| DEFAULT_COMMAND.into())),
+        }
+    }
+}
+
+/// Whether it is a directory into which nobody else has put links: it lies where everybody may make one of that name.
+fn check_stage2(path: &Path) -> Result<(), String> {
+    let into = format!("without --exec and --output the stream is unpacked into {}", path.display());
+    match ours::check_directory(path) {
+        Ok(()) => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            Err(format!("{into}, and there is no such directory: make it, or say where the stream goes"))
+        }
+        Err(e) => Err(format!("{into}: {e}; or say where the stream goes")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, DirBuilder};
+    use std::os::unix::fs::{DirBuilderExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn the_default_command_unpacks_where_nobody_else_can_put_links() {
+        let dir = tempfile::tempdir().unwrap();
+        let (stage, theirs) = (dir.path().join("stage2"), dir.path().join("theirs"));
+        let says = |text: &str| {
+            let why = check_stage2(&stage).unwrap_err();
+            assert!(why.contains(text) && why.ends_with("or say where the stream goes"), "{why}");
+        };
+        says("there is no such directory: make it");
+        DirBuilder::new().mode(0o755).create(&theirs).unwrap();
+        symlink(&theirs, &stage).unwrap();
+        says("it is a link or a file: remove it");
+        fs::remove_file(&stage).unwrap();
+        DirBuilder::new().mode(0o755).create(&stage).unwrap();
+        check_stage2(&stage).unwrap();
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(&stage, Some(1 << 30), None).unwrap();
+            says("other users may write there");
         }
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ka_core::console::units;
+use ka_core::stream::ours;
 use ka_core::types::SessionId;
 use ka_desc::error::Error;
 use ka_desc::language::Action;
@@ -363,9 +364,10 @@ fn too_small(need: &Need, disks: &[Prepared]) -> Option<String> {
     })
 }
 
-/// Makes the directory, or makes sure that nothing is in it.
+/// Makes the directory, or makes sure that nothing is in it; and that nobody else can change what the clone is mounted on.
 pub(super) fn empty_directory(path: &Path) -> io::Result<()> {
     fs::create_dir_all(path)?;
+    ours::check_directory(path)?;
     if fs::read_dir(path)?.next().is_some() {
         return Err(io::Error::other("is not empty: name another directory, or unmount what is there"));
     }

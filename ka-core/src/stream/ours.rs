@@ -42,7 +42,11 @@ pub fn append(path: &Path) -> io::Result<File> {
     };
     let file = file.map_err(|e| failed(reason(e)))?;
     let about = file.metadata().map_err(failed)?;
-    if about.is_file() { check_file(&about).map_err(failed)? } else { check_character_device(&about).map_err(failed)? }
+    if about.is_file() {
+        check_file(&about).map_err(failed)?
+    } else {
+        check_character_device(&about).map_err(failed)?
+    }
     Ok(file)
 }
 
@@ -58,7 +62,9 @@ pub fn check_directory(path: &Path) -> io::Result<()> {
         return why("it is a link or a file: remove it, and make a directory");
     }
     if !is_ours_or_roots(&about) || about.mode() & OTHERS_WRITE != 0 {
-        return why("other users may write there: make it anew, as this user, or chmod go-w a directory of this user's");
+        return why(
+            "other users may write there: make it anew, as this user, or chmod go-w a directory of this user's",
+        );
     }
     let above = fs::metadata(path.parent().unwrap_or(Path::new("/"))).map_err(failed)?;
     if !is_ours_or_roots(&above) || above.mode() & OTHERS_WRITE != 0 && above.mode() & STICKY == 0 {
@@ -128,14 +134,17 @@ pub(super) fn check_owner(about: &Metadata) -> io::Result<()> {
 
 /// The error of another user's file.
 pub(super) fn strangers(uid: u32) -> io::Error {
-    let why = format!("it is there already, and of another user (number {uid}): remove it, or give another name");
+    let why =
+        format!("it is there already, and of another user (number {uid}): remove it, or give another name");
     io::Error::new(io::ErrorKind::PermissionDenied, why)
 }
 
 fn check_file(about: &Metadata) -> io::Result<()> {
     check_owner(about)?;
     if about.nlink() > 1 {
-        return Err(io::Error::other("it has another name, too (a hard link): remove it, or give another name"));
+        return Err(io::Error::other(
+            "it has another name, too (a hard link): remove it, or give another name",
+        ));
     }
     Ok(())
 }

@@ -366,7 +366,10 @@ mod tests {
         for make in oddities {
             make();
             let error = FileSink::open(&path).unwrap_err().to_string();
-            assert_eq!(error, format!("cannot write {}: it is not a regular file: remove it", part.display()));
+            assert_eq!(
+                error,
+                format!("cannot write {}: it is not a regular file: remove it", part.display())
+            );
             assert_eq!(names(dir.path()), ["f.part", "victim"]);
             fs::remove_file(&part).or_else(|_| fs::remove_dir(&part)).unwrap();
         }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::layout::{Found, FoundPartition};
-use crate::machine::{Facts, How, LEFTOVER, Machine};
+use crate::machine::{Facts, How, Machine, mount_point};
 use crate::private;
 use crate::run::Here;
 use crate::write;
@@ -43,8 +43,7 @@ fn below(root: &Path) -> Option<String> {
 fn inside(machine: &Machine, facts: &Facts, p: &FoundPartition) -> Option<String> {
     // No system has its root on vfat.
     p.contents.as_ref().filter(|contents| contents.fs != "vfat")?;
-    let at = std::env::temp_dir().join(format!("{LEFTOVER}{}", std::process::id()));
-    fs::create_dir_all(&at).ok()?;
+    let at = mount_point().ok()?;
     let text = write::peek(machine, &mut Here, facts, p, &at, |_, at| below(at)).flatten();
     fs::remove_dir(&at).ok();
     text

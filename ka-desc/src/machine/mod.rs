@@ -25,5 +25,5 @@ pub use mountinfo::unescape;
 pub use name::{DeviceName, Named};
 pub use probe::{contents, found, probe};
 pub use sysfs::Machine;
-pub(crate) use uses::LEFTOVER;
 pub use uses::{How, Use};
+pub(crate) use uses::{LEFTOVER, mount_point};

@@ -1,5 +1,8 @@
 //! The uses of a disk: mounts, swap, what the kernel has built on it, loop devices.
 
+use std::fs::Permissions;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
@@ -52,6 +55,12 @@ pub enum How {
 
 /// Below this name, file systems are mounted for a moment to make subvolumes.
 pub(crate) const LEFTOVER: &str = "ka-desc-subvolumes-";
+
+/// A new directory to mount something on for a moment. Whoever made it removes it: it is never removed with what is in it.
+pub(crate) fn mount_point() -> io::Result<PathBuf> {
+    let only_ours = Permissions::from_mode(0o700);
+    Ok(tempfile::Builder::new().prefix(LEFTOVER).permissions(only_ours).tempdir()?.keep())
+}
 
 /// The uses of the disk at `path`, from the top down: the uses of a device that is built on it come before that device.
 pub(crate) fn of(machine: &Machine, path: &Path, name: Option<&str>) -> Vec<Use> {

@@ -3,6 +3,7 @@
 //! A disk on which nothing stays loses its table first, so an interrupted run leaves either the old disk, or one that
 //! is plainly unfinished. Where something stays, the table goes from old to new in sfdisk's one write.
 
+use std::env;
 use std::fmt;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ use super::prepare::{Options, Prepared, conditions, facts, look, need, refuse};
 use crate::language::{Action, Fs, Kind};
 use crate::layout::Placed;
 use crate::limits::LOCK_WAIT_MS;
-use crate::machine::{DiskKind, Facts, How, LEFTOVER, Machine, Refusal, probe, refusals};
+use crate::machine::{DiskKind, Facts, How, LEFTOVER, Machine, Refusal, mount_point, probe, refusals};
 use crate::run::{Call, Runner};
 use crate::show::script;
 
@@ -269,17 +270,14 @@ fn contents(runner: &mut dyn Runner, p: &Placed, node: &Node) -> Result<(), Erro
     if p.line.formatted().is_none() || p.line.subvolumes.is_empty() {
         return Ok(());
     }
-    let at = std::env::temp_dir().join(format!("{LEFTOVER}{}", std::process::id()));
-    let io = |e| Error::Io(at.clone(), e);
-    if !runner.is_dry() {
-        std::fs::create_dir_all(&at).map_err(io)?;
-    }
+    let made = if runner.is_dry() { Ok(env::temp_dir().join(LEFTOVER)) } else { mount_point() };
+    let at = made.map_err(|e| Error::Io(env::temp_dir(), e))?;
     runner.write(&Call::new("mount", ["-t", "btrfs", &node.arg(), &at.display().to_string()]))?;
     let made = subvolumes(runner, p, &at);
     let unmounted = runner.write(&Call::new("umount", [at.display().to_string()]));
     made?;
     unmounted?;
-    if runner.is_dry() { Ok(()) } else { std::fs::remove_dir(&at).map_err(io) }
+    if runner.is_dry() { Ok(()) } else { std::fs::remove_dir(&at).map_err(|e| Error::Io(at.clone(), e)) }
 }
 
 fn subvolumes(runner: &mut dyn Runner, p: &Placed, at: &Path) -> Result<(), Error> {

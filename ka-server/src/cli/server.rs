@@ -7,6 +7,7 @@ use clap::{ArgAction, CommandFactory, FromArgMatches, Parser};
 use ka_core::cli::args::wrong;
 use ka_core::console::exit::Exit;
 use ka_core::console::shell::quoted;
+use ka_core::stream::ours;
 use ka_desc::cli::pages::{Generate, Page, Rows};
 
 use super::console::{Outlets, Serving, Words};
@@ -190,10 +191,10 @@ impl Serving for Served {
         self.options.source() == Source::Stdin
     }
 
-    /// From the spool, if that is a file with everything in it.
+    /// From the spool, if that is a file with everything in it, and not another user's of that name.
     fn again(&self, nodes: u32) -> String {
         let mut words = vec![PROGRAM.to_owned(), "-n".into(), nodes.to_string()];
-        let spooled = self.options.session.spool.as_deref().filter(|path| path.is_file());
+        let spooled = self.options.session.spool.as_deref().filter(|path| ours::is_own_file(path));
         if let Some(path) = spooled {
             words.extend(["--source".into(), quoted(path.as_os_str())]);
         }

@@ -1,7 +1,7 @@
 //! The nodes' logs as files. What hears the nodes may open no file, so a thread of its own writes them.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -9,6 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use ka_core::console::clock::Time;
+use ka_core::stream::ours;
 use ka_core::types::NodeId;
 
 /// Bytes of one node's log at most.
@@ -122,7 +123,7 @@ fn write(jobs: &Receiver<Job>) {
 
 fn open(path: &Path) -> io::Result<File> {
     path.parent().map_or(Ok(()), fs::create_dir_all)?;
-    OpenOptions::new().append(true).create(true).open(path)
+    ours::append(path)
 }
 
 #[cfg(test)]

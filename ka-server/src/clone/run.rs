@@ -9,6 +9,7 @@ use std::time::Duration;
 use ka_core::net::{Inbox, ServerEvent};
 use ka_core::proto::coordinator::Slow;
 use ka_core::proto::{self, NodeReport};
+use ka_core::stream::ours;
 use ka_core::types::NodeId;
 use ka_desc::boot::pieces;
 use ka_desc::error::Error;
@@ -295,10 +296,12 @@ impl Drop for Release {
 /// The writer of the nodes' logs, and their folder.
 fn logs(config: &Config, say: &dyn Fn(String)) -> Option<(Logs, PathBuf)> {
     let folder = config.log_dir.clone().unwrap_or_else(|| LOGS.into());
-    match fs::create_dir_all(&folder).and_then(|()| Logs::start()) {
+    let made = fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()));
+    let ours = made.and_then(|()| ours::check_directory(&folder).map_err(|e| e.to_string()));
+    match ours.and_then(|()| Logs::start().map_err(|e| e.to_string())) {
         Ok(logs) => Some((logs, folder)),
-        Err(e) => {
-            say(format!("warning: the nodes' logs are not kept: {}: {e}", folder.display()));
+        Err(why) => {
+            say(format!("warning: the nodes' logs are not kept: {why}"));
             None
         }
     }

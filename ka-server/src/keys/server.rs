@@ -9,6 +9,7 @@ use ka_core::console::key;
 use ka_core::console::shell::quoted;
 use ka_core::net::{Identity, ServerKey};
 use ka_desc::error::Error;
+use rustix::process::geteuid;
 use zeroize::Zeroizing;
 
 /// More than an identity has.
@@ -140,6 +141,14 @@ fn kept(path: &Path) -> Result<Identity, Error> {
     match File::open(path) {
         Ok(file) => {
             let about = file.metadata().map_err(|e| named(path, &e))?;
+            if about.uid() != geteuid().as_raw() {
+                return Err(format!(
+                    "{}: another user (number {}) knows this secret: chown it to the user that serves, or make a new one",
+                    path.display(),
+                    about.uid()
+                )
+                .into());
+            }
             if about.mode() & 0o077 != 0 {
                 return Err(format!(
                     "{}: others can read this secret: chmod 600 it, or make a new one",
@@ -220,6 +229,12 @@ mod tests {
         assert!(why(Some(&key), None, false).contains("no server identity"));
         fs::set_permissions(&id, fs::Permissions::from_mode(0o644)).unwrap();
         assert!(why(Some(&id), None, false).contains("others can read this secret"));
+        if geteuid().is_root() {
+            std::os::unix::fs::chown(&id, Some(1 << 30), None).unwrap();
+            assert!(
+                why(Some(&id), None, false).contains("another user (number 1073741824) knows this secret")
+            );
+        }
         assert!(make(other, &key).unwrap_err().to_string().contains("File exists"));
     }
 }

@@ -27,7 +27,7 @@ pub(super) fn missing(runner: &dyn Runner) -> Vec<String> {
     tools::sentences(&programs.chain(files).collect::<Vec<_>>())
 }
 
-/// Makes `disc` from a kernel, its initrd, and the loader's settings.
+/// Makes `disc`, in a directory that nobody else can enter, from a kernel, its initrd, and the loader's settings.
 ///
 /// # Errors
 /// A file cannot be made, or a tool failed: a sentence.
@@ -38,9 +38,9 @@ pub(super) fn make(
     disc: &Path,
 ) -> Result<(), Error> {
     let named = |path: &Path, e: &std::io::Error| format!("{}: {e}", path.display());
-    let folder = disc.parent().unwrap_or(Path::new("."));
-    let stage = tempfile::tempdir_in(folder).map_err(|e| named(folder, &e))?;
-    let boot = stage.path().join("boot");
+    // The settings may have the key, so they are made where the disc is: out of others' sight.
+    let stage = disc.with_extension("stage");
+    let boot = stage.join("boot");
     fs::create_dir_all(boot.join("grub")).map_err(|e| named(&boot, &e))?;
     fs::write(boot.join("grub/grub.cfg"), settings).map_err(|e| named(&boot, &e))?;
     for (file, name) in [(kernel, "vmlinuz"), (initrd, "initrd")] {
@@ -48,7 +48,7 @@ pub(super) fn make(
         let link = fs::hard_link(file, boot.join(name));
         link.or_else(|_| fs::copy(file, boot.join(name)).map(drop)).map_err(|e| named(file, &e))?;
     }
-    let [disc, stage] = [disc, stage.path()].map(|path| path.display().to_string());
+    let [disc, stage] = [disc, &stage].map(|path| path.display().to_string());
     // The loader draws nothing.
     let args = ["--output", &disc, "--fonts=", "--locales=", "--themes=", &stage];
     runner.write(&Call::new("grub-mkrescue", args)).map_err(|e| e.to_string())?;

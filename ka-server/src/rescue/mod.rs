@@ -23,14 +23,15 @@ mod programs;
 mod secret;
 mod tools;
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{self, BufWriter};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 pub use config::Config;
 use cpio::{Archive, Content, Entry, Mode};
 use ka_core::console::units;
+use ka_core::stream::ours;
 use ka_desc::error::Error;
 use ka_desc::run::{Call, Runner};
 use ka_desc::system::tree::Tree;
@@ -38,6 +39,7 @@ use kernel::{Kernel, Sizes};
 use parts::Parts;
 use programs::Programs;
 use secret::Origin;
+use tempfile::TempDir;
 use zeroize::Zeroizing;
 
 /// The first program that runs on the node.
@@ -88,14 +90,13 @@ pub fn build(
     let named = |path: &Path, e: &io::Error| format!("{}: {e}", path.display());
     let out = &config.out;
     fs::create_dir_all(out).map_err(|e| named(out, &e))?;
+    let stage = Stage::new(out).map_err(|e| named(out, &e))?;
     let [vmlinuz, initrd] = ["vmlinuz", "initrd"].map(|name| out.join(name));
-    put(&vmlinuz, |part| {
-        fs::copy(&kernel.image, part)
-            .and_then(|_| fs::set_permissions(part, fs::Permissions::from_mode(0o644)))
-            .map_err(|e| named(&kernel.image, &e).into())
+    stage.put(&vmlinuz, 0o644, |part| {
+        fs::copy(&kernel.image, part).map(drop).map_err(|e| named(&kernel.image, &e).into())
     })?;
     let zstd = kernel.is_set(&tree, "CONFIG_RD_ZSTD") && runner.has("zstd");
-    let unpacked = put(&initrd, |part| compress(&archive, runner, zstd, part))?;
+    let unpacked = stage.put(&initrd, 0o644, |part| compress(&archive, runner, zstd, part))?;
     tell(&said(&kernel, &vmlinuz, &initrd, unpacked, sizes));
 
     let secret = origin.secret(key.as_deref().map(String::as_str));
@@ -104,10 +105,7 @@ pub fn build(
         let disc = out.join("rescue.iso");
         // With the key in it, it is its owner's alone.
         let mode = if key.is_some() { 0o600 } else { 0o644 };
-        put(&disc, |part| {
-            private(part, mode).map_err(|e| named(&disc, &e))?;
-            iso::make(runner, [&vmlinuz, &initrd], &entry::disc(&append), part)
-        })?;
+        stage.put(&disc, mode, |part| iso::make(runner, [&vmlinuz, &initrd], &entry::disc(&append), part))?;
         tell(&format!("{}: {}", disc.display(), units::size(length(&disc))));
         if key.is_some() {
             let folder = out.display();
@@ -149,7 +147,7 @@ fn skeleton() -> Archive {
 fn compress(archive: &Archive, runner: &mut dyn Runner, zstd: bool, part: &Path) -> Result<u64, Error> {
     let plain = part.with_extension("cpio");
     let write = || {
-        let mut file = BufWriter::new(File::create(&plain)?);
+        let mut file = BufWriter::new(File::create_new(&plain)?);
         archive.write(&mut file)?;
         file.into_inner()?.metadata().map(|about| about.len())
     };
@@ -168,22 +166,30 @@ fn compress(archive: &Archive, runner: &mut dyn Runner, zstd: bool, part: &Path)
     Ok(bytes)
 }
 
-/// Makes a file beside its place, which gets it when it is whole.
-fn put<T>(path: &Path, make: impl FnOnce(&Path) -> Result<T, Error>) -> Result<T, Error> {
-    let part = path.with_extension("part");
-    let made = make(&part).inspect_err(|_| drop(fs::remove_file(&part)))?;
-    fs::rename(&part, path).map_err(|e| format!("{}: {e}", path.display()))?;
-    Ok(made)
-}
+/// A directory that nobody else can enter, beside the files that are made in it and get their places when they are whole.
+struct Stage(TempDir);
 
-/// A new, empty file that only those may read.
-fn private(path: &Path, mode: u32) -> io::Result<()> {
-    if let Err(e) = fs::remove_file(path)
-        && e.kind() != io::ErrorKind::NotFound
-    {
-        return Err(e);
+impl Stage {
+    fn new(beside: &Path) -> io::Result<Self> {
+        let only_ours = Permissions::from_mode(0o700);
+        tempfile::Builder::new().prefix(".ka-rescue-").permissions(only_ours).tempdir_in(beside).map(Self)
     }
-    File::options().write(true).create_new(true).mode(mode).open(path).map(drop)
+
+    /// Has a file made, which gets this mode and this place.
+    fn put<T>(
+        &self,
+        place: &Path,
+        mode: u32,
+        make: impl FnOnce(&Path) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        ours::check_place(place)?;
+        let part = self.0.path().join(place.file_name().unwrap_or_default());
+        let made = make(&part)?;
+        fs::set_permissions(&part, Permissions::from_mode(mode))
+            .and_then(|()| fs::rename(&part, place))
+            .map_err(|e| format!("{}: {e}", place.display()))?;
+        Ok(made)
+    }
 }
 
 fn length(path: &Path) -> u64 {

@@ -1,9 +1,11 @@
 //! Snapshots of btrfs subvolumes, which do not change while they are read; deleted at the end, or by the next run.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use ka_core::stream::ours;
 use ka_desc::error::Error;
 use ka_desc::run::{Call, Here, Runner};
 use rustix::fs::{FlockOperation, flock};
@@ -46,9 +48,9 @@ impl Snapshots {
 
     fn within(top: &Path) -> io::Result<Self> {
         let directory = top.join(DIRECTORY);
-        match fs::create_dir(&directory) {
+        match DirBuilder::new().mode(0o700).create(&directory) {
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
-            _ => {}
+            _ => ours::check_directory(&directory)?,
         }
         // One run at a time looks what others have left: a directory that was just made has no lock yet.
         let all = File::open(&directory)?;
@@ -59,7 +61,9 @@ impl Snapshots {
                 delete(&entry.path());
             }
         }
-        let own = tempfile::Builder::new().prefix("run-").tempdir_in(&directory)?.keep();
+        let only_ours = Permissions::from_mode(0o700);
+        let own =
+            tempfile::Builder::new().prefix("run-").permissions(only_ours).tempdir_in(&directory)?.keep();
         let lock = File::open(&own)?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
         Ok(Self { top: top.into(), own, made: Vec::new(), _lock: lock })
