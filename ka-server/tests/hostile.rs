@@ -54,19 +54,21 @@ fn who_listens_at_the_switch_learns_neither_bytes_nor_names() {
 }
 
 #[test]
-fn what_talks_to_the_network_has_nobody_s_rights() {
+fn what_talks_to_the_network_has_no_other_program_s_rights() {
     let Some(hosts) = Hosts::new("rights", "10.78.43", 1) else { return };
     let lan = Lan::new();
     let mut server = hosts.server(0, &lan, &["-e", "echo", "--json"]);
     server.until("open");
     let tasks = fs::read_dir(format!("/proc/{}/task", server.process().number())).unwrap();
+    let own = 0x7000_0000 + server.process().number();
     let mut rights = tasks.map(|task| {
         let task = task.unwrap().path();
         let name = fs::read_to_string(task.join("comm")).unwrap();
         (name.trim().to_owned(), fs::read_to_string(task.join("status")).unwrap())
     });
     let (_, rights) = rights.find(|(name, _)| name == "ka-session").unwrap();
-    for line in ["Uid:\t65534\t65534\t65534\t65534", "NoNewPrivs:\t1", "CapEff:\t0000000000000400"] {
+    for line in [&format!("Uid:\t{own}\t{own}\t{own}\t{own}"), "NoNewPrivs:\t1", "CapEff:\t0000000000000400"]
+    {
         assert!(rights.lines().any(|l| l == line), "{rights}");
     }
 }
