@@ -2,7 +2,7 @@
 //! tools. The golden node is an image, too.
 
 use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::{FileExt, symlink};
+use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -430,4 +430,29 @@ fn what_cannot_be_cloned_is_said_before_anything_starts() {
     let (code, said) = run(&["--image", "/nonexistent"]);
     assert!(code == Some(1) && said.contains("/nonexistent"), "{said}");
     world.is_left_alone();
+}
+
+/// The golden node's commands, and those that make a machine a clone, the clone's own included.
+#[test]
+fn no_command_of_a_clone_has_the_key() {
+    let Some(world) = World::new("env", 1) else { return };
+    let tools = world.lan.path("tools");
+    fs::create_dir(&tools).unwrap();
+    for tool in ["tar", "sfdisk", "mkfs.ext4", "mount", "blkid"] {
+        let script = format!(
+            "#!/bin/sh\nenv >>{}/seen-{tool}\nPATH=${{PATH#*:}} exec {tool} \"$@\"\n",
+            tools.display()
+        );
+        fs::write(tools.join(tool), script).unwrap();
+        fs::set_permissions(tools.join(tool), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let path = format!("{}:{}", tools.display(), std::env::var("PATH").unwrap());
+    let mut server = world.lan.clone_command(&["--image", &world.golden, "-n", "1"]);
+    let server = world.hosts.start(0, &world.lan, server.env("PATH", path));
+    let node = world.node(1, 160, Some(&tools)).end();
+    assert_eq!((node.code, server.end().code), (0, 0), "{}", node.stderr);
+    for tool in ["tar", "sfdisk", "mkfs.ext4", "mount", "blkid"] {
+        let seen = fs::read_to_string(tools.join(format!("seen-{tool}"))).unwrap();
+        assert!(!seen.contains("KA_KEY"), "{tool}: {seen}");
+    }
 }

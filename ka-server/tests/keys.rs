@@ -3,9 +3,16 @@
 mod processes;
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use processes::{Lan, Running, json, noise};
+use processes::{Lan, Running, codes, json, noise};
+
+/// A user of no name.
+const SOMEBODY: u32 = 1 << 30;
 
 /// Waits for the key that a server prints.
 fn printed_key(server: &mut Running) -> String {
@@ -133,4 +140,50 @@ fn without_security_both_sides_say_so() {
     assert_eq!((client.code, server.code), (0, 0));
     assert!(client.stderr.contains("INSECURE") && server.stderr.contains("INSECURE"));
     assert_eq!(server.events("open")[0]["secure"], false);
+}
+
+#[test]
+fn no_command_inherits_the_key_or_its_place() {
+    let lan = Lan::new();
+    let server = lan.server(&["-e", "env", "--spool", &lan.arg("")]);
+    let mut client = lan.client_command(&["-e", &format!("env >{0}; cat >>{0}", lan.arg("seen"))]);
+    let key = fs::read_to_string(env_of(&client, "KA_KEY_FILE")).unwrap();
+    let client = lan.start(client.env_remove("KA_KEY_FILE").env("KA_KEY", key.trim()));
+    assert_eq!(codes(vec![client, server]), [0, 0]);
+    let seen = fs::read_to_string(lan.path("seen")).unwrap();
+    assert_eq!(seen.lines().filter(|line| line.starts_with("PATH=")).count(), 2, "of both: {seen}");
+    assert!(!seen.contains("KA_KEY") && !seen.contains(key.trim()), "{seen}");
+}
+
+fn env_of(command: &Command, name: &str) -> PathBuf {
+    let (_, value) = command.get_envs().find(|(known, _)| *known == name).unwrap();
+    value.unwrap().into()
+}
+
+/// The kernel gives what is in `/proc/PID` to root where a process may not be traced, read or dumped.
+#[test]
+fn a_program_with_a_key_belongs_to_nobody_but_root() {
+    if !rustix::process::geteuid().is_root() {
+        processes::hosts::cannot_run("a_program_with_a_key_belongs_to_nobody_but_root", "it needs root");
+        return;
+    }
+    let lan = Lan::new();
+    // Where a user of no name can reach them.
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let as_somebody = |command: &mut Command, args: &[&str]| {
+        let program = dir.path().join(Path::new(command.get_program()).file_name().unwrap());
+        fs::copy(command.get_program(), &program).unwrap();
+        let mut own = Command::new(program);
+        own.args(command.get_args()).args(args).env("KA_INSECURE", "1").uid(SOMEBODY).gid(SOMEBODY);
+        lan.start(own.env_remove("KA_KEY_FILE").stdout(Stdio::piped()).stderr(Stdio::piped()))
+    };
+    let mut server = as_somebody(&mut lan.server_command(&[]), &["-e", "sleep 1000", "--json"]);
+    server.until("open");
+    let mut client = as_somebody(&mut lan.client_command(&[]), &["--output", "/dev/stdout", "-w"]);
+    client.until_says("joined");
+    for process in [server.process().number(), client.process().number()] {
+        let about = fs::metadata(format!("/proc/{process}/environ")).unwrap();
+        assert_eq!(about.uid(), 0, "process {process}");
+    }
 }

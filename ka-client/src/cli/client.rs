@@ -6,7 +6,7 @@ use std::io;
 use ka_core::cli::args;
 use ka_core::console::exit::Exit;
 use ka_core::console::reporter::Reporter;
-use ka_core::console::{key, local, run as runtime, units};
+use ka_core::console::{key, local, run as runtime, secrets, units};
 use ka_core::net::{self, JoinError};
 use ka_core::stream::{CommandSink, FileSink, Sink, StdoutSink};
 use ka_core::tape::chain::StreamInfo;
@@ -20,8 +20,11 @@ use crate::receive::{label, receive};
 /// The program's name.
 pub const PROGRAM: &str = "ka-d-client";
 
-/// The whole program, from the command line to the exit status.
+/// The whole program, from the command line to the exit status. It must be called before there is a second thread.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
+    if let Err(e) = secrets::keep() {
+        return runtime::no_start(PROGRAM, &e);
+    }
     let options = match Options::parse(args) {
         Ok(options) => options,
         Err(error) => return args::refuse(&error),

@@ -9,7 +9,7 @@ use std::process::Command;
 use ka_core::cli::args;
 use ka_core::console::exit::Exit;
 use ka_core::console::reporter::{Line, Reporter};
-use ka_core::console::run as runtime;
+use ka_core::console::{run as runtime, secrets};
 use ka_desc::manifest::About;
 use ka_desc::private;
 use rustix::system::{RebootCommand, reboot};
@@ -25,8 +25,11 @@ pub const PROGRAM: &str = "ka-d-install";
 /// Whether systemd runs this machine; a rescue system has none.
 const SYSTEMD: &str = "/run/systemd/system";
 
-/// The whole program, from the command line to the exit status.
+/// The whole program, from the command line to the exit status. It must be called before there is a second thread.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
+    if let Err(e) = secrets::keep() {
+        return runtime::no_start(PROGRAM, &e);
+    }
     let options = match Options::parse(args) {
         Ok(options) => options,
         Err(error) => return args::refuse(&error),

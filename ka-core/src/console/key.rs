@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
+use super::secrets::variable;
 use crate::crypto::session_key::Key;
 use crate::types::Invalid;
 
@@ -23,7 +24,7 @@ const PARAMETER: &str = "ka.key=";
 /// which would take it for an option that was given.)
 #[must_use]
 pub fn env(name: &str) -> Option<OsString> {
-    std::env::var_os(name).filter(|value| !value.is_empty())
+    variable(name).filter(|value| !value.is_empty())
 }
 
 /// The one key that is given: by an option (`key`, `file` or `insecure`), the environment, or the kernel's command line;

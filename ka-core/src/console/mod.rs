@@ -3,7 +3,8 @@
 //! - [`reporter`]: lines, the live view and JSON, by way of a [`printer`] that no terminal can hold up.
 //! - [`meter`]: how fast, how long yet. [`clock`]: the time of day. [`units`]: sizes, rates and times as people write them.
 //! - [`json`]: the objects. [`report`]: the file they end in. [`shell`]: words as a shell takes them.
-//! - [`local`]: how a server is reached from its own host. [`key`]: where a node's key comes from.
+//! - [`local`]: how a server is reached from its own host. [`key`]: where a node's key comes from. [`secrets`]: who does not
+//!   get it.
 //! - [`exit`]: the statuses. [`run`]: the runtime and the signals. [`privileges`]: a session with fewer rights.
 
 // The clocks of people: how long a program has run, and what time it is.
@@ -20,5 +21,6 @@ pub mod privileges;
 pub mod report;
 pub mod reporter;
 pub mod run;
+pub mod secrets;
 pub mod shell;
 pub mod units;

@@ -61,8 +61,7 @@ impl Running {
         stdout: Stdio,
         guard: Option<Guard>,
     ) -> io::Result<Self> {
-        // It has no business with the session's key.
-        program.env_remove("KA_KEY").stdin(stdin).stdout(stdout);
+        program.stdin(stdin).stdout(stdout);
         let group = guard.as_ref().map(Guard::group);
         let (entry, child, group) =
             Entry::command(&mut program, group).map_err(|e| cannot(format_args!("start `{name}`"), &e))?;

@@ -8,7 +8,7 @@ use clap::{Args, Command, FromArgMatches};
 use ka_core::cli::args;
 use ka_core::console::exit::Exit;
 use ka_core::console::reporter::Reporter;
-use ka_core::console::run;
+use ka_core::console::{run, secrets};
 use ka_desc::cli::pages::{Page, asked, with_pages};
 use ka_desc::run::Here;
 use rustix::time::{ClockId, clock_gettime};
@@ -62,6 +62,9 @@ pub fn page(subcommand: Option<&str>) -> Page {
 
 /// The whole program, from the command line to the exit status. It must be called before there is a second thread.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
+    if let Err(e) = secrets::keep() {
+        return run::no_start(PROGRAM, &e);
+    }
     let done = command().try_get_matches_from(args).and_then(|matches| {
         if let Some(text) = asked(command(), &matches, page) {
             return Ok(run::print(&text));

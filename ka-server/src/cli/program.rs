@@ -9,7 +9,7 @@ use std::time::Duration;
 use ka_core::cli::args;
 use ka_core::console::exit::Exit;
 use ka_core::console::reporter::Reporter;
-use ka_core::console::run;
+use ka_core::console::{run, secrets};
 use ka_core::net::Stream;
 use ka_core::stream::{self, CommandSource, FileSource, ReadAt, StdinSource};
 use ka_desc::manifest::OWN;
@@ -20,8 +20,11 @@ use super::server::{Options, PROGRAM, Served, Source, page};
 use crate::keys::{Sent, is_exposed};
 use crate::serve::serve;
 
-/// The whole program, from the command line to the exit status.
+/// The whole program, from the command line to the exit status. It must be called before there is a second thread.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
+    if let Err(e) = secrets::keep() {
+        return run::no_start(PROGRAM, &e);
+    }
     let options = match Options::parse(args) {
         Ok(options) => options,
         Err(error) => return args::refuse(&error),
