@@ -262,14 +262,53 @@ impl fmt::Display for BadName {
 
 impl core::error::Error for BadName {}
 
-/// Text from a peer, made fit for a terminal and a log: control characters escaped, at most `max` bytes.
+/// Characters other than controls that show as nothing, begin a line, or change how their neighbours are shown: general
+/// categories Cf, Zl and Zp, and property `Default_Ignorable_Code_Point`. Ranges of Unicode 17.0's `UnicodeData.txt` and
+/// `DerivedCoreProperties.txt`; some have room for what is assigned later.
+const HIDDEN: [(char, char); 26] = [
+    ('\u{ad}', '\u{ad}'),       // soft hyphen
+    ('\u{34f}', '\u{34f}'),     // grapheme joiner
+    ('\u{600}', '\u{605}'),     // Arabic number signs
+    ('\u{61c}', '\u{61c}'),     // Arabic letter mark
+    ('\u{6dd}', '\u{6dd}'),     // Arabic end of ayah
+    ('\u{70f}', '\u{70f}'),     // Syriac abbreviation mark
+    ('\u{890}', '\u{891}'),     // Arabic currency marks
+    ('\u{8e2}', '\u{8e2}'),     // Arabic disputed end of ayah
+    ('\u{115f}', '\u{1160}'),   // Hangul fillers
+    ('\u{17b4}', '\u{17b5}'),   // Khmer inherent vowels
+    ('\u{180b}', '\u{180f}'),   // Mongolian variation selectors and vowel separator
+    ('\u{200b}', '\u{200f}'),   // zero width, joiners, directional marks
+    ('\u{2028}', '\u{202e}'),   // line and paragraph separators, embeddings, overrides
+    ('\u{2060}', '\u{206f}'),   // word joiner, invisible operators, isolates
+    ('\u{3164}', '\u{3164}'),   // Hangul filler
+    ('\u{fe00}', '\u{fe0f}'),   // variation selectors
+    ('\u{feff}', '\u{feff}'),   // byte order mark
+    ('\u{ffa0}', '\u{ffa0}'),   // halfwidth Hangul filler
+    ('\u{fff0}', '\u{fffb}'),   // reserved, interlinear annotations
+    ('\u{110bd}', '\u{110bd}'), // Kaithi number sign
+    ('\u{110cd}', '\u{110cd}'), // Kaithi number sign above
+    ('\u{13430}', '\u{1343f}'), // Egyptian format controls
+    ('\u{1bca0}', '\u{1bca3}'), // shorthand format controls
+    ('\u{1d173}', '\u{1d17a}'), // musical format controls
+    ('\u{e0000}', '\u{e007f}'), // tags
+    ('\u{e0080}', '\u{e0fff}'), // variation selectors, reserved
+];
+
+/// Whether a character could make a terminal or a log show something else than the text: a control character, or one that
+/// is invisible, separates lines or changes the direction.
+#[must_use]
+pub fn is_hidden(c: char) -> bool {
+    c.is_control() || HIDDEN.iter().any(|(first, last)| (*first..=*last).contains(&c))
+}
+
+/// Text from a peer, made fit for a terminal and a log: [hidden](is_hidden) characters escaped, at most `max` bytes.
 #[must_use]
 pub fn printable(text: &str, max: usize) -> String {
     const CUT: char = '…';
     let mut out = String::new();
     for c in text.chars() {
         let before = out.len();
-        if c.is_control() {
+        if is_hidden(c) {
             out.extend(c.escape_default())
         } else {
             out.push(c)
@@ -291,13 +330,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn printable_text_keeps_its_bound_and_has_no_control_characters() {
+    fn printable_text_has_nothing_hidden() {
         assert_eq!(printable("ok \u{1b}[31m", 64), "ok \\u{1b}[31m");
-        for max in 0..20 {
-            for text in ["plain and long enough", "\u{1b}\u{1b}\u{1b}\u{1b}", "äöüäöüäöüäöü"] {
-                let out = printable(text, max);
-                assert!(out.len() <= max && !out.chars().any(char::is_control), "{out:?} of {max}");
-            }
+        // A name that ends in `gnp.exe`, a second line, three kinds of nothing, and what may stay.
+        assert_eq!(printable("a\u{202e}exe.png", 64), "a\\u{202e}exe.png");
+        assert_eq!(printable("a\u{2028}b\u{2029}c\u{85}d", 64), "a\\u{2028}b\\u{2029}c\\u{85}d");
+        assert_eq!(printable("\u{200b}\u{e0041}\u{fe0f}", 64), "\\u{200b}\\u{e0041}\\u{fe0f}");
+        for plain in ["größe", "e\u{301}", "日本", "שלום", "🎉", "a\u{a0}b"] {
+            assert_eq!(printable(plain, 64), plain);
         }
+    }
+
+    /// The library's own table of what cannot be printed must know what ours has, but for fillers, which it takes for letters.
+    #[test]
+    fn what_is_hidden_is_what_cannot_be_printed() {
+        let fillers = ['\u{115f}', '\u{1160}', '\u{3164}', '\u{ffa0}'];
+        for c in ('\0'..=char::MAX).filter(|c| is_hidden(*c) && !fillers.contains(c)) {
+            assert!(c.escape_debug().count() > 1, "{c:?}");
+        }
+        assert!(HIDDEN.is_sorted() && HIDDEN.iter().all(|(first, last)| first <= last));
     }
 }

@@ -14,7 +14,7 @@ use ka_core::tape::chain::{Sealer, Segment, Statement, StreamEnd, StreamInfo};
 use ka_core::tape::index::{Blocks, Index, Part};
 use ka_core::tape::ring::{Item, Ring};
 use ka_core::time::Instant;
-use ka_core::types::{NodeId, Offset, Position, SessionId, Watermarks};
+use ka_core::types::{NodeId, Offset, Position, SessionId, Watermarks, is_hidden, printable};
 use ka_core::wire::data::Grant;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -447,5 +447,27 @@ proptest! {
         }
         let least = rate as f64 * (1.0 - 0.02);
         prop_assert!(sent.0 as f64 >= least, "{} of {}", sent, rate);
+    }
+}
+
+// ---- text of peers ----
+
+/// Characters that somebody who wants to deceive would take, among any others.
+fn text() -> impl Strategy<Value = String> {
+    let odd = (0..=0x7F_u32).prop_map(|n| char::from_u32(0x2000 + n).unwrap_or(' '));
+    vec(prop_oneof![odd, any::<char>(), "[a-z]".prop_map(|s| s.chars().next().unwrap_or('a'))], 0..40)
+        .prop_map(|chars| chars.into_iter().collect())
+}
+
+proptest! {
+    /// What is shown hides nothing, keeps its bound, and is the text itself where that hides nothing and fits.
+    #[test]
+    fn shown_text_hides_nothing(text in text(), max in 0..300_usize) {
+        let shown = printable(&text, max);
+        prop_assert!(shown.len() <= max && !shown.chars().any(is_hidden), "{shown:?}");
+        prop_assert_eq!(&printable(&shown, max), &shown);
+        if text.len() <= max && !text.chars().any(is_hidden) {
+            prop_assert_eq!(shown, text);
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The log of an installation, for everybody who needs it: the caller, a file, and the golden node.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, PipeReader, Write};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use ka_core::console::clock::Time;
 use ka_core::net::Control;
-use ka_core::stream::{self, Said};
+use ka_core::stream::{self, Said, ours};
+use ka_core::types::printable;
 use ka_desc::manifest::{NodeState, Stage, topic};
 
 use super::progress::{Progress, Tell};
@@ -37,13 +38,8 @@ struct Shared {
 
 impl Log {
     pub(super) fn open(tell: Tell, control: Control, path: Option<&Path>) -> io::Result<Self> {
-        let open = |path: &Path| {
-            OpenOptions::new()
-                .append(true)
-                .create(true)
-                .open(path)
-                .map_err(|e| io::Error::new(e.kind(), format!("--log {}: {e}", path.display())))
-        };
+        let open =
+            |path: &Path| ours::append(path).map_err(|e| io::Error::new(e.kind(), format!("--log: {e}")));
         let file = path.map(open).transpose()?;
         let shared = Arc::new(Mutex::new(Shared {
             file,
@@ -129,7 +125,7 @@ impl Log {
     pub(super) fn keep(&self, text: &str) {
         if let Some(file) = &mut self.shared().file {
             // A log that cannot be written stops nothing.
-            let _ = writeln!(file, "{} {text}", Time::now().stamp());
+            let _ = writeln!(file, "{} {}", Time::now().stamp(), printable(text, usize::MAX));
         }
     }
 

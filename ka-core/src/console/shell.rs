@@ -2,6 +2,8 @@
 
 use std::ffi::OsStr;
 
+use crate::types::is_hidden;
+
 /// A word as a shell takes it.
 #[must_use]
 pub fn quoted(word: &OsStr) -> String {
@@ -9,7 +11,7 @@ pub fn quoted(word: &OsStr) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_@%+=:,./-".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         word.into_owned()
-    } else if word.chars().any(char::is_control) {
+    } else if word.chars().any(is_hidden) {
         let escaped: String =
             word.chars().map(|c| if c == '\'' { r"\'".into() } else { escaped(c) }).collect();
         format!("$'{escaped}'")
@@ -21,7 +23,7 @@ pub fn quoted(word: &OsStr) -> String {
 pub(crate) fn escaped(c: char) -> String {
     match c {
         '\\' => r"\\".into(),
-        c if c.is_control() => format!(r"\u{:04x}", u32::from(c)),
+        c if is_hidden(c) => format!(r"\U{:08x}", u32::from(c)),
         c => c.into(),
     }
 }
@@ -37,7 +39,8 @@ mod tests {
             ("", "''"),
             ("(cd /dir && tar c *)", "'(cd /dir && tar c *)'"),
             ("it's", r"'it'\''s'"),
-            ("a\nb'\\", r"$'a\u000ab\'\\'"),
+            ("a\nb'\\", r"$'a\U0000000ab\'\\'"),
+            ("a\u{202e}b", r"$'a\U0000202eb'"),
         ] {
             assert_eq!(quoted(OsStr::new(word)), text);
         }
