@@ -136,6 +136,21 @@ fn a_spool_finishes_the_job() {
     assert!(fs::read(lan.path("out2")).unwrap() == bytes);
 }
 
+/// Who else may write where the spool is to be could have his own file served.
+#[test]
+fn only_a_spool_of_one_s_own_is_served_again() {
+    let lan = Lan::new();
+    let mut server = lan.server(&["-e", "sleep 1000", "--spool", &lan.arg("spool"), "--json"]);
+    let node = lan.client(&["-e", "cat"]);
+    server.until("started");
+    fs::write(lan.path("theirs"), "x").unwrap();
+    symlink("theirs", lan.path("spool")).unwrap();
+    server.signal(Signal::TERM);
+    let again = server.until("report")["again"].as_str().unwrap().to_owned();
+    assert!(codes(vec![node, server]).iter().all(|code| *code != 0));
+    assert!(again.contains("sleep 1000") && !again.contains("--source"), "{again}");
+}
+
 #[test]
 fn a_full_disk_is_a_failed_sink() {
     let lan = Lan::new();

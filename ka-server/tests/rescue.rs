@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -121,6 +121,35 @@ fn the_same_system_gives_the_same_bytes_and_what_was_there_is_replaced() {
     assert_eq!(first, fs::read(system.path("two/initrd")).unwrap());
     system.built(&["two", "--module", "picture"]);
     assert_ne!(first, fs::read(system.path("two/initrd")).unwrap());
+}
+
+/// In a folder that is as `/tmp`.
+#[test]
+fn what_another_user_has_put_there_is_not_written_through() {
+    let system = System::new();
+    let (out, precious) = (system.path("out"), system.path("precious"));
+    fs::create_dir(&out).unwrap();
+    fs::set_permissions(&out, fs::Permissions::from_mode(0o1777)).unwrap();
+    fs::write(&precious, "old").unwrap();
+    for name in ["vmlinuz.part", "initrd.part", "initrd.cpio", "initrd.cpio.part"] {
+        symlink(&precious, out.join(name)).unwrap();
+    }
+    system.built(&["out"]);
+    assert_eq!(fs::read(&precious).unwrap(), b"old");
+    assert_eq!(fs::read(out.join("vmlinuz")).unwrap(), b"kernel");
+    if private::is_root() {
+        chown(out.join("initrd"), Some(NOBODY), None).unwrap();
+        let told = String::from_utf8(system.rescue(&["out"]).stderr).unwrap();
+        assert!(
+            told.contains("out/initrd: it is there already, and of another user (number 65534)"),
+            "{told}"
+        );
+    }
+    fs::remove_file(out.join("initrd")).unwrap();
+    symlink(&precious, out.join("initrd")).unwrap();
+    let told = String::from_utf8(system.rescue(&["out"]).stderr).unwrap();
+    assert!(told.contains("out/initrd: it is not a regular file: remove it"), "{told}");
+    assert_eq!(fs::read(&precious).unwrap(), b"old");
 }
 
 #[test]
