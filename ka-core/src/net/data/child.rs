@@ -12,6 +12,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 
+use super::frames::FromChild;
 use super::place::{Place, Tape};
 use crate::limits::{self, BLOCK_BYTES};
 use crate::net::link::dial::Link;
@@ -49,7 +50,7 @@ pub(crate) struct Child {
     ahead: Option<Position>,
     /// Whether anything was written since [`live`](Self::live).
     wrote: bool,
-    grants: BytesMut,
+    grants: FromChild,
 }
 
 /// The state of a child's connection.
@@ -80,7 +81,7 @@ impl Child {
             known: Watermarks::all(Position::END),
             ahead: (watermarks.held().item > end.item).then_some(end),
             wrote: true,
-            grants: BytesMut::with_capacity(4096),
+            grants: FromChild::new(),
         }
     }
 
@@ -147,7 +148,7 @@ impl Child {
         happened: &mut VecDeque<Input>,
     ) -> Result<(), LinkFault> {
         loop {
-            let Poll::Ready(read) = pin!(self.stream.read_buf(&mut self.grants)).poll(cx) else {
+            let Poll::Ready(read) = pin!(self.stream.read_buf(self.grants.room())).poll(cx) else {
                 return Ok(());
             };
             match read {
@@ -156,18 +157,12 @@ impl Child {
                 Err(e) => return Err(broken(&e)),
             }
             let mut latest = None;
-            let frame = HEADER_BYTES + self.words.body_bytes(GRANT_BYTES);
-            while let Some(header) = self.grants.first_chunk::<HEADER_BYTES>() {
-                let wrong = || LinkFault::Tainted("not a child's message".into());
-                let header = Header::decode(*header).map_err(|_| wrong())?;
-                if header.kind != Kind::Grant || HEADER_BYTES + header.len != frame {
-                    return Err(wrong());
-                }
-                let Some(body) = self.grants.get(HEADER_BYTES..frame) else { break };
+            let body_bytes = self.words.body_bytes(GRANT_BYTES);
+            let wrong = |_| LinkFault::Tainted("not a child's message".into());
+            while let Some(body) = self.grants.next(body_bytes).map_err(wrong)? {
                 // Each is opened, for its number counts.
-                let said = self.words.hear(body).ok_or_else(|| LinkFault::Broken(CHANGED.into()))?;
-                latest = Some(Grant::decode(&said).map_err(|_| wrong())?);
-                self.grants.advance(frame);
+                let said = self.words.hear(&body).ok_or_else(|| LinkFault::Broken(CHANGED.into()))?;
+                latest = Some(Grant::decode(&said).map_err(wrong)?);
             }
             if let Some(grant) = latest {
                 let (before, now) = (self.watermarks.held(), grant.watermarks.held());
@@ -185,7 +180,6 @@ impl Child {
                 let grant = self.believe(tape, held)?;
                 happened.push_back(Input::Granted(self.id, grant));
             }
-            self.grants.reserve(4096);
         }
     }
 

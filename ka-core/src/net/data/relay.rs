@@ -22,9 +22,10 @@ use tokio::net::TcpStream;
 use super::child::Child;
 use super::child::broken;
 use super::ends::{Drain, Feed, Job, Sunk};
+use super::frames::FromParent;
 use super::low_water::set_receive_low_water;
 use super::place::Tape;
-use super::pool::{BUFFER_BYTES, ReadPool};
+use super::pool::ReadPool;
 use super::reread::Again;
 use super::root::Root;
 use crate::limits;
@@ -40,7 +41,7 @@ use crate::tape::ring::{Item, Ring};
 use crate::types::{LinkId, Position, printable};
 use crate::wire::Malformed;
 use crate::wire::control::LinkFault;
-use crate::wire::data::{Grant, HEADER_BYTES, Header, Kind};
+use crate::wire::data::{Grant, Kind};
 
 /// The data plane.
 pub(crate) struct Relay {
@@ -107,7 +108,7 @@ impl Relay {
                 id,
                 stream: parent.stream,
                 words: parent.words,
-                buffer: BytesMut::with_capacity(BUFFER_BYTES),
+                frames: FromParent::new(),
                 grants: BytesMut::new(),
                 wakes_for: 1,
                 heard: true,
@@ -242,7 +243,7 @@ impl Relay {
                         }
                     }
                     // A parent that only says that it lives is heard the next time, too.
-                    if self.ring.end() > before || !link.buffer.is_empty() {
+                    if self.ring.end() > before || !link.frames.is_empty() {
                         link.wake_for(checker);
                     }
                     Ok(())
@@ -354,14 +355,11 @@ fn take(
 
 // ---- the parent ----
 
-/// Bytes that hold the announcement of a full segment, and little more.
-const ANNOUNCEMENT_BYTES: usize = 4 << 10;
-
 struct ParentLink {
     id: LinkId,
     stream: TcpStream,
     words: Words,
-    buffer: BytesMut,
+    frames: FromParent,
     /// Grants that wait for the socket.
     grants: BytesMut,
     /// Bytes that must be there before the system wakes us.
@@ -385,24 +383,8 @@ impl ParentLink {
                 Poll::Pending => break,
             }
         }
-        // Every frame fits a fresh buffer.
-        const { assert!(HEADER_BYTES + limits::SEALED_STATEMENT_BYTES <= BUFFER_BYTES) };
-        let rest = self.rest(checker);
-        if self.buffer.capacity() - self.buffer.len() < rest {
-            pool.renew(&mut self.buffer);
-        }
-        // No further than to the end of a frame: what began another would have to be copied to the next buffer.
-        let room = self.buffer.capacity() - self.buffer.len();
-        let blocks = checker.announced().map(|block| HEADER_BYTES + block).skip(1);
-        let ends = blocks.scan(rest, |end, frame| {
-            *end += frame;
-            Some(*end)
-        });
-        let most = match checker.announced().next() {
-            Some(_) => ends.take_while(|end| *end <= room).last().unwrap_or(rest),
-            None => rest.max(ANNOUNCEMENT_BYTES).min(room),
-        };
-        let read = pin!(self.stream.read_buf(&mut (&mut self.buffer).limit(most))).poll(cx);
+        let (buffer, most) = self.frames.room(checker, pool);
+        let read = pin!(self.stream.read_buf(&mut buffer.limit(most))).poll(cx);
         Poll::Ready(match ready!(read) {
             Ok(0) => Err(LinkFault::Broken("it closed the connection before the end".into())),
             Ok(_) => {
@@ -413,19 +395,10 @@ impl ParentLink {
         })
     }
 
-    /// The number of bytes that are missing of the next frame, as far as that is known.
-    fn rest(&self, checker: &Checker) -> usize {
-        let frame = match self.buffer.first_chunk::<HEADER_BYTES>().map(|h| Header::decode(*h)) {
-            Some(Ok(header)) => HEADER_BYTES + header.len,
-            _ => HEADER_BYTES + checker.announced().next().unwrap_or(0),
-        };
-        frame.saturating_sub(self.buffer.len()).max(1)
-    }
-
     /// Has the system wake us only when the next frame is whole: a relay can do nothing with less, and on a slow
     /// link each packet would wake it.
     fn wake_for(&mut self, checker: &Checker) {
-        self.set_wakes_for(self.rest(checker));
+        self.set_wakes_for(self.frames.rest(checker));
     }
 
     /// If nothing came since the last time, lets any byte wake us: part of a frame is a sign of life, too, and on a
@@ -444,13 +417,7 @@ impl ParentLink {
 
     /// The next whole frame.
     fn frame(&mut self) -> Result<Option<(Kind, Bytes)>, LinkFault> {
-        let Some(header) = self.buffer.first_chunk::<HEADER_BYTES>() else { return Ok(None) };
-        let header = Header::decode(*header).map_err(|e| LinkFault::Tainted(e.to_string()))?;
-        if self.buffer.len() < HEADER_BYTES + header.len {
-            return Ok(None);
-        }
-        self.buffer.advance(HEADER_BYTES);
-        Ok(Some((header.kind, self.buffer.split_to(header.len).freeze())))
+        self.frames.next().map_err(|e| LinkFault::Tainted(e.to_string()))
     }
 
     /// Takes a sign of life. One that somebody has changed on its way is not held against the parent.
