@@ -5,19 +5,20 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
+use super::frames;
 use crate::crypto::session_key::Key;
 use crate::limits;
 use crate::net::noise::control::{self, Fault};
 use crate::net::noise::identity::ServerKey;
 use crate::net::noise::transport::{CHANGED, Cipher, Opening, Sealing};
-use crate::wire::{Malformed, TAG_BYTES, codec};
+use crate::wire::{TAG_BYTES, codec};
 
 /// A connection whose other side has proved itself.
 pub(crate) struct Connection {
@@ -159,28 +160,9 @@ async fn receive<T: DeserializeOwned>(
     stream: &mut (impl AsyncRead + Unpin),
     opening: &mut Opening,
 ) -> Result<Option<T>, String> {
-    let mut len = [0; 4];
-    match stream.read(&mut len).await {
-        Ok(0) => return Ok(None),
-        Ok(n) => stream.read_exact(&mut len[n..]).await.map_err(cut)?,
-        Err(e) => return Err(e.to_string()),
-    };
-    let len = u32::from_le_bytes(len) as usize;
-    if len > limits::CONTROL_BYTES + TAG_BYTES {
-        return Err(Malformed::TooLong.to_string());
-    }
-    let mut sealed = vec![0; len];
-    stream.read_exact(&mut sealed).await.map_err(cut)?;
+    let Some(sealed) = frames::read(stream).await? else { return Ok(None) };
     let body = opening.open(&sealed).ok_or(CHANGED)?;
     codec::decode_control(&body).map(Some).map_err(|e| e.to_string())
-}
-
-fn cut(e: io::Error) -> String {
-    if e.kind() == io::ErrorKind::UnexpectedEof {
-        "the connection was cut within a message".into()
-    } else {
-        e.to_string()
-    }
 }
 
 /// The other end of a connection, with an IPv4 address as such.
