@@ -50,7 +50,7 @@ fn log_entry(boot: &[u8]) -> Option<(u64, usize, u64)> {
         return None;
     }
     let per_cluster = match boot[0x0d] {
-        exponent @ 0x80.. => 1_u64.checked_shl((256 - u32::from(exponent)).min(63))?,
+        exponent @ 0x81.. => 1_u64.checked_shl((256 - u32::from(exponent)).min(63))?,
         sectors => u64::from(sectors),
     };
     let cluster = u64::from(u16_at(boot, 0x0b)?).checked_mul(per_cluster).filter(|bytes| *bytes > 0)?;
@@ -186,6 +186,22 @@ mod tests {
         let mut other = fresh();
         other[4 * 4096 + 2 * 1024 + 510] = 8;
         assert!(!look(&other).unwrap(), "an entry that was not written whole");
+    }
+
+    /// 128 sectors are the most that a byte says as their number; beyond, it says a power of two.
+    #[test]
+    fn the_largest_cluster_by_its_sectors_is_known() {
+        const CLUSTER: usize = 64 << 10;
+        let small = fresh();
+        let mut fs = vec![0; 3 * CLUSTER];
+        fs[..512].copy_from_slice(&small[..512]);
+        (fs[0x0d], fs[0x30]) = (128, 1);
+        fs[CLUSTER + 2 * 1024..][..1024].copy_from_slice(&small[4 * 4096 + 2 * 1024..][..1024]);
+        fs[CLUSTER + 2 * 1024 + 0x9a] = 2;
+        fs[2 * CLUSTER..].fill(0xff);
+        assert!(look(&fs).unwrap());
+        fs[2 * CLUSTER] = 0;
+        assert!(!look(&fs).unwrap());
     }
 
     proptest! {
