@@ -99,7 +99,8 @@ pub fn found(json: &str) -> Result<Option<Found>, Error> {
     };
     let partition = |p: DumpedPartition| {
         let digits = p.node.len() - p.node.bytes().rev().take_while(u8::is_ascii_digit).count();
-        let number = p.node[digits..].parse().map_err(|_| format!("it named a partition {}", p.node))?;
+        let number = p.node[digits..].parse().ok().filter(|number| *number > 0);
+        let number = number.ok_or_else(|| format!("it named a partition {}", p.node))?;
         let bootable = u64::from(p.bootable) << LEGACY_BOOT_BIT;
         Ok::<_, Error>(FoundPartition {
             number,
@@ -165,6 +166,9 @@ mod tests {
         assert_eq!((found.partitions[0].number, found.partitions[0].attributes), (12, 4));
         assert_eq!(super::found(r#"{"partitiontable": {"label": "sun"}}"#).unwrap(), None);
         assert!(super::found("[").unwrap_err().to_string().contains("no JSON"));
-        assert!(super::found(&json.replace("p12", "x")).is_err());
+        for node in ["x", "p0", "p4294967296"] {
+            let why = super::found(&json.replace("p12", node)).unwrap_err().to_string();
+            assert!(why.contains("a partition /dev/nvme0n1"), "{why}");
+        }
     }
 }
