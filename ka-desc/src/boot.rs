@@ -76,8 +76,10 @@ pub fn pieces(
         |place, sector, bytes: &[u8]| Piece { disk: disk.into(), place, sector, bytes: bytes.len() as u64 };
     let mut all = vec![(piece(Place::Mbr, 0, code), code.to_vec())];
     for (place, sectors) in rooms {
-        let start = sectors.start * SECTOR;
-        let end = (sectors.end * SECTOR).min(start + ROOM_BYTES_MAX);
+        // A table may say more than there is.
+        let byte = |sector: u64| sector.saturating_mul(SECTOR).min(geometry.disk_bytes);
+        let start = byte(sectors.start);
+        let end = byte(sectors.end).min(start.saturating_add(ROOM_BYTES_MAX));
         let mut bytes = if start < end { read(start..end)? } else { Vec::new() };
         let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |at| at as u64 + 1);
         // Zeros that GRUB loads must be there, whatever was on the clone's disk before.
@@ -277,6 +279,28 @@ mod tests {
         assert!(check(&pieces, &boot).unwrap_err().to_string().contains(&u64::MAX.to_string()));
         assert!(check(&pieces, &boot[1..]).unwrap_err().to_string().contains("shorter"));
         assert!(check(&pieces, &[&boot[..], &[0]].concat()).unwrap_err().to_string().contains("longer"));
+    }
+
+    #[test]
+    fn what_a_table_says_is_read_as_far_as_there_is_a_disk() {
+        let geometry = Geometry { disk_bytes: 4 << 20, sector_bytes: 512 };
+        let mut first = vec![0; 512];
+        (first[0], first[510], first[511]) = (1, 0x55, 0xAA);
+        let kind = "21686148-6449-6E6F-744E-656564454649".to_owned();
+        let boot =
+            |start, sectors| FoundPartition { start, sectors, kind: kind.clone(), ..Default::default() };
+        for (start, sectors, read) in
+            [(2048, u64::MAX, 1 << 20), (8000, 400, 192 * 512), (1 << 55, 1, 0), (u64::MAX, u64::MAX, 0)]
+        {
+            let found = Found { table: Table::Gpt, id: None, partitions: vec![boot(start, sectors)] };
+            let mut asked = 0;
+            pieces("sda", &found, geometry, &mut |range| {
+                asked += range.end - range.start;
+                Ok(if range.start == 0 { first.clone() } else { vec![1; (range.end - range.start) as usize] })
+            })
+            .unwrap();
+            assert_eq!(asked, 512 + read, "{start}");
+        }
     }
 
     proptest! {

@@ -28,7 +28,8 @@ pub fn peek<T>(
     };
     let source = node.unwrap_or_else(|| {
         let sector = u64::from(facts.geometry.sector_bytes);
-        let (offset, size) = (partition.start * sector, partition.sectors * sector);
+        let (offset, size) =
+            (partition.start.saturating_mul(sector), partition.sectors.saturating_mul(sector));
         options += &format!(",loop,offset={offset},sizelimit={size}");
         facts.path.clone()
     });
