@@ -183,10 +183,12 @@ fn by_device(fstab: &[Entry]) -> impl Iterator<Item = String> {
 /// The bytes that the frame needs with our alignment, which may be more than it had.
 fn frame_bytes(disk: &Disk) -> u64 {
     let mut logicals = disk.partitions.iter().filter(|p| p.logical).peekable();
-    let mut bytes = 0;
+    let mut bytes: u64 = 0;
     while let Some(p) = logicals.next() {
         let Size::Bytes(size) = p.size else { continue };
-        bytes += MIB_BYTES + if logicals.peek().is_some() { size.next_multiple_of(MIB_BYTES) } else { size };
+        let aligned = size.checked_next_multiple_of(MIB_BYTES).unwrap_or(u64::MAX);
+        let all = if logicals.peek().is_some() { aligned } else { size };
+        bytes = MIB_BYTES.saturating_add(all).saturating_add(bytes);
     }
     bytes
 }
@@ -262,6 +264,16 @@ mod tests {
         let (text, notes) = captured(Table::Mbr, list, false).unwrap();
         assert_eq!(text, "table mbr\nswap 100 number 3\nlinux 1 number 1\n");
         assert_eq!(notes.len(), 2, "{notes:?}");
+    }
+
+    #[test]
+    fn a_table_that_no_disk_has_is_refused() {
+        let list = vec![
+            partition(1, 63, u64::MAX, "f", ""),
+            partition(5, 126, u64::MAX / 512, "83", "ext4"),
+            partition(6, u64::MAX, u64::MAX, "83", "ext4"),
+        ];
+        assert!(!captured(Table::Mbr, list, false).unwrap_err().is_empty());
     }
 
     #[test]

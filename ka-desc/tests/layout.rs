@@ -45,6 +45,29 @@ fn found(plan: &Plan) -> Found {
 }
 
 #[test]
+fn what_no_disk_has_is_told() {
+    for text in
+        ["linux 18446744073709551615B", "linux fill min 9223372036854775808B", "keep linux any at 8388608T"]
+    {
+        let problems = parse(text).unwrap_err().to_string();
+        assert!(problems.contains("more than the largest disk has"), "{text}: {problems}");
+    }
+    // Together they are more than 64 bits hold.
+    for frame in ["extended fill", "extended 100%"] {
+        let text = format!("table mbr\n{frame}\n{}", "logical linux 9223372036854775807B\n".repeat(3));
+        let disk = Geometry { disk_bytes: 1 << 40, sector_bytes: 512 };
+        assert!(Plan::new(&parse(&text).unwrap().disks[0], disk, None).is_err());
+    }
+}
+
+/// A text of the largest length has thousands of lines, and each is looked at a few times at most.
+#[test]
+fn numbers_are_counted_once() {
+    let problems = parse("swap 1\n".repeat(9000)).unwrap_err().to_string();
+    assert!(problems.contains("more than 128 partitions"), "{problems}");
+}
+
+#[test]
 fn the_manual_s_sample_on_a_disk_of_20_gib() {
     for sector in [512, 4096] {
         let plan =

@@ -10,7 +10,7 @@
 
 use std::ops::Range;
 
-use crate::limits::MIB_BYTES;
+use crate::limits::{DISK_BYTES_MAX, MIB_BYTES};
 
 /// The space that one partition wants of a room, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +30,8 @@ pub(super) struct TooSmall {
     pub(super) has_bytes: u64,
 }
 
-/// The bytes that these wants need at least, from a mebibyte's start.
+/// The bytes that these wants need at least, from a mebibyte's start; if no disk has as many, those of the largest one,
+/// which no room has either.
 pub(super) fn needed_bytes(wants: &[Want]) -> u64 {
     let last = wants.len().saturating_sub(1);
     let slot = |(at, want): (usize, &Want)| {
@@ -41,7 +42,8 @@ pub(super) fn needed_bytes(wants: &[Want]) -> u64 {
         };
         u128::from(bytes) + u128::from(want.lead_bytes)
     };
-    wants.iter().enumerate().map(slot).sum::<u128>().try_into().unwrap_or(u64::MAX)
+    let all = wants.iter().enumerate().map(slot).sum::<u128>();
+    u64::try_from(all).map_or(DISK_BYTES_MAX, |bytes| bytes.min(DISK_BYTES_MAX))
 }
 
 /// The place of each of the wants in the room, in bytes; all sizes are whole sectors already.

@@ -5,7 +5,7 @@ use super::whole::{Check, is_path};
 use crate::language::bytes;
 use crate::language::desc::{Action, LEGACY_BOOT_BIT, Partition, Size};
 use crate::language::words::{Fs, Kind, Table};
-use crate::limits::SUBVOLUMES_MAX;
+use crate::limits::{DISK_BYTES_MAX, SUBVOLUMES_MAX};
 
 impl Check<'_> {
     pub(super) fn partition(&mut self, p: &Partition, table: Option<Table>) {
@@ -122,6 +122,16 @@ impl Check<'_> {
                 "new partitions find their place themselves",
                 "`at` goes with `keep` and `reuse`",
             );
+        }
+        let bytes = match p.size {
+            Size::Bytes(bytes) => Some(bytes),
+            _ => None,
+        };
+        for (field, bytes) in [(Field::Size, bytes), (Field::Min, p.min_bytes), (Field::At, p.at_bytes)] {
+            if bytes.is_some_and(|bytes| bytes > DISK_BYTES_MAX) {
+                let way_out = format!("give at most {}", bytes::Written(DISK_BYTES_MAX));
+                self.fault(field, "more than the largest disk has", way_out);
+            }
         }
         if let (Some(fs), Size::Bytes(bytes)) = (p.formatted(), p.size)
             && bytes < fs.min_bytes()
