@@ -1,5 +1,6 @@
 //! The types: what a desc says.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use super::guid::Guid;
@@ -131,18 +132,15 @@ impl Disk {
     /// The number of each partition: the said one, or else the first that is free; logicals count from 5.
     #[must_use]
     pub fn numbers(&self) -> Vec<u32> {
-        let mut taken: Vec<u32> = self.partitions.iter().filter_map(|p| p.number).collect();
+        let taken: BTreeSet<u32> = self.partitions.iter().filter_map(|p| p.number).collect();
+        let mut free = (1..).filter(|n| !taken.contains(n));
         let mut next_logical = 5;
         let number = |p: &Partition| {
             if p.logical {
                 next_logical += 1;
                 return next_logical - 1;
             }
-            p.number.unwrap_or_else(|| {
-                let free = (1..).find(|n| !taken.contains(n)).expect("there are fewer than 2^32 partitions");
-                taken.push(free);
-                free
-            })
+            p.number.unwrap_or_else(|| free.next().expect("there are fewer than 2^32 partitions"))
         };
         self.partitions.iter().map(number).collect()
     }
