@@ -1,5 +1,6 @@
 //! The lines of `/proc/self/mountinfo`, and which of them are of file systems that a clone could want. Pure.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 /// One line.
@@ -22,11 +23,12 @@ pub struct Line {
 /// The mounts, in their order; a mount that is hidden below a later one at the same place is left out.
 #[must_use]
 pub fn read(text: &str) -> Vec<Line> {
-    let mut visible: Vec<Line> = Vec::new();
-    for line in lines(text) {
-        visible.retain(|earlier| earlier.at != line.at);
-        visible.push(line);
-    }
+    let mut visible: Vec<Line> = lines(text).collect();
+    let mut seen = BTreeSet::new();
+    // The last one at a place comes first.
+    visible.reverse();
+    visible.retain(|line| seen.insert(line.at.clone()));
+    visible.reverse();
     visible
 }
 
