@@ -25,7 +25,10 @@ const RPATH: u64 = 15;
 const RUNPATH: u64 = 29;
 
 /// The longest name that is believed.
-const NAME_BYTES_MAX: usize = 4096;
+pub(super) const NAME_BYTES_MAX: usize = 4096;
+
+/// The most libraries that are believed; the largest programs have a tenth of it.
+pub(super) const LIBRARIES_MAX: usize = 1024;
 
 /// A part of the file, as the program header says.
 struct Segment {
@@ -41,11 +44,13 @@ impl Elf {
         let whole = file.starts_with(b"\x7fELF\x02\x01");
         let segments = whole.then(|| segments(file)).flatten()?;
         let mut elf = Self { machine: u16_at(file, 18)?, ..Self::default() };
-        for segment in segments.iter().filter(|s| s.sort == INTERPRETER) {
+        // Of either sort there is one; a file with more would be read as often.
+        let first = |sort: u32| segments.iter().find(|s| s.sort == sort);
+        if let Some(segment) = first(INTERPRETER) {
             elf.interpreter = Some(string(file, segment.offset)?);
         }
         let mut entries = Vec::new();
-        for segment in segments.iter().filter(|s| s.sort == DYNAMIC) {
+        if let Some(segment) = first(DYNAMIC) {
             let count = (segment.bytes / 16).min(file.len() as u64 / 16);
             for n in 0..count {
                 let at = segment.offset.checked_add(n * 16)?;
@@ -54,6 +59,9 @@ impl Elf {
                     tag => entries.push((tag, u64_at(file, at.checked_add(8)?)?)),
                 }
             }
+        }
+        if entries.iter().filter(|e| e.0 == NEEDED).count() > LIBRARIES_MAX {
+            return None;
         }
         let values = |tag: u64| entries.iter().filter(move |e| e.0 == tag).map(|e| e.1);
         if let Some(table) = values(STRINGS).next() {
@@ -166,6 +174,18 @@ mod tests {
         let elf = Elf::read(&own).unwrap();
         assert_eq!(elf.is_static(), !elf.needed.iter().any(|name| name == "libc.so.6"));
         assert_eq!(Elf::read(b"#!/bin/sh\n"), None);
+    }
+
+    #[test]
+    fn one_list_counts_and_it_has_an_end() {
+        let list: Vec<(u64, &str)> = std::iter::repeat_n((NEEDED, "libc.so.6"), LIBRARIES_MAX).collect();
+        let mut file = program(None, &list);
+        assert_eq!(Elf::read(&file).unwrap().needed.len(), LIBRARIES_MAX);
+        // The third header says what the second one does.
+        file.copy_within(64 + 56..64 + 2 * 56, 64 + 2 * 56);
+        assert_eq!(Elf::read(&file).unwrap().needed.len(), LIBRARIES_MAX);
+        let more: Vec<(u64, &str)> = std::iter::repeat_n((NEEDED, "libc.so.6"), LIBRARIES_MAX + 1).collect();
+        assert_eq!(Elf::read(&program(None, &more)), None);
     }
 
     proptest! {
