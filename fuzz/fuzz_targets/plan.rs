@@ -1,8 +1,9 @@
 //! A golden node's plan and boot records: any bytes are refused in words, or fit together and are read back as they are.
+//! What streams are for, and what nodes say of themselves: the same.
 #![no_main]
 
 use ka_desc::boot::{check, relocate};
-use ka_desc::manifest::Manifest;
+use ka_desc::manifest::{About, Manifest, NodeState, StreamKind};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -18,4 +19,14 @@ fuzz_target!(|bytes: &[u8]| {
         }
         Err(why) => assert!(!why.to_string().is_empty()),
     }
+    match StreamKind::from_metadata(bytes) {
+        Ok(kind) => assert_eq!(StreamKind::from_metadata(&kind.to_metadata()).unwrap(), kind),
+        Err(why) => assert!(!why.to_string().is_empty() && !StreamKind::is_estimate(bytes)),
+    }
+    if let Some(state) = NodeState::from_bytes(bytes) {
+        assert_eq!(NodeState::from_bytes(&state.to_bytes()), Some(state));
+    }
+    let about = About::from_bytes(bytes);
+    let told = About::from_bytes(&about.to_bytes());
+    assert!(about.macs.starts_with(&told.macs));
 });
