@@ -313,6 +313,8 @@ enum WindowOp {
     Send(u32, u64),
     Grant(u32, [u8; 4]),
     Lose(u32),
+    /// So many items more are stable.
+    Stable(u64),
     /// Milliseconds.
     Wait(u64),
     /// Everything is told, whether it is worth it or not.
@@ -330,6 +332,7 @@ fn window_op() -> impl Strategy<Value = WindowOp> {
         4 => (child(), 1..9_u64).prop_map(|(c, n)| W::Send(c, n)),
         4 => (child(), any::<[u8; 4]>()).prop_map(|(c, f)| W::Grant(c, f)),
         1 => child().prop_map(W::Lose),
+        4 => (1..9_u64).prop_map(W::Stable),
         1 => (1..200_u64).prop_map(W::Wait),
         1 => Just(W::Tell),
     ]
@@ -349,12 +352,16 @@ fn place(window: &Window, part: u8) -> u64 {
 }
 
 proptest! {
-    /// Whatever children come, go, break and say: what a named one lacks is held, and what is granted has its room.
+    /// Whatever children come, go, break and say: what a named one lacks is held, and what those below it lack by their own
+    /// word, and nothing for what it only says of them; and what is granted has its room.
     #[test]
     fn a_window_forgets_nothing_that_a_named_child_lacks(ops in vec(window_op(), 0..400)) {
         let mut window = Window::new(SIZE, true);
         let mut now = Instant::ZERO;
-        let (mut received, mut sunk) = (0, 0);
+        let (mut received, mut sunk, mut stable) = (0, 0, 0);
+        window.set_stable(now, stable);
+        // Before a view everything is held; what is stable counts as far as it came at one time.
+        let (mut viewed, mut ends) = (false, vec![0]);
         let mut named: BTreeMap<u32, Named> = BTreeMap::new();
         let watermarks = |at_: [u64; 4]| Grant { watermarks: Watermarks(at_.map(at)), upto: Offset(u64::MAX) };
         let _ = window.grant(true);
@@ -363,6 +370,7 @@ proptest! {
                 WindowOp::Receive(n) => {
                     received = (received + n).min(window.granted().0 / BLOCK).max(received);
                     window.receive(now, at(received), false);
+                    ends.push(received);
                 }
                 WindowOp::Sink(n) => {
                     sunk = (sunk + n).min(received);
@@ -371,6 +379,7 @@ proptest! {
                 WindowOp::View(children, keep) => {
                     let low = window.low().item;
                     window.set_children(now, &children.iter().map(|c| NodeId(*c)).collect::<Vec<_>>(), keep);
+                    viewed = true;
                     named.retain(|c, _| children.contains(c));
                     for c in children {
                         named.entry(c).or_insert(Named { sent: None, watermarks: [low; 4] });
@@ -397,6 +406,10 @@ proptest! {
                     window.child_lost(NodeId(c));
                     child.sent = None;
                 },
+                WindowOp::Stable(n) => {
+                    stable = (stable + n).min(received);
+                    window.set_stable(now, stable);
+                }
                 WindowOp::Wait(ms) => {
                     now = now + Duration::from_millis(ms);
                     window.open(now);
@@ -406,9 +419,14 @@ proptest! {
             let _ = window.grant(false);
             let kept = window.kept();
             for (c, child) in &named {
-                let lowest = at(*child.watermarks.iter().min().unwrap());
-                prop_assert!(kept <= lowest, "after {op:?}: {kept:?} is kept, but child {c} has {child:?}");
+                let held = at(child.watermarks[0]);
+                prop_assert!(kept <= held, "after {op:?}: {kept:?} is kept, but child {c} has {child:?}");
             }
+            prop_assert!(kept.item <= stable, "after {op:?}: {kept:?} is kept, but {stable} are stable");
+            let by_own_word = ends.iter().copied().filter(|end| *end <= stable).max().unwrap_or(0).min(sunk);
+            let least = named.values().map(|child| child.watermarks[0]).fold(by_own_word, u64::min);
+            let known = viewed && named.values().all(|child| child.sent.is_some());
+            prop_assert!(!known || window.low() >= at(least), "after {op:?}: {:?}, not {least}", window.low());
             prop_assert!(kept <= at(sunk), "after {op:?}: {kept:?} is kept, but the sink has {sunk}");
             let held = window.received().offset - kept.offset;
             prop_assert!(held <= SIZE, "after {op:?}: {held} bytes of {SIZE}, from {kept:?}");

@@ -26,7 +26,8 @@
 //! ## Where to look
 //! [`world`]: a story's words, and what can be asked after a run. `run`: from event to input, from output to event.
 //! [`network`]: data links and the tape. `control`: the connections to the server. `path`: cuts. `ends`: source and
-//! sinks. `host`: one machine. [`fault`]: what goes wrong, and `harm`: how. [`lie`]: what liars say. [`plan`]: many faults. [`checker`]: what
+//! sinks. `host`: one machine. [`fault`]: what goes wrong, and `harm`: how. [`lie`]: what
+//! liars say, and `said`: how. [`plan`]: many faults. [`checker`]: what
 //! must hold during a run, `verdict`: at its end. [`marks`]: what a run has shown. `clock`: the heap. [`trace`]: the
 //! record.
 //!
@@ -50,6 +51,7 @@ mod path;
 pub mod plan;
 mod rng;
 mod run;
+mod said;
 pub mod tape;
 pub mod trace;
 mod verdict;

@@ -17,7 +17,7 @@ const FILE_LINES: usize = 600;
 const FOLDER_LINES: usize = 3000;
 
 /// Folders that may have more, because somebody has decided so: a simulated world is one thing, seen from many sides.
-const LARGER: [(&str, usize); 1] = [("ka-core/src/sim", 3600)];
+const LARGER: [(&str, usize); 1] = [("ka-core/src/sim", 3700)];
 
 #[derive(Default)]
 struct Functions {

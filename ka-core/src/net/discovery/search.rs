@@ -261,11 +261,12 @@ impl<'a> Search<'a> {
                     heard.into_iter().for_each(|(who, _)| *who = Other::Name(from.ip()));
                 }
             }
-            Err(Malformed::Version(v)) if self.was_asked(from) => {
-                if !self.asks_a_host() || wire::is_version_answer_to(datagram, &self.public) {
-                    self.other_version.get_or_insert(v);
-                    self.heard_another();
-                }
+            Err(Malformed::Version(v))
+                if self.was_asked(from)
+                    && (!self.asks_a_host() || wire::is_version_answer_to(datagram, &self.public)) =>
+            {
+                self.other_version.get_or_insert(v);
+                self.heard_another();
             }
             Err(Malformed::Magic) => self.hear_stranger(ear, datagram, from),
             _ => {}
