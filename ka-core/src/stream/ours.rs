@@ -66,7 +66,7 @@ pub fn check_directory(path: &Path) -> io::Result<()> {
             "other users may write there: make it anew, as this user, or chmod go-w a directory of this user's",
         );
     }
-    let above = fs::metadata(path.parent().unwrap_or(Path::new("/"))).map_err(failed)?;
+    let above = fs::metadata(above(path)).map_err(failed)?;
     if !is_ours_or_roots(&above) || above.mode() & OTHERS_WRITE != 0 && above.mode() & STICKY == 0 {
         return why("other users may replace it: choose a directory below one of root's or this user's");
     }
@@ -105,15 +105,23 @@ pub fn check_place(path: &Path) -> io::Result<()> {
 pub(super) fn folder_of(path: &Path) -> io::Result<(File, &OsStr)> {
     let name = path.file_name().filter(|_| !path.as_os_str().as_bytes().ends_with(b"/"));
     let name = name.ok_or_else(|| io::Error::other("that is no file's name"))?;
-    let above = path.parent().filter(|above| *above != Path::new("")).unwrap_or(Path::new("."));
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let folder = File::from(rustix::fs::open(above, flags, Mode::empty())?);
+    let folder = File::from(rustix::fs::open(above(path), flags, Mode::empty())?);
     let mode = folder.metadata()?.mode();
     if mode & EVERYBODY_WRITES != 0 && mode & STICKY == 0 {
         let why = "everybody may replace files in its directory: chmod +t that, or name a file elsewhere";
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
     }
     Ok((folder, name))
+}
+
+/// The folder that a path is in.
+fn above(path: &Path) -> &Path {
+    match path.parent() {
+        None => Path::new("/"),
+        Some(above) if above == Path::new("") => Path::new("."),
+        Some(above) => above,
+    }
 }
 
 /// Makes a new file.
@@ -176,6 +184,12 @@ fn is_ours_or_roots(about: &Metadata) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn a_bare_name_is_in_the_working_directory() {
+        let cases = [("golden", "."), ("./golden", "."), ("a/b", "a"), ("/a", "/"), ("/", "/")];
+        cases.into_iter().for_each(|(path, is)| assert_eq!(above(Path::new(path)), Path::new(is), "{path}"));
+    }
+
     use std::io::Write;
     use std::os::unix::fs::{PermissionsExt, chown, symlink};
     use std::path::PathBuf;
