@@ -119,6 +119,8 @@ fn for_somebody_far_below_as_much_is_held_as_there_is_room_for() {
     let mut watermarks = Watermarks::leaf(at(SIZE));
     watermarks.0[1] = at(1);
     assert!(window.child_granted(NOW, CHILD, Grant { watermarks, ..holds(SIZE) }));
+    assert_eq!(window.low(), at(SIZE), "it has it by its own word");
+    window.set_stable(NOW, 1);
     assert_eq!((window.low(), window.kept()), (at(SIZE / 2), at(0)));
 }
 

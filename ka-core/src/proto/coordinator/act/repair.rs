@@ -73,7 +73,9 @@ impl Coordinator {
     fn parent_lacks(&mut self, now: Instant, node: NodeId, parent: NodeId, at: Offset, kept: Offset) {
         let Some(m) = self.nodes.get_mut(node) else { return };
         m.delivery.is_gone(parent, kept);
-        let resumed = m.pace.was_resumed();
+        let (resumed, arrival) = (m.pace.was_resumed(), &m.delivery.arrival);
+        // If nothing came from anybody, that is why it lacks so much.
+        let reason = if arrival.in_vain() { arrival.reason(now, node) } else { Reason::Missing(at, kept) };
         if let Some(old) = self.nodes.previous_parent(node) {
             // Whoever fed it before still has what it lacks.
             self.nodes.tree.attach(node, old);
@@ -84,7 +86,7 @@ impl Coordinator {
             // Nobody holds what it says to lack, again: the root reads that once more.
             None if self.config.reread && resumed => self.nodes.move_away(node, parent, NodeId::ROOT),
             None if self.config.reread => self.put_off(node),
-            None => self.fail(now, node, Reason::Missing(at, kept), at),
+            None => self.fail(now, node, reason, at),
         }
     }
 
