@@ -1,4 +1,4 @@
-//! What blkid says for udev: any text is read, and what is read is no longer than the text.
+//! The output of blkid for udev: any text is read, and what is read is no longer than the text.
 #![no_main]
 
 use ka_desc::machine::contents;

@@ -102,7 +102,7 @@ impl AsyncRead for Pieces<'_> {
     }
 }
 
-/// What a node takes from its parent: the frames, how far it came, and why it went no further.
+/// The words that a node takes from its parent: the frames, how far it came, and why it went no further.
 fn from_parent(mut pieces: Pieces<'_>, key: &[u8; 32]) -> (Vec<(Kind, Bytes)>, u64, Option<String>) {
     let mut checker = Checker::new(SESSION, key, PayloadKey::Plain).expect("a key");
     let (mut from, mut pool, mut taken) = (FromParent::new(), ReadPool::default(), Vec::new());
@@ -141,7 +141,7 @@ fn take_frames(
     Ok(())
 }
 
-/// What a parent takes from a child.
+/// The words that a parent takes from a child.
 fn from_child(mut pieces: Pieces<'_>) -> (Vec<Grant>, Option<String>) {
     let (mut from, mut taken) = (FromChild::new(), Vec::new());
     loop {
@@ -162,7 +162,7 @@ fn from_child(mut pieces: Pieces<'_>) -> (Vec<Grant>, Option<String>) {
     }
 }
 
-/// What either end of a control connection takes from the other one.
+/// The words that either end of a control connection takes from the other one.
 fn from_peer(mut pieces: Pieces<'_>) -> (Vec<Vec<u8>>, Option<String>) {
     let mut taken = Vec::new();
     loop {

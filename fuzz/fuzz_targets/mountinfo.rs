@@ -18,7 +18,7 @@ const MOUNTS: &str = "\
 34 27 0:50 / /net rw - nfs4 host:/srv rw
 ";
 
-/// What a host of many containers has.
+/// The mounts of a host of many containers.
 fn many() -> Vec<u8> {
     let line = |n: u32| format!("{n} 27 0:{n} / /var/lib/containers/{} rw - overlay overlay ro,a=b\n", n / 2);
     (100..300).map(line).collect::<String>().into_bytes()

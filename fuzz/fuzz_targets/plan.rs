@@ -1,5 +1,5 @@
 //! A golden node's plan and boot records: any bytes are refused in words, or fit together and are read back as they are.
-//! What streams are for, and what nodes say of themselves: the same.
+//! The metadata of streams, and the words of nodes about themselves: the same.
 #![no_main]
 
 use ka_desc::boot::{check, relocate};

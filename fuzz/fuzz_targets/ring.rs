@@ -18,7 +18,7 @@ mod place;
 
 use place::{Place, Tape};
 
-/// What blocks are cut from.
+/// The bytes that blocks are cut from.
 static BYTES: [u8; 2 * BLOCK_BYTES] = [7; 2 * BLOCK_BYTES];
 
 /// The list beside the ring.
@@ -108,7 +108,7 @@ impl Model {
         assert!(all.len() == held.len() && all.iter().zip(held).all(|(a, b)| same(a, b)));
     }
 
-    /// What is read from a place.
+    /// The bytes that are read from a place.
     fn read(&self, at: Position) {
         let item = usize::try_from(at.item).unwrap_or(usize::MAX);
         let held = if (self.first..=self.items.len()).contains(&item) { &self.items[item..] } else { &[] };

@@ -63,7 +63,8 @@ impl Coordinator {
             return;
         }
         self.heard(now, node);
-        let has = self.nodes.sent_at_most();
+        // The root's own word needs no bound.
+        let has = if node == NodeId::ROOT { Offset(u64::MAX) } else { self.nodes.sent_at_most() };
         let Some(m) = self.nodes.get_mut(node) else { return };
         match message {
             ToCoordinator::Hello(_) | ToCoordinator::Stored(_) => {}
