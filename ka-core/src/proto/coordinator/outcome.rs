@@ -82,9 +82,11 @@ impl Outcomes {
     }
 }
 
-/// Whether somebody below lacks bytes, so near that this node may have to feed it when others are lost, or is handed over.
+/// Whether somebody below lacks bytes, so near that this node may have to feed it when others are lost; or one that is
+/// handed over, or for which this node keeps them.
 pub(super) fn is_needed(nodes: &Nodes, node: NodeId) -> bool {
-    let mut level: Vec<_> = nodes.tree.listed(node).collect();
+    let mut level: Vec<_> =
+        nodes.tree.listed(node).chain(nodes.tree.keeps_for(node).iter().copied()).collect();
     for _ in 0..=limits::LOSSES {
         if level.iter().filter_map(|n| nodes.get(*n)).any(Member::lacks) {
             return true;
@@ -99,7 +101,8 @@ pub(super) fn is_needed(nodes: &Nodes, node: NodeId) -> bool {
 pub(super) fn is_idle_child(nodes: &Nodes, node: NodeId) -> bool {
     let parent = nodes.tree.parent(node);
     let linkless = parent.is_some() && nodes.tree.linked_to(node) != parent;
-    linkless && nodes.get(node).is_some_and(Member::is_complete) && !nodes.is_unfinished(node)
+    let keeps = !nodes.tree.keeps_for(node).is_empty();
+    linkless && !keeps && nodes.get(node).is_some_and(Member::is_complete) && !nodes.is_unfinished(node)
 }
 
 /// A suspected node without an outcome.

@@ -22,6 +22,16 @@ pub(super) struct Nodes {
     fan_out: usize,
 }
 
+/// The levels above a node that keep what it lacks.
+const LEVELS: usize = limits::LOSSES + 1;
+
+/// A node whose parent is taken out, who is to feed it, and who is above it.
+struct Home {
+    orphan: NodeId,
+    parent: NodeId,
+    above: Vec<NodeId>,
+}
+
 impl Nodes {
     pub(super) fn new(fan_out: u32) -> Self {
         Self {
@@ -133,13 +143,33 @@ impl Nodes {
         })
     }
 
-    /// The previous parent of a node, if that can feed it: it has a place itself, and has not come below the node.
+    /// The previous parent of a node, if that can feed it: it has a place itself, and does not get its bytes by way of the
+    /// node.
     pub(super) fn previous_parent(&self, node: NodeId) -> Option<NodeId> {
         let old = self.tree.handover_from(node)?;
-        let placed = old == NodeId::ROOT || self.tree.parent(old).is_some();
-        let m = self.roster.get(node)?;
-        let may = m.delivery.may_get(old, m.delivery.received());
-        (placed && may && !self.tree.is_below(old, node)).then_some(old)
+        self.may_feed(old, node).then_some(old)
+    }
+
+    /// A node that keeps for this one what it lacks, and says that it has it.
+    pub(super) fn keeper(&self, node: NodeId) -> Option<NodeId> {
+        let at = self.roster.get(node)?.delivery.received();
+        let has = |keeper: &NodeId| self.roster.get(*keeper).is_some_and(|m| m.delivery.kept() <= at);
+        self.tree.keepers(node).iter().copied().find(|keeper| has(keeper) && self.may_feed(*keeper, node))
+    }
+
+    /// Whether one that fed a node, or kept for it what it lacks, can feed it now.
+    fn may_feed(&self, other: NodeId, node: NodeId) -> bool {
+        let placed = other == NodeId::ROOT || self.tree.parent(other).is_some();
+        let may_get = |m: &Member| m.delivery.may_get(other, m.delivery.received());
+        placed && self.roster.get(node).is_some_and(may_get) && !self.fed_by(node).any(|below| below == other)
+    }
+
+    /// The nodes that get their bytes by way of this one, itself among them; or that may still do, because their new links
+    /// are not up.
+    fn fed_by(&self, node: NodeId) -> impl Iterator<Item = NodeId> {
+        core::iter::once(node)
+            .chain(self.tree.handing_over(node).iter().copied())
+            .flat_map(|top| self.tree.subtree(top))
     }
 
     /// The nearest ancestor of `node` that may feed `child`: one that nobody objects to, unless only the others hold what
@@ -169,7 +199,7 @@ impl Nodes {
     /// Returns a node that holds the tape from `at` on and can feed `node`: rather one that nobody objects to, is not slow,
     /// has room for a child, and is far from the root, so that few depend on it.
     pub(super) fn holder(&self, node: NodeId, at: Offset, not: Option<NodeId>) -> Option<NodeId> {
-        let below = self.tree.subtree(node).collect::<BTreeSet<_>>();
+        let below = self.fed_by(node).collect::<BTreeSet<_>>();
         let may_get = |n| self.roster.get(node).is_none_or(|m| m.delivery.may_get(n, at));
         let mut best = None;
         let mut level = Vec::from([NodeId::ROOT]);
@@ -210,32 +240,53 @@ impl Nodes {
 
     // ---- changes ----
 
-    /// Gives a node another parent instead of `from`, because of what it says of `from`, which may be a lie. Those below it
-    /// come along, and `from` hands them over: it lists them until they have what they may find nowhere else.
-    pub(super) fn move_away(&mut self, node: NodeId, from: NodeId, to: NodeId) {
+    /// Gives a node, with everybody below it, another parent. Whoever was above it keeps what it and they lack.
+    ///
+    /// From now on those above the new place keep for it what nobody had before. What the root has by now they may have
+    /// evicted: that only those above the old place have, by the word of each whom it concerns. And all but one of them
+    /// may lie.
+    pub(super) fn move_below(&mut self, node: NodeId, parent: NodeId) {
+        let above = self.above(node);
+        self.attach(node, parent, &above);
+    }
+
+    /// The nodes above this one that keep what it lacks.
+    fn above(&self, node: NodeId) -> Vec<NodeId> {
+        self.tree.above(node).take(LEVELS).collect()
+    }
+
+    /// Gives a node a parent, and has those that were above it keep what it and those below it lack.
+    fn attach(&mut self, node: NodeId, parent: NodeId, above: &[NodeId]) {
+        self.tree.attach(node, parent);
         let end = self.roster.get(NodeId::ROOT).map_or(Offset::ZERO, |root| root.delivery.received());
-        let mut level = self.tree.children(node).to_vec();
-        for _ in 0..limits::LOSSES {
+        let mut level = Vec::from([node]);
+        for depth in 0..LEVELS.min(above.len()) {
             for below in &level {
-                if let Some(m) = self.roster.get_mut(*below).filter(|m| m.lacks()) {
-                    m.delivery.need_until(end);
-                    self.tree.hand_over(*below, from);
+                let now = self.above(*below);
+                let lacks = |m: &&mut Member| m.lacks() && m.delivery.received() < end;
+                let Some(m) = self.roster.get_mut(*below).filter(lacks) else { continue };
+                m.delivery.need_until(end);
+                for keeper in above.iter().take(LEVELS - depth).filter(|keeper| !now.contains(keeper)) {
+                    self.tree.keep(*below, *keeper);
                 }
             }
             level = level.iter().flat_map(|n| self.tree.children(*n)).copied().collect();
         }
-        self.tree.attach(node, to);
     }
 
-    /// Ends the handover of a node that is linked to its parent and has what it was handed over for; or of which one gets its
-    /// bytes by way of the other, so that the old parent would wait for ever.
+    /// Ends what was kept for a node that has it; who did so.
+    pub(super) fn end_keeping(&mut self, node: NodeId) -> Vec<NodeId> {
+        match self.roster.get(node) {
+            Some(m) if !m.delivery.needs_more() => self.tree.end_keeping(node),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Ends the handover of a node that is linked to its parent.
     pub(super) fn end_handover(&mut self, node: NodeId) {
-        let Some(old) = self.tree.handover_from(node).filter(|_| self.tree.linked_to(node).is_some()) else {
-            return;
-        };
-        let needs = self.roster.get(node).is_some_and(|m| m.delivery.needs_more());
-        if !needs || self.tree.is_below(node, old) || self.tree.is_below(old, node) {
-            self.tree.end_handover(node);
+        if self.tree.linked_to(node).is_some()
+            && let Some(old) = self.tree.end_handover(node)
+        {
             self.leave_if_free(old);
         }
     }
@@ -248,7 +299,7 @@ impl Nodes {
         let at = self.lacked_from(node);
         let holder = self.holder(node, at, Some(old)).filter(|holder| !self.is_full(*holder));
         let Some(holder) = holder.filter(|_| self.is_unfinished(node)) else { return };
-        self.tree.attach(node, holder);
+        self.move_below(node, holder);
         self.tree.hand_over(node, old);
     }
 
@@ -264,7 +315,7 @@ impl Nodes {
             return;
         }
         for child in waiting {
-            self.tree.attach(child, self.nearest_above(node, child));
+            self.move_below(child, self.nearest_above(node, child));
             self.tree.hand_over(child, node);
         }
         if let Some(m) = self.roster.get_mut(node) {
@@ -296,10 +347,10 @@ impl Nodes {
             self.tree.remove(*node);
         }
         // Who has got somebody unfinished below it needs a parent, too.
-        while let Some(i) = homes.iter().position(|(orphan, _)| self.is_unfinished(*orphan)) {
-            let (orphan, home) = homes.swap_remove(i);
-            let crowded = self.is_full(home);
-            self.tree.attach(orphan, home);
+        while let Some(i) = homes.iter().position(|home| self.is_unfinished(home.orphan)) {
+            let Home { orphan, parent, above } = homes.swap_remove(i);
+            let crowded = self.is_full(parent);
+            self.attach(orphan, parent, &above);
             if crowded {
                 self.transfer(orphan);
             }
@@ -307,7 +358,7 @@ impl Nodes {
     }
 
     /// The children of nodes that are taken out, and who is to feed each.
-    fn homes(&self, nodes: &[NodeId]) -> Vec<(NodeId, NodeId)> {
+    fn homes(&self, nodes: &[NodeId]) -> Vec<Home> {
         let mut homes = Vec::new();
         for lost in nodes {
             for orphan in self.tree.children(*lost).iter().copied().filter(|child| !nodes.contains(child)) {
@@ -316,7 +367,8 @@ impl Nodes {
                 while nodes.contains(&home) || self.is_of_no_use(home, orphan) {
                     home = self.nearest_above(home, orphan);
                 }
-                homes.push((orphan, home));
+                let above = self.above(orphan).into_iter().filter(|above| !nodes.contains(above)).collect();
+                homes.push(Home { orphan, parent: home, above });
             }
         }
         homes

@@ -8,7 +8,8 @@
 //! A node evicts what its children's watermarks allow, and nothing beyond what is stable: what everybody within the levels
 //! who is further below than its children has stored by its own word. Its children speak for themselves.
 //!
-//! A node that is handed over counts below both parents, as in views. One that lacks nothing does not count.
+//! A node that is handed over counts below both parents, as in views. One that lacks nothing does not count. Who was taken
+//! from those above it counts below its keepers, too, until it has what only they may hold.
 
 use alloc::vec::Vec;
 
@@ -89,19 +90,27 @@ pub(super) fn stable(nodes: &Nodes) -> Vec<Least> {
             stable.iter_mut().zip(&level).for_each(|(least, here)| *least = (*least).min(*here));
         }
     }
+    for m in nodes.roster.nodes().filter(|m| m.lacks()) {
+        let least = (m.delivery.stored(), m.node());
+        for keeper in nodes.tree.keepers(m.node()) {
+            let known = &mut stable[keeper.index()];
+            *known = (*known).min(least);
+        }
+    }
     stable
 }
 
 /// Returns the node for which a node must retain more than its children report: on the way down to the one that has
 /// stored the least, the one that lacks most of what its own parent has stored.
 pub(super) fn held_up_by(nodes: &Nodes, node: NodeId) -> Option<NodeId> {
-    let mut at = nodes.get(nodes.get(node)?.delivery.stable().1)?;
-    let mut most = (0, None);
+    let holder = nodes.get(node)?;
+    let mut at = nodes.get(holder.delivery.stable().1)?;
+    // Who it only keeps for is not below it.
+    let kept =
+        nodes.tree.keepers(at.node()).contains(&node) && at.delivery.stored() < holder.delivery.stored();
+    let mut most = (0, kept.then_some(at.node()));
     for _ in 0..=limits::LOSSES {
-        let parent = nodes.parent(at.node())?;
-        if parent.node() == node {
-            break;
-        }
+        let Some(parent) = nodes.parent(at.node()).filter(|parent| parent.node() != node) else { break };
         let lacks = parent.delivery.stored().saturating_sub(at.delivery.stored());
         if lacks > most.0 {
             most = (lacks, Some(at.node()));
@@ -113,8 +122,9 @@ pub(super) fn held_up_by(nodes: &Nodes, node: NodeId) -> Option<NodeId> {
 
 /// For how long somebody above has kept its window full for `node` against the word of its own children, if anybody does.
 pub(super) fn kept_full_above(nodes: &Nodes, now: Instant, node: NodeId) -> Option<Duration> {
-    let above = nodes.tree.above(node).skip(1).map_while(|above| nodes.get(above)).take(limits::LOSSES);
-    let full = above.filter(|m| {
+    let above = nodes.tree.above(node).skip(1).take(limits::LOSSES);
+    let keepers = nodes.tree.keepers(node).iter().copied();
+    let full = above.chain(keepers).filter_map(|above| nodes.get(above)).filter(|m| {
         m.delivery.progress().blocked == Blocked::Below && held_up_by(nodes, m.node()) == Some(node)
     });
     full.map(|m| m.pace.throughput.blocked(now).1).max()

@@ -1,8 +1,9 @@
-//! The tree: who feeds whom, who lists a child until that has a new link, and who retains what a lost node may lack.
+//! The tree: who feeds whom, who lists a child until that has a new link, and who holds what others may lack.
 //!
 //! ```text
 //!   parent ──▶ children            one parent each, no cycle, the root above all that have a place
 //!   handover_from ──▶ handing_over the previous parent lists a node until the node's new link is up
+//!   keepers ──▶ keeps_for          a node that was taken from those above it, and who holds what it lacks, by its own word
 //!   retainers ──▶ retains_for      a node that may come back, and who evicts nothing that it may lack
 //! ```
 //!
@@ -33,6 +34,9 @@ struct Place {
     handover_from: Option<NodeId>,
     /// The nodes that this one lists as their previous parent.
     handing_over: Vec<NodeId>,
+    /// The nodes that hold what this one lacks though it is not below them any more, and those that this one does so for.
+    keepers: Vec<NodeId>,
+    keeps_for: Vec<NodeId>,
     /// The nodes that retain what this one may lack when it comes back.
     retainers: Vec<NodeId>,
     /// The number of others that this node retains for.
@@ -80,6 +84,18 @@ impl Tree {
     #[must_use]
     pub fn handing_over(&self, node: NodeId) -> &[NodeId] {
         self.place(node).map_or(&[], |place| &place.handing_over)
+    }
+
+    /// The nodes that hold what this one lacks though it is not below them any more.
+    #[must_use]
+    pub fn keepers(&self, node: NodeId) -> &[NodeId] {
+        self.place(node).map_or(&[], |place| &place.keepers)
+    }
+
+    /// The nodes for which this one holds what they lack though they are not below it any more.
+    #[must_use]
+    pub fn keeps_for(&self, node: NodeId) -> &[NodeId] {
+        self.place(node).map_or(&[], |place| &place.keeps_for)
     }
 
     /// The parent that the node's link is up to.
@@ -186,6 +202,10 @@ impl Tree {
     /// needs none, and is not told.
     pub fn remove(&mut self, node: NodeId) {
         self.end_handover(node);
+        self.end_keeping(node);
+        for other in core::mem::take(&mut self.place_mut(node).keeps_for) {
+            self.place_mut(other).keepers.retain(|keeper| *keeper != node);
+        }
         self.detach(node);
         for child in core::mem::take(&mut self.place_mut(node).children) {
             self.place_mut(child).parent = None;
@@ -222,6 +242,26 @@ impl Tree {
         self.place_mut(old).handing_over.retain(|other| *other != node);
         self.changed.insert(old);
         Some(old)
+    }
+
+    // ---- keepers ----
+
+    /// Has `keeper` hold what `node` lacks, as long as that is little enough.
+    pub fn keep(&mut self, node: NodeId, keeper: NodeId) {
+        let place = self.place_mut(node);
+        if node != keeper && !place.keepers.contains(&keeper) {
+            place.keepers.push(keeper);
+            self.place_mut(keeper).keeps_for.push(node);
+        }
+    }
+
+    /// Has nobody hold any more what `node` lacks; who did.
+    pub fn end_keeping(&mut self, node: NodeId) -> Vec<NodeId> {
+        let keepers = core::mem::take(&mut self.place_mut(node).keepers);
+        for keeper in &keepers {
+            self.place_mut(*keeper).keeps_for.retain(|other| *other != node);
+        }
+        keepers
     }
 
     // ---- retention ----
@@ -295,6 +335,11 @@ impl Tree {
             if place.handing_over.iter().any(|other| self.handover_from(*other) != Some(node)) {
                 return Err(format!("not all of {:?} are handed over by {node}", place.handing_over).into());
             }
+            let kept = |keeper: &NodeId| self.keeps_for(*keeper).iter().filter(|n| **n == node).count() == 1;
+            let keeps = |other: &NodeId| self.keepers(*other).contains(&node);
+            if !place.keepers.iter().all(kept) || !place.keeps_for.iter().all(keeps) {
+                return Err(format!("{node} and its keepers do not agree").into());
+            }
             for retainer in &place.retainers {
                 retained[retainer.index()] += 1;
             }
@@ -358,6 +403,8 @@ mod tests {
         LinkDown(NodeId),
         HandOver(NodeId, NodeId),
         EndHandover(NodeId),
+        Keep(NodeId, NodeId),
+        EndKeeping(NodeId),
         Retain(NodeId, NodeId),
         EndRetention(NodeId),
     }
@@ -372,6 +419,8 @@ mod tests {
             1 => node().prop_map(Change::LinkDown),
             2 => (node(), any()).prop_map(|(node, old)| Change::HandOver(node, old)),
             1 => node().prop_map(Change::EndHandover),
+            1 => (node(), any()).prop_map(|(node, keeper)| Change::Keep(node, keeper)),
+            1 => node().prop_map(Change::EndKeeping),
             1 => (node(), any()).prop_map(|(node, retainer)| Change::Retain(node, retainer)),
             1 => node().prop_map(Change::EndRetention),
         ]
@@ -385,6 +434,8 @@ mod tests {
             Change::LinkDown(node) => tree.link_down(node),
             Change::HandOver(node, old) => tree.hand_over(node, old),
             Change::EndHandover(node) => drop(tree.end_handover(node)),
+            Change::Keep(node, keeper) => tree.keep(node, keeper),
+            Change::EndKeeping(node) => drop(tree.end_keeping(node)),
             Change::Retain(node, retainer) => tree.retain(node, retainer),
             Change::EndRetention(node) => tree.end_retention(node),
         }
@@ -490,6 +541,8 @@ mod tests {
         assert!(wrong(|tree| tree.place_mut(NodeId(1)).parent = None).contains("for a parent"));
         assert!(wrong(|tree| tree.place_mut(NodeId(1)).handover_from = Some(NodeId(2))).contains("hand"));
         assert!(wrong(|tree| tree.place_mut(NodeId(1)).handing_over.push(NodeId(2))).contains("handed over"));
+        assert!(wrong(|tree| tree.place_mut(NodeId(1)).keepers.push(NodeId(2))).contains("keepers"));
+        assert!(wrong(|tree| tree.place_mut(NodeId(1)).keeps_for.push(NodeId(2))).contains("keepers"));
         assert!(wrong(|tree| tree.place_mut(NodeId(1)).retains_for = 1).contains("retains"));
         let circle = wrong(|tree| {
             tree.detach(NodeId(1));

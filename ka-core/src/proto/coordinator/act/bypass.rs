@@ -162,7 +162,7 @@ impl Coordinator {
         let to = match self.nodes.previous_parent(child) {
             _ if self.root_has(at) => NodeId::ROOT,
             Some(old) => old,
-            None => self.nodes.nearest_above(parent, child),
+            None => self.nodes.keeper(child).unwrap_or_else(|| self.nodes.nearest_above(parent, child)),
         };
         self.rerouted(child, parent, to, why);
     }

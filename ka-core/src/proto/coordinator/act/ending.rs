@@ -29,6 +29,7 @@ impl Coordinator {
         m.ending.settle(now, outcome.clone());
         self.stability.stale();
         self.nodes.tree.end_handover(node);
+        self.nodes.tree.end_keeping(node);
         self.nodes.tree.end_retention(node);
         self.event(Event::Ended { node, outcome });
         self.let_go(node);
@@ -68,7 +69,7 @@ impl Coordinator {
         }
     }
 
-    fn try_let_go(&mut self, node: NodeId) {
+    pub(super) fn try_let_go(&mut self, node: NodeId) {
         let Some(m) = self.nodes.get(node) else { return };
         let may = node != NodeId::ROOT && m.ending.is_settled() && !m.ending.is_released();
         if !may || is_needed(&self.nodes, node) {

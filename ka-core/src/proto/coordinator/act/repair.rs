@@ -78,13 +78,17 @@ impl Coordinator {
         let reason = if arrival.in_vain() { arrival.reason(now, node) } else { Reason::Missing(at, kept) };
         if let Some(old) = self.nodes.previous_parent(node) {
             // Whoever fed it before still has what it lacks.
-            self.nodes.tree.attach(node, old);
+            self.nodes.move_below(node, old);
+            return;
+        }
+        if let Some(keeper) = self.nodes.keeper(node) {
+            self.nodes.move_below(node, keeper);
             return;
         }
         match self.nodes.place(node, at, Some(parent), self.config.reread) {
-            Some(holder) => self.nodes.move_away(node, parent, holder),
+            Some(holder) => self.nodes.move_below(node, holder),
             // Nobody holds what it says to lack, again: the root reads that once more.
-            None if self.config.reread && resumed => self.nodes.move_away(node, parent, NodeId::ROOT),
+            None if self.config.reread && resumed => self.nodes.move_below(node, NodeId::ROOT),
             None if self.config.reread => self.put_off(node),
             None => self.fail(now, node, reason, at),
         }
@@ -123,7 +127,7 @@ impl Coordinator {
     }
 
     pub(super) fn rerouted(&mut self, node: NodeId, from: NodeId, to: NodeId, why: &str) {
-        self.nodes.move_away(node, from, to);
+        self.nodes.move_below(node, to);
         // A parent that cannot feed it may still have what it lacks, and tells those above to keep it, too.
         self.nodes.tree.hand_over(node, from);
         self.event(Event::Rerouted { node, from, to, why: why.into() });

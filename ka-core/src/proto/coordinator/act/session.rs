@@ -77,7 +77,10 @@ impl Coordinator {
                 if fed && self.nodes.behind(node).is_some_and(|bytes| bytes <= limits::HISTORY_BYTES) {
                     self.nodes.tree.end_retention(node);
                 }
-                self.nodes.end_handover(node);
+                for keeper in self.nodes.end_keeping(node) {
+                    self.stability.stale();
+                    self.try_let_go(keeper);
+                }
                 self.try_return(now, node);
             }
             ToCoordinator::Complete => self.completed(now, node),

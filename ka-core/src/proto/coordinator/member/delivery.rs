@@ -23,7 +23,7 @@ pub(crate) struct Delivery {
     avoid: Vec<NodeId>,
     /// Parents that hold the tape from an offset on only, by the word of this node, which counts for itself.
     gone: Vec<(NodeId, Offset)>,
-    /// The end of what it is handed over for, because a node above it may lie.
+    /// The end of what is kept for it, because a node above it may lie.
     needs: Offset,
     /// Whether anything reaches it.
     pub(crate) arrival: Arrival,
@@ -165,12 +165,12 @@ impl Delivery {
         !self.avoid.contains(&parent) && !self.gone.iter().any(|(who, kept)| *who == parent && *kept > at)
     }
 
-    /// Has the node handed over until it has what is before `end`.
+    /// Notes that the tape is kept for the node until it has what is before `end`.
     pub(crate) fn need_until(&mut self, end: Offset) {
         self.needs = self.needs.max(end);
     }
 
-    /// Whether the node lacks what it is handed over for.
+    /// Whether the node lacks what is kept for it.
     pub(crate) fn needs_more(&self) -> bool {
         !self.complete && self.progress.received < self.needs
     }
