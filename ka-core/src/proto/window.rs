@@ -89,6 +89,13 @@ impl Child {
         let [held, below @ ..] = self.watermarks.0;
         held.min(below.into_iter().fold(Position::END, Position::min).max(stable))
     }
+
+    /// Whether what is `stable` says more of those below the child than the child does: so it is not the child that they wait
+    /// for.
+    fn is_bound_by(&self, stable: Position) -> bool {
+        let [held, below @ ..] = self.watermarks.0;
+        stable < held && below.into_iter().any(|below| below < stable)
+    }
 }
 
 impl Window {
@@ -392,7 +399,11 @@ impl Window {
         let stable = self.stable_before();
         let child = self.children.iter().min_by_key(|c| c.lowest(stable));
         match (self.sink, child) {
-            (sink, Some(c)) if sink.is_none_or(|sink| c.lowest(stable) < sink) => Blocked::Child(c.node),
+            (sink, Some(c)) if sink.is_none_or(|sink| c.lowest(stable) < sink) => match c.is_bound_by(stable)
+            {
+                true => Blocked::Below,
+                false => Blocked::Child(c.node),
+            },
             (Some(_), _) => Blocked::Sink,
             (None, _) => Blocked::No,
         }

@@ -170,7 +170,9 @@ impl World {
                 }
                 Reason::Lost(node, why) => (
                     "the blame is right",
-                    (self.server_is_lost() || self.host_of(*node).is_some_and(|h| h.harm.any() || h.lies()))
+                    (self.server_is_lost()
+                        || self.found_nobody(it)
+                        || self.host_of(*node).is_some_and(|h| h.harm.any() || h.lies()))
                         && !why.is_empty(),
                 ),
                 Reason::Tainted(node, why) => (
@@ -181,9 +183,7 @@ impl World {
                     ("the blame is right", (it.harm.stopped || self.stopped) && !why.is_empty())
                 }
                 Reason::Missing(from, to) => {
-                    let started = self.report.as_ref().and_then(|r| r.started);
-                    let late = started.is_some_and(|at| Instant::ZERO + it.joins_at > at);
-                    ("the blame is right", self.may_miss(it, late) && from < to)
+                    ("the blame is right", self.may_miss(it, self.is_late(it)) && from < to)
                 }
             },
         };
@@ -203,8 +203,8 @@ impl World {
         if matches!(outcome, Outcome::Failed(Reason::Sink(_) | Reason::Slow(_), _)) {
             return;
         }
-        let late = self.report().started.is_some_and(|at| Instant::ZERO + it.joins_at > at);
-        if self.may_miss(it, late) && matches!(outcome, Outcome::Failed(Reason::Missing(..), _)) {
+        let missing = matches!(outcome, Outcome::Failed(Reason::Missing(..), _));
+        if self.may_miss(it, self.is_late(it)) && missing || self.found_nobody(it) {
             return;
         }
         if it.harm.times == 0 {
@@ -219,6 +219,16 @@ impl World {
                 self.checker.breach("nobody healthy is given up", what);
             }
         }
+    }
+
+    /// Whether `host` came after the start.
+    fn is_late(&self, host: &Host) -> bool {
+        self.report.as_ref().and_then(|r| r.started).is_some_and(|at| Instant::ZERO + host.joins_at > at)
+    }
+
+    /// Whether `host` came after the start, and only those who lie may have had the start of the tape for it.
+    fn found_nobody(&self, host: &Host) -> bool {
+        !self.setup.config.reread && self.is_late(host) && self.hosts.iter().any(Host::lies)
     }
 
     /// Whether `host` may come back, or come, too late for every window.

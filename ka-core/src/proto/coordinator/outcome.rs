@@ -88,7 +88,9 @@ pub(super) fn is_needed(nodes: &Nodes, node: NodeId) -> bool {
     let mut level: Vec<_> =
         nodes.tree.listed(node).chain(nodes.tree.keeps_for(node).iter().copied()).collect();
     for _ in 0..=limits::LOSSES {
-        if level.iter().filter_map(|n| nodes.get(*n)).any(Member::lacks) {
+        let waits =
+            |n: &NodeId| nodes.get(*n).is_some_and(Member::lacks) || !nodes.tree.keeps_for(*n).is_empty();
+        if level.iter().any(waits) {
             return true;
         }
         level = level.iter().flat_map(|n| nodes.tree.children(*n)).copied().collect();
@@ -101,8 +103,7 @@ pub(super) fn is_needed(nodes: &Nodes, node: NodeId) -> bool {
 pub(super) fn is_idle_child(nodes: &Nodes, node: NodeId) -> bool {
     let parent = nodes.tree.parent(node);
     let linkless = parent.is_some() && nodes.tree.linked_to(node) != parent;
-    let keeps = !nodes.tree.keeps_for(node).is_empty();
-    linkless && !keeps && nodes.get(node).is_some_and(Member::is_complete) && !nodes.is_unfinished(node)
+    linkless && nodes.get(node).is_some_and(Member::is_complete) && !nodes.is_in_use(node)
 }
 
 /// A suspected node without an outcome.

@@ -91,6 +91,11 @@ impl Nodes {
         self.tree.subtree(node).filter_map(|n| self.roster.get(n)).any(Member::lacks)
     }
 
+    /// Whether anybody waits for a node: it or somebody below it still needs bytes, or keeps them for others.
+    pub(super) fn is_in_use(&self, node: NodeId) -> bool {
+        self.is_unfinished(node) || self.tree.subtree(node).any(|n| !self.tree.keeps_for(n).is_empty())
+    }
+
     /// The first offset that a node or anybody below it lacks.
     fn lacked_from(&self, node: NodeId) -> Offset {
         let received = |n: NodeId| self.roster.get(n).map(|m| (m.lacks(), m.delivery.received()));
@@ -159,9 +164,10 @@ impl Nodes {
 
     /// Whether one that fed a node, or kept for it what it lacks, can feed it now.
     fn may_feed(&self, other: NodeId, node: NodeId) -> bool {
-        let placed = other == NodeId::ROOT || self.tree.parent(other).is_some();
         let may_get = |m: &Member| m.delivery.may_get(other, m.delivery.received());
-        placed && self.roster.get(node).is_some_and(may_get) && !self.fed_by(node).any(|below| below == other)
+        self.tree.is_below(other, NodeId::ROOT)
+            && self.roster.get(node).is_some_and(may_get)
+            && !self.fed_by(node).any(|below| below == other)
     }
 
     /// The nodes that get their bytes by way of this one, itself among them; or that may still do, because their new links
@@ -196,12 +202,17 @@ impl Nodes {
         self.holder(node, at, not).filter(|holder| !reread || !self.is_full(*holder))
     }
 
-    /// Returns a node that holds the tape from `at` on and can feed `node`: rather one that nobody objects to, is not slow,
-    /// has room for a child, and is far from the root, so that few depend on it.
+    /// Returns a node that holds the tape from `at` on and can feed `node`.
     pub(super) fn holder(&self, node: NodeId, at: Offset, not: Option<NodeId>) -> Option<NodeId> {
+        self.holders(node, at, not).into_iter().next()
+    }
+
+    /// Returns the nodes that hold the tape from `at` on, by their own word, and can feed `node`. The best comes first: one
+    /// that nobody objects to, is not slow, has room for a child, and is far from the root, so that few depend on it.
+    fn holders(&self, node: NodeId, at: Offset, not: Option<NodeId>) -> Vec<NodeId> {
         let below = self.fed_by(node).collect::<BTreeSet<_>>();
         let may_get = |n| self.roster.get(node).is_none_or(|m| m.delivery.may_get(n, at));
-        let mut best = None;
+        let mut holders = Vec::new();
         let mut level = Vec::from([NodeId::ROOT]);
         let mut depth = 0_u32;
         while !level.is_empty() {
@@ -214,15 +225,15 @@ impl Nodes {
                     && !below.contains(&m.node());
                 let load = self.tree.children(m.node()).len() / self.fan_out;
                 let sound = self.trust.is_sound(m.node());
-                let cost = (!sound, m.pace.is_named(), load, u32::MAX - depth);
-                if can && best.is_none_or(|(least, _)| cost < least) {
-                    best = Some((cost, m.node()));
+                if can {
+                    holders.push(((!sound, m.pace.is_named(), load, u32::MAX - depth), m.node()));
                 }
             }
             level = level.iter().flat_map(|n| self.tree.children(*n)).copied().collect();
             depth += 1;
         }
-        best.map(|(_, node)| node)
+        holders.sort_by_key(|(cost, _)| *cost);
+        holders.into_iter().map(|(_, node)| node).collect()
     }
 
     /// Returns the node that will retain what a lost node lacks for the longest time, and feed it without harm to
@@ -239,6 +250,17 @@ impl Nodes {
     }
 
     // ---- changes ----
+
+    /// Gives a node that has none a parent, and has as many nodes retain what it lacks as may lie, and one more.
+    pub(super) fn place_below(&mut self, node: NodeId, parent: NodeId) {
+        let at = self.roster.get(node).map_or(Offset::ZERO, |m| m.delivery.received());
+        let holders = self.holders(node, at, Some(parent));
+        self.tree.attach(node, parent);
+        self.tree.retain(node, parent);
+        for holder in holders.into_iter().take(limits::LOSSES) {
+            self.tree.retain(node, holder);
+        }
+    }
 
     /// Gives a node, with everybody below it, another parent. Whoever was above it keeps what it and they lack.
     ///
@@ -346,8 +368,8 @@ impl Nodes {
         for node in nodes {
             self.tree.remove(*node);
         }
-        // Who has got somebody unfinished below it needs a parent, too.
-        while let Some(i) = homes.iter().position(|home| self.is_unfinished(home.orphan)) {
+        // Who is of use to others needs a parent, too.
+        while let Some(i) = homes.iter().position(|home| self.is_in_use(home.orphan)) {
             let Home { orphan, parent, above } = homes.swap_remove(i);
             let crowded = self.is_full(parent);
             self.attach(orphan, parent, &above);

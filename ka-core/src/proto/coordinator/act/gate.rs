@@ -109,10 +109,7 @@ impl Coordinator {
         if late {
             self.outcomes.expect_one_more();
             match holder {
-                Some(holder) => {
-                    self.nodes.tree.attach(node, holder);
-                    self.nodes.tree.retain(node, holder);
-                }
+                Some(holder) => self.nodes.place_below(node, holder),
                 None => self.put_off(node),
             }
         }

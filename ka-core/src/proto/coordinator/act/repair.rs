@@ -245,10 +245,7 @@ impl Coordinator {
         self.event(Event::Returned { node, at });
         match holder {
             _ if !lacks => {}
-            Some(holder) => {
-                self.nodes.tree.attach(node, holder);
-                self.nodes.tree.retain(node, holder);
-            }
+            Some(holder) => self.nodes.place_below(node, holder),
             None if self.config.reread => self.put_off(node),
             None => {
                 let kept = self.nodes.root_kept();
