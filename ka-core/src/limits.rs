@@ -221,6 +221,9 @@ pub const SLOW_AFTER: Duration = Duration::from_secs(3);
 /// A node this far behind its parent, in bytes, though it has room, has a slow link.
 pub const BEHIND_BYTES: u64 = 8 << 20;
 
+/// A sink that has this much more than it has taken, in bytes, takes what it can.
+pub const BACKLOG_BYTES: u64 = 1 << 20;
+
 /// A sink that has taken nothing for so long is named.
 pub const STUCK_AFTER: Duration = Duration::from_secs(5);
 

@@ -102,6 +102,31 @@ fn a_slow_sink_slows_the_session_no_further_than_it_may() {
     assert!(world.min_rate(2_000_000).run().report().is_ok());
 }
 
+#[test]
+fn sinks_that_are_all_as_slow_are_waited_for() {
+    let rates: [&[u64]; 5] = [
+        &[20_000_000],
+        &[20_000_000, 20_000_000],
+        &[20_000_000, 19_000_000, 21_000_000, 18_000_000],
+        &[21_000_000, 20_000_000, 19_000_000, 18_000_000],
+        &[18_000_000, 19_000_000, 20_000_000, 21_000_000],
+    ];
+    for (rates, window) in rates.into_iter().flat_map(|rates| [(rates, 8 * MIB), (rates, 256 * MIB)]) {
+        let world = World::chain(rates.len()).stream(2048 * MIB).window(window);
+        let sink = |world: World, (n, rate): (usize, &u64)| world.sink_rate(n + 1, *rate);
+        let world = rates.iter().enumerate().fold(world, sink).run();
+        assert!(world.report().is_ok(), "{rates:?}, window {window}: {:?}", world.outcome(1));
+    }
+}
+
+#[test]
+fn who_is_alone_holds_up_nobody() {
+    let world = World::chain(1).stream(256 * MIB).window(8 * MIB).sink_rate(1, 2_500_000).run();
+    assert!(world.report().is_ok());
+    let world = World::chain(1).stream(256 * MIB).window(8 * MIB).link_rate(1, 2_500_000).run();
+    assert!(world.report().is_ok());
+}
+
 // ---- a source that can be read again ----
 
 #[test]

@@ -19,6 +19,11 @@ pub struct Throughput {
     sunk: Option<u64>,
     /// The best of all.
     best: Best,
+    /// Bytes per second that its sink can take: what it took last while it had more than it took, or more, if it has taken
+    /// more since; `None` while it has always taken all that there was.
+    sink_limit: Option<u64>,
+    /// Whether there was more than the sink took at the start of the present measurement.
+    had_more: bool,
     /// The start of the present measurement of its feeding rate, and the last full one. What keeps it from getting more
     /// changes in the middle of a burst that fills a small window, and such bursts tell how fast it could be.
     fed_from: Option<(Instant, Offset)>,
@@ -60,6 +65,8 @@ impl Throughput {
             received: None,
             sunk: None,
             best: Best::default(),
+            sink_limit: None,
+            had_more: false,
             fed_from: None,
             fed: None,
             moved: now,
@@ -89,7 +96,13 @@ impl Throughput {
         if time >= limits::RATE_INTERVAL {
             self.received = Some(rate(progress.received - received, time));
             self.sunk = Some(rate(progress.sunk - sunk, time));
-            self.best.sunk = self.best.sunk.max(rate(progress.sunk - sunk, time));
+            let taken = rate(progress.sunk - sunk, time);
+            self.best.sunk = self.best.sunk.max(taken);
+            let has_more = progress.received - progress.sunk >= limits::BACKLOG_BYTES;
+            if (self.had_more && has_more) || self.sink_limit.is_some_and(|limit| limit < taken) {
+                self.sink_limit = Some(taken);
+            }
+            self.had_more = has_more;
             self.from = Some((now, progress.received, progress.sunk));
         }
         let (since, received) = *self.fed_from.get_or_insert((now, progress.received));
@@ -123,6 +136,12 @@ impl Throughput {
     #[must_use]
     pub fn sunk(&self) -> Option<u64> {
         self.sunk
+    }
+
+    /// Bytes per second that its sink can take, as far as that is known: `None` while it has taken all that there was.
+    #[must_use]
+    pub fn sink_limit(&self) -> Option<u64> {
+        self.sink_limit
     }
 
     /// For how long its sink has taken nothing of what is there.
@@ -191,6 +210,30 @@ mod tests {
             assert_eq!((throughput.received(), throughput.sunk()), (rate, rate));
         }
     }
+
+    #[test]
+    fn a_sink_shows_what_it_can_take_while_it_has_more() {
+        let mut throughput = Throughput::new(Instant::ZERO);
+        let mut before = Progress::default();
+        let mut limit = |second: u64, received: u64, sunk: u64| {
+            let now = Progress {
+                received: Offset(received << 20),
+                sunk: Offset(sunk << 20),
+                ..Progress::default()
+            };
+            throughput.see(Instant::ZERO + Duration::from_secs(second), &before, &now, false);
+            before = now;
+            throughput.sink_limit().map(|limit| limit >> 20)
+        };
+        assert_eq!(limit(1, 0, 0), None);
+        assert_eq!(limit(2, 100, 100), None, "it took all there was");
+        assert_eq!(limit(3, 200, 120), None, "it had not more at the start");
+        assert_eq!(limit(4, 200, 140), Some(20));
+        assert_eq!(limit(5, 200, 155), Some(15));
+        assert_eq!(limit(6, 200, 200), Some(45), "it can take at least this");
+        assert_eq!(limit(7, 210, 210), Some(45));
+    }
+
     #[test]
     fn a_sink_that_waits_for_bytes_is_not_stuck_and_one_that_has_them_all_is() {
         let progress = Progress { received: Offset(7), sunk: Offset(7), ..Progress::default() };

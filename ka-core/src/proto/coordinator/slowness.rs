@@ -25,6 +25,9 @@ const LONG: u64 = 10;
 pub(super) struct Slowness {
     /// Bytes per second of the fastest node so far.
     fastest: u64,
+    /// Bytes per second that the sinks of the two nodes with the fastest ones can take, as far as is known, and whose they
+    /// are.
+    sinks: [(u64, NodeId); 2],
     /// Somebody was sent to the end of the line to see whether the others are faster then, or there is no room for that.
     tried: bool,
     /// When slow nodes were last looked for.
@@ -46,7 +49,7 @@ pub(super) enum Trouble {
 
 impl Slowness {
     pub(super) fn new(now: Instant) -> Self {
-        Self { fastest: 0, tried: false, looked: now }
+        Self { fastest: 0, sinks: [(0, NodeId::ROOT); 2], tried: false, looked: now }
     }
 
     /// Notes how fast the fastest node is. Nobody gets more than the root sends: of what a burst brings, two measurements
@@ -55,6 +58,19 @@ impl Slowness {
         let fastest = nodes.roster.nodes().filter_map(|m| m.pace.throughput.fed()).max().unwrap_or(0);
         let sent = nodes.get(NodeId::ROOT).map_or(0, |root| root.pace.throughput.best().fed);
         self.fastest = self.fastest.max(fastest.min(2 * sent));
+        // Nobody waits for the others where a node is away, or has ended.
+        let works = |m: &&Member| !m.ending.is_settled() && !m.presence.is_suspected();
+        self.sinks = [(0, NodeId::ROOT); 2];
+        for m in nodes.roster.nodes().filter(works) {
+            // A sink that has always taken all that there was may be as fast as anybody.
+            let can = m.pace.throughput.sink_limit().map_or(self.fastest, |limit| limit.min(self.fastest));
+            let [first, second] = &mut self.sinks;
+            if can >= first.0 {
+                *second = core::mem::replace(first, (can, m.node()));
+            } else if can > second.0 {
+                *second = (can, m.node());
+            }
+        }
     }
 
     /// The time since the last look.
@@ -93,13 +109,29 @@ impl Slowness {
     }
 
     /// Bytes per second that a node may be expected to get: the fastest may have had its parent's link to itself.
-    pub(super) fn fair(&self, nodes: &Nodes, node: NodeId) -> u64 {
+    fn fair(&self, nodes: &Nodes, node: NodeId) -> u64 {
         self.fastest / nodes.sharers(node)
     }
 
+    /// Bytes per second that the others would take without a node, as far as their sinks allow; 0 if there are none. All disks
+    /// may be slower than the network, and then none of them is too slow.
+    fn others(&self, node: NodeId) -> u64 {
+        let [first, second] = self.sinks;
+        if first.1 == node { second.0 } else { first.0 }
+    }
+
+    /// Bytes per second that a node in such trouble may be expected to take.
+    pub(super) fn expected(&self, nodes: &Nodes, node: NodeId, trouble: Trouble) -> u64 {
+        let fair = self.fair(nodes, node);
+        match trouble {
+            Trouble::Link(_) => fair,
+            Trouble::Sink(_) | Trouble::Stuck(_) | Trouble::Ending(_) => fair.min(self.others(node)),
+        }
+    }
+
     /// Bytes per second that are never too slow.
-    fn least_rate(&self, nodes: &Nodes, config: &Config, node: NodeId) -> u64 {
-        config.min_rate.unwrap_or(self.fair(nodes, node) / 4)
+    fn least_rate(&self, nodes: &Nodes, config: &Config, node: NodeId, trouble: Trouble) -> u64 {
+        config.min_rate.unwrap_or(self.expected(nodes, node, trouble).min(self.others(node)) / 4)
     }
 
     /// Bytes per second that a node takes at least if the session is to end some day.
@@ -124,15 +156,15 @@ impl Slowness {
             let ending = m.is_complete() && m.delivery.progress().sunk >= m.delivery.received();
             return Some(if ending { Trouble::Ending(stuck) } else { Trouble::Stuck(stuck) });
         }
-        let fair = self.fair(nodes, node);
         // A node that was fast once may be slow for a second: its host is busy, its switch has other things to do.
-        let slow = |rate: &u64, best: u64| {
-            is_below(*rate, fair) && (lasts >= limits::SLOW_AFTER || is_below(best, fair))
+        let slow = |trouble: fn(u64) -> Trouble, rate: u64, best: u64| {
+            let expected = self.expected(nodes, node, trouble(rate));
+            let is = is_below(rate, expected) && (lasts >= limits::SLOW_AFTER || is_below(best, expected));
+            is.then(|| trouble(rate))
         };
+        let best = throughput.best();
         match limit? {
-            Limit::Sink => {
-                throughput.sunk().filter(|rate| slow(rate, throughput.best().sunk)).map(Trouble::Sink)
-            }
+            Limit::Sink => throughput.sunk().and_then(|rate| slow(Trouble::Sink, rate, best.sunk)),
             Limit::Crowd => {
                 let floor = self.floor(nodes, config, node);
                 let patience = if m.pace.was_fed_anew() { limits::STUCK_AFTER } else { limits::BYPASS_AFTER };
@@ -140,10 +172,10 @@ impl Slowness {
                 throughput.received().filter(slow).map(Trouble::Link)
             }
             Limit::Link => {
+                let rate = throughput.received()?;
                 // Nobody may ever have been so fast that it could be measured.
-                let stands = |rate: &u64| *rate == 0 && lasts >= limits::SLOW_AFTER;
-                let slow = |rate: &u64| stands(rate) || slow(rate, throughput.best().fed);
-                throughput.received().filter(slow).map(Trouble::Link)
+                let stands = rate == 0 && lasts >= limits::SLOW_AFTER;
+                if stands { Some(Trouble::Link(rate)) } else { slow(Trouble::Link, rate, best.fed) }
             }
         }
     }
@@ -159,7 +191,7 @@ impl Slowness {
         trouble: Trouble,
     ) -> bool {
         let waits = is_full_for(nodes, now, node).is_some() || kept_full_above(nodes, now, node).is_some();
-        let least = self.least_rate(nodes, config, node);
+        let least = self.least_rate(nodes, config, node, trouble);
         let far = matches!(trouble, Trouble::Sink(rate) | Trouble::Link(rate) if rate < least);
         config.reread && (waits || far) && others_are_in_line(nodes, node)
     }
@@ -189,7 +221,8 @@ impl Slowness {
         };
         // At its own pace it harms nobody, unless it came late and all others wait for it.
         let slow = !config.reread || (m.identity.is_late() && !nodes.roster.nodes().any(is_in_time));
-        let (fair, least) = (self.fair(nodes, node), self.least_rate(nodes, config, node));
+        let expected = self.expected(nodes, node, trouble);
+        let least = self.least_rate(nodes, config, node, trouble);
         let (own, full_for) = m.pace.throughput.blocked(now);
         let waited_for = is_full_for(nodes, now, node).is_some_and(|lasts| lasts >= patience)
             || kept_full_above(nodes, now, node).is_some_and(|lasts| lasts >= patience);
@@ -207,8 +240,8 @@ impl Slowness {
             _ => false,
         };
         match (sink, pace) {
-            (true, _) => Some(Reason::Sink(words(trouble, fair))),
-            (_, true) => Some(Reason::Slow(words(trouble, fair))),
+            (true, _) => Some(Reason::Sink(words(trouble, expected))),
+            (_, true) => Some(Reason::Slow(words(trouble, expected))),
             _ => None,
         }
     }

@@ -86,7 +86,7 @@ impl Coordinator {
         let (at, complete) = (m.delivery.received(), m.is_complete());
         let trouble = if complete { Trouble::Sink(rate) } else { Trouble::Link(rate) };
         if !self.feed_anew(now, node, trouble) {
-            let why = words(trouble, self.slowness.fair(&self.nodes, node));
+            let why = words(trouble, self.slowness.expected(&self.nodes, node, trouble));
             let reason = if complete { Reason::Sink(why) } else { Reason::Slow(why) };
             self.fail(now, node, reason, at);
         }
@@ -182,7 +182,7 @@ impl Coordinator {
     }
 
     fn troubled(&mut self, now: Instant, node: NodeId, trouble: Trouble, lasts: Duration) {
-        let why = words(trouble, self.slowness.fair(&self.nodes, node));
+        let why = words(trouble, self.slowness.expected(&self.nodes, node, trouble));
         let ending = matches!(trouble, Trouble::Ending(_));
         let Some(m) = self.nodes.get_mut(node) else { return };
         if !ending && !m.pace.name(now) {
@@ -224,7 +224,7 @@ impl Coordinator {
         let blames = |m: &Member| m.node() != node && m.delivery.avoids().contains(&parent);
         let known = self.nodes.roster.nodes().any(blames);
         if known {
-            let why = words(trouble, self.slowness.fair(&self.nodes, node));
+            let why = words(trouble, self.slowness.expected(&self.nodes, node, trouble));
             self.feed_by_root(now, node, &why);
         } else if let Some(m) = self.nodes.get_mut(node) {
             m.delivery.avoid(parent);
@@ -238,7 +238,7 @@ impl Coordinator {
         let by_link = matches!(trouble, Trouble::Link(_));
         let parent = self.nodes.tree.parent(node).filter(|p| by_link && *p != NodeId::ROOT);
         let Some(parent) = parent else { return false };
-        let why = words(trouble, self.slowness.fair(&self.nodes, node));
+        let why = words(trouble, self.slowness.expected(&self.nodes, node, trouble));
         let may = self.nodes.get_mut(node).is_some_and(|m| m.pace.feed_anew(now));
         if may {
             self.take_away(node, parent, &why);
