@@ -351,7 +351,9 @@ impl Nodes {
         let free = self.tree.handing_over(node).is_empty();
         let Some(m) = self.roster.get_mut(node).filter(|m| free && m.pace.is_leaving()) else { return };
         m.pace.stay();
-        if !self.tree.children(node).iter().any(|child| self.is_unfinished(*child)) {
+        // A node that nothing has reached yet has a parent that is to show whether it does better.
+        let in_vain = m.delivery.arrival.in_vain();
+        if !in_vain && !self.tree.children(node).iter().any(|child| self.is_unfinished(*child)) {
             self.transfer(node);
         }
     }
