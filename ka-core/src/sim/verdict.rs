@@ -226,9 +226,11 @@ impl World {
         self.report.as_ref().and_then(|r| r.started).is_some_and(|at| Instant::ZERO + host.joins_at > at)
     }
 
-    /// Whether `host` came after the start, and only those who lie may have had the start of the tape for it.
+    /// Whether `host` came after the start, or more were lost than anybody keeps the tape for, and only those who lie may have
+    /// had what it lacks.
     fn found_nobody(&self, host: &Host) -> bool {
-        !self.setup.config.reread && self.is_late(host) && self.hosts.iter().any(Host::lies)
+        let read = self.setup.config.reread && !self.source.unreadable;
+        !read && (self.is_late(host) || self.many_lost()) && self.hosts.iter().any(Host::lies)
     }
 
     /// Whether `host` may come back, or come, too late for every window.
