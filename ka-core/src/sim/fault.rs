@@ -231,7 +231,9 @@ impl Fault {
             Self::Hole { lasts, .. } => (*lasts).min(3 * limits::ARRIVAL_TIMEOUT),
             Self::Readdress { .. } => READDRESSED,
             Self::Restart { after, .. } => *after,
-            Self::Lie { lie: Lie::Trickle | Lie::Conceal, .. } => FOUND_OUT + limits::FINISH_TIMEOUT,
+            Self::Lie { lie: Lie::Trickle | Lie::Conceal | Lie::Babble, .. } => {
+                FOUND_OUT + limits::FINISH_TIMEOUT
+            }
             Self::Lie { .. } | Self::Withhold { .. } => FOUND_OUT,
             other => other.silence().map_or(Duration::ZERO, |(.., lasts)| lasts),
         };

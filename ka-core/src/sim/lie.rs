@@ -30,10 +30,12 @@ pub enum Lie {
     Blame,
     /// To the server: its link is lost and up again, each time.
     Flap,
+    /// To the server: any message but a receipt, of any numbers, with each true one.
+    Babble,
 }
 
 /// All lies.
-pub const LIES: [Lie; 11] = [
+pub const LIES: [Lie; 12] = [
     Lie::Inflate,
     Lie::Deflate,
     Lie::Understate,
@@ -45,6 +47,7 @@ pub const LIES: [Lie; 11] = [
     Lie::Complain,
     Lie::Blame,
     Lie::Flap,
+    Lie::Babble,
 ];
 
 impl Lie {

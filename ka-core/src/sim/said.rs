@@ -77,12 +77,51 @@ impl World {
             said.blocked = Blocked::Child(child.unwrap_or(NodeId(1)));
         }
         let progress = ToCoordinator::Progress(said);
+        if host.lies.contains(&Lie::Babble) {
+            return [progress, self.babble()].into();
+        }
         if !host.lies.contains(&Lie::Flap) {
             return [progress].into();
         }
         let epoch = tree.map_or(Epoch::default(), |tree| tree.epoch());
         let broken = LinkFault::Broken("a lie".to_owned());
         [progress, ToCoordinator::LinkLost(epoch, said.received, broken), ToCoordinator::Linked(epoch)].into()
+    }
+
+    /// Any message but one that ends the host: its epoch, offsets and counts are those of now, at the ends of their range, or
+    /// anything.
+    fn babble(&mut self) -> ToCoordinator {
+        let epoch = self.coordinator.as_ref().map_or(0, |c| c.tree().epoch().0);
+        let has = self.hosts[0].node.as_ref().map_or(0, |root| root.window().received().offset.0);
+        let hosts = self.hosts.len() as u64;
+        let rng = &mut self.rng;
+        let mut number = |now: u64| match rng.below(8) {
+            0 => 0,
+            1 => u64::MAX,
+            2 => rng.next_u64(),
+            3 => now + 1 + rng.below(1 << 34),
+            4 => rng.below(now + 1),
+            _ => now,
+        };
+        let (epoch, at, other, count) =
+            (Epoch(number(epoch.into()) as u32), number(has), number(has), number(has >> 16));
+        let node = NodeId(rng.below(hosts + 2) as u32);
+        match rng.below(10) {
+            0 => ToCoordinator::Linked(epoch),
+            1 => ToCoordinator::Stored(count),
+            2 => ToCoordinator::Complete,
+            3 => ToCoordinator::LinkLost(epoch, Offset(at), LinkFault::Tainted("a lie".to_owned())),
+            4 => ToCoordinator::LinkLost(epoch, Offset(at), LinkFault::Gone(Offset(other))),
+            5 => ToCoordinator::LinkLost(epoch, Offset(at), LinkFault::Unreachable("a lie".to_owned())),
+            6 => ToCoordinator::LinkLost(epoch, Offset(at), LinkFault::Broken("a lie".to_owned())),
+            chance => ToCoordinator::Progress(Progress {
+                received: Offset(at),
+                sunk: Offset(other),
+                kept: Offset(count << 16),
+                blocked: [Blocked::Child(node), Blocked::Sink, Blocked::Below][chance as usize - 7],
+                ..Progress::default()
+            }),
+        }
     }
 
     /// The grant as a host reports it, with what it claims of those below it: the truth, as a rule.
