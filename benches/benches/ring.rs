@@ -20,7 +20,7 @@ fn ring(c: &mut Criterion) {
         b.iter(|| {
             let mut ring = Ring::new();
             for i in 0..BLOCKS {
-                ring.push(Item::Block(block.clone()));
+                ring.push(Item::Block(block.clone(), [0; 32]));
                 assert!(ring.from(i).next().is_some());
                 ring.forget(ring.end());
             }

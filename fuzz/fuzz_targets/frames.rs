@@ -2,7 +2,7 @@
 //! nothing, and nobody makes them keep more than a buffer.
 //!
 //! The first byte says whether the rest changes a true tape or is the stream itself; the second one begins the list of
-//! pieces, which ends with a zero.
+//! pieces, which ends with a zero. What a parent says comes with tags and without.
 #![no_main]
 
 use std::future::Future;
@@ -40,16 +40,18 @@ const SESSION: SessionId = SessionId([3; 16]);
 struct True {
     key: [u8; 32],
     stream: Vec<u8>,
+    tags: bool,
 }
 
-static TAPE: OnceLock<True> = OnceLock::new();
+static TAPES: [OnceLock<True>; 2] = [const { OnceLock::new() }; 2];
 
-fn true_tape() -> True {
+fn true_tape(tags: bool) -> True {
     let mut sealer = Sealer::new(SESSION, [9; 32], PayloadKey::Plain);
     let mut stream = Vec::new();
     let mut frame = |kind, body: &[u8]| {
-        stream.extend(Header { kind, len: body.len() }.encode());
-        stream.extend(body);
+        let tag = if tags && kind != Kind::Beat { &[0; TAG_BYTES][..] } else { &[] };
+        stream.extend(Header { kind, len: body.len() + tag.len() }.encode());
+        stream.extend([body, tag].concat());
     };
     let info = StreamInfo { number: 0, name: "x".into(), metadata: Vec::new(), size: None };
     frame(Kind::Statement, &sealer.seal(&Statement::Begin(info)));
@@ -61,7 +63,7 @@ fn true_tape() -> True {
     let end = StreamEnd { length: BLOCK_BYTES as u64 + 100, failure: None };
     frame(Kind::Statement, &sealer.seal(&Statement::End(end)));
     frame(Kind::Statement, &sealer.seal(&Statement::Close));
-    True { key: sealer.public_key(), stream }
+    True { key: sealer.public_key(), stream, tags }
 }
 
 /// A stream that comes in pieces: `cuts` says in which, over and over.
@@ -103,9 +105,9 @@ impl AsyncRead for Pieces<'_> {
 }
 
 /// The words that a node takes from its parent: the frames, how far it came, and why it went no further.
-fn from_parent(mut pieces: Pieces<'_>, key: &[u8; 32]) -> (Vec<(Kind, Bytes)>, u64, Option<String>) {
-    let mut checker = Checker::new(SESSION, key, PayloadKey::Plain).expect("a key");
-    let (mut from, mut pool, mut taken) = (FromParent::new(), ReadPool::default(), Vec::new());
+fn from_parent(mut pieces: Pieces<'_>, tape: &True) -> (Vec<(Kind, Bytes)>, u64, Option<String>) {
+    let mut checker = Checker::new(SESSION, &tape.key, PayloadKey::Plain).expect("a key");
+    let (mut from, mut pool, mut taken) = (FromParent::new(tape.tags), ReadPool::default(), Vec::new());
     let mut why = None;
     while why.is_none() {
         let (buffer, most) = from.room(&checker, &mut pool);
@@ -117,8 +119,10 @@ fn from_parent(mut pieces: Pieces<'_>, key: &[u8; 32]) -> (Vec<(Kind, Bytes)>, u
         }
         buffer.put_slice(piece);
         assert_eq!(buffer.capacity(), capacity, "what was read had room");
-        why = take_frames(&mut from, &mut checker, &mut taken).err();
-        assert!((1..=HEADER_BYTES + limits::SEALED_STATEMENT_BYTES).contains(&from.rest(&checker)));
+        why = take_frames(&mut from, tape.tags, &mut checker, &mut taken).err();
+        assert!(
+            (1..=HEADER_BYTES + limits::SEALED_STATEMENT_BYTES + TAG_BYTES).contains(&from.rest(&checker))
+        );
         assert!(why.is_some() || from.is_empty() || from.rest(&checker) >= 1);
     }
     (taken, checker.position().item, why)
@@ -126,11 +130,15 @@ fn from_parent(mut pieces: Pieces<'_>, key: &[u8; 32]) -> (Vec<(Kind, Bytes)>, u
 
 fn take_frames(
     from: &mut FromParent,
+    tags: bool,
     checker: &mut Checker,
     taken: &mut Vec<(Kind, Bytes)>,
 ) -> Result<(), String> {
-    while let Some((kind, body)) = from.next().map_err(|e| e.to_string())? {
+    while let Some((kind, mut body)) = from.next().map_err(|e| e.to_string())? {
         taken.push((kind, body.clone()));
+        if tags && matches!(kind, Kind::Block | Kind::Statement) {
+            body.truncate(body.len().checked_sub(TAG_BYTES).ok_or("no tag")?);
+        }
         match kind {
             Kind::Block => checker.block(&body).map_err(|e| e.to_string())?,
             Kind::Statement => drop(checker.statement(&body).map_err(|e| e.to_string())?),
@@ -191,7 +199,8 @@ fuzz_target!(|bytes: &[u8]| {
     let Some((how, rest)) = bytes.split_first() else { return };
     let cut = rest.iter().position(|byte| *byte == 0).unwrap_or(rest.len());
     let (cuts, rest) = (&rest[..cut], rest.get(cut + 1..).unwrap_or_default());
-    let tape = TAPE.get_or_init(true_tape);
+    let tags = how & 4 != 0;
+    let tape = TAPES[usize::from(tags)].get_or_init(|| true_tape(tags));
     if how % 4 == 0 {
         // A place, and what is changed there; or where the stream ends.
         let mut stream = tape.stream.clone();
@@ -210,14 +219,14 @@ fuzz_target!(|bytes: &[u8]| {
                 _ => stream.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= change[3]),
             }
         }
-        let (taken, item, why) = from_parent(Pieces::new(&stream, cuts), &tape.key);
+        let (taken, item, why) = from_parent(Pieces::new(&stream, cuts), tape);
         assert!(stream != tape.stream || (item == 6 && why.is_none()), "{item} {why:?}");
-        assert_eq!((taken, item, why), from_parent(Pieces::new(&stream, &[]), &tape.key));
+        assert_eq!((taken, item, why), from_parent(Pieces::new(&stream, &[]), tape));
         return;
     }
     let (in_pieces, whole) = (Pieces::new(rest, cuts), Pieces::new(rest, &[]));
     match how % 4 {
-        1 => assert_eq!(from_parent(in_pieces, &tape.key), from_parent(whole, &tape.key)),
+        1 => assert_eq!(from_parent(in_pieces, tape), from_parent(whole, tape)),
         2 => assert_eq!(from_child(in_pieces), from_child(whole)),
         _ => assert_eq!(from_peer(in_pieces), from_peer(whole)),
     }

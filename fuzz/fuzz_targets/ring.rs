@@ -77,7 +77,7 @@ impl Model {
         self.state(&Statement::Segment(segment));
         for n in 1..=blocks {
             let (at, bytes) = (self.items.len() % BLOCK_BYTES, if n == blocks { last } else { BLOCK_BYTES });
-            self.push(Item::Block(Bytes::from_static(&BYTES[at..at + bytes])));
+            self.push(Item::Block(Bytes::from_static(&BYTES[at..at + bytes]), [0; 32]));
         }
     }
 

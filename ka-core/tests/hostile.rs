@@ -11,8 +11,9 @@ use ka_core::limits::{BLOCK_BYTES, SEGMENT_BLOCKS};
 use ka_core::net::ServerEvent;
 use ka_core::proto::{Event, Report};
 use ka_core::types::{NodeId, Offset, Position, Watermarks};
-use ka_core::wire::control::{Outcome, Peer, Reason};
-use ka_core::wire::data::{Attach, Grant, Kind, Refuse};
+use ka_core::wire::TAG_BYTES;
+use ka_core::wire::control::{Outcome, Peer, Reason, ToCoordinator};
+use ka_core::wire::data::{Attach, Grant, HEADER_BYTES, Kind, Refuse};
 use tokio::time::timeout;
 
 fn good(_: &str) -> NodeSink {
@@ -152,17 +153,86 @@ async fn a_link_that_closes_is_never_the_end_of_the_tape() {
     end.await.others_are_whole("cut before the end's announcement");
 }
 
+// ---- a wire that lies ----
+
+/// What is wrong on the way between the two, and at which frame.
+const ON_THE_WIRE: &[(&str, Kind, usize, fn(&[u8], Vec<u8>) -> Vec<u8>)] = &[
+    ("a beat that nobody has sealed", Kind::Block, 5, |_, item| {
+        [frame(Kind::Beat, &[0; TAG_BYTES]), item].concat()
+    }),
+    ("a byte of a block", Kind::Block, 5, |_, item| flipped(item, HEADER_BYTES + 4321)),
+    ("a block's tag", Kind::Block, 5, |_, item| flipped(item, HEADER_BYTES + BLOCK_BYTES)),
+    ("a block's kind, to another one", Kind::Block, 5, |_, item| with_first(item, Kind::Statement as u8)),
+    ("a block's kind, to one of a child", Kind::Block, 5, |_, item| with_first(item, Kind::Grant as u8)),
+    ("a block's kind, to none", Kind::Block, 5, |_, item| with_first(item, 99)),
+    ("a block's length", Kind::Block, 5, |_, item| flipped(item, 4)),
+    ("a block's length, too long", Kind::Block, 5, |_, item| flipped(item, 7)),
+    ("a block of before", Kind::Block, 5, |before, _| before.to_vec()),
+    ("a block twice", Kind::Block, 5, |_, item| item.repeat(2)),
+    ("a block left out", Kind::Block, 5, |_, _| frame(Kind::Block, &[7; BLOCK_BYTES + TAG_BYTES])),
+    ("a block cut short", Kind::Block, 5, |_, item| item[..item.len() / 2].to_vec()),
+    ("the last block", Kind::Block, BYTES.div_ceil(BLOCK_BYTES), |_, item| flipped(item, HEADER_BYTES)),
+    ("the first announcement", Kind::Statement, 1, |_, item| flipped(item, HEADER_BYTES)),
+    ("a hash in an announcement", Kind::Statement, 2, |_, item| flipped(item, HEADER_BYTES + 100)),
+    ("an announcement of before", Kind::Statement, 3, |before, _| before.to_vec()),
+    ("the close", Kind::Statement, 3 + BYTES.div_ceil(BLOCK_BYTES).div_ceil(SEGMENT_BLOCKS), |_, item| {
+        flipped(item, HEADER_BYTES + 3)
+    }),
+];
+
+fn flipped(mut bytes: Vec<u8>, at: usize) -> Vec<u8> {
+    bytes[at] ^= 0x10;
+    bytes
+}
+
+fn with_first(mut bytes: Vec<u8>, first: u8) -> Vec<u8> {
+    bytes[0] = first;
+    bytes
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_word_that_somebody_has_changed_on_its_way_is_held_against_nobody() {
-    let fooled = fooled(at(Kind::Block, 5, |_| Act::BeatOfNobody)).await;
-    fooled.others_are_whole("a beat that nobody has sealed");
-    // The child has hung up and dialled again, and nobody was taken from anybody.
-    let moved =
-        |e: &ServerEvent| matches!(e, ServerEvent::Session(Event::Rerouted { .. } | Event::Slow { .. }));
-    assert!(!fooled.events.iter().any(moved), "{:#?}", fooled.events);
-    let attaches: u64 = fooled.nodes.iter().map(|n| n.end.counters.attaches).sum();
-    assert_eq!(attaches, 3);
-    assert!(fooled.report.is_ok(), "{:?}", fooled.report);
+async fn what_somebody_has_changed_on_its_way_is_held_against_nobody() {
+    for (what, kind, n, change) in ON_THE_WIRE {
+        let fooled = fooled(at(*kind, *n, |_| Act::OnTheWire(*change))).await;
+        fooled.others_are_whole(what);
+        // The child has hung up and dialled again, and nobody was taken from anybody.
+        let moved =
+            |e: &ServerEvent| matches!(e, ServerEvent::Session(Event::Rerouted { .. } | Event::Slow { .. }));
+        assert!(!fooled.events.iter().any(moved), "{what}: {:#?}", fooled.events);
+        let attaches: u64 = fooled.nodes.iter().map(|n| n.end.counters.attaches).sum();
+        assert_eq!(attaches, 3, "{what}");
+        assert!(fooled.report.is_ok(), "{what}: {:?}", fooled.report);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wire_that_changes_everything_costs_a_node_its_parent_and_no_more() {
+    let lab = Lab::new("wire");
+    let bytes = noise(BYTES);
+    let mut server = lab.serve(2, vec![("data", bytes.clone())]);
+    let place = server.open().await;
+    let mut fake = Fake::first(&place).await;
+    let (parent, _) = server.joined().await;
+    let node = lab.join(good);
+    let (child, _) = server.joined().await;
+    let (epoch, root) = fake.view().await;
+    let wire = fake.is_behind_a_wire_that_changes_everything();
+    let mut link = fake.attached(&root, fake.attach(epoch)).await;
+    fake.takes_the_rest(&mut link, &bytes).await;
+    fake.say(&ToCoordinator::Complete);
+    let why = server.until("the node is told to be idle", |e| match e {
+        ServerEvent::Session(Event::Idle { node, why }) if node == child => Some(why),
+        _ => None,
+    });
+    let why = why.await;
+    assert!(why.contains(&format!("{parent}")) && why.contains("changed"), "{why}");
+    fake.ends_well().await;
+    let report = server.report().await;
+    assert!(report.is_ok(), "{report:?}");
+    let node = node.outcome().await;
+    assert!(node.streams == [("data".into(), bytes, true)]);
+    assert!(node.end.counters.attaches > 2, "{:?}", node.end);
+    wire.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]

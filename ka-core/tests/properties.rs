@@ -107,7 +107,7 @@ proptest! {
         for op in ops {
             match op {
                 RingOp::Push(len) => {
-                    let item = Item::Block(Bytes::from(vec![next as u8; len]));
+                    let item = Item::Block(Bytes::from(vec![next as u8; len]), [0; 32]);
                     ring.push(item.clone());
                     model.push_back((next, item));
                     (next, bytes) = (next + 1, bytes + len as u64);

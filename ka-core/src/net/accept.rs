@@ -329,8 +329,8 @@ pub(super) async fn hear_child(stream: &mut TcpStream, own: &Own) -> Result<(Wor
     }
     let (number, mut words) = match &own.key {
         Some(key) => {
-            let (child, cipher) = link::answer(stream, key, own.session).await?;
-            (Some(child), Words::sealed(cipher))
+            let (child, keys) = link::answer(stream, key, own.session).await?;
+            (Some(child), Words::sealed(keys))
         }
         None => (None, Words::open()),
     };

@@ -29,6 +29,8 @@ pub struct Arrival {
     links: u32,
     /// The parent that could not be reached last, and why; `None` once a link is up.
     fault: Option<(NodeId, String)>,
+    /// The parent whose link broke last, and why.
+    broken: Option<(NodeId, String)>,
     /// When the node got another parent for this, and how many of them have their turns left: after the server none.
     moved: Option<Instant>,
     turns: usize,
@@ -40,7 +42,7 @@ impl Arrival {
     /// The clock of a node that has something to wait for from now on.
     #[must_use]
     pub fn new(now: Instant) -> Self {
-        Self { last: now, links: 0, fault: None, moved: None, turns: TURNS, told: false }
+        Self { last: now, links: 0, fault: None, broken: None, moved: None, turns: TURNS, told: false }
     }
 
     /// Notes that bytes have arrived.
@@ -68,6 +70,11 @@ impl Arrival {
     /// Notes that this parent cannot be reached, and why.
     pub fn unreachable(&mut self, parent: NodeId, why: String) {
         self.fault = Some((parent, why));
+    }
+
+    /// Notes that the link to this parent, which was up, is lost, and why.
+    pub fn broke(&mut self, parent: NodeId, why: String) {
+        self.broken = Some((parent, why));
     }
 
     /// The time for which nothing has arrived.
@@ -118,10 +125,16 @@ impl Arrival {
         let idle = self.idle(now).as_secs();
         match &self.fault {
             Some((parent, why)) => format!("it cannot reach {parent}: {why}"),
-            None if self.links >= EMPTY_LINKS => format!(
-                "its links come up, but nothing has arrived over them for {idle} s: small packets reach it, large ones do \
-                 not; is the MTU the same on its port, its switch and the other machines?"
-            ),
+            None if self.links >= EMPTY_LINKS => {
+                let lost =
+                    |(parent, why): &(NodeId, String)| format!(" (the one to {parent} was lost: {why})");
+                let lost = self.broken.as_ref().map(lost).unwrap_or_default();
+                format!(
+                    "its links come up, but nothing has arrived over them for {idle} s{lost}: small packets reach it, large \
+                     ones do not, or somebody changes them; is the MTU the same on its port, its switch and the other \
+                     machines?"
+                )
+            }
             None => format!("nothing has reached it for {idle} s"),
         }
     }
@@ -163,6 +176,8 @@ mod tests {
         assert_eq!(said(&arrival).1, "nothing has reached it for 7 s", "one link may just have come up");
         arrival.linked();
         assert!(said(&arrival).1.contains("MTU"));
+        arrival.broke(NodeId(2), "somebody has changed it".into());
+        assert!(said(&arrival).1.contains("(the one to node 2 was lost: somebody has changed it)"));
         arrival.unreachable(NodeId::ROOT, "refused".into());
         assert_eq!(said(&arrival), (NodeId::ROOT, "refused".into()));
         arrival.linked();

@@ -329,12 +329,20 @@ impl Checker {
     /// # Errors
     /// [`Tainted`], and the checker stays where it was.
     pub fn block(&mut self, body: &[u8]) -> Result<(), Tainted> {
-        let (len, announced) = self.announced.front().ok_or(Tainted::Order)?;
-        if body.len() != *len || hash(body) != *announced {
+        self.hashed(body.len(), &hash(body))
+    }
+
+    /// Checks the next item, a block of so many bytes with this hash.
+    ///
+    /// # Errors
+    /// [`Tainted`], and the checker stays where it was.
+    pub fn hashed(&mut self, len: usize, hash: &Hash) -> Result<(), Tainted> {
+        let announced = self.announced.front().ok_or(Tainted::Order)?;
+        if (len, *hash) != *announced {
             return Err(Tainted::Block);
         }
         self.announced.pop_front();
-        self.position = self.position.after(body.len() as u64);
+        self.position = self.position.after(len as u64);
         Ok(())
     }
 

@@ -13,6 +13,7 @@ use alloc::collections::VecDeque;
 
 use bytes::Bytes;
 
+use super::chain::{self, Hash};
 use crate::types::Position;
 
 /// One item of the tape, checked.
@@ -20,8 +21,8 @@ use crate::types::Position;
 pub enum Item {
     /// A sealed statement, as it is sent on.
     Statement(Bytes),
-    /// A block of payload.
-    Block(Bytes),
+    /// A block of payload, and its hash.
+    Block(Bytes, Hash),
 }
 
 impl Item {
@@ -29,7 +30,7 @@ impl Item {
     #[must_use]
     pub fn body(&self) -> &Bytes {
         match self {
-            Self::Statement(b) | Self::Block(b) => b,
+            Self::Statement(b) | Self::Block(b, _) => b,
         }
     }
 
@@ -38,7 +39,16 @@ impl Item {
     pub fn payload(&self) -> u64 {
         match self {
             Self::Statement(_) => 0,
-            Self::Block(b) => b.len() as u64,
+            Self::Block(b, _) => b.len() as u64,
+        }
+    }
+
+    /// The hash of its body.
+    #[must_use]
+    pub fn hash(&self) -> Hash {
+        match self {
+            Self::Statement(b) => chain::hash(b),
+            Self::Block(_, hash) => *hash,
         }
     }
 }

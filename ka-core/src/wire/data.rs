@@ -52,16 +52,16 @@ impl Header {
         [self.kind as u8, 0, 0, 0, l[0], l[1], l[2], l[3]]
     }
 
-    /// Reads a header and holds the length against the limit of its kind, for such a body as sealing makes
-    /// it.
+    /// Reads a header and holds the length against the limit of its kind, for such a body as sealing or a
+    /// tag makes it.
     ///
     /// # Errors
     /// [`Malformed`] when there is no such kind, or its body would be too long.
     pub fn decode(bytes: [u8; HEADER_BYTES]) -> Result<Self, Malformed> {
         let (kind, max) = match bytes[0] {
             1 => (Kind::Attach, ATTACH_BYTES + TAG_BYTES),
-            2 => (Kind::Statement, limits::SEALED_STATEMENT_BYTES),
-            3 => (Kind::Block, limits::BLOCK_BYTES),
+            2 => (Kind::Statement, limits::SEALED_STATEMENT_BYTES + TAG_BYTES),
+            3 => (Kind::Block, limits::BLOCK_BYTES + TAG_BYTES),
             4 => (Kind::Grant, GRANT_BYTES + TAG_BYTES),
             5 => (Kind::Refuse, REFUSE_BYTES_MIN + limits::TEXT_BYTES + TAG_BYTES),
             6 => (Kind::Beat, TAG_BYTES),
@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_header_holds_the_limit_of_its_kind() {
-        let block = Header { kind: Kind::Block, len: limits::BLOCK_BYTES };
+        let block = Header { kind: Kind::Block, len: limits::BLOCK_BYTES + TAG_BYTES };
         assert_eq!(Header::decode(block.encode()), Ok(block));
         assert_eq!(Header::decode(Header { len: block.len + 1, ..block }.encode()), Err(Malformed::TooLong));
         let beat = Header { kind: Kind::Beat, len: TAG_BYTES };

@@ -34,4 +34,4 @@ impl fmt::Display for Malformed {
 impl core::error::Error for Malformed {}
 
 /// The version of the protocol. Two sides that differ refuse each other, with words.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ka_core::crypto::link_keys::LinkKey;
 use ka_core::crypto::payload::Part;
 use ka_core::limits::PROGRESS_INTERVAL;
-use ka_core::tape::chain::Checker;
+use ka_core::tape::chain::{Checker, hash};
 use ka_core::types::{Epoch, NodeId, Offset, Position, SessionId, Watermarks};
 use ka_core::wire::control::{
     Counters, Hello, Outcome, Peer, Progress, Receipt, Role, ToCoordinator, ToNode, View, Welcome,
@@ -33,7 +33,7 @@ pub(crate) struct Fake {
     pub(crate) welcome: Welcome,
     /// What it knows of the true tape.
     checker: Checker,
-    listener: TcpListener,
+    listener: Arc<TcpListener>,
     /// Its links, open until it goes: what a child still has to read must not be cut off.
     pub(crate) links: Option<(Ear, Mouth, JoinHandle<Mouth>)>,
 }
@@ -65,7 +65,16 @@ impl Fake {
                     Checker::new(welcome.session, &welcome.key, welcome.payload.clone()).expect("a key");
                 let (control, writer) = control.into_split();
                 let says = say_and_beat(writer, Arc::clone(&keys));
-                Self { control, keys, heard: 1, says, welcome, checker, listener, links: None }
+                Self {
+                    control,
+                    keys,
+                    heard: 1,
+                    says,
+                    welcome,
+                    checker,
+                    listener: Arc::new(listener),
+                    links: None,
+                }
             }
             other => panic!("no welcome but {other:?}"),
         }
@@ -141,27 +150,50 @@ impl Fake {
                     grants.abort();
                     return;
                 }
-                Act::BeatOfNobody => {
-                    child.write(&frame(Kind::Beat, &[0; TAG_BYTES])).await;
+                Act::OnTheWire(change) => {
+                    let item = child.item(kind, &body);
+                    let changed = change(child.last(), item);
+                    child.write(&changed).await;
                     let mut to_parent = grants.await.unwrap();
                     let (again, attach) = self.child().await;
-                    assert_eq!(attach.grant.watermarks.held().item, items, "it goes on where it was");
                     to_parent.say(Kind::Grant, &attach.grant.encode()).await;
                     child = again.mouth;
                     child.say(Kind::Beat, &[]).await;
                     grants = pass_on(again.ear, to_parent);
-                    1
+                    // What it took before the change it does not get again.
+                    match attach.grant.watermarks.held().item.checked_sub(items) {
+                        Some(0) => 1,
+                        Some(1) => 0,
+                        other => panic!("it goes on where it was, and not {other:?} items further"),
+                    }
                 }
             };
             items += 1;
             for _ in 0..times {
-                child.write(&frame(kind, &body)).await;
+                let item = child.item(kind, &body);
+                child.write(&item).await;
             }
             if last {
                 break;
             }
         }
         self.links = Some((up, child, grants));
+    }
+
+    /// Accepts every child that dials, over a wire that changes whatever is sent to it then.
+    pub(crate) fn is_behind_a_wire_that_changes_everything(&self) -> JoinHandle<()> {
+        let (listener, welcome) = (Arc::clone(&self.listener), self.welcome.clone());
+        tokio::spawn(async move {
+            let own = welcome.link.as_ref().expect("the session has keys");
+            while let Ok((stream, _)) = listener.accept().await {
+                let (DataLink { ear, mut mouth }, _) = DataLink::answer(stream, own, welcome.session).await;
+                mouth.say(Kind::Beat, &[]).await;
+                let mut item = mouth.item(Kind::Statement, &[7; 200]);
+                item[HEADER_BYTES] ^= 1;
+                mouth.write(&item).await;
+                all_said(ear.half).await;
+            }
+        })
     }
 
     /// What comes from its parent is true.
@@ -207,8 +239,9 @@ pub(crate) enum Act {
     Skip,
     Twice,
     Cut,
-    /// Before it comes a sign of life that nobody has sealed. The child hangs up, and dials again.
-    BeatOfNobody,
+    /// Somebody between the two makes these bytes of the item, as sent, and the one before it. The child hangs up, and dials
+    /// again.
+    OnTheWire(fn(&[u8], Vec<u8>) -> Vec<u8>),
 }
 
 /// Passes a child's grants on until it hangs up. Who waits for the end holds the way to the parent open.
@@ -316,6 +349,7 @@ pub(crate) struct Ear {
     half: OwnedReadHalf,
     keys: Arc<StatelessTransportState>,
     heard: u64,
+    tags: Tags,
 }
 
 /// What goes.
@@ -323,8 +357,26 @@ pub(crate) struct Mouth {
     half: OwnedWriteHalf,
     keys: Arc<StatelessTransportState>,
     said: u64,
+    tags: Tags,
     /// All of it, for who overhears it.
     pub(crate) sent: Vec<u8>,
+    /// Where the last of it begins.
+    last: usize,
+}
+
+/// The tags of one direction, as `PROTOCOL.md` describes them.
+#[derive(Clone)]
+struct Tags {
+    key: [u8; 32],
+    items: u64,
+}
+
+impl Tags {
+    fn next(&mut self, header: [u8; HEADER_BYTES], body: &[u8]) -> [u8; TAG_BYTES] {
+        let said = [&self.items.to_le_bytes()[..], &header, &hash(body)].concat();
+        self.items += 1;
+        *blake3::keyed_hash(&self.key, &said).as_bytes().first_chunk().unwrap()
+    }
 }
 
 impl DataLink {
@@ -361,7 +413,7 @@ impl DataLink {
         assert_eq!(preface, wire::preface(Plane::Data));
         stream.read_exact(&mut message).await.unwrap();
         state.read_message(&message, &mut []).unwrap();
-        let mut link = Self::new(stream, state);
+        let mut link = Self::new(stream, key, state);
         link.mouth.sent = hello;
         link.mouth.say(Kind::Attach, attach).await;
         Some(link)
@@ -373,21 +425,24 @@ impl DataLink {
         let child = NodeId(stream.read_u32_le().await.unwrap());
         let mut message = [0; MESSAGE_BYTES];
         stream.read_exact(&mut message).await.unwrap();
-        let mut state = handshake(&own.of_child(child), session, child, false);
+        let key = own.of_child(child);
+        let mut state = handshake(&key, session, child, false);
         state.read_message(&message, &mut []).unwrap();
         state.write_message(&[], &mut message).unwrap();
-        let mut link = Self::new(stream, state);
+        let mut link = Self::new(stream, &key, state);
         link.mouth.write(&[&wire::preface(Plane::Data)[..], &message].concat()).await;
         let (kind, said) = link.ear.hear().await.expect("an attach");
         assert_eq!(kind, Kind::Attach);
         (link, Attach::decode(&said).unwrap())
     }
 
-    fn new(stream: TcpStream, state: HandshakeState) -> Self {
+    fn new(stream: TcpStream, key: &LinkKey, state: HandshakeState) -> Self {
+        let material = [&key.bytes()[..], state.get_handshake_hash()].concat();
+        let tags = Tags { key: blake3::derive_key("ka 1 tape on a data link", &material), items: 0 };
         let keys = Arc::new(state.into_stateless_transport_mode().unwrap());
         let (reads, writes) = stream.into_split();
-        let ear = Ear { half: reads, keys: Arc::clone(&keys), heard: 0 };
-        Self { ear, mouth: Mouth { half: writes, keys, said: 0, sent: Vec::new() } }
+        let ear = Ear { half: reads, keys: Arc::clone(&keys), heard: 0, tags: tags.clone() };
+        Self { ear, mouth: Mouth { half: writes, keys, said: 0, tags, sent: Vec::new(), last: 0 } }
     }
 
     /// Everything that is said until the connection ends.
@@ -409,8 +464,11 @@ fn handshake(key: &LinkKey, session: SessionId, child: NodeId, initiator: bool) 
 impl Ear {
     /// The next frame, opened unless it is the tape's; `None` when the connection has ended.
     pub(crate) async fn hear(&mut self) -> Option<(Kind, Vec<u8>)> {
-        let (kind, body) = read_frame(&mut self.half).await?;
+        let (kind, mut body) = read_frame(&mut self.half).await?;
         if matches!(kind, Kind::Statement | Kind::Block) {
+            let header = Header { kind, len: body.len() }.encode();
+            let tag = body.split_off(body.len() - TAG_BYTES);
+            assert_eq!(tag, self.tags.next(header, &body), "the tag of an item");
             return Some((kind, body));
         }
         let mut said = vec![0; body.len() - TAG_BYTES];
@@ -439,6 +497,17 @@ impl Mouth {
         frame(kind, &body)
     }
 
+    /// The frame of the next item.
+    pub(crate) fn item(&mut self, kind: Kind, body: &[u8]) -> Vec<u8> {
+        let header = Header { kind, len: body.len() + TAG_BYTES }.encode();
+        [&header[..], body, &self.tags.next(header, body)].concat()
+    }
+
+    /// What was written last.
+    fn last(&self) -> &[u8] {
+        &self.sent[self.last..]
+    }
+
     pub(crate) async fn say(&mut self, kind: Kind, said: &[u8]) {
         let frame = self.seal(kind, said);
         self.write(&frame).await;
@@ -447,6 +516,7 @@ impl Mouth {
     /// Writes these bytes. Who has seen through a lie is gone.
     pub(crate) async fn write(&mut self, bytes: &[u8]) {
         let _ = self.half.write_all(bytes).await;
+        self.last = self.sent.len();
         self.sent.extend(bytes);
     }
 }

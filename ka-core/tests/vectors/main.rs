@@ -421,6 +421,7 @@ fn link() -> Vec<(&'static str, Vec<u8>)> {
     parent.read_message(&first, &mut []).unwrap();
     parent.write_message(&[], &mut second).unwrap();
     child.read_message(&second, &mut []).unwrap();
+    let tape_key = tape_key(key.bytes(), parent.get_handshake_hash());
     let child = child.into_stateless_transport_mode().unwrap();
     let parent = parent.into_stateless_transport_mode().unwrap();
     let sealed = |keys: &snow::StatelessTransportState, number, kind, said: &[u8]| {
@@ -429,6 +430,7 @@ fn link() -> Vec<(&'static str, Vec<u8>)> {
         [&Header { kind, len: body.len() }.encode()[..], &body].concat()
     };
     let refusal = refusals()[0].1.encode();
+    let begin = Sealer::new(SESSION, secret(), PayloadKey::Plain).seal(&tape()[0].1);
     vec![
         ("link-child", [&preface(Plane::Data)[..], &CHILD.0.to_le_bytes(), &first].concat()),
         ("link-parent", [&preface(Plane::Data)[..], &second].concat()),
@@ -437,7 +439,22 @@ fn link() -> Vec<(&'static str, Vec<u8>)> {
         ("link-refused", sealed(&parent, 0, Kind::Refuse, &refusal)),
         ("link-grant", sealed(&child, 1, Kind::Grant, &grant().encode())),
         ("link-beat", sealed(&parent, 1, Kind::Beat, &[])),
+        ("link-tape-key", tape_key.to_vec()),
+        ("link-item-0", item(&tape_key, 0, Kind::Statement, &begin)),
+        ("link-item-3", item(&tape_key, 3, Kind::Block, LAST_BLOCK)),
     ]
+}
+
+/// The key of the tags on a connection whose handshake has this hash.
+fn tape_key(link: &[u8], handshake: &[u8]) -> [u8; 32] {
+    blake3::derive_key("ka 1 tape on a data link", &[link, handshake].concat())
+}
+
+/// The frame of an item, the so many-th on its connection.
+fn item(key: &[u8; 32], number: u64, kind: Kind, body: &[u8]) -> Vec<u8> {
+    let header = Header { kind, len: body.len() + 16 }.encode();
+    let tag = blake3::keyed_hash(key, &[&number.to_le_bytes()[..], &header, &hash(body)].concat());
+    [&header[..], body, &tag.as_bytes()[..16]].concat()
 }
 
 /// A datagram without its padding: head, length and value. A version answer has a head only.

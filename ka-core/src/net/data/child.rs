@@ -17,6 +17,7 @@ use super::place::{Place, Tape};
 use crate::limits::{self, BLOCK_BYTES};
 use crate::net::link::dial::Link;
 use crate::net::link::frames::Words;
+use crate::net::noise::tags::Tag;
 use crate::net::noise::transport::CHANGED;
 use crate::proto::Node;
 use crate::proto::node::Input;
@@ -61,6 +62,8 @@ struct Out {
     next: Position,
     /// Bytes of its frame that are written already.
     written: usize,
+    /// The tags of the next items, as far as they were made.
+    tags: VecDeque<Tag>,
 }
 
 impl Child {
@@ -73,7 +76,7 @@ impl Child {
             id,
             stream,
             words,
-            out: Out { head, next: watermarks.held(), written: 0 },
+            out: Out { head, next: watermarks.held(), written: 0, tags: VecDeque::new() },
             again: Ring::new(),
             asked: false,
             watermarks,
@@ -209,22 +212,28 @@ impl Child {
                 if behind.offset > upto {
                     break;
                 }
-                *header = header_of(item).encode();
+                let of_frame = header_of(item, &self.words);
+                if self.out.tags.len() == count {
+                    self.out.tags.extend(self.words.tag(of_frame, &item.hash()));
+                }
+                *header = of_frame.encode();
                 *slot = Some(item);
                 count += 1;
             }
             if count == 0 {
                 return Ok(());
             }
-            let mut slices = [IoSlice::new(&[]); 2 * WRITE_ITEMS];
+            let mut slices = [IoSlice::new(&[]); 3 * WRITE_ITEMS];
+            let mut tags = self.out.tags.iter();
             let frames = headers.iter().zip(items.iter().flatten());
-            for ((header, item), pair) in frames.zip(slices.chunks_exact_mut(2)) {
-                (pair[0], pair[1]) = (IoSlice::new(header), IoSlice::new(item.body()));
+            for ((header, item), parts) in frames.zip(slices.chunks_exact_mut(3)) {
+                (parts[0], parts[1]) = (IoSlice::new(header), IoSlice::new(item.body()));
+                parts[2] = IoSlice::new(tags.next().map_or(&[], |tag| tag));
             }
-            let mut slices = &mut slices[..2 * count];
+            let mut slices = &mut slices[..3 * count];
             IoSlice::advance_slices(&mut slices, self.out.written);
             match Pin::new(&mut self.stream).poll_write_vectored(cx, slices) {
-                Poll::Ready(n) => self.out.advance(n?, items.iter().flatten()),
+                Poll::Ready(n) => self.out.advance(n?, self.words.body_bytes(0), items.iter().flatten()),
                 Poll::Pending => return Ok(()),
             }
             self.wrote = true;
@@ -268,26 +277,27 @@ fn cannot_be() -> LinkFault {
 }
 
 impl Out {
-    /// So many more bytes of these items are written.
-    fn advance<'a>(&mut self, bytes: usize, items: impl Iterator<Item = &'a &'a Item>) {
+    /// So many more bytes of these items are written, each with a tag of so many bytes.
+    fn advance<'a>(&mut self, bytes: usize, tag_bytes: usize, items: impl Iterator<Item = &'a &'a Item>) {
         self.written += bytes;
         for item in items {
-            let frame = HEADER_BYTES + item.body().len();
+            let frame = HEADER_BYTES + item.body().len() + tag_bytes;
             if self.written < frame {
                 break;
             }
             self.written -= frame;
+            self.tags.pop_front();
             self.next = self.next.after(item.payload());
         }
     }
 }
 
-fn header_of(item: &Item) -> Header {
+fn header_of(item: &Item, words: &Words) -> Header {
     let kind = match item {
         Item::Statement(_) => Kind::Statement,
-        Item::Block(_) => Kind::Block,
+        Item::Block(..) => Kind::Block,
     };
-    Header { kind, len: item.body().len() }
+    Header { kind, len: words.body_bytes(item.body().len()) }
 }
 
 pub(crate) fn broken(e: &io::Error) -> LinkFault {

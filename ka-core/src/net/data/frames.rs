@@ -7,8 +7,8 @@ use bytes::{Buf, Bytes, BytesMut};
 use super::pool::{BUFFER_BYTES, ReadPool};
 use crate::limits;
 use crate::tape::chain::Checker;
-use crate::wire::Malformed;
 use crate::wire::data::{HEADER_BYTES, Header, Kind};
+use crate::wire::{Malformed, TAG_BYTES};
 
 /// Bytes that hold the announcement of a full segment, and little more.
 const ANNOUNCEMENT_BYTES: usize = 4 << 10;
@@ -17,28 +17,34 @@ const ANNOUNCEMENT_BYTES: usize = 4 << 10;
 const GRANTS_BYTES: usize = 4096;
 
 /// The bytes from a parent that are not taken yet.
-pub(crate) struct FromParent(BytesMut);
+pub(crate) struct FromParent {
+    bytes: BytesMut,
+    /// The length of what is around a block: the header, and the tag if there is one.
+    around: usize,
+}
 
 impl FromParent {
-    pub(crate) fn new() -> Self {
-        Self(BytesMut::with_capacity(BUFFER_BYTES))
+    /// Nothing so far; `tags` says whether there is a tag behind each item.
+    pub(crate) fn new(tags: bool) -> Self {
+        let around = if tags { HEADER_BYTES + TAG_BYTES } else { HEADER_BYTES };
+        Self { bytes: BytesMut::with_capacity(BUFFER_BYTES), around }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.bytes.is_empty()
     }
 
     /// The buffer to read into, and the most bytes to read now. `checker` knows what was announced.
     pub(crate) fn room(&mut self, checker: &Checker, pool: &mut ReadPool) -> (&mut BytesMut, usize) {
         // Every frame fits a fresh buffer.
-        const { assert!(HEADER_BYTES + limits::SEALED_STATEMENT_BYTES <= BUFFER_BYTES) };
+        const { assert!(HEADER_BYTES + limits::SEALED_STATEMENT_BYTES + TAG_BYTES <= BUFFER_BYTES) };
         let rest = self.rest(checker);
-        if self.0.capacity() - self.0.len() < rest {
-            pool.renew(&mut self.0);
+        if self.bytes.capacity() - self.bytes.len() < rest {
+            pool.renew(&mut self.bytes);
         }
         // No further than to the end of a frame: what began another would have to be copied to the next buffer.
-        let room = self.0.capacity() - self.0.len();
-        let blocks = checker.announced().map(|block| HEADER_BYTES + block).skip(1);
+        let room = self.bytes.capacity() - self.bytes.len();
+        let blocks = checker.announced().map(|block| self.around + block).skip(1);
         let ends = blocks.scan(rest, |end, frame| {
             *end += frame;
             Some(*end)
@@ -47,16 +53,16 @@ impl FromParent {
             Some(_) => ends.take_while(|end| *end <= room).last().unwrap_or(rest),
             None => rest.max(ANNOUNCEMENT_BYTES).min(room),
         };
-        (&mut self.0, most)
+        (&mut self.bytes, most)
     }
 
     /// The number of bytes that are missing of the next frame, as far as that is known.
     pub(crate) fn rest(&self, checker: &Checker) -> usize {
-        let frame = match self.0.first_chunk::<HEADER_BYTES>().map(|h| Header::decode(*h)) {
+        let frame = match self.bytes.first_chunk::<HEADER_BYTES>().map(|h| Header::decode(*h)) {
             Some(Ok(header)) => HEADER_BYTES + header.len,
-            _ => HEADER_BYTES + checker.announced().next().unwrap_or(0),
+            _ => checker.announced().next().map_or(HEADER_BYTES, |block| self.around + block),
         };
-        frame.saturating_sub(self.0.len()).max(1)
+        frame.saturating_sub(self.bytes.len()).max(1)
     }
 
     /// Takes the next frame, if it is whole.
@@ -64,13 +70,13 @@ impl FromParent {
     /// # Errors
     /// What comes is no frame.
     pub(crate) fn next(&mut self) -> Result<Option<(Kind, Bytes)>, Malformed> {
-        let Some(header) = self.0.first_chunk::<HEADER_BYTES>() else { return Ok(None) };
+        let Some(header) = self.bytes.first_chunk::<HEADER_BYTES>() else { return Ok(None) };
         let header = Header::decode(*header)?;
-        if self.0.len() < HEADER_BYTES + header.len {
+        if self.bytes.len() < HEADER_BYTES + header.len {
             return Ok(None);
         }
-        self.0.advance(HEADER_BYTES);
-        Ok(Some((header.kind, self.0.split_to(header.len).freeze())))
+        self.bytes.advance(HEADER_BYTES);
+        Ok(Some((header.kind, self.bytes.split_to(header.len).freeze())))
     }
 }
 

@@ -8,11 +8,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::{Bytes, BytesMut};
 
 use crate::limits::BLOCK_BYTES;
+use crate::wire::TAG_BYTES;
 use crate::wire::data::HEADER_BYTES;
 
 /// Bytes of a buffer: four blocks a read, so that a system call costs little beside hashing what it brought, and what
 /// may come with their announcement.
-pub(crate) const BUFFER_BYTES: usize = 4 * (HEADER_BYTES + BLOCK_BYTES) + (4 << 10);
+pub(crate) const BUFFER_BYTES: usize = 4 * (HEADER_BYTES + BLOCK_BYTES + TAG_BYTES) + (4 << 10);
 
 /// Free buffers a pool keeps: enough for a small window to pass through without asking the system for memory. What
 /// a stall needed beyond that is given back.

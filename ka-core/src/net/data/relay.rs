@@ -10,6 +10,7 @@
 //! may do it asks the node's window. It decides nothing.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
@@ -104,11 +105,12 @@ impl Relay {
     /// The link to the parent is up.
     pub(crate) fn set_parent(&mut self, id: LinkId, parent: Link) {
         if let Origin::Parent { link, .. } = &mut self.origin {
+            let frames = FromParent::new(parent.words.are_sealed());
             *link = Some(Box::new(ParentLink {
                 id,
                 stream: parent.stream,
                 words: parent.words,
-                frames: FromParent::new(),
+                frames,
                 grants: BytesMut::new(),
                 wakes_for: 1,
                 heard: true,
@@ -229,7 +231,7 @@ impl Relay {
                             link.beat(&body)?;
                             continue;
                         }
-                        let (item, statement) = check(checker, kind, body)?;
+                        let (item, statement) = link.item(checker, kind, body)?;
                         take(&mut self.ring, self.drain.as_mut(), &mut self.begun, item, statement.as_ref());
                         match statement {
                             Some(Statement::End(StreamEnd { failure: Some(why), .. })) => self
@@ -312,23 +314,6 @@ impl Relay {
     }
 }
 
-/// Checks a frame from the parent: the tape's next item, or a reason to drop the link.
-fn check(checker: &mut Checker, kind: Kind, body: Bytes) -> Result<(Item, Option<Statement>), LinkFault> {
-    match kind {
-        Kind::Block => match checker.block(&body) {
-            Ok(()) => Ok((Item::Block(body), None)),
-            Err(tainted) => Err(LinkFault::Tainted(tainted.to_string())),
-        },
-        Kind::Statement => match checker.statement(&body) {
-            Ok(statement) => Ok((Item::Statement(body), Some(statement))),
-            Err(tainted) => Err(LinkFault::Tainted(tainted.to_string())),
-        },
-        Kind::Attach | Kind::Grant | Kind::Refuse | Kind::Beat => {
-            Err(LinkFault::Tainted("a message that has no place in the tape".into()))
-        }
-    }
-}
-
 /// Puts a checked item into the ring, and what it means to a sink before its thread.
 fn take(
     ring: &mut Ring,
@@ -338,7 +323,7 @@ fn take(
     statement: Option<&Statement>,
 ) {
     let job = match (&item, statement) {
-        (Item::Block(block), _) => Some(Job::Block(block.clone())),
+        (Item::Block(block, _), _) => Some(Job::Block(block.clone())),
         (_, Some(Statement::Begin(info))) => {
             begun.push(info.clone());
             Some(Job::Begin(info.clone()))
@@ -417,12 +402,45 @@ impl ParentLink {
 
     /// The next whole frame.
     fn frame(&mut self) -> Result<Option<(Kind, Bytes)>, LinkFault> {
-        self.frames.next().map_err(|e| LinkFault::Tainted(e.to_string()))
+        self.frames.next().map_err(|e| self.senseless(e))
     }
 
-    /// Takes a sign of life. One that somebody has changed on its way is not held against the parent.
+    /// Checks a frame: the tape's next item, or a reason to drop the link.
+    fn item(
+        &mut self,
+        checker: &mut Checker,
+        kind: Kind,
+        body: Bytes,
+    ) -> Result<(Item, Option<Statement>), LinkFault> {
+        let checked = match kind {
+            Kind::Block => {
+                let (body, hash) = self.words.item(kind, body).ok_or_else(changed)?;
+                checker.hashed(body.len(), &hash).map(|()| (Item::Block(body, hash), None))
+            }
+            Kind::Statement => {
+                let (body, _) = self.words.item(kind, body).ok_or_else(changed)?;
+                checker.statement(&body).map(|statement| (Item::Statement(body), Some(statement)))
+            }
+            Kind::Attach | Kind::Grant | Kind::Refuse | Kind::Beat => {
+                return Err(self.senseless("a message that has no place in the tape"));
+            }
+        };
+        checked.map_err(|tainted| LinkFault::Tainted(tainted.to_string()))
+    }
+
+    /// What came is nothing that a parent says here. That is held against it only if nothing can show who has sent it.
+    fn senseless(&self, why: impl fmt::Display) -> LinkFault {
+        if self.words.are_sealed() { changed() } else { LinkFault::Tainted(why.to_string()) }
+    }
+
+    /// Takes a sign of life.
     fn beat(&mut self, body: &[u8]) -> Result<(), LinkFault> {
-        let said = self.words.hear(body).ok_or_else(|| LinkFault::Broken(CHANGED.into()))?;
+        let said = self.words.hear(body).ok_or_else(changed)?;
         if said.is_empty() { Ok(()) } else { Err(LinkFault::Tainted(Malformed::TooLong.to_string())) }
     }
+}
+
+/// Somebody has changed what came on its way: no word against the parent.
+fn changed() -> LinkFault {
+    LinkFault::Broken(CHANGED.into())
 }

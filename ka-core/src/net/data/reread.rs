@@ -130,7 +130,9 @@ fn seal_again(sealer: &Sealer, source: &dyn ReadAt, part: &Blocks) -> Result<Rin
         blocks.push(rest.split_to(BLOCK_BYTES.min(rest.len())));
     }
     let last_bytes = blocks.last().map_or(0, |b| b.len() as u32);
-    let hashes = blocks.iter().map(|b| chain::hash(b)).collect();
+    let hashes: Vec<_> = blocks.iter().map(|b| chain::hash(b)).collect();
+    let blocks: Vec<_> =
+        blocks.into_iter().zip(hashes.clone()).map(|(b, hash)| Item::Block(b, hash)).collect();
     let (before, after) = part.chain;
     let mut sealer = sealer.from(before);
     let statement = sealer.seal(&Statement::Segment(Segment { last_bytes, hashes }));
@@ -138,5 +140,5 @@ fn seal_again(sealer: &Sealer, source: &dyn ReadAt, part: &Blocks) -> Result<Rin
         let end = part.offset + part.bytes;
         return Err(format!("bytes {} to {end} are others than when they were read first", part.offset));
     }
-    Ok(ring(part.at, [Item::Statement(statement)].into_iter().chain(blocks.into_iter().map(Item::Block))))
+    Ok(ring(part.at, [Item::Statement(statement)].into_iter().chain(blocks)))
 }

@@ -163,8 +163,10 @@ impl Root {
         self.pace.as_mut().reset(Instant::now() + limits::SEGMENT_INTERVAL);
         let hashes = std::mem::take(&mut self.hashes);
         let mut items = Vec::with_capacity(1 + self.blocks.len());
+        let blocks = self.blocks.drain(..).zip(hashes.clone()).map(|(block, hash)| Item::Block(block, hash));
+        let blocks: Vec<_> = blocks.collect();
         items.push(self.state(&Statement::Segment(Segment { last_bytes, hashes })));
-        items.extend(self.blocks.drain(..).map(Item::Block));
+        items.extend(blocks);
         self.cut(BLOCK_BYTES);
         items
     }

@@ -99,8 +99,8 @@ fn unreachable(why: impl ToString) -> LinkFault {
 /// Attaches to a parent that proves itself. Its first word is a sign of life, or a refusal.
 async fn attach_sealed(stream: &mut TcpStream, key: &LinkKey, attach: Attach) -> Result<Words, LinkFault> {
     let Attach { session, child, .. } = attach;
-    let cipher = link::ask(stream, key, session, child).await.map_err(unreachable)?;
-    let mut words = Words::sealed(cipher);
+    let keys = link::ask(stream, key, session, child).await.map_err(unreachable)?;
+    let mut words = Words::sealed(keys);
     let hello = words.say(Kind::Attach, &attach.encode());
     stream.write_all(&hello).await.map_err(unreachable)?;
     match hear(stream, &mut words).await? {

@@ -18,6 +18,7 @@ use snow::{Builder, HandshakeState};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::tags::Tags;
 use super::transport::Cipher;
 use crate::crypto::link_keys::LinkKey;
 use crate::types::{NodeId, SessionId};
@@ -31,13 +32,27 @@ const NUMBER_BYTES: usize = 4;
 /// Either message: a public key, and the tag of an empty message.
 const MESSAGE_BYTES: usize = 32 + TAG_BYTES;
 
+/// What both ends of a link have once they have proved themselves: what messages are sealed with, and the tags of the tape.
+pub(crate) struct Keys {
+    pub(crate) cipher: Cipher,
+    pub(crate) tags: Tags,
+}
+
+impl Keys {
+    /// Takes them from a handshake that came to its end.
+    fn new(key: &LinkKey, state: HandshakeState) -> Result<Self, snow::Error> {
+        let tags = Tags::new(key, state.get_handshake_hash());
+        Ok(Self { cipher: Cipher::new(state)?, tags })
+    }
+}
+
 /// The child's side. Why there is no link is in words.
 pub(crate) async fn ask(
     stream: &mut TcpStream,
     key: &LinkKey,
     session: SessionId,
     child: NodeId,
-) -> Result<Cipher, String> {
+) -> Result<Keys, String> {
     let mut state = state(key, session, child, true).map_err(words)?;
     let mut message = [0; MESSAGE_BYTES];
     state.write_message(&[], &mut message).map_err(words)?;
@@ -53,7 +68,7 @@ pub(crate) async fn ask(
     stream.read_exact(&mut message).await.map_err(words)?;
     // Nobody can make it without the key.
     state.read_message(&message, &mut []).map_err(|_| "what it answers was not said by the parent")?;
-    Cipher::new(state).map_err(words)
+    Keys::new(key, state).map_err(words)
 }
 
 /// The parent's side, behind the child's preface: which child it is, if it is there. Why not is in words.
@@ -61,19 +76,20 @@ pub(crate) async fn answer(
     stream: &mut TcpStream,
     own: &LinkKey,
     session: SessionId,
-) -> Result<(NodeId, Cipher), String> {
+) -> Result<(NodeId, Keys), String> {
     let (mut number, mut message) = ([0; NUMBER_BYTES], [0; MESSAGE_BYTES]);
     stream.read_exact(&mut number).await.map_err(words)?;
     stream.read_exact(&mut message).await.map_err(words)?;
     let child = NodeId(u32::from_le_bytes(number));
-    let mut state = state(&own.of_child(child), session, child, false).map_err(words)?;
+    let key = own.of_child(child);
+    let mut state = state(&key, session, child, false).map_err(words)?;
     if let Err(why) = state.read_message(&message, &mut []) {
         let _ = stream.write_all(&wire::refusing_preface(Plane::Data)).await;
         return Err(words(why));
     }
     state.write_message(&[], &mut message).map_err(words)?;
     stream.write_all(&[&wire::preface(Plane::Data)[..], &message].concat()).await.map_err(words)?;
-    Ok((child, Cipher::new(state).map_err(words)?))
+    Ok((child, Keys::new(&key, state).map_err(words)?))
 }
 
 /// The handshake's first state. The public facts of the link are hashed into it: the child's preface and number, and
@@ -116,7 +132,7 @@ mod tests {
     }
 
     /// The result of a parent that gets these bytes, and the bytes that it sends.
-    async fn heard(said: &[u8]) -> (Result<(NodeId, Cipher), String>, Vec<u8>) {
+    async fn heard(said: &[u8]) -> (Result<(NodeId, Keys), String>, Vec<u8>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut child = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         child.write_all(said).await.unwrap();
@@ -130,7 +146,7 @@ mod tests {
     }
 
     /// The result of a child whose parent answers like this.
-    async fn asked(answer: impl FnOnce(&[u8]) -> Vec<u8> + Send + 'static) -> Result<Cipher, String> {
+    async fn asked(answer: impl FnOnce(&[u8]) -> Vec<u8> + Send + 'static) -> Result<Keys, String> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let parent: JoinHandle<()> = tokio::spawn(async move {
@@ -161,13 +177,14 @@ mod tests {
         let (number, mut parent) = parent.unwrap();
         assert_eq!((number, &answered[..PREFACE_BYTES]), (CHILD, &wire::preface(Plane::Data)[..]));
         child.read_message(&answered[PREFACE_BYTES..], &mut []).unwrap();
-        let mut child = Cipher::new(child).unwrap();
+        let mut child = Keys::new(&own().of_child(CHILD), child).unwrap();
         for words in [&b"attach"[..], b"", b"grant"] {
-            let up = child.sealing().seal(words).unwrap();
-            assert_eq!(parent.opening().open(&up).unwrap(), words);
-            let down = parent.sealing().seal(words).unwrap();
-            assert_eq!(child.opening().open(&down).unwrap(), words);
+            let up = child.cipher.sealing().seal(words).unwrap();
+            assert_eq!(parent.cipher.opening().open(&up).unwrap(), words);
+            let down = parent.cipher.sealing().seal(words).unwrap();
+            assert_eq!(child.cipher.opening().open(&down).unwrap(), words);
         }
+        assert_eq!(child.tags.next([3; 8], &[7; 32]), parent.tags.next([3; 8], &[7; 32]));
         assert!(asked(answer_to).await.is_ok());
     }
 
@@ -208,14 +225,14 @@ mod tests {
         let attach = Cipher::new(child).unwrap().sealing().seal(b"attach").unwrap();
         let (again, other_answer) = heard(&said).await;
         assert_ne!(answered, other_answer);
-        assert!(again.unwrap().1.opening().open(&attach).is_none());
+        assert!(again.unwrap().1.cipher.opening().open(&attach).is_none());
     }
 
     #[tokio::test]
     async fn a_child_believes_no_other_answer() {
         let (earlier, _) = hello(&own().of_child(CHILD), SESSION, CHILD);
         let earlier = answer_to(&[&[0; PREFACE_BYTES], &earlier[..]].concat());
-        let why = |result: Result<Cipher, String>| result.err().expect("no answer");
+        let why = |result: Result<Keys, String>| result.err().expect("no answer");
         let refused = why(asked(|_| wire::refusing_preface(Plane::Data).into()).await);
         assert!(refused.contains("does not know the key"), "{refused}");
         let mut newer = wire::preface(Plane::Data);

@@ -40,7 +40,11 @@ impl Coordinator {
         }
         match fault {
             // It was up: the parent may be well, and is asked again first.
-            LinkFault::Broken(_) => {}
+            LinkFault::Broken(why) => {
+                if let Some(m) = self.nodes.get_mut(node) {
+                    m.delivery.arrival.broke(parent, printable(&why, limits::TEXT_BYTES));
+                }
+            }
             // Nothing came over a link that was not up.
             LinkFault::Tainted(_) if !was_up => {}
             LinkFault::Tainted(why) => {
