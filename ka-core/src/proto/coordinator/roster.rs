@@ -1,6 +1,6 @@
 //! The members of the session, by number and by connection.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 
 use super::member::{Conn, Member};
 use crate::types::NodeId;
@@ -12,6 +12,8 @@ use crate::types::NodeId;
 pub struct Roster {
     members: BTreeMap<NodeId, Member>,
     conns: BTreeMap<Conn, NodeId>,
+    /// Every member but the root, by what it calls itself.
+    incarnations: BTreeSet<(u64, NodeId)>,
     next: u32,
 }
 
@@ -43,6 +45,9 @@ impl Roster {
         if let Some(conn) = member.identity.conn() {
             self.conns.insert(conn, member.node());
         }
+        if member.node() != NodeId::ROOT {
+            self.incarnations.insert((member.incarnation(), member.node()));
+        }
         self.members.insert(member.node(), member);
     }
 
@@ -60,7 +65,9 @@ impl Roster {
 
     /// Takes a member out, as if it had never been there.
     pub fn remove(&mut self, node: NodeId) {
-        if let Some(conn) = self.members.remove(&node).and_then(|m| m.identity.conn()) {
+        let Some(member) = self.members.remove(&node) else { return };
+        self.incarnations.remove(&(member.incarnation(), node));
+        if let Some(conn) = member.identity.conn() {
             self.conns.remove(&conn);
         }
     }
@@ -76,6 +83,13 @@ impl Roster {
     #[must_use]
     pub fn by_conn(&self, conn: Conn) -> Option<NodeId> {
         self.conns.get(&conn).copied()
+    }
+
+    /// The number of the node of this incarnation; the first, if several call themselves by it.
+    #[must_use]
+    pub fn by_incarnation(&self, incarnation: u64) -> Option<NodeId> {
+        let of_it = (incarnation, NodeId::ROOT)..=(incarnation, NodeId(u32::MAX));
+        self.incarnations.range(of_it).next().map(|(_, node)| *node)
     }
 
     /// A member by its number.
@@ -114,5 +128,38 @@ impl Roster {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::String;
+    use alloc::vec::Vec;
+    use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+    use super::super::member::Identity;
+    use super::*;
+    use crate::time::Instant;
+
+    #[test]
+    fn a_node_is_found_by_its_incarnation_as_long_as_it_is_in() {
+        let mut roster = Roster::default();
+        let member = |incarnation| {
+            move |node: NodeId| {
+                let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
+                let identity = Identity::new(Instant::ZERO, node, Conn(node.0), SocketAddr::new(ip, 1), ip);
+                let identity = identity.described(String::new(), Vec::new(), incarnation, false, false);
+                Member::new(Instant::ZERO, identity)
+            }
+        };
+        roster.add(member(0));
+        let [first, second, other] = [7, 7, 8].map(|incarnation| roster.add(member(incarnation)));
+        assert_eq!(roster.by_incarnation(0), None, "the root");
+        assert_eq!([7, 8, 9].map(|n| roster.by_incarnation(n)), [Some(first), Some(other), None]);
+        roster.remove(first);
+        assert_eq!(roster.by_incarnation(7), Some(second));
+        roster.remove(second);
+        assert!(roster.by_incarnation(7).is_none() && roster.restore(member(7)(second)));
+        assert_eq!(roster.by_incarnation(7), Some(second));
     }
 }

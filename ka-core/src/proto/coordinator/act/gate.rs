@@ -86,7 +86,7 @@ impl Coordinator {
         back: Option<NodeId>,
     ) -> Result<(), Refusal> {
         // Without a number it may be one whose welcome was lost on the way.
-        if let Some(node) = back.or_else(|| self.numbered(arrived.hello.incarnation)) {
+        if let Some(node) = back.or_else(|| self.nodes.roster.by_incarnation(arrived.hello.incarnation)) {
             let known = self.came_back(now, node, &arrived, waits);
             return if known { Ok(()) } else { Err(Refusal::unknown()) };
         }
@@ -176,11 +176,6 @@ impl Coordinator {
             }
             None => false,
         }
-    }
-
-    /// The number of the node of this incarnation, if it is in.
-    fn numbered(&self, incarnation: u64) -> Option<NodeId> {
-        self.nodes.roster.nodes().find(|m| m.incarnation() == incarnation).map(Member::node)
     }
 
     /// Takes a node at its new address, and tells those that dial it there.
