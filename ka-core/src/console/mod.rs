@@ -5,7 +5,8 @@
 //! - [`json`]: the objects. [`report`]: the file they end in. [`shell`]: words as a shell takes them.
 //! - [`local`]: how a server is reached from its own host. [`key`]: where a node's key comes from. [`secrets`]: who does not
 //!   get it.
-//! - [`exit`]: the statuses. [`run`]: the runtime and the signals. [`privileges`]: a session with fewer rights.
+//! - [`exit`]: the statuses. [`run`]: the runtime and the signals. [`privileges`]: a session with fewer rights;
+//!   `system_calls`: the calls that it is refused.
 
 // The clocks of people: how long a program has run, and what time it is.
 #![allow(clippy::disallowed_methods)]
@@ -23,4 +24,5 @@ pub mod reporter;
 pub mod run;
 pub mod secrets;
 pub mod shell;
+mod system_calls;
 pub mod units;

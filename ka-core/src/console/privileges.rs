@@ -4,7 +4,8 @@
 //!   main thread      signals, view, report                 ┐ may what the program may
 //!   `ka-threads`  ─▶ `ka-source`, `ka-sink`, `ka-again`,   ┘
 //!                    `ka-resolve`
-//!   `ka-session`     sockets, messages, keys, the relay      a user of its own, no rights, no file system
+//!   `ka-session`     sockets, messages, keys, the relay      a user of its own, no rights, no file system,
+//!                                                            not all system calls
 //! ```
 //!
 //! On Linux a thread may have fewer rights than its process. This is a second wall, not the first: threads share their
@@ -26,6 +27,7 @@ use rustix::thread::{
 };
 use tokio::sync::oneshot;
 
+use super::system_calls;
 use crate::net::{Threads, Work};
 
 /// The number of the user and the group `nobody`, on every Linux. Other programs may be that, too, and signal each other.
@@ -107,6 +109,7 @@ fn confine() -> Result<(), String> {
             Ok(_) => Ok(()),
             Err(e) => Err(format!("Landlock: {e}")),
         },
+        system_calls::forbid().map_err(|e| format!("a filter of system calls: {e}")),
     ];
     let kept: Vec<String> = steps.into_iter().filter_map(Result::err).collect();
     if kept.is_empty() { Ok(()) } else { Err(kept.join("; ")) }
@@ -200,6 +203,7 @@ mod tests {
         let path = file.path().to_owned();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let opened = runtime.block_on(session(move |threads, _| async move {
+            assert_eq!(rustix::process::test_kill_process(rustix::process::getpid()), Err(Errno::NOSYS));
             let here = File::open(&path).is_ok();
             let (tx, rx) = mpsc::channel();
             threads.start("there", move || tx.send(File::open(path).is_ok()).unwrap()).unwrap();
