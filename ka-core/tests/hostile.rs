@@ -155,8 +155,11 @@ async fn a_link_that_closes_is_never_the_end_of_the_tape() {
 
 // ---- a wire that lies ----
 
+/// What becomes of an item's bytes, after those that were sent before.
+type Change = fn(&[u8], Vec<u8>) -> Vec<u8>;
+
 /// What is wrong on the way between the two, and at which frame.
-const ON_THE_WIRE: &[(&str, Kind, usize, fn(&[u8], Vec<u8>) -> Vec<u8>)] = &[
+const ON_THE_WIRE: &[(&str, Kind, usize, Change)] = &[
     ("a beat that nobody has sealed", Kind::Block, 5, |_, item| {
         [frame(Kind::Beat, &[0; TAG_BYTES]), item].concat()
     }),
