@@ -320,7 +320,7 @@ pub(crate) fn hello(data_port: u16) -> ToCoordinator {
 }
 
 /// The next control message; `None` when the connection has ended.
-async fn hear(
+pub(crate) async fn hear(
     control: &mut (impl AsyncReadExt + Unpin),
     keys: &StatelessTransportState,
     number: u64,
@@ -420,7 +420,7 @@ impl DataLink {
     }
 
     /// A parent's, and what the child says first. It has not been answered.
-    async fn answer(mut stream: TcpStream, own: &LinkKey, session: SessionId) -> (Self, Attach) {
+    pub(crate) async fn answer(mut stream: TcpStream, own: &LinkKey, session: SessionId) -> (Self, Attach) {
         assert_eq!(read_preface(&mut stream).await, wire::preface(Plane::Data));
         let child = NodeId(stream.read_u32_le().await.unwrap());
         let mut message = [0; MESSAGE_BYTES];

@@ -112,6 +112,16 @@ impl Hosts {
         inside(&self.name(i), f)
     }
 
+    /// Does something on a host, in this process, beside the rest of the test.
+    pub(crate) fn beside<T: Send + 'static>(
+        &self,
+        i: usize,
+        f: impl FnOnce() -> T + Send + 'static,
+    ) -> JoinHandle<T> {
+        let name = self.name(i);
+        thread::spawn(move || inside(&name, f))
+    }
+
     /// Hears every packet that passes the switch from now on.
     pub(crate) fn sniff(&self) -> Sniffer {
         let open = || Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(ALL_PROTOCOLS))).unwrap();

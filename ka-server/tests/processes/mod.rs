@@ -18,6 +18,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
+use ka_core::crypto::session_key::Key;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -123,6 +124,11 @@ fn secrets() -> (&'static Path, &'static Path) {
         (identity, key)
     });
     (identity, key)
+}
+
+/// The key that all have.
+pub(crate) fn key() -> Key {
+    Key::parse(fs::read_to_string(secrets().1).unwrap().trim()).unwrap()
 }
 
 /// One test's world.
