@@ -347,7 +347,8 @@ mod tests {
     use super::*;
     use crate::cli::console::report::tests::{options, report};
     use ka_core::console::clock::Time;
-    use ka_core::wire::control::{Outcome, Reason};
+    use ka_core::limits;
+    use ka_core::wire::control::{Note, Outcome, Reason};
 
     #[test]
     fn a_line_of_an_event() {
@@ -368,6 +369,24 @@ mod tests {
             r#""t":0.25,"time":"2026-07-01T14:05:10.000Z"}"#,
         );
         assert_eq!(line, expected);
+    }
+
+    /// The length of an event's line.
+    fn length(event: proto::Event) -> usize {
+        let (event, options) = (ServerEvent::Session(event), options(&[]));
+        let event = &Event::of(&event, &options)[0];
+        ka_core::console::json::line(event, Duration::MAX / 2, Time::since_1970(Duration::ZERO)).len()
+    }
+
+    #[test]
+    fn a_line_that_a_node_brings_about_is_bounded() {
+        // Of a text, each character may need two.
+        let text = |bytes| ka_core::types::printable(&"\"".repeat(2 * bytes), bytes);
+        let (node, other) = (NodeId(u32::MAX), NodeId(u32::MAX - 1));
+        let note = Note { topic: text(limits::TEXT_BYTES), text: text(limits::NOTE_BYTES) };
+        assert!(length(proto::Event::Noted { node, note }) <= 4 << 10);
+        let why = text(limits::TEXT_BYTES);
+        assert!(length(proto::Event::Rerouted { node, from: other, to: other, why }) <= 2 << 10);
     }
 
     #[test]
