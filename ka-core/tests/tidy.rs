@@ -9,6 +9,8 @@ mod documents;
 mod errors;
 #[path = "tidy/imports.rs"]
 mod imports;
+#[path = "tidy/security.rs"]
+mod security;
 #[path = "tidy/size.rs"]
 mod size;
 #[path = "tidy/source.rs"]
