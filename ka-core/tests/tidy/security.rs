@@ -11,6 +11,9 @@ use super::source::root;
 /// Where the messages of members are.
 const MESSAGES: &str = "ka-core/src/wire/control.rs";
 
+/// A cell that says so has no test.
+const UNTESTED: &str = "not tested";
+
 /// The rows of tables, as cells, without heads and rulers.
 fn rows(text: &str) -> Vec<Vec<&str>> {
     let lines: Vec<_> = text.lines().collect();
@@ -42,6 +45,19 @@ fn tests_that_security_names_are_where_it_says() {
     for name in ["SECURITY.md", "BEHAVIOUR.md"] {
         assert_eq!(missing(&document(name)), [""; 0], "{name}");
     }
+}
+
+#[test]
+fn each_claim_of_security_names_its_test_or_says_that_there_is_none() {
+    let text = document("SECURITY.md");
+    let rows = rows(&text);
+    assert!(rows.len() > 40, "{rows:?}");
+    let has_none = |row: &&Vec<&str>| {
+        let last = row.last().unwrap();
+        tests(last).next().is_none() && *last != UNTESTED
+    };
+    let without: Vec<_> = rows.iter().filter(has_none).collect();
+    assert!(without.is_empty(), "{without:#?}");
 }
 
 /// The names of all fields of an enum's messages, as BEHAVIOUR has them. Structs of the same file are named by their fields,
