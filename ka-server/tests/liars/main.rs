@@ -23,9 +23,9 @@ use ka_core::crypto::session_key::Key;
 use ka_core::limits::CONTROL_PORT;
 use ka_core::types::{Epoch, NodeId, Offset};
 use ka_core::wire::control::{LinkFault, Note, Progress, ToCoordinator, ToNode};
-use ka_desc::manifest::{NodeState, Stage};
+use ka_desc::manifest::{About, NodeState, Stage};
 use member::{Door, Lies, Member, Now, run};
-use processes::clones::World;
+use processes::clones::{Waiting, World};
 use processes::lab::Source;
 use session::{Again, Session, door, door_at, liar};
 use tokio::task::JoinSet;
@@ -135,11 +135,14 @@ fn joins_anew(door: &Door, times: u64, stops: &AtomicBool) -> (u64, Option<ToNod
 /// A node whose disk is never ready: it says that it is at work, and takes nothing.
 fn formats() -> Lies {
     let beat = |_: &Now, says: &mut Vec<ToCoordinator>| {
-        says.push(ToCoordinator::State(NodeState { stage: Stage::Formatting, partclone: None }.to_bytes()));
-        says.push(note("it still formats".into()));
+        says.extend([is_at(Stage::Formatting), note("it still formats".into())]);
         true
     };
     Lies { beat: Box::new(beat), takes: false, ..Lies::default() }
+}
+
+fn is_at(stage: Stage) -> ToCoordinator {
+    ToCoordinator::State(NodeState { stage, partclone: None }.to_bytes())
 }
 
 fn note(text: String) -> ToCoordinator {
@@ -187,6 +190,43 @@ fn who_is_never_ready_and_never_done_holds_a_clone_no_longer_than_it_may() {
     world.check(1);
     let report = server.end().stderr;
     assert!(report.contains("1 of "), "{report}");
+    liar.join().unwrap();
+}
+
+#[test]
+fn who_is_done_with_another_machine_s_network_card_keeps_it_out_of_nothing() {
+    const CARD: &str = "52:54:00:12:34:56";
+    let test = "who_is_done_with_another_machine_s_network_card_keeps_it_out_of_nothing";
+    let _again = Again(test);
+    let Some(world) = World::new("card", 3) else { return };
+    world.hosts.on(3, &format!("link set eth0 address {CARD}"));
+    let mut server = world.clone(&["-n", "2", "--spool", &world.lan.arg("")]);
+    let door = door(&mut server, &world.hosts);
+    // One that cannot leave its file systems has the session last.
+    let waiting = Waiting::at("umount");
+    let waits = world.node(1, 160, Some(waiting.dir.path()));
+    server.until("joined");
+    let beat = |_: &Now, says: &mut Vec<ToCoordinator>| {
+        says.push(is_at(Stage::Ready));
+        true
+    };
+    let about = About { macs: vec![CARD.into()] }.to_bytes();
+    let liar = liar(&world.hosts, 2, &door, Lies { about, beat: Box::new(beat), ..Lies::default() });
+    let number = server.until("joined")["node"].clone();
+    let end = server.until_that("ended", |event| event["node"] == number);
+    assert_eq!(end["outcome"], "ok", "{end}");
+    // It comes when the other one has ended, and waits until all may go.
+    let victim = world.node(3, 160, None);
+    let number = server.until("joined")["node"].clone();
+    let end = server.until_that("ended", |event| event["node"] == number);
+    assert_eq!(end["outcome"], "ok", "{end}");
+    waiting.go();
+    drop(waits.end());
+    let victim = victim.end();
+    assert_eq!(victim.code, 0, "{}", victim.stderr);
+    world.check(3);
+    let said = server.end().stderr;
+    assert!(said.contains(&format!("node 2 claims the network card {CARD}, too")), "{said}");
     liar.join().unwrap();
 }
 

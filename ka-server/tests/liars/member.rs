@@ -55,6 +55,8 @@ pub(crate) type Beat = Box<dyn FnMut(&Now, &mut Vec<ToCoordinator>) -> bool + Se
 
 /// What a member does otherwise than an honest one.
 pub(crate) struct Lies {
+    /// What it says of itself for the server's application as it joins.
+    pub(crate) about: Vec<u8>,
     pub(crate) beat: Beat,
     /// Those below it get nothing that lies behind this …
     pub(crate) keeps_back: Offset,
@@ -70,9 +72,9 @@ pub(crate) struct Lies {
 
 impl Default for Lies {
     fn default() -> Self {
-        let beat = Box::new(|_: &Now, _: &mut Vec<ToCoordinator>| true);
         Self {
-            beat,
+            about: Vec::new(),
+            beat: Box::new(|_: &Now, _: &mut Vec<ToCoordinator>| true),
             keeps_back: Offset(u64::MAX),
             friends: Vec::new(),
             inflates: false,

@@ -124,7 +124,7 @@ pub(crate) fn liar(hosts: &Hosts, i: usize, door: &Door, lies: Lies) -> JoinHand
     let door = door.clone();
     hosts.beside(i, move || {
         run(async {
-            let member = Member::join(&door, i as u64, Vec::new()).await;
+            let member = Member::join(&door, i as u64, lies.about.clone()).await;
             member.unwrap_or_else(|said| panic!("no welcome, but {said:?}")).lives(lies).await;
         });
     })
