@@ -76,6 +76,13 @@ pub const NODES: u32 = 65_536;
 /// Node numbers that a session gives out at most, also to nodes that left before the start: each stays known to the end.
 pub const NUMBERS: u32 = 2 * NODES;
 
+/// Nodes that join after the start from one address, and have taken nothing or have not ended well, at most; each may have the
+/// others wait until it is done without.
+pub const VAIN_JOINS: usize = 4;
+
+/// The same from all addresses.
+pub const VAIN_JOINS_ALL: usize = 64;
+
 /// Children of a node at most.
 pub const FAN_OUT: u32 = 64;
 

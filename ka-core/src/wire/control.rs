@@ -368,6 +368,13 @@ impl Refusal {
         Self::new(RefusalCode::Full, text)
     }
 
+    /// The refusal of a node that comes after the start like others that came to nothing.
+    #[must_use]
+    pub fn in_vain() -> Self {
+        let text = "nodes have joined after the start too often, and taken nothing or failed: join before the next session starts";
+        Self::new(RefusalCode::Full, text)
+    }
+
     /// The refusal of a start without nodes.
     #[must_use]
     pub fn nobody_ready() -> Self {

@@ -154,8 +154,6 @@ fn who_joins_anew_again_and_again_holds_no_session_open() {
     let test = "who_joins_anew_again_and_again_holds_no_session_open";
     let Some(mut session) = Session::new(test, 2, 48, Source::File, &["--rate", "20M"]) else { return };
     [1, 2].into_iter().for_each(|i| session.honest(i, None));
-    // Nobody holds the beginning any more.
-    session.has_received(2, 24 * MIB);
     let joins = session.beside(3, |door| joins_anew(&door, 40, &AtomicBool::new(false)));
     session.ends();
     let (times, said) = joins.join().unwrap();
@@ -184,7 +182,7 @@ fn who_is_never_ready_and_never_done_holds_a_clone_no_longer_than_it_may() {
     server.until_that("progress", |event| event["node"] == number && some(event));
     stops.store(true, Ordering::Release);
     let (times, said) = joins.join().unwrap();
-    assert!((5..60).contains(&times), "it joined {times} times: {said:?}");
+    assert!((2..60).contains(&times), "it joined {times} times: {said:?}");
     let node = node.end();
     assert_eq!(node.code, 0, "{}", node.stderr);
     world.check(1);

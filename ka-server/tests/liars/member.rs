@@ -482,7 +482,8 @@ async fn send(mut mouth: Mouth, from: Position, child: &Child, held: &Held, end:
         let item = held.lock().items.get(at.item as usize).cloned();
         match item {
             Some((kind, body)) if kind == Kind::Statement || at.offset + body.len() as u64 <= most => {
-                mouth.write(&frame(kind, &body)).await;
+                let item = mouth.item(kind, &body);
+                mouth.write(&item).await;
                 mouth.sent.clear();
                 at.item += 1;
                 if kind == Kind::Block {

@@ -226,3 +226,51 @@ fn who_joins_and_leaves_again_and_again_uses_up_the_numbers_and_no_more() {
     join(&mut c, limits::NUMBERS + 1, Some(NodeId(1)));
     assert!(!refused(&mut c));
 }
+
+#[test]
+fn who_joins_late_again_and_again_and_takes_nothing_is_not_let_in_any_more() {
+    let mut c = open(None);
+    (1..=3).for_each(|n| join(&mut c, n, None));
+    told(&mut c);
+    let mut conn = 3;
+    let mut joins = |c: &mut Coordinator, host: u8| {
+        conn += 1;
+        let role = Role::Node { data_port: 7, wait: false, back: None };
+        let hello =
+            Hello { session: None, incarnation: conn.into(), role, label: String::new(), about: Vec::new() };
+        let addr = SocketAddr::from(([10, 0, 1, host], 1000));
+        c.handle(Instant::ZERO, Input::Joined { conn: Conn(conn), addr, server_ip: addr.ip(), hello });
+        told(c)
+            .iter()
+            .any(|(to, m)| *to == Conn(conn) && matches!(m, ToNode::Welcome(_)))
+            .then_some(Conn(conn))
+    };
+    for _ in 0..limits::VAIN_JOINS {
+        // Whether it stays or goes.
+        let conn = joins(&mut c, 1).expect("it is let in");
+        c.handle(Instant::ZERO, Input::Gone(conn, String::new()));
+    }
+    assert_eq!(joins(&mut c, 1), None);
+    // Others have their own, as many as one after another take something.
+    let takes = |c: &mut Coordinator, conn| {
+        let received = crate::types::Offset(1);
+        c.handle(
+            Instant::ZERO,
+            Input::Said(conn, ToCoordinator::Progress(Progress { received, ..Progress::default() })),
+        );
+    };
+    for _ in 0..3 * limits::VAIN_JOINS {
+        let conn = joins(&mut c, 2).expect("the one before takes something");
+        takes(&mut c, conn);
+    }
+    let mut vain = limits::VAIN_JOINS;
+    for host in 3.. {
+        for _ in 0..limits::VAIN_JOINS {
+            if joins(&mut c, host).is_none() {
+                assert_eq!(vain, limits::VAIN_JOINS_ALL);
+                return;
+            }
+            vain += 1;
+        }
+    }
+}

@@ -98,6 +98,7 @@ impl Coordinator {
             Phase::Streaming if !self.nodes.roster.nodes().any(|m| is_in_time(m) && !m.is_away(now)) => {
                 return Err(Refusal::ending("every node that was there at the start has ended"));
             }
+            Phase::Streaming if self.join_in_vain(arrived.addr.ip()) => return Err(Refusal::in_vain()),
             Phase::Gathering | Phase::Streaming => self.replaced(now, arrived.addr),
         }
         let holder = self.nodes.place(NodeId(u32::MAX), Offset::ZERO, None, self.config.reread);
@@ -114,6 +115,19 @@ impl Coordinator {
             }
         }
         Ok(())
+    }
+
+    /// Whether so many have joined late to no purpose that another one is not let in: the others wait for each until it is done
+    /// without, and whoever joins anew each time would have them wait for ever.
+    fn join_in_vain(&self, ip: IpAddr) -> bool {
+        let vain = |m: &&Member| {
+            let waits = m.delivery.received() == Offset::ZERO && !m.pace.is_deferred();
+            let ended = m.ending.is_settled() || m.presence.is_suspected();
+            m.identity.is_late() && !m.ending.is_ok() && (waits || ended)
+        };
+        let vain: Vec<_> = self.nodes.roster.nodes().filter(vain).map(|m| m.addr().ip()).collect();
+        vain.len() >= limits::VAIN_JOINS_ALL
+            || vain.iter().filter(|other| **other == ip).count() >= limits::VAIN_JOINS
     }
 
     /// A node is in: it is told so, and with it the session may start.
