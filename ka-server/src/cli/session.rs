@@ -53,7 +53,7 @@ pub struct SessionArgs {
     #[arg(long, value_name = "POLICY", value_enum, default_value = "bypass")]
     pub slow: Policy,
 
-    /// A slow node that takes at least so much per second is not bypassed [default: a quarter of the fastest one's]
+    /// A slow node that takes at least so much per second is not bypassed [default: a quarter of what the others take]
     #[arg(long, value_name = "RATE", value_parser = units::parse_rate)]
     pub min_rate: Option<u64>,
 

@@ -28,7 +28,7 @@ pub struct Config {
     pub min_nodes: u32,
     /// The policy for a node that holds up all others.
     pub slow: Slow,
-    /// Bytes per second that are never too slow; without it a quarter of the fastest node's rate, or of its share in that.
+    /// Bytes per second that are never too slow; without it a quarter of what the others can take.
     pub min_rate: Option<u64>,
     /// The time for which the sink of a node that has everything may be at work on it; `None`: as long as any other.
     pub finish: Option<Duration>,
