@@ -30,7 +30,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{interval, timeout};
 
 use crate::Place;
-use crate::fake::{DataLink, Ear, Mouth, all, encoded, frame, hear, member, sealed};
+use crate::fake::{DataLink, Ear, Mouth, all, encoded, hear, member, sealed};
 
 /// The interval at which it says how far it is: twice as often as others.
 const PAUSE: Duration = Duration::from_millis(80);

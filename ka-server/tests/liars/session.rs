@@ -63,13 +63,6 @@ impl Session {
         self.server.as_mut().unwrap().until_that("joined", is_here);
     }
 
-    /// Waits until the `i`th that joined has received so much.
-    pub(crate) fn has_received(&mut self, i: usize, bytes: u64) {
-        let is_far =
-            |event: &serde_json::Value| event["node"] == i && event["received"].as_u64() >= Some(bytes);
-        self.server.as_mut().unwrap().until_that("progress", is_far);
-    }
-
     /// Has a liar join on a host.
     pub(crate) fn liar(&mut self, i: usize, lies: Lies) -> JoinHandle<()> {
         let liar = liar(&self.hosts, i, &self.door, lies);
