@@ -11,7 +11,7 @@
 use std::time::Duration;
 
 use ka_core::sim::lie::LIES;
-use ka_core::sim::{Fault, Marks, Plan, secs};
+use ka_core::sim::{Fault, Lie, Marks, Plan, secs};
 use ka_core::time::Instant;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
@@ -48,6 +48,95 @@ fn what_broke_once_does_not_break_again() {
         let again =
             format!("KA_SEED={seed} cargo test -p ka-core --features sim --test storm -- --nocapture");
         let _ = Plan::from_seed(seed).world().repeated_by(again).run();
+    }
+}
+
+/// A plan of this seed, for so many nodes and this fan-out, with so many bytes, this window and this rate of the source.
+fn liars(seed: u64, nodes: usize, fan_out: u32, [bytes, window, rate]: [u64; 3], faults: Vec<Fault>) -> Plan {
+    let (source_rate, reread) = (Some(rate), false);
+    Plan { seed, nodes, fan_out, bytes, window, source_rate, reread, faults, ..Plan::hostile(0) }
+}
+
+/// The same of liars.
+#[test]
+fn what_liars_once_broke_does_not_break_again() {
+    let us = Duration::from_micros;
+    let lie = |node, at, lie| Fault::Lie { node, at: us(at), lie };
+    let withhold = |node, offset| Fault::Withhold { node, offset };
+    let kill = |node, at| Fault::Kill { node, at: us(at) };
+    let plans = [
+        // Those that kept what it lacked had come below it.
+        liars(
+            66486,
+            11,
+            1,
+            [16_000_000, 8_388_608, 4_000_000],
+            vec![
+                withhold(7, 5_232_638),
+                lie(6, 4_255_010, Lie::Accuse),
+                lie(6, 3_530_758, Lie::Blame),
+                lie(10, 3_283_481, Lie::Complain),
+                withhold(10, 4_545_654),
+                lie(10, 926_044, Lie::Understate),
+                kill(10, 6_236_327),
+            ],
+        ),
+        // The root fed it for another one's sake, and then it was sent to the end of the line.
+        liars(
+            98950,
+            7,
+            2,
+            [16_000_000, 8_388_608, 4_000_000],
+            vec![
+                lie(1, 1_287_267, Lie::Understate),
+                lie(1, 3_984_454, Lie::Trickle),
+                lie(1, 3_751_033, Lie::Poison),
+                kill(1, 7_799_579),
+                withhold(2, 3_804_393),
+                Fault::Taint { node: 2, offset: 15_557_829 },
+                lie(2, 4_604_414, Lie::Understate),
+                lie(3, 110_424, Lie::Deflate),
+                withhold(3, 3_815_760),
+                lie(3, 1_131_952, Lie::Flap),
+                Fault::Cut { node: 0, at: us(2_090_671), lasts: us(2_907_000) },
+                Fault::Reset { node: 7, at: us(127_763) },
+            ],
+        ),
+        liars(
+            57330,
+            10,
+            2,
+            [16_000_000, 67_108_864, 4_000_000],
+            vec![
+                withhold(1, 13_463_062),
+                lie(1, 601_713, Lie::Deflate),
+                lie(2, 2_435_186, Lie::Accuse),
+                kill(2, 8_561_672),
+                lie(3, 1_807_716, Lie::Understate),
+                withhold(3, 8_040_093),
+                lie(3, 1_756_095, Lie::Complain),
+                Fault::Pause { node: 1, at: us(56), lasts: us(414_000) },
+            ],
+        ),
+        // Its parent waited for what a liar below it said of itself.
+        liars(
+            8841,
+            4,
+            1,
+            [80_000_000, 8_388_608, 20_000_000],
+            vec![
+                lie(4, 868_817, Lie::Flap),
+                lie(4, 1_307_508, Lie::Deflate),
+                lie(4, 1_624_457, Lie::Trickle),
+                lie(2, 4_644_574, Lie::Blame),
+                lie(2, 2_868_373, Lie::Accuse),
+                lie(1, 1_644_631, Lie::Poison),
+                kill(1, 9_572_819),
+            ],
+        ),
+    ];
+    for plan in plans {
+        let _ = plan.world().repeated_by(format!("{plan:?}.world().traced().run()")).run();
     }
 }
 

@@ -158,8 +158,34 @@ impl Nodes {
     /// A node that keeps for this one what it lacks, and says that it has it.
     pub(super) fn keeper(&self, node: NodeId) -> Option<NodeId> {
         let at = self.roster.get(node)?.delivery.received();
-        let has = |keeper: &NodeId| self.roster.get(*keeper).is_some_and(|m| m.delivery.kept() <= at);
+        // Until its link is up, it may still get its bytes by way of this one.
+        let settled = |m: &Member| m.is_complete() || self.tree.linked_to(m.node()).is_some();
+        let has = |keeper: &NodeId| {
+            let m = self.roster.get(*keeper);
+            m.is_some_and(|m| m.delivery.kept() <= at && (*keeper == NodeId::ROOT || settled(m)))
+        };
         self.tree.keepers(node).iter().copied().find(|keeper| has(keeper) && self.may_feed(*keeper, node))
+    }
+
+    /// Has a node that is below this one, and keeps for it what it lacks, fed by others, so that it can feed this one; whether
+    /// there is one. Once its new link is up it is no longer below.
+    pub(super) fn free_keeper(&mut self, node: NodeId) -> bool {
+        let Some(m) = self.roster.get(node) else { return false };
+        let at = m.delivery.received();
+        let holds = |n: &NodeId| {
+            self.roster
+                .get(*n)
+                .is_some_and(|k| self.can_feed(k) && k.delivery.kept() <= at && k.delivery.received() > at)
+        };
+        let below: BTreeSet<_> = self.fed_by(node).collect();
+        let mut keepers =
+            self.tree.keepers(node).iter().copied().filter(|n| m.delivery.may_get(*n, at) && holds(n));
+        let Some(keeper) = keepers.find(|n| below.contains(n)) else { return false };
+        let has = self.roster.get(keeper).map_or(at, |k| k.delivery.received());
+        let others = self.holders(keeper, has, None);
+        let parent = others.into_iter().find(|n| !below.contains(n)).unwrap_or(NodeId::ROOT);
+        self.move_below(keeper, parent);
+        true
     }
 
     /// Whether one that fed a node, or kept for it what it lacks, can feed it now.
@@ -251,14 +277,24 @@ impl Nodes {
 
     // ---- changes ----
 
-    /// Gives a node that has none a parent, and has as many nodes retain what it lacks as may lie, and one more.
+    /// Gives a node that has none a parent, and has as many others that hold what it lacks keep it as may lie.
     pub(super) fn place_below(&mut self, node: NodeId, parent: NodeId) {
         let at = self.roster.get(node).map_or(Offset::ZERO, |m| m.delivery.received());
-        let holders = self.holders(node, at, Some(parent));
+        let holders: Vec<_> = self.holders(node, at, Some(parent)).into_iter().take(limits::LOSSES).collect();
         self.tree.attach(node, parent);
         self.tree.retain(node, parent);
-        for holder in holders.into_iter().take(limits::LOSSES) {
-            self.tree.retain(node, holder);
+        self.keep(node, &holders);
+    }
+
+    /// Has nodes keep what another one lacks of what the root has by now, unless they do so as those above it.
+    fn keep(&mut self, node: NodeId, keepers: &[NodeId]) {
+        let end = self.roster.get(NodeId::ROOT).map_or(Offset::ZERO, |root| root.delivery.received());
+        let above = self.above(node);
+        let lacks = |m: &&mut Member| m.lacks() && m.delivery.received() < end;
+        let Some(m) = self.roster.get_mut(node).filter(lacks) else { return };
+        m.delivery.need_until(end);
+        for keeper in keepers.iter().filter(|keeper| !above.contains(keeper)) {
+            self.tree.keep(node, *keeper);
         }
     }
 
@@ -280,18 +316,10 @@ impl Nodes {
     /// Gives a node a parent, and has those that were above it keep what it and those below it lack.
     fn attach(&mut self, node: NodeId, parent: NodeId, above: &[NodeId]) {
         self.tree.attach(node, parent);
-        let end = self.roster.get(NodeId::ROOT).map_or(Offset::ZERO, |root| root.delivery.received());
         let mut level = Vec::from([node]);
         for depth in 0..LEVELS.min(above.len()) {
-            for below in &level {
-                let now = self.above(*below);
-                let lacks = |m: &&mut Member| m.lacks() && m.delivery.received() < end;
-                let Some(m) = self.roster.get_mut(*below).filter(lacks) else { continue };
-                m.delivery.need_until(end);
-                for keeper in above.iter().take(LEVELS - depth).filter(|keeper| !now.contains(keeper)) {
-                    self.tree.keep(*below, *keeper);
-                }
-            }
+            let keepers = &above[..above.len().min(LEVELS - depth)];
+            level.iter().for_each(|below| self.keep(*below, keepers));
             level = level.iter().flat_map(|n| self.tree.children(*n)).copied().collect();
         }
     }

@@ -149,6 +149,9 @@ impl Coordinator {
             self.nodes.trust.object(node, parent);
         }
         for child in moved {
+            if let Some(m) = self.nodes.get_mut(child) {
+                m.delivery.arrival.take_turn(now, Some(parent));
+            }
             self.take_away(child, parent, why);
         }
     }

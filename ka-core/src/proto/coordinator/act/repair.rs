@@ -94,6 +94,8 @@ impl Coordinator {
             // Nobody holds what it says to lack, again: the root reads that once more.
             None if self.config.reread && resumed => self.nodes.move_below(node, NodeId::ROOT),
             None if self.config.reread => self.put_off(node),
+            // It dials again, and gets that one for a parent then.
+            None if self.nodes.free_keeper(node) => {}
             None => self.fail(now, node, reason, at),
         }
     }
