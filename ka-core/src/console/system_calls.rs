@@ -15,7 +15,7 @@ use seccompiler::{
     SeccompRule, TargetArch, apply_filter,
 };
 
-/// What the thread never does.
+/// The system calls that the thread never makes.
 const FORBIDDEN: &[i64] = &[
     // Other programs: to start, to signal, to trace, to read.
     libc::SYS_execve,
@@ -86,7 +86,7 @@ const FORBIDDEN: &[i64] = &[
     libc::SYS_modify_ldt,
 ];
 
-/// What `clone` must not be asked for: namespaces of its own.
+/// The flags that `clone` must not be given: namespaces of its own.
 const NAMESPACES: [libc::c_int; 7] = [
     libc::CLONE_NEWCGROUP,
     libc::CLONE_NEWIPC,
@@ -97,7 +97,7 @@ const NAMESPACES: [libc::c_int; 7] = [
     libc::CLONE_NEWUTS,
 ];
 
-/// Where x86-64 has the calls of its other binary interface, x32, which a few kernels know; and which of them have numbers
+/// The first call of x86-64's other binary interface, x32, which a few kernels know; and which of them have numbers
 /// of their own.
 #[cfg(target_arch = "x86_64")]
 const X32: (i64, std::ops::Range<i64>) = (0x4000_0000, 512..548);

@@ -163,6 +163,7 @@ impl Throughput {
         if (*before, *shared) != (limit, sharers) {
             (*before, *shared, *since) = (limit, sharers, now);
             (self.from, self.received, self.sunk) = (None, None, None);
+            self.had_more = false;
         }
         now.since(*since)
     }

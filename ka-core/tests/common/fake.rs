@@ -239,7 +239,7 @@ pub(crate) enum Act {
     Skip,
     Twice,
     Cut,
-    /// Somebody between the two makes these bytes of the item, as sent, and the one before it. The child hangs up, and dials
+    /// The wire makes these bytes of the item, as sent, and the one before it. The child hangs up, and dials
     /// again.
     OnTheWire(fn(&[u8], Vec<u8>) -> Vec<u8>),
 }
@@ -360,7 +360,7 @@ pub(crate) struct Mouth {
     tags: Tags,
     /// All of it, for who overhears it.
     pub(crate) sent: Vec<u8>,
-    /// Where the last of it begins.
+    /// The offset at which the last of it begins.
     last: usize,
 }
 

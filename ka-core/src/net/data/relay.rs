@@ -428,7 +428,7 @@ impl ParentLink {
         checked.map_err(|tainted| LinkFault::Tainted(tainted.to_string()))
     }
 
-    /// What came is nothing that a parent says here. That is held against it only if nothing can show who has sent it.
+    /// The fault of an item that no parent says here. That is held against it only if nothing can show who has sent it.
     fn senseless(&self, why: impl fmt::Display) -> LinkFault {
         if self.words.are_sealed() { changed() } else { LinkFault::Tainted(why.to_string()) }
     }
@@ -440,7 +440,7 @@ impl ParentLink {
     }
 }
 
-/// Somebody has changed what came on its way: no word against the parent.
+/// The fault of a link on which somebody has changed an item: no word against the parent.
 fn changed() -> LinkFault {
     LinkFault::Broken(CHANGED.into())
 }

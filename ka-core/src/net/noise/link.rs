@@ -32,7 +32,7 @@ const NUMBER_BYTES: usize = 4;
 /// Either message: a public key, and the tag of an empty message.
 const MESSAGE_BYTES: usize = 32 + TAG_BYTES;
 
-/// What both ends of a link have once they have proved themselves: what messages are sealed with, and the tags of the tape.
+/// The keys of a link whose ends have proved themselves: of what they say, and of the tags of the tape.
 pub(crate) struct Keys {
     pub(crate) cipher: Cipher,
     pub(crate) tags: Tags,
